@@ -1,0 +1,1 @@
+"""Networks as Flax NNX modules, and their weights."""

@@ -1,0 +1,261 @@
+"""The data that flows through jaxtl: small frozen records, their checks, and their files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.files import read_npz, write_npz, write_text
+
+Pathlike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images of one split.
+
+    Attributes:
+        images: uint8 [n, height, width, channels], channels 1 or 3, values 0 to 255.
+        labels: int32 [n], each in range(len(class_names)).
+        class_names: the name of each class, in label order.
+        split: "train" or "test".
+        name: as given to `jaxtl.load`, such as "mnist".
+        index: int32 [n], the row that each image has in the whole split; 0..n-1 unless it is a selection.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    split: str
+    name: str
+    index: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.index is None:
+            object.__setattr__(self, "index", np.arange(len(self.images), dtype=np.int32))
+        where = f"dataset {self.name} ({self.split})"
+        if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.shape[3] not in (1, 3):
+            raise JaxtlError(
+                f"{where}: images must be uint8 [n, height, width, 1 or 3], got {self.images.dtype} "
+                f"{list(self.images.shape)}"
+            )
+        if len(self.images) == 0:
+            raise JaxtlError(f"{where}: holds no images")
+        _check_labels(where, self.labels, len(self.images))
+        if self.labels.max() >= len(self.class_names):
+            raise JaxtlError(
+                f"{where}: label {self.labels.max()} is out of range for {len(self.class_names)} classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, n: int) -> Dataset:
+        """The first n images. Raises JaxtlError unless 1 <= n <= len(self)."""
+        if not 1 <= n <= len(self):
+            raise JaxtlError(f"dataset {self.name} ({self.split}): has {len(self)} images, asked for {n}")
+        return Dataset(
+            self.images[:n], self.labels[:n], self.class_names, self.split, self.name, self.index[:n]
+        )
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of images.
+
+    Attributes:
+        values: float32 [n, d], finite or not: who uses them checks.
+        labels: int32 [n].
+        index: int32 [n], row of each image in its dataset's split.
+        meta: model, layer, weights digest, dataset, split, class_names, preprocessing, image_size.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.dtype != np.float32:
+            raise JaxtlError(
+                f"features: values must be float32 [n, d], got {self.values.dtype} {list(self.values.shape)}"
+            )
+        _check_labels("features", self.labels, len(self.values))
+        if self.index.shape != (len(self.values),):
+            raise JaxtlError(f"features: {len(self.values)} rows but index has shape {list(self.index.shape)}")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return _class_names(self.meta, self.labels)
+
+    def save(self, path: Pathlike) -> None:
+        arrays = {"values": self.values, "labels": self.labels, "index": self.index}
+        write_npz(path, arrays, self.meta)
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Features:
+        """Read `values` (any real dtype), and `labels` and `index` (int) from an npz."""
+        arrays, meta = read_npz(path, ("values", "labels"))
+        values, labels = arrays["values"], arrays["labels"]
+        _check_kind(path, "values", values, "fiu")
+        _check_kind(path, "labels", labels, "iu")
+        index = arrays.get("index", np.arange(len(values)))
+        try:
+            return cls(
+                np.ascontiguousarray(values, np.float32),
+                labels.astype(np.int32),
+                index.astype(np.int32),
+                meta,
+            )
+        except JaxtlError as error:
+            raise JaxtlError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The k nearest neighbours of every point, nearest first, the point itself left out by its index.
+
+    Attributes:
+        indices: int32 [n, k].
+        distances: float32 [n, k], Euclidean.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A two-dimensional map of features.
+
+    Attributes:
+        coords: float32 [n, 2].
+        labels: int32 [n].
+        index: int32 [n], row of each image in its dataset's split.
+        method: "pca", "tsne" or "lle".
+        backend: the library that computed it, such as "sklearn".
+        params: every parameter as the library used it.
+        diagnostics: what the library says of the result, such as `kl_divergence`.
+        meta: the features' own meta.
+    """
+
+    coords: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    method: str
+    backend: str
+    params: dict[str, Any]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.coords.ndim != 2 or self.coords.shape[1] != 2:
+            raise JaxtlError(f"embedding: coords must be [n, 2], got {list(self.coords.shape)}")
+        _check_labels("embedding", self.labels, len(self.coords))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return _class_names(self.meta, self.labels)
+
+    def save(self, path: Pathlike) -> None:
+        record = {
+            "method": self.method,
+            "backend": self.backend,
+            "params": self.params,
+            "diagnostics": self.diagnostics,
+            "features": self.meta,
+        }
+        arrays = {"coords": self.coords, "labels": self.labels, "index": self.index}
+        write_npz(path, arrays, record)
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Embedding:
+        arrays, meta = read_npz(path, ("coords", "labels", "index"))
+        try:
+            return cls(
+                arrays["coords"].astype(np.float32),
+                arrays["labels"].astype(np.int32),
+                arrays["index"].astype(np.int32),
+                meta.get("method", "unknown"),
+                meta.get("backend", "unknown"),
+                meta.get("params", {}),
+                meta.get("diagnostics", {}),
+                meta.get("features", {}),
+            )
+        except JaxtlError as error:
+            raise JaxtlError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number: what was measured, of which stage, in which space.
+
+    `stage` is "before" or "after" (or "training"); `space` is "features", "pca", "tsne", "lle" or
+    "model"; `low` and `high` bound the value where an interval is known.
+    """
+
+    stage: str
+    space: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+SCORE_COLUMNS = ("stage", "space", "metric", "value", "low", "high")
+
+
+def save_scores(path: Pathlike, scores: list[Score]) -> None:
+    """Write scores as long-form CSV; values with 6 decimals, unknown bounds empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(SCORE_COLUMNS)
+    for score in scores:
+        bounds = ["" if bound is None else f"{bound:.6f}" for bound in (score.low, score.high)]
+        writer.writerow([score.stage, score.space, score.metric, f"{score.value:.6f}", *bounds])
+    write_text(path, out.getvalue())
+
+
+def load_scores(path: Pathlike) -> list[Score]:
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        return [
+            Score(
+                row["stage"],
+                row["space"],
+                row["metric"],
+                float(row["value"]),
+                float(row["low"]) if row["low"] else None,
+                float(row["high"]) if row["high"] else None,
+            )
+            for row in rows
+        ]
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+        raise JaxtlError(f"{path}: not a table with columns {', '.join(SCORE_COLUMNS)} ({error})") from None
+
+
+def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
+    if labels.shape != (n,) or labels.dtype != np.int32:
+        raise JaxtlError(f"{where}: labels must be int32 [{n}], got {labels.dtype} {list(labels.shape)}")
+    if n and labels.min() < 0:
+        raise JaxtlError(f"{where}: labels must not be negative, found {labels.min()}")
+
+
+def _check_kind(path: Pathlike, name: str, array: np.ndarray, kinds: str) -> None:
+    if array.dtype.kind not in kinds:
+        raise JaxtlError(f"{path}: array {name} has dtype {array.dtype}, which is not a real number type")
+
+
+def _class_names(meta: dict[str, Any], labels: np.ndarray) -> tuple[str, ...]:
+    names = meta.get("class_names")
+    return tuple(names) if names else tuple(str(k) for k in range(int(labels.max()) + 1))
