@@ -65,7 +65,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise JaxtlError(f"{path}: not JSON ({error}); delete it or restore it from a copy") from None
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+def write_npz(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
+) -> None:
     """Write arrays and a JSON record named `meta` to an uncompressed npz without pickles.
 
     NumPy stamps members with a constant date, so equal contents give equal bytes.

@@ -89,7 +89,9 @@ class Features:
             )
         _check_labels("features", self.labels, len(self.values))
         if self.index.shape != (len(self.values),):
-            raise JaxtlError(f"features: {len(self.values)} rows but index has shape {list(self.index.shape)}")
+            raise JaxtlError(
+                f"features: {len(self.values)} rows but index has shape {list(self.index.shape)}"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ between two layers is the running activation and at most one saved activation: `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -103,7 +103,14 @@ class MobileNetV2Config:
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Shape of every array by its name, such as "Conv1/kernel"."""
-        return {f"{layer.name}/{key}": shape for layer in self.layers for key, shape in layer.parameters.items()}
+        return {
+            f"{layer.name}/{key}": shape for layer in self.layers for key, shape in layer.parameters.items()
+        }
+
+    @cached_property
+    def saved(self) -> frozenset[str]:
+        """Layers whose output a later "add" adds."""
+        return frozenset(layer.adds for layer in self.layers if layer.adds)
 
     def position(self, name: str) -> int:
         """Index of a layer in `layers`. Raises JaxtlError for an unknown name."""
@@ -120,7 +127,7 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def _layers(config: MobileNetV2Config):
+def _layers(config: MobileNetV2Config) -> Iterator[Layer]:
     yield Layer("input", "input", 3, 3)
     channels = make_divisible(32 * config.width)
     yield Layer("Conv1", "conv", 3, channels, 3, 2)
@@ -143,7 +150,7 @@ def _layers(config: MobileNetV2Config):
         yield Layer("predictions", "dense", out, config.classes)
 
 
-def _block(prefix: str, channels: int, out: int, expansion: int, stride: int, before: str):
+def _block(prefix: str, channels: int, out: int, expansion: int, stride: int, before: str) -> Iterator[Layer]:
     """An inverted residual block; `before` names the layer whose output enters it."""
     wide = channels * expansion
     if expansion > 1:
@@ -159,3 +166,170 @@ def _block(prefix: str, channels: int, out: int, expansion: int, stride: int, be
     yield Layer(prefix + "project_BN", "bn", out, out)
     if stride == 1 and channels == out:
         yield Layer(prefix + "add", "add", out, out, adds=before)
+
+
+def stride_padding(config: MobileNetV2Config, height: int, width: int) -> ops.Padding:
+    """What is padded before a 3x3 convolution of stride 2."""
+    before = [1 if config.padding == "symmetric" else size % 2 for size in (height, width)]
+    return ((before[0], 1), (before[1], 1))
+
+
+class Carry(NamedTuple):
+    """All that one layer hands to the next: [n, h, w, c] activations, and those kept for an "add" ahead."""
+
+    x: jax.Array
+    skip: jax.Array | None = None
+
+
+class Conv(nnx.Module):
+    """Convolution without bias; `kernel` [k, k, channels_in, channels], glorot-uniform as in Keras."""
+
+    def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
+        self.stride = layer.stride
+        shape = layer.parameters["kernel"]
+        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+
+    def __call__(self, x: jax.Array, padding: ops.Padding, form: ops.Form) -> jax.Array:
+        return ops.convolve(x, self.kernel[...], self.stride, padding, form)
+
+
+class DepthwiseConv(nnx.Module):
+    """Depthwise 3x3 convolution without bias; `depthwise_kernel` [3, 3, channels, 1]."""
+
+    def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
+        self.stride = layer.stride
+        shape = layer.parameters["depthwise_kernel"]
+        self.depthwise_kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+
+    def __call__(self, x: jax.Array, padding: ops.Padding, form: ops.Form) -> jax.Array:
+        return ops.convolve_depthwise(x, self.depthwise_kernel[...], self.stride, padding, form)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation as Keras 3 does it: the biased variance goes into the moving one too."""
+
+    def __init__(self, layer: Layer, config: MobileNetV2Config) -> None:
+        self.epsilon, self.momentum = config.bn_epsilon, config.bn_momentum
+        self.gamma = nnx.Param(jnp.ones(layer.channels))
+        self.beta = nnx.Param(jnp.zeros(layer.channels))
+        self.moving_mean = nnx.BatchStat(jnp.zeros(layer.channels))
+        self.moving_variance = nnx.BatchStat(jnp.ones(layer.channels))
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train:
+            return self._normalise(x, self.moving_mean[...], self.moving_variance[...])
+        mean = x.mean((0, 1, 2))
+        variance = jnp.square(x - mean).mean((0, 1, 2))
+        self.moving_mean[...] = self._decay(self.moving_mean[...], mean)
+        self.moving_variance[...] = self._decay(self.moving_variance[...], variance)
+        return self._normalise(x, mean, variance)
+
+    def _normalise(self, x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        scale = self.gamma[...] * jax.lax.rsqrt(variance + self.epsilon)
+        return x * scale + (self.beta[...] - mean * scale)
+
+    def _decay(self, moving: jax.Array, batch: jax.Array) -> jax.Array:
+        return moving * self.momentum + jax.lax.stop_gradient(batch) * (1 - self.momentum)
+
+
+class Dense(nnx.Module):
+    """The head: `kernel` [features, classes] glorot-uniform, `bias` [classes] zero; gives logits."""
+
+    def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
+        shape = layer.parameters["kernel"]
+        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(layer.channels))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.matmul(x, self.kernel[...], precision=ops.PRECISION) + self.bias[...]
+
+
+class MobileNetV2(nnx.Module):
+    """MobileNetV2; its layers with parameters are attributes under Keras's names.
+
+    Args:
+        config: which network.
+        rngs: seeds the initial weights, as `nnx.Rngs(0)`.
+    """
+
+    def __init__(self, config: MobileNetV2Config = MobileNetV2Config(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
+        self.config = config
+        for layer in config.layers:
+            if layer.kind == "conv":
+                setattr(self, layer.name, Conv(layer, rngs))
+            elif layer.kind == "depthwise":
+                setattr(self, layer.name, DepthwiseConv(layer, rngs))
+            elif layer.kind == "bn":
+                setattr(self, layer.name, BatchNorm(layer, config))
+            elif layer.kind == "dense":
+                setattr(self, layer.name, Dense(layer, rngs))
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Logits [n, classes] where there is a head, else pooled features [n, features].
+
+        Args:
+            x: float32 [n, h, w, 3], preprocessed; h and w at least 32.
+            train: normalise with the batch's own statistics and move the moving ones.
+        """
+        _check_images(x)
+        x = self.run(Carry(x), 0, len(self.config.layers), train=train).x
+        return x if self.config.classes is not None else x.mean((1, 2))
+
+    def intermediates(self, x: jax.Array, names: Sequence[str]) -> dict[str, jax.Array]:
+        """Outputs of the named layers, by name, at fixed statistics. Raises JaxtlError for unknown names."""
+        _check_images(x)
+        outputs, carry, start = {}, Carry(x), 0
+        for stop in sorted({self.config.position(name) + 1 for name in names}):
+            carry = self.run(carry, start, stop)
+            outputs[self.config.layers[stop - 1].name] = carry.x
+            start = stop
+        return {name: outputs[name] for name in names}
+
+    def run(
+        self, carry: Carry, start: int, stop: int, *, train: bool = False, form: ops.Form | None = None
+    ) -> Carry:
+        """Layers `start` to `stop` (exclusive) of `config.layers`, from what `start - 1` left."""
+        x, skip = carry
+        form = form or ops.default_form()
+        for layer in self.config.layers[start:stop]:
+            if layer.kind == "add":
+                x, skip = x + skip, None
+            else:
+                x = self._apply(layer, x, train, form)
+            if layer.name in self.config.saved:
+                skip = x
+        return Carry(x, skip)
+
+    def _apply(self, layer: Layer, x: jax.Array, train: bool, form: ops.Form) -> jax.Array:
+        if layer.kind in ("conv", "depthwise"):
+            return getattr(self, layer.name)(x, layer_padding(self.config, layer, x), form)
+        if layer.kind == "bn":
+            return getattr(self, layer.name)(x, train)
+        if layer.kind == "dense":
+            return getattr(self, layer.name)(x)
+        return apply_unweighted(self.config, layer, x)
+
+
+def layer_padding(config: MobileNetV2Config, layer: Layer, x: jax.Array) -> ops.Padding:
+    """What a convolution itself pads: a depthwise one of stride 2 has a "pad" layer before it."""
+    if layer.kernel_size == 1 or (layer.kind == "depthwise" and layer.stride == 2):
+        return ops.NO_PADDING
+    return stride_padding(config, *x.shape[1:3]) if layer.stride == 2 else ((1, 1), (1, 1))
+
+
+def apply_unweighted(config: MobileNetV2Config, layer: Layer, x: jax.Array) -> jax.Array:
+    """The layers that hold no parameters and look at nothing but `x`."""
+    if layer.kind == "relu6":
+        return jnp.clip(x, 0, 6)
+    if layer.kind == "pad":
+        return ops.pad(x, stride_padding(config, *x.shape[1:3]))
+    if layer.kind == "pool":
+        return x.mean((1, 2))
+    return x
+
+
+def _check_images(x: jax.Array) -> None:
+    if x.ndim != 4 or x.shape[3] != 3 or min(x.shape[1:3]) < 32:
+        raise JaxtlError(
+            f"MobileNetV2 takes images [n, h, w, 3] with h and w at least 32, got {list(x.shape)}"
+        )

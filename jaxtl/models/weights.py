@@ -1,0 +1,155 @@
+"""Weights as safetensors files that say where they come from; loading is strict on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from jaxtl.errors import JaxtlError
+from jaxtl.files import replacing
+from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+
+IMAGENET = "mobilenet_v2_1.0_imagenet.safetensors"
+FORMAT = "jaxtl-mobilenet_v2-1"
+
+
+def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over the tensors in sorted order of name: name in UTF-8, then little-endian float32 in C order.
+
+    It names the values whatever file they travel in.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def arrays_of(model: MobileNetV2) -> dict[str, np.ndarray]:
+    """Every parameter and moving statistic by name, such as "Conv1/kernel", as float32 NumPy arrays."""
+    return {
+        f"{layer.name}/{key}": np.asarray(getattr(getattr(model, layer.name), key).get_value(), np.float32)
+        for layer in model.config.layers
+        for key in layer.parameters
+    }
+
+
+def complaints(config: MobileNetV2Config, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """All that keeps tensors of these shapes from filling the network exactly; empty where nothing does."""
+    wanted = config.parameters
+    return [
+        *(f"missing {name} {list(wanted[name])}" for name in wanted if name not in shapes),
+        *(f"unexpected {name} {list(shapes[name])}" for name in shapes if name not in wanted),
+        *(
+            f"{name} is {list(shapes[name])}, needs {list(wanted[name])}"
+            for name in wanted
+            if name in shapes and tuple(shapes[name]) != wanted[name]
+        ),
+    ]
+
+
+def check_fit(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Raises JaxtlError with every complaint on one line, non-finite values included."""
+    found = complaints(config, {name: array.shape for name, array in arrays.items()})
+    found += [
+        f"{name} holds NaN or infinite values" for name, a in arrays.items() if not np.isfinite(a).all()
+    ]
+    if found:
+        shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} more" if len(found) > 6 else "")
+        raise JaxtlError(f"{where}: does not fit MobileNetV2 (width {config.width:g}): {shown}")
+
+
+def build(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: str = "weights") -> MobileNetV2:
+    """A model that holds exactly these arrays. Raises JaxtlError where any is missing, left over or misshapen."""
+    check_fit(config, arrays, where)
+    model = nnx.eval_shape(lambda: MobileNetV2(config, rngs=nnx.Rngs(0)))
+    for name, array in arrays.items():
+        layer, key = name.split("/")
+        getattr(getattr(model, layer), key).set_value(jax.numpy.asarray(array, jax.numpy.float32))
+    return model
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    config: MobileNetV2Config,
+    arrays: Mapping[str, np.ndarray],
+    provenance: Mapping[str, str],
+) -> None:
+    """Write a safetensors file whose metadata hold the network's config, the digest and the provenance."""
+    check_fit(config, arrays, str(path))
+    metadata = {
+        **provenance,
+        "format": FORMAT,
+        "config": json.dumps(asdict(config), sort_keys=True),
+        "tensor_digest": tensor_digest(arrays),
+    }
+    tensors = {name: np.ascontiguousarray(arrays[name], np.float32) for name in sorted(arrays)}
+    with replacing(path) as temporary:
+        temporary.write_bytes(_with_metadata(save(tensors), metadata))
+
+
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    # The library writes metadata in the order of a randomly seeded hash map; sorted, equal contents give
+    # equal bytes. The header is 8 bytes of length and JSON padded with spaces to a multiple of 8.
+    length = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + length])}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def load_arrays(
+    path: str | os.PathLike[str],
+) -> tuple[MobileNetV2Config, dict[str, np.ndarray], dict[str, str]]:
+    """Config, arrays and metadata of a file that `save_weights` wrote.
+
+    Raises JaxtlError where the file is absent, truncated, of another kind, or altered since (its digest
+    differs).
+    """
+    try:
+        with safe_open(path, framework="np") as archive:
+            metadata = archive.metadata() or {}
+            arrays = {name: archive.get_tensor(name) for name in archive.keys()}
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        hint = "convert other formats with python -m weights_convert"
+        raise JaxtlError(f"{path}: not a whole safetensors file ({error}); {hint}") from None
+    if metadata.get("format") != FORMAT:
+        raise JaxtlError(
+            f"{path}: a safetensors file, but not one of jaxtl; convert it with python -m weights_convert"
+        )
+    config = _read_config(path, metadata)
+    check_fit(config, arrays, str(path))
+    if tensor_digest(arrays) != metadata.get("tensor_digest"):
+        raise JaxtlError(f"{path}: its tensors do not match its digest; the file was altered, make it again")
+    return config, arrays, metadata
+
+
+def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> MobileNetV2Config:
+    try:
+        return MobileNetV2Config(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise JaxtlError(f"{path}: its metadata hold no readable network config ({error})") from None
+
+
+def load_model(path: str | os.PathLike[str] | None = None) -> MobileNetV2:
+    """A model from a file of `save_weights`; without a path the bundled ImageNet weights (width 1, no top)."""
+    config, arrays, _ = load_arrays(path or imagenet_path())
+    return build(config, arrays, str(path or IMAGENET))
+
+
+def imagenet_path() -> Path:
+    """The bundled weights; their origin stands in `assets/PROVENANCE.md`."""
+    return Path(str(resources.files("jaxtl"))) / "assets" / IMAGENET
