@@ -1,4 +1,4 @@
-"""Layers with fixed statistics as fewer, fused steps: batch normalisation goes into the convolution before it.
+"""Layers with fixed statistics as fewer, fused steps: batch normalisation joins the convolution before it.
 
 The plan (`Step`s) is static and hashable, the arrays travel beside it, so one compiled function serves
 every set of weights of the same network.

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) in Flax NNX, layer by layer as Keras builds and names it.
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) in Flax NNX, built and named as Keras does it.
 
 The network is data first: `MobileNetV2Config.layers` lists its layers in Keras's order, under Keras's
 names, and everything else (parameters, forward pass, folding, freezing, conversion of weights) reads
@@ -64,7 +64,7 @@ class MobileNetV2Config:
 
     Attributes:
         width: channel multiplier (Keras's alpha), > 0; 0.35 to 1.4 have published weights.
-        classes: size of the softmax head after global average pooling; None for no top.
+        classes: size of the softmax head; None for no top: the network ends in global average pooling.
         bn_epsilon: 1e-3 as in Keras and TensorFlow; torchvision and timm use 1e-5.
         bn_momentum: decay of the moving statistics, 0.999 as in Keras.
         padding: of stride-2 convolutions; "keras" pads (0, 1) on even sizes and (1, 1) on odd ones,
@@ -99,6 +99,11 @@ class MobileNetV2Config:
     def features(self) -> int:
         """Length of the pooled feature vector: 1280 up to width 1."""
         return self.backbone_layers[-1].channels
+
+    @property
+    def pooled(self) -> int:
+        """Number of layers up to and with the global average pooling."""
+        return len(self.backbone_layers) + 1
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -145,8 +150,8 @@ def _layers(config: MobileNetV2Config) -> Iterator[Layer]:
     yield Layer("Conv_1", "conv", channels, out)
     yield Layer("Conv_1_bn", "bn", out, out)
     yield Layer("out_relu", "relu6", out, out)
+    yield Layer("global_average_pooling2d", "pool", out, out)
     if config.classes is not None:
-        yield Layer("global_average_pooling2d", "pool", out, out)
         yield Layer("predictions", "dense", out, config.classes)
 
 
@@ -252,7 +257,7 @@ class MobileNetV2(nnx.Module):
         rngs: seeds the initial weights, as `nnx.Rngs(0)`.
     """
 
-    def __init__(self, config: MobileNetV2Config = MobileNetV2Config(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
+    def __init__(self, config: MobileNetV2Config = MobileNetV2Config(), *, rngs: nnx.Rngs) -> None:
         self.config = config
         for layer in config.layers:
             if layer.kind == "conv":
@@ -272,8 +277,7 @@ class MobileNetV2(nnx.Module):
             train: normalise with the batch's own statistics and move the moving ones.
         """
         _check_images(x)
-        x = self.run(Carry(x), 0, len(self.config.layers), train=train).x
-        return x if self.config.classes is not None else x.mean((1, 2))
+        return self.run(Carry(x), 0, len(self.config.layers), train=train).x
 
     def intermediates(self, x: jax.Array, names: Sequence[str]) -> dict[str, jax.Array]:
         """Outputs of the named layers, by name, at fixed statistics. Raises JaxtlError for unknown names."""

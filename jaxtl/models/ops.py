@@ -61,7 +61,10 @@ def convolve_depthwise(
         return _xla_convolution(x, kernel.reshape(size, size, 1, channels), stride, padding, groups=channels)
     taps = kernel.reshape(size * size, channels)
     shifts = _shifts(x, size, stride, padding)
-    return sum(shift * tap for shift, tap in zip(shifts[1:], taps[1:], strict=True)) + shifts[0] * taps[0]
+    total = shifts[0] * taps[0]
+    for shift, tap in zip(shifts[1:], taps[1:], strict=True):
+        total = total + shift * tap
+    return total
 
 
 def _shifts(x: jax.Array, size: int, stride: int, padding: Padding) -> list[jax.Array]:

@@ -71,7 +71,7 @@ def check_fit(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where
 
 
 def build(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: str = "weights") -> MobileNetV2:
-    """A model that holds exactly these arrays. Raises JaxtlError where any is missing, left over or misshapen."""
+    """A model that holds exactly these arrays. Raises JaxtlError unless they fit."""
     check_fit(config, arrays, where)
     model = nnx.eval_shape(lambda: MobileNetV2(config, rngs=nnx.Rngs(0)))
     for name, array in arrays.items():
@@ -120,7 +120,7 @@ def load_arrays(
     try:
         with safe_open(path, framework="np") as archive:
             metadata = archive.metadata() or {}
-            arrays = {name: archive.get_tensor(name) for name in archive.keys()}
+            arrays = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
@@ -145,7 +145,7 @@ def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> M
 
 
 def load_model(path: str | os.PathLike[str] | None = None) -> MobileNetV2:
-    """A model from a file of `save_weights`; without a path the bundled ImageNet weights (width 1, no top)."""
+    """A model from a file of `save_weights`; without a path, of the bundled ImageNet weights."""
     config, arrays, _ = load_arrays(path or imagenet_path())
     return build(config, arrays, str(path or IMAGENET))
 

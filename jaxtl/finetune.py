@@ -1,0 +1,297 @@
+"""Fine-tuning as Keras means it: a frozen trunk, trainable last layers and a softmax head.
+
+The loss is the categorical cross-entropy of a softmax head, the optimiser Keras's Adam. Trainable batch
+normalisations use the batch's statistics and move theirs; frozen ones use their moving statistics and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxtl.errors import JaxtlError
+from jaxtl.extract import Images, Progress, rows
+from jaxtl.models import folding, ops
+from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.models.weights import arrays_of, build
+from jaxtl.records import Dataset
+from jaxtl.trunk import Source, Trunk, trainable_boundary
+
+# Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
+_CHUNKS_PER_EPOCH = 15
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How to fine-tune.
+
+    Attributes:
+        trainable: which layers learn; see `jaxtl.trunk.trainable_boundary`.
+        epochs: passes over the training images, at least 1.
+        batch_size: images per step, at least 1; the last batch of an epoch may be smaller, as in Keras.
+        learning_rate: Adam's, above 0.
+        seed: of the head's initial weights and of the shuffling.
+    """
+
+    trainable: str = "10"
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise JaxtlError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise JaxtlError(f"learning_rate must be a positive number, got {self.learning_rate}")
+
+
+class State(NamedTuple):
+    """What training changes: trainable weights, moving statistics of trainable layers, Adam's moments."""
+
+    weights: Any
+    statistics: Any
+    optimizer: Any
+
+
+class Checkpoint(NamedTuple):
+    """Training after some epochs: arrays of the State in tree order, and the history so far."""
+
+    leaves: list[np.ndarray]
+    history: list[dict[str, float]]
+
+
+def finetune(
+    model: MobileNetV2,
+    train: Dataset,
+    test: Dataset,
+    config: FinetuneConfig = FinetuneConfig(),
+    images: Images = Images(),
+    *,
+    progress: Progress | None = None,
+) -> tuple[MobileNetV2, list[dict[str, float]]]:
+    """Put a softmax head on a model and train it with the last layers.
+
+    Args:
+        model: its backbone is the start; a head it may have is replaced by a fresh one.
+        train: images to learn from.
+        test: images to report on after every epoch; they teach nothing.
+        config: which layers, how long, how fast.
+        images: input size and scaling.
+        progress: called with the fraction done, 0 to 1.
+
+    Returns:
+        The tuned model, and one row an epoch: epoch, loss and accuracy over the epoch's batches while
+        learning, test_loss and test_accuracy after it.
+
+    Raises:
+        JaxtlError: classes that differ between train and test, or a loss that is no longer finite.
+    """
+    trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images)
+    keep = trunk.keeps(len(train) + len(test))
+    sources = [trunk.source(data.images, keep) for data in (train, test)]
+    return train_tail(trunk, train, sources[0], test, sources[1], config, progress=progress)
+
+
+def train_tail(
+    trunk: Trunk,
+    train: Dataset,
+    train_source: Source,
+    test: Dataset,
+    test_source: Source,
+    config: FinetuneConfig,
+    *,
+    start: Checkpoint | None = None,
+    on_epoch: Callable[[Checkpoint], None] | None = None,
+    progress: Progress | None = None,
+) -> tuple[MobileNetV2, list[dict[str, float]]]:
+    """`finetune` from trunk outputs that are there already, resumable at any epoch.
+
+    Args:
+        start: where an earlier call was stopped, as `on_epoch` received it.
+        on_epoch: called after every epoch but the last.
+    """
+    _check_classes(train, test)
+    model = with_head(trunk.model, len(train.class_names), config.seed)
+    trainer = Trainer(trunk, model, config)
+    state, history = trainer.restore(start) if start else (trainer.initial, [])
+    source, labels = jax.device_put((train_source, train.labels))
+    for epoch in range(len(history), config.epochs):
+        report = partial(_report_epoch, progress, epoch, config.epochs)
+        state, loss, accuracy = trainer.run_epoch(state, source, labels, epoch, report)
+        if not np.isfinite(loss):
+            raise JaxtlError(
+                f"training: the loss is {loss} in epoch {epoch + 1}; lower learning_rate (now {config.learning_rate:g})"
+            )
+        tuned = trainer.model(state)
+        test_loss, test_accuracy = evaluate(trunk, tuned, test_source, test.labels)
+        history.append(
+            {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy,
+             "test_loss": test_loss, "test_accuracy": test_accuracy}
+        )  # fmt: skip
+        if on_epoch and epoch + 1 < config.epochs:
+            on_epoch(Checkpoint([np.asarray(leaf) for leaf in jax.tree.leaves(state)], list(history)))
+    return tuned, history
+
+
+def with_head(model: MobileNetV2, classes: int, seed: int) -> MobileNetV2:
+    """A copy of a model's backbone under a fresh softmax head (glorot-uniform, zero bias, as in Keras)."""
+    config = replace(model.config, classes=classes)
+    arrays = {name: a for name, a in arrays_of(model).items() if not name.startswith("predictions/")}
+    shape = (config.features, classes)
+    arrays["predictions/kernel"] = nnx.initializers.glorot_uniform()(jax.random.key(seed), shape)
+    arrays["predictions/bias"] = np.zeros(classes, np.float32)
+    return build(config, arrays)
+
+
+def evaluate(trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of a model with a head, at its moving statistics."""
+    logits = trunk.then(model, len(model.config.layers), source).astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
+    return float(-log_likelihood.mean()), float((logits.argmax(1) == labels).mean())
+
+
+def keras_adam(
+    learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
+) -> optax.GradientTransformation:
+    """Adam as Keras computes it (Kingma & Ba 2015, end of section 2: "epsilon hat").
+
+    Keras adds epsilon to the root of the uncorrected second moment and corrects both moments in the step
+    size; `optax.adam` adds it to the corrected one, which differs while the bias correction is large.
+    """
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), zeros, zeros)
+
+    def update(gradients: Any, state: optax.ScaleByAdamState, params: Any = None):
+        del params
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: m + (g - m) * (1 - beta_1), state.mu, gradients)
+        nu = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - beta_2), state.nu, gradients)
+        rate = learning_rate * jnp.sqrt(1 - jnp.float32(beta_2) ** count) / (1 - jnp.float32(beta_1) ** count)
+        steps = jax.tree.map(lambda m, v: -rate * m / (jnp.sqrt(v) + epsilon), mu, nu)
+        return steps, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+class Trainer:
+    """The compiled training of one model's layers after a trunk."""
+
+    def __init__(self, trunk: Trunk, model: MobileNetV2, config: FinetuneConfig) -> None:
+        self.config = config
+        learning = {layer.name for layer in model.config.layers[trunk.boundary :]}
+
+        def in_tail(kind: type) -> Callable[[tuple, Any], bool]:
+            return lambda path, value: path[0] in learning and issubclass(value.type, kind)
+
+        graph, weights, statistics, frozen = nnx.split(model, in_tail(nnx.Param), in_tail(nnx.BatchStat), ...)
+        self._graph, self._frozen = graph, frozen
+        self._optimizer = keras_adam(config.learning_rate)
+        self.initial = State(weights, statistics, self._optimizer.init(weights))
+        plan, self._arrays = folding.fold(model, 0, trunk.boundary)
+        self._chunk = jax.jit(
+            partial(_run_chunk, graph, self._optimizer, _Tail(plan, trunk.boundary, trunk.images, ops.default_form())),
+            donate_argnums=0,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
+        leaves, structure = jax.tree.flatten(self.initial)
+        if [a.shape for a in checkpoint.leaves] != [a.shape for a in leaves]:
+            raise JaxtlError("checkpoint: it belongs to another network or freezing boundary; start a new run")
+        return jax.tree.unflatten(structure, map(jnp.asarray, checkpoint.leaves)), list(checkpoint.history)
+
+    def model(self, state: State) -> MobileNetV2:
+        """The model as it stands, on copies that later steps do not touch."""
+        merged = nnx.merge(self._graph, *jax.tree.map(jnp.copy, state[:2]), self._frozen)
+        merged.config = merged.config
+        return merged
+
+    def run_epoch(
+        self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
+    ) -> tuple[State, float, float]:
+        """One pass in an order that seed and epoch alone decide; returns mean loss and accuracy too."""
+        n, size = rows(source), self.config.batch_size
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(n).astype(np.int32)
+        totals = np.zeros(2)
+        state = jax.tree.map(jnp.copy, state)  # the first chunk takes over its buffers
+        for first, chunk in _chunks(order, size):
+            state, sums = self._chunk(state, self._frozen, self._arrays, source, labels, chunk)
+            totals += np.asarray(sums, np.float64)
+            report((first + chunk.size) / n)
+        loss, accuracy = totals / n
+        return state, float(loss), float(accuracy)
+
+
+class _Tail(NamedTuple):
+    """What is static of a training step."""
+
+    trunk_plan: folding.Plan
+    boundary: int
+    images: Images
+    form: ops.Form
+
+
+def _chunks(order: np.ndarray, size: int):
+    """The epoch's batches as [steps, size] arrays, then the smaller last batch as [1, rest]; with offsets."""
+    steps = len(order) // size
+    whole = order[: steps * size].reshape(steps, size)
+    length = max(1, -(-steps // _CHUNKS_PER_EPOCH))
+    for start in range(0, steps, length):
+        yield start * size, whole[start : start + length]
+    if steps * size < len(order):
+        yield steps * size, order[None, steps * size :]
+
+
+def _run_chunk(graph, optimizer, tail: _Tail, state: State, frozen, arrays, source, labels, order):
+    """Train on batches of rows `order` [steps, size]; returns the state and summed loss and hits."""
+
+    def step(state: State, index: jax.Array):
+        batch = jax.tree.map(lambda a: a[index], source)
+        if not isinstance(batch, Carry):
+            batch = folding.run(tail.trunk_plan, arrays, tail.images(batch), tail.form)
+        return train_step(graph, optimizer, tail, state, frozen, batch, labels[index])
+
+    state, sums = jax.lax.scan(step, state, order)
+    return state, sums.sum(0)
+
+
+def train_step(graph, optimizer, tail: _Tail, state: State, frozen, batch: Carry, labels: jax.Array):
+    """One step of Adam on one batch; returns the state and (loss, hits) summed over the batch."""
+
+    def loss_of(weights):
+        # A copy, since a traced function may not write to variables made outside of it.
+        model = nnx.merge(graph, weights, state.statistics, frozen, copy=True)
+        end = len(model.config.layers)
+        logits = model.run(batch, tail.boundary, end, train=True, form=tail.form).x
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        hits = jnp.sum(logits.argmax(1) == labels)
+        moved = nnx.split(model, lambda path, value: path in paths, ...)[1]
+        return losses.mean(), (moved, jnp.stack([losses.sum(), hits.astype(jnp.float32)]))
+
+    paths = set(nnx.to_flat_state(state.statistics).paths)
+    gradients, (statistics, sums) = jax.grad(loss_of, has_aux=True)(state.weights)
+    steps, moments = optimizer.update(gradients, state.optimizer)
+    return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
+
+
+def _check_classes(train: Dataset, test: Dataset) -> None:
+    if train.class_names != test.class_names:
+        raise JaxtlError(
+            f"datasets {train.name} ({train.split}) and {test.name} ({test.split}) name different classes"
+        )
+
+
+def _report_epoch(progress: Progress | None, epoch: int, epochs: int, fraction: float) -> None:
+    if progress is not None:
+        progress((epoch + fraction) / epochs)

@@ -1,0 +1,378 @@
+"""Records to matplotlib figures that a paper can print. `save` writes them; nothing else touches files.
+
+Matplotlib's global state stays as it is: figures are made without pyplot, under a style of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from jaxtl.errors import JaxtlError
+from jaxtl.files import replacing
+from jaxtl.records import Embedding
+
+# Petroff's ten colours (2021, arXiv:2107.02270). Smallest CIELAB distance (CIE76) between two of them:
+# 19.3 as they are, 18.5, 17.6 and 17.3 under protanopia, deuteranopia and tritanopia as Machado,
+# Oliveira & Fernandes (2009) simulate them. Smallest of the four for the other candidates: Tol's muted
+# nine with black 15.6, Okabe-Ito's eight with two more 7.1, matplotlib's tab10 4.6.
+# Ordered so that the first few differ most, and so do the digits that networks confuse (3 5 8, 4 7 9).
+TEN_COLOURS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#94a4a2", "#92dadd", "#717581", "#e76300",
+    "#b9ac70", "#a96b59",
+)  # fmt: skip
+NAMES = {"pca": "PCA", "tsne": "t-SNE", "lle": "LLE"}
+SUFFIXES = (".png", ".svg", ".pdf")
+
+_LEGEND_UP_TO = 40
+_RASTERISED_ABOVE = 5000
+_NAME_LENGTH, _LEGEND_NAME_LENGTH = 10, 28
+_COLUMN_INCHES, _MAP_INCHES = 2.4, 2.15  # a row of maps: the share of each, and what its labels leave of it
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that files do not depend on the machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "figure.titlesize": 9,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "jaxtl",
+    "pdf.fonttype": 42,  # TrueType, which journals ask for
+}
+
+
+def _styled(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def inside_style(*args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(_STYLE):
+            return function(*args, **kwargs)
+
+    return inside_style
+
+
+@_styled
+def embedding_figure(embedding: Embedding, accuracy: float | None = None, title: str | None = None) -> Figure:
+    """One map, 4 inches wide. `accuracy` is its 10-NN accuracy in the plane, 0 to 1."""
+    names = _class_names([embedding])
+    height = 4.55 + 0.2 * bool(title) + _legend_height(names, 4.0)
+    figure = Figure(figsize=(4.0, height), layout="constrained")
+    _draw_map(figure.add_subplot(), embedding, names, accuracy, inches=3.6)
+    if title:
+        figure.suptitle(title, parse_math=False)
+    _add_legend(figure, names, width=4.0)
+    return figure
+
+
+@_styled
+def stage_figure(
+    embeddings: Sequence[Embedding], stage: str, accuracies: Mapping[str, float] | None = None
+) -> Figure:
+    """The maps of one stage side by side, 2.4 inches each.
+
+    Args:
+        embeddings: at least one, of the same images.
+        stage: heads the figure, such as "before".
+        accuracies: 10-NN accuracy in the plane by method, 0 to 1.
+    """
+    _check_some(embeddings)
+    names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
+    figure = Figure(figsize=(width, 3.05 + _legend_height(names, width)), layout="constrained")
+    axes = figure.subplots(1, len(embeddings), squeeze=False)
+    _draw_row(axes[0], embeddings, names, accuracies or {})
+    figure.suptitle(_stage_title(stage), parse_math=False)
+    _add_legend(figure, names, width)
+    return figure
+
+
+@_styled
+def comparison_figure(
+    before: Sequence[Embedding],
+    after: Sequence[Embedding],
+    accuracies: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
+    """Two rows of maps, "before" over "after", one column per method.
+
+    Args:
+        before: the maps of the first stage.
+        after: the maps of the second stage, of the same methods in the same order.
+        accuracies: 10-NN accuracy in the plane by stage ("before", "after") and method, 0 to 1.
+    """
+    _check_some(before)
+    methods = [[each.method for each in row] for row in (before, after)]
+    if methods[0] != methods[1]:
+        raise JaxtlError(
+            f"comparison figure: methods before are {', '.join(methods[0])}, after {', '.join(methods[1])}; "
+            "give the same ones in the same order"
+        )
+    names, width = _class_names([*before, *after]), _COLUMN_INCHES * len(before)
+    figure = Figure(figsize=(width, 5.95 + _legend_height(names, width)), layout="constrained")
+    rows = figure.subfigures(2, 1)
+    for row, stage, embeddings in zip(rows, ("before", "after"), (before, after), strict=True):
+        axes = row.subplots(1, len(embeddings), squeeze=False)
+        _draw_row(axes[0], embeddings, names, (accuracies or {}).get(stage, {}))
+        row.suptitle(_stage_title(stage), parse_math=False)
+    _add_legend(figure, names, width)
+    return figure
+
+
+@_styled
+def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Loss and accuracy after each epoch.
+
+    Args:
+        history: one mapping per epoch with `epoch` and any of `loss`, `accuracy`, `test_loss` and
+            `test_accuracy`; what is missing or None is not drawn.
+    """
+    if not history or any("epoch" not in row for row in history):
+        raise JaxtlError("history figure: needs at least one row, each with its epoch")
+    figure = Figure(figsize=(5.6, 2.4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, name, colour, marker in (
+            (measure, "training", TEN_COLOURS[0], "o"),
+            (f"test_{measure}", "test", TEN_COLOURS[2], "s"),
+        ):
+            values = [np.nan if row.get(key) is None else float(row[key]) for row in history]
+            if not np.isnan(values).all():
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, label=name)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("cross-entropy loss" if measure == "loss" else measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(y=0.08)
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write PNG (200 dpi), SVG or PDF by the suffix; the same figure gives the same bytes.
+
+    The file is either whole or absent. Raises JaxtlError for another suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise JaxtlError(f"{path}: cannot write a figure as {suffix or 'a file without suffix'}; "
+                         f"use {', '.join(SUFFIXES)}")  # fmt: skip
+    # Matplotlib would write its version and the date.
+    metadata = {
+        ".png": {"Software": None},
+        ".svg": {"Date": None, "Creator": None},
+        ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }[suffix]
+    with matplotlib.rc_context(_STYLE), replacing(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+
+
+def class_colours(classes: int) -> np.ndarray:
+    """RGB of each class, float [classes, 3]: the same for a class in every figure.
+
+    Up to ten classes have colours told apart under colour blindness; more share a continuous map.
+    """
+    if classes <= len(TEN_COLOURS):
+        return np.array([matplotlib.colors.to_rgb(colour) for colour in TEN_COLOURS[:classes]])
+    return matplotlib.colormaps["turbo"](np.linspace(0, 1, classes))[:, :3]
+
+
+def _check_some(embeddings: Sequence[Embedding]) -> None:
+    if not embeddings:
+        raise JaxtlError("figure: needs at least one embedding")
+
+
+def _stage_title(stage: str) -> str:
+    return f"{stage.capitalize()} fine-tuning" if stage in ("before", "after") else stage
+
+
+def _class_names(embeddings: Sequence[Embedding]) -> tuple[str, ...]:
+    # Without names in the record they are counted from the labels, of which one map may lack the last.
+    return max((each.class_names for each in embeddings), key=len)
+
+
+def _draw_row(
+    row: Sequence[Axes],
+    embeddings: Sequence[Embedding],
+    names: tuple[str, ...],
+    accuracies: Mapping[str, float | None],
+) -> None:
+    for axes, embedding in zip(row, embeddings, strict=True):
+        _draw_map(axes, embedding, names, accuracies.get(embedding.method), _MAP_INCHES)
+
+
+def _draw_map(
+    axes: Axes, embedding: Embedding, names: tuple[str, ...], accuracy: float | None, inches: float
+) -> None:
+    coords, labels = embedding.coords, embedding.labels
+    n = len(coords)
+    # A fixed shuffle: drawn in the order of the classes, the last one would hide the others.
+    order = np.random.default_rng(0).permutation(n)
+    axes.scatter(
+        *coords[order].T,
+        s=float(np.clip(4.0 * (2000 / n) ** 0.7, 0.25, 16.0)),
+        c=class_colours(len(names))[labels[order]],
+        linewidths=0,
+        rasterized=n > _RASTERISED_ABOVE,
+    )
+    _set_limits(axes, coords)
+    _label_axes(axes, embedding)
+    axes.set_title(_map_title(embedding, accuracy))
+    _write_class_names(axes, coords, labels, names, inches)
+
+
+def _set_limits(axes: Axes, coords: np.ndarray) -> None:
+    """A square around all points with a margin of 4 %, so that both axes share one scale."""
+    low, high = coords.min(axis=0).astype(float), coords.max(axis=0).astype(float)
+    half = 0.54 * (max(high - low) or 1.0)
+    centre = (low + high) / 2
+    axes.set_xlim(centre[0] - half, centre[0] + half)
+    axes.set_ylim(centre[1] - half, centre[1] + half)
+    axes.set_aspect("equal", adjustable="box")
+
+
+def _label_axes(axes: Axes, embedding: Embedding) -> None:
+    # Only distances along principal components have the features' unit; elsewhere ticks mean nothing.
+    axes.spines[["top", "right"]].set_visible(True)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    name = NAMES.get(embedding.method, embedding.method)
+    labels = [f"{name} 1", f"{name} 2"]
+    ratios = embedding.diagnostics.get("explained_variance_ratio")
+    if embedding.method == "pca":
+        labels = ["PC 1", "PC 2"]
+        if ratios:
+            labels = [f"{label} ({100 * ratio:.0f} % of variance)"
+                      for label, ratio in zip(labels, ratios, strict=True)]  # fmt: skip
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+
+
+def _map_title(embedding: Embedding, accuracy: float | None) -> str:
+    title = NAMES.get(embedding.method, embedding.method)
+    settings = {"tsne": ("perplexity", "perplexity {:g}"), "lle": ("n_neighbors", "k = {}")}
+    key, text = settings.get(embedding.method, ("", ""))
+    if key in embedding.params:
+        title += f" ({text.format(embedding.params[key])})"
+    title += f"\nn = {len(embedding.coords):,}"
+    return title if accuracy is None else f"{title}, 10-NN accuracy {accuracy:.2f}"
+
+
+def _write_class_names(
+    axes: Axes, coords: np.ndarray, labels: np.ndarray, names: tuple[str, ...], inches: float
+) -> None:
+    """Each class's name at the median of its points, so that colour is not all that tells it.
+
+    Names that would overlap are moved apart, and a line leads from each to its median.
+    """
+    size = 5 if len(names) > _LEGEND_UP_TO else 7
+    present = np.unique(labels)
+    texts = [str(label) if _numbered(names) else names[label] for label in present]
+    low, span = np.array([axes.get_xlim()[0], axes.get_ylim()[0]]), np.ptp(axes.get_xlim())
+    medians = np.array([np.median(coords[labels == label], axis=0) for label in present])
+    # A bold letter is about 0.75 of the font size wide.
+    letter = size / 72 / inches
+    sizes = np.array([(letter * (0.75 * len(text) + 0.3), 1.25 * letter) for text in texts])
+    places = low + span * _moved_apart((medians - low) / span, sizes)
+    for text, median, place in zip(texts, medians, places, strict=True):
+        moved = np.abs(place - median).max() > 0.5 * letter * span
+        axes.annotate(
+            text,
+            median,
+            place,
+            fontsize=size,
+            fontweight="bold",
+            ha="center",
+            va="center",
+            parse_math=False,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0} if moved else None,
+        )
+
+
+def _moved_apart(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Centres [k, 2] of boxes of these sizes, moved within the unit square until none overlap.
+
+    Overlapping pairs push each other along the axis that needs the smaller move. Where there is no room
+    for all, overlaps stay.
+    """
+    centres, k = centres.copy(), len(centres)
+    upper = np.triu(np.ones((k, k)), 1)
+    # Boxes with one centre go apart in the order of their classes.
+    order = (upper - upper.T)[..., None]
+    apart = (sizes[:, None] + sizes[None]) / 2
+    for _ in range(300):
+        between = centres[None] - centres[:, None]
+        overlap = apart - np.abs(between)
+        hit = (overlap > 1e-6).all(axis=2) & ~np.eye(k, dtype=bool)
+        if not hit.any():
+            break
+        along = overlap.argmin(axis=2)[..., None] == np.arange(2)
+        direction = np.where(between == 0, order, np.sign(between))
+        centres -= 0.3 * (overlap * along * direction * hit[..., None]).sum(axis=1)
+        centres = np.clip(centres, sizes / 2, 1 - sizes / 2)
+    return centres
+
+
+def _numbered(names: tuple[str, ...]) -> bool:
+    """Whether the maps show class numbers, for want of room for names."""
+    return len(names) > len(TEN_COLOURS) or max(map(len, names)) > _NAME_LENGTH
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LEGEND_NAME_LENGTH else name[: _LEGEND_NAME_LENGTH - 1] + "…"
+
+
+def _legend_columns(names: tuple[str, ...], width: float) -> int:
+    # Inches that a column takes at 7 points: the marker, its gaps, the number, and 0.06 a letter.
+    column = 0.3 + 0.15 * _numbered(names) + 0.06 * max(len(_shortened(name)) for name in names)
+    return int(np.clip(width / column, 1, len(names)))
+
+
+def _legend_height(names: tuple[str, ...], width: float) -> float:
+    """Inches that `_add_legend` takes."""
+    rows = 1 if len(names) > _LEGEND_UP_TO else -(-len(names) // _legend_columns(names, width))
+    return 0.145 * rows
+
+
+def _add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
+    """Below the maps; with more classes than a legend can hold, a note instead."""
+    if len(names) > _LEGEND_UP_TO:
+        note = (
+            f"{len(names)} classes, coloured in their order from 0 ({_shortened(names[0])}) to "
+            f"{len(names) - 1} ({_shortened(names[-1])}); numbers stand at class medians"
+        )
+        figure.supxlabel(note, fontsize=6, parse_math=False, wrap=True)
+        return
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=colour)
+        for colour in class_colours(len(names))
+    ]
+    legend = figure.legend(
+        handles,
+        [str(k) for k in range(len(names))],
+        loc="outside lower center",
+        ncols=_legend_columns(names, width),
+        handletextpad=0.1,
+        columnspacing=0.9,
+    )
+    # Set afterwards: matplotlib drops labels that begin with "_" and reads "$" as mathematics.
+    for k, (text, name) in enumerate(zip(legend.get_texts(), names, strict=True)):
+        text.set_parse_math(False)
+        text.set_text(f"{k}  {_shortened(name)}" if _numbered(names) else name)

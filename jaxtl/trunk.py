@@ -1,0 +1,78 @@
+"""The frozen trunk: a pure function of the image, so its output is computed once and kept where it fits.
+
+Training and the extractions before and after it all start from what the trunk hands on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.extract import Images, Progress, run_layers
+from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
+from jaxtl.runtime import device_memory
+
+# Of the device's whole memory, not of what is free now, so that a repeated run decides the same.
+_MEMORY_SHARE = 0.3
+
+# What the layers after the trunk start from: the trunk's kept outputs, or the images themselves.
+Source = Carry | np.ndarray
+
+
+def trainable_boundary(config: MobileNetV2Config, trainable: str) -> int:
+    """Index in `config.layers` of the first layer that training may change.
+
+    Args:
+        trainable: a number of layers counted from the end of the backbone as Keras counts them ("10" is
+            block_16_expand_BN to out_relu; "0" or "none" trains the head alone), "all", or the name of the
+            first trainable layer. The head is always trained.
+
+    Raises:
+        JaxtlError: more layers than there are, or an unknown name.
+    """
+    layers = config.backbone_layers
+    if trainable in ("none", "0"):
+        return config.pooled
+    if trainable == "all":
+        return 0
+    if not trainable.lstrip("-").isdigit():
+        return config.position(trainable)
+    count = int(trainable)
+    if not 0 < count <= len(layers):
+        raise JaxtlError(f"trainable: MobileNetV2 has {len(layers)} layers without its head, got {count}")
+    return len(layers) - count
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Layers 0 to `boundary` (exclusive) of a model, and how images enter it."""
+
+    model: MobileNetV2
+    boundary: int
+    images: Images
+
+    def bytes_per_image(self) -> int:
+        """Size of what the trunk hands on for one image."""
+        size = self.images.image_size
+        image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, self.boundary), image)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+
+    def keeps(self, n: int) -> bool:
+        """Whether the outputs for n images are kept: they fit, and they save work."""
+        return self.boundary > 1 and n * self.bytes_per_image() <= _MEMORY_SHARE * device_memory()
+
+    def source(self, images: np.ndarray, keep: bool, progress: Progress | None = None) -> Source:
+        """The trunk's outputs in host memory where they are kept, else the images."""
+        if not keep:
+            return images
+        return run_layers(self.model, 0, self.boundary, images, self.images, progress=progress)
+
+    def then(self, model: MobileNetV2, stop: int, source: Source, progress: Progress | None = None) -> np.ndarray:
+        """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
+        if isinstance(source, Carry):
+            return run_layers(model, self.boundary, stop, source, progress=progress).x
+        return run_layers(model, 0, stop, source, self.images, progress=progress).x
