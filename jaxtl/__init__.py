@@ -1,3 +1,42 @@
-"""jaxtl: what transfer learning does to a network's features, in pictures and in numbers."""
+"""jaxtl: what transfer learning does to a network's features, in pictures and in numbers.
+
+Names are imported at their first use, so that `import jaxtl` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "load": "jaxtl.data",
+    "load_model": "jaxtl.models.weights",
+    "MobileNetV2": "jaxtl.models.mobilenet_v2",
+    "MobileNetV2Config": "jaxtl.models.mobilenet_v2",
+    "extract": "jaxtl.extract",
+    "finetune": "jaxtl.finetune",
+    "reduce": "jaxtl.reduce",
+    "knn_accuracy": "jaxtl.metrics",
+    "Dataset": "jaxtl.records",
+    "Features": "jaxtl.records",
+    "Embedding": "jaxtl.records",
+    "Score": "jaxtl.records",
+    "Images": "jaxtl.settings",
+    "FinetuneConfig": "jaxtl.settings",
+    "RunConfig": "jaxtl.settings",
+    "JaxtlError": "jaxtl.errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxtl' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,40 +15,17 @@ import jax
 import numpy as np
 
 from jaxtl.data.preprocess import preprocess
-from jaxtl.errors import JaxtlError
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, tensor_digest
 from jaxtl.records import Dataset, Features
+from jaxtl.settings import Images
 
 Progress = Callable[[float], None]
 
 # By measurement on CPUs: larger batches leave the cache, smaller ones waste the matrix product.
 _BATCH_SIZE = {"cpu": 64}
 _ACCELERATOR_BATCH_SIZE = 1024
-
-
-@dataclass(frozen=True)
-class Images:
-    """How images become a network's input.
-
-    Attributes:
-        image_size: height and width in pixels, at least 32.
-        preprocessing: "unit" scales to [0, 1], "keras" to [-1, 1] as Keras's own preprocess_input.
-    """
-
-    image_size: int = 48
-    preprocessing: str = "unit"
-
-    def __post_init__(self) -> None:
-        if not 32 <= self.image_size <= 1024:
-            raise JaxtlError(f"image_size must be 32 to 1024, got {self.image_size}")
-        if self.preprocessing not in ("unit", "keras"):
-            raise JaxtlError(f"preprocessing must be 'unit' or 'keras', got {self.preprocessing!r}")
-
-    def __call__(self, batch: jax.Array) -> Carry:
-        """uint8 [n, h, w, 1 or 3] to the network's input, float32 [n, image_size, image_size, 3]."""
-        return Carry(preprocess(batch, self.image_size, self.preprocessing))
 
 
 def extract(
@@ -120,7 +96,12 @@ def run_layers(
 def _run_batch(
     plan: folding.Plan, prepare: Images | None, form: ops.Form, arrays: folding.Arrays, batch: Any
 ) -> Carry:
-    return folding.run(plan, arrays, prepare(batch) if prepare else batch, form)
+    return folding.run(plan, arrays, enter(prepare, batch) if prepare else batch, form)
+
+
+def enter(images: Images, batch: jax.Array) -> Carry:
+    """uint8 [n, h, w, 1 or 3] to the network's input, float32 [n, image_size, image_size, 3]."""
+    return Carry(preprocess(batch, images.image_size, images.preprocessing))
 
 
 def rows(source: Any) -> int:

@@ -7,7 +7,7 @@ normalisations use the batch's statistics and move theirs; frozen ones use their
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,40 +18,17 @@ import optax
 from flax import nnx
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import Images, Progress, rows
+from jaxtl.extract import Progress, enter, rows
+from jaxtl.files import read_npz, write_npz
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, build
-from jaxtl.records import Dataset
+from jaxtl.records import Dataset, Pathlike
+from jaxtl.settings import FinetuneConfig, Images
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
 # Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
 _CHUNKS_PER_EPOCH = 15
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """How to fine-tune.
-
-    Attributes:
-        trainable: which layers learn; see `jaxtl.trunk.trainable_boundary`.
-        epochs: passes over the training images, at least 1.
-        batch_size: images per step, at least 1; the last batch of an epoch may be smaller, as in Keras.
-        learning_rate: Adam's, above 0.
-        seed: of the head's initial weights and of the shuffling.
-    """
-
-    trainable: str = "10"
-    epochs: int = 5
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise JaxtlError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise JaxtlError(f"learning_rate must be a positive number, got {self.learning_rate}")
 
 
 class State(NamedTuple):
@@ -67,6 +44,15 @@ class Checkpoint(NamedTuple):
 
     leaves: list[np.ndarray]
     history: list[dict[str, float]]
+
+    def save(self, path: Pathlike) -> None:
+        arrays = {f"leaf_{number:04d}": leaf for number, leaf in enumerate(self.leaves)}
+        write_npz(path, arrays, {"history": self.history})
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Checkpoint:
+        arrays, meta = read_npz(path, ("leaf_0000",))
+        return cls([arrays[name] for name in sorted(arrays)], meta["history"])
 
 
 def finetune(
@@ -129,7 +115,8 @@ def train_tail(
         state, loss, accuracy = trainer.run_epoch(state, source, labels, epoch, report)
         if not np.isfinite(loss):
             raise JaxtlError(
-                f"training: the loss is {loss} in epoch {epoch + 1}; lower learning_rate (now {config.learning_rate:g})"
+                f"training: the loss is {loss} in epoch {epoch + 1}; "
+                f"lower learning_rate (now {config.learning_rate:g})"
             )
         tuned = trainer.model(state)
         test_loss, test_accuracy = evaluate(trunk, tuned, test_source, test.labels)
@@ -201,21 +188,26 @@ class Trainer:
         self.initial = State(weights, statistics, self._optimizer.init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
         self._chunk = jax.jit(
-            partial(_run_chunk, graph, self._optimizer, _Tail(plan, trunk.boundary, trunk.images, ops.default_form())),
+            partial(
+                _run_chunk,
+                graph,
+                self._optimizer,
+                _Tail(plan, trunk.boundary, trunk.images, ops.default_form()),
+            ),
             donate_argnums=0,
         )
 
     def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
         leaves, structure = jax.tree.flatten(self.initial)
         if [a.shape for a in checkpoint.leaves] != [a.shape for a in leaves]:
-            raise JaxtlError("checkpoint: it belongs to another network or freezing boundary; start a new run")
+            raise JaxtlError(
+                "checkpoint: it belongs to another network or freezing boundary; start a new run"
+            )
         return jax.tree.unflatten(structure, map(jnp.asarray, checkpoint.leaves)), list(checkpoint.history)
 
     def model(self, state: State) -> MobileNetV2:
         """The model as it stands, on copies that later steps do not touch."""
-        merged = nnx.merge(self._graph, *jax.tree.map(jnp.copy, state[:2]), self._frozen)
-        merged.config = merged.config
-        return merged
+        return nnx.merge(self._graph, *jax.tree.map(jnp.copy, state[:2]), self._frozen, copy=True)
 
     def run_epoch(
         self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
@@ -259,7 +251,7 @@ def _run_chunk(graph, optimizer, tail: _Tail, state: State, frozen, arrays, sour
     def step(state: State, index: jax.Array):
         batch = jax.tree.map(lambda a: a[index], source)
         if not isinstance(batch, Carry):
-            batch = folding.run(tail.trunk_plan, arrays, tail.images(batch), tail.form)
+            batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form)
         return train_step(graph, optimizer, tail, state, frozen, batch, labels[index])
 
     state, sums = jax.lax.scan(step, state, order)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,9 +228,8 @@ def save_scores(path: Pathlike, scores: list[Score]) -> None:
 
 
 def load_scores(path: Pathlike) -> list[Score]:
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+    rows = _read_csv(path, SCORE_COLUMNS)
+    with _explained(path, SCORE_COLUMNS):
         return [
             Score(
                 row["stage"],
@@ -240,10 +241,40 @@ def load_scores(path: Pathlike) -> list[Score]:
             )
             for row in rows
         ]
+
+
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
+
+
+def save_history(path: Pathlike, history: list[dict[str, float]]) -> None:
+    """Write one CSV row an epoch, with the columns of HISTORY_COLUMNS."""
+    lines = [",".join(HISTORY_COLUMNS)]
+    for row in history:
+        values = [f"{row[name]:.6f}" for name in HISTORY_COLUMNS[1:]]
+        lines.append(",".join([f"{row['epoch']:.0f}", *values]))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def load_history(path: Pathlike) -> list[dict[str, float]]:
+    rows = _read_csv(path, HISTORY_COLUMNS)
+    with _explained(path, HISTORY_COLUMNS):
+        return [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in rows]
+
+
+def _read_csv(path: Pathlike, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream, _explained(path, columns):
+            return list(csv.DictReader(stream))
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
-    except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
-        raise JaxtlError(f"{path}: not a table with columns {', '.join(SCORE_COLUMNS)} ({error})") from None
+
+
+@contextlib.contextmanager
+def _explained(path: Pathlike, columns: tuple[str, ...]) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise JaxtlError(f"{path}: not a table with columns {', '.join(columns)} ({error})") from None
 
 
 def _check_labels(where: str, labels: np.ndarray, n: int) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 import jaxtl
 
 # What a run's numbers can depend on; recorded in its environment.json.
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE", "matplotlib",
-              "safetensors", "tensorflow-datasets", "cuml-cu13", "cuml-cu12", "cupy-cuda13x", "cupy-cuda12x")  # fmt: skip
+_LIBRARIES = (
+    "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE", "matplotlib",
+    "safetensors", "tensorflow-datasets", "cuml-cu13", "cuml-cu12", "cupy-cuda13x", "cupy-cuda12x",
+)  # fmt: skip
 
 
 def physical_memory() -> int:

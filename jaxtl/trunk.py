@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import Images, Progress, run_layers
+from jaxtl.extract import Progress, run_layers
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
 from jaxtl.runtime import device_memory
+from jaxtl.settings import Images
 
 # Of the device's whole memory, not of what is free now, so that a repeated run decides the same.
 _MEMORY_SHARE = 0.3
@@ -71,7 +72,9 @@ class Trunk:
             return images
         return run_layers(self.model, 0, self.boundary, images, self.images, progress=progress)
 
-    def then(self, model: MobileNetV2, stop: int, source: Source, progress: Progress | None = None) -> np.ndarray:
+    def then(
+        self, model: MobileNetV2, stop: int, source: Source, progress: Progress | None = None
+    ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
         if isinstance(source, Carry):
             return run_layers(model, self.boundary, stop, source, progress=progress).x

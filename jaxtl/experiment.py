@@ -1,0 +1,355 @@
+"""The before/after experiment: stages that read files and write files, so that a stopped run goes on.
+
+Each stage's outputs appear whole or not at all, and a stage whose outputs are there is not done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxtl import plots
+from jaxtl.data import load
+from jaxtl.errors import JaxtlError
+from jaxtl.extract import Progress, features_of
+from jaxtl.files import read_json, write_json
+from jaxtl.finetune import Checkpoint, train_tail
+from jaxtl.metrics import check_knn_accuracy, knn_accuracy
+from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model, save_weights
+from jaxtl.records import (
+    HISTORY_COLUMNS,
+    Dataset,
+    Embedding,
+    Features,
+    Score,
+    load_history,
+    load_scores,
+    save_history,
+    save_scores,
+)
+from jaxtl.reduce import check_parameters, reduce
+from jaxtl.runtime import environment, peak_memory
+from jaxtl.settings import RunConfig
+from jaxtl.trunk import Source, Trunk, trainable_boundary
+
+STAGES = ("before", "after")
+FIGURE_FORMATS = ("png", "svg", "pdf")
+KNN_METRIC = "10-NN accuracy"
+
+
+# The first stage that a setting bears on, for the message when a resumed run is given another value.
+_BEARS_ON = {
+    "train_samples": "finetune",
+    "trainable": "finetune",
+    "epochs": "finetune",
+    "batch_size": "finetune",
+    "learning_rate": "finetune",
+    "methods": "the maps",
+    "perplexity": "the t-SNE maps",
+    "n_neighbors": "the LLE maps",
+    "seed": "finetune, the maps",
+}
+
+
+class Report(Protocol):
+    """Who is told how a run gets on."""
+
+    def stage(self, title: str) -> AbstractContextManager[Progress]:
+        """Entered while a stage works; takes fractions done."""
+
+    def note(self, text: str) -> None:
+        """One line worth knowing."""
+
+
+class Silent:
+    """A Report that tells nobody."""
+
+    @contextlib.contextmanager
+    def stage(self, title: str) -> Iterator[Progress]:
+        yield lambda fraction: None
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def start(config: RunConfig, folder: Path, report: Report | None = None) -> Experiment:
+    """A new experiment in a folder that is empty or does not exist yet.
+
+    Raises JaxtlError where the folder holds files, or a setting cannot work on the data.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        hint = (
+            f"go on with --resume {folder}" if (folder / "config.json").is_file() else "it is no run folder"
+        )
+        raise JaxtlError(f"{folder}: holds files already ({hint}); give a new folder with --out")
+    if folder.exists() and not folder.is_dir():
+        raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
+    experiment = Experiment(config, folder, report or Silent())
+    experiment.check()
+    write_json(folder / "config.json", {**asdict(config), "weights_digest": experiment.weights_digest})
+    write_json(folder / "environment.json", environment())
+    return experiment
+
+
+def resume(folder: Path, given: dict[str, Any] | None = None, report: Report | None = None) -> Experiment:
+    """An experiment that goes on where its folder was left.
+
+    Args:
+        given: settings that the caller insists on.
+
+    Raises:
+        JaxtlError: no run folder, or a given setting that differs from the folder's.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise JaxtlError(f"{folder}: no run folder (it has no config.json); start one with --out {folder}")
+    record = read_json(path)
+    digest = record.pop("weights_digest", None)
+    try:
+        config = RunConfig(**{**record, "methods": tuple(record["methods"])})
+    except (KeyError, TypeError) as error:
+        raise JaxtlError(
+            f"{path}: not the settings of a run ({error}); restore it or start a new run"
+        ) from None
+    for name, value in (given or {}).items():
+        if (was := getattr(config, name)) != value:
+            raise JaxtlError(
+                f"{folder}: was made with {name} {was}, not {value}; that bears on "
+                f"{_BEARS_ON.get(name, 'the features')} and all that follows: leave it out to go on, "
+                "or give a new folder with --out"
+            )
+    experiment = Experiment(config, folder, report or Silent())
+    if experiment.weights_digest != digest:
+        raise JaxtlError(
+            f"{config.weights}: not the weights that {folder} was started with; restore that file"
+        )
+    _remove_leftovers(folder)
+    return experiment
+
+
+class Experiment:
+    """One run folder and the work still to be done in it."""
+
+    def __init__(self, config: RunConfig, folder: Path, report: Report) -> None:
+        self.config, self.folder, self.report = config, folder, report
+        timings = folder / "timings.json"
+        self.timings: dict[str, Any] = read_json(timings) if timings.is_file() else {}
+
+    def run(self) -> list[Score]:
+        """Do what is left to do. Returns the scores."""
+        self._do("before", "Features before", ["features/before.npz"], self._extract_before, "_test_source")
+        title = f"Fine-tuning, {self.config.epochs} epochs"
+        needs = ("_test_source", "_train_source")
+        self._do("finetune", title, ["history.csv", "model.safetensors"], self._finetune, *needs)
+        self.__dict__.pop("_train_source", None)  # by far the largest array: free it
+        self._checkpoint_path.unlink(missing_ok=True)
+        self._do("after", "Features after", ["features/after.npz"], self._extract_after, "_test_source")
+        for stage in STAGES:
+            for method in self.config.methods:
+                title = f"{plots.METHOD_NAMES[method]} {stage}"
+                work = partial(self._reduce, stage, method)
+                self._do(f"{method}_{stage}", title, [f"embeddings/{stage}_{method}.npz"], work)
+        self._do("scores", "10-NN accuracies", ["scores.csv"], self._score)
+        names = ("before", "after", "comparison", "history")
+        figures = [f"figures/{name}.{suffix}" for name in names for suffix in FIGURE_FORMATS]
+        self._do("figures", "Figures", figures, self._draw)
+        return self.scores()
+
+    def check(self) -> None:
+        """Refuse before any work what would fail after much of it. Raises JaxtlError."""
+        trainable_boundary(self.model.config, self.config.trainable)
+        _ = self.train
+        width = self.model.config.features
+        check_knn_accuracy(len(self.sample), self.sample.labels)
+        for method in self.config.methods:
+            check_parameters(method, (len(self.sample), width), **self.config.reduction(method))
+
+    def scores(self) -> list[Score]:
+        return load_scores(self.folder / "scores.csv")
+
+    # What stages share, loaded when the first one needs it.
+
+    @cached_property
+    def model(self) -> MobileNetV2:
+        return load_model(self.config.weights)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        return load_arrays(self.config.weights or imagenet_path())[2]["tensor_digest"]
+
+    @cached_property
+    def train(self) -> Dataset:
+        return _first(self._load("train"), self.config.train_samples)
+
+    @cached_property
+    def test(self) -> Dataset:
+        return self._load("test")
+
+    @cached_property
+    def sample(self) -> Dataset:
+        return _first(self.test, self.config.samples)
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        boundary = trainable_boundary(self.model.config, self.config.trainable)
+        return Trunk(self.model, boundary, self.config.images)
+
+    @cached_property
+    def _keep(self) -> bool:
+        return self.trunk.keeps(len(self.train) + len(self.test))
+
+    @cached_property
+    def _test_source(self) -> Source:
+        # An image's output is the same however many there are: a resumed run takes no more than it needs.
+        images = self.test.images if self._pending(["model.safetensors"]) else self.sample.images
+        return self._trunk_outputs(images, "test")
+
+    @cached_property
+    def _train_source(self) -> Source:
+        return self._trunk_outputs(self.train.images, "training")
+
+    def _trunk_outputs(self, images: np.ndarray, what: str) -> Source:
+        if not self._keep:
+            return images
+        with self._timed(f"trunk_{what}", f"Frozen layers, {len(images):,} {what} images") as progress:
+            return self.trunk.source(images, True, progress)
+
+    # The stages.
+
+    def _extract_before(self, progress: Progress) -> None:
+        self._save_features("before", self.model, progress)
+
+    def _extract_after(self, progress: Progress) -> None:
+        self._save_features("after", load_model(self.folder / "model.safetensors"), progress)
+
+    def _save_features(self, stage: str, model: MobileNetV2, progress: Progress) -> None:
+        source = jax.tree.map(lambda a: a[: len(self.sample)], self._test_source)
+        values = self.trunk.then(model, model.config.pooled, source, progress)
+        features_of(model, self.sample, self.config.images, values).save(self._features_path(stage))
+
+    def _finetune(self, progress: Progress) -> None:
+        model, history = train_tail(
+            self.trunk,
+            self.train,
+            self._train_source,
+            self.test,
+            self._test_source,
+            self.config.finetuning,
+            start=Checkpoint.load(self._checkpoint_path) if self._checkpoint_path.is_file() else None,
+            on_epoch=lambda checkpoint: checkpoint.save(self._checkpoint_path),
+            progress=progress,
+        )
+        save_history(self.folder / "history.csv", history)
+        provenance = {"made_by": "jaxtl run", "started_from": self.weights_digest, "dataset": self.train.name}
+        save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
+
+    def _reduce(self, stage: str, method: str, progress: Progress) -> None:
+        features = Features.load(self._features_path(stage))
+        embedding = reduce(features, method, progress=progress, **self.config.reduction(method))
+        embedding.save(self._embedding_path(stage, method))
+
+    def _score(self, progress: Progress) -> None:
+        scores = []
+        for number, stage in enumerate(STAGES):
+            features = Features.load(self._features_path(stage))
+            spaces = {"features": features.values}
+            spaces |= {method: self._embedding(stage, method).coords for method in self.config.methods}
+            for space, values in spaces.items():
+                accuracy, _ = knn_accuracy(values, features.labels)
+                scores.append(Score(stage, space, KNN_METRIC, accuracy))
+            progress((number + 1) / len(STAGES))
+        for row in load_history(self.folder / "history.csv"):
+            epoch = f"epoch {row['epoch']:.0f}"
+            scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
+        save_scores(self.folder / "scores.csv", scores)
+
+    def _draw(self, progress: Progress) -> None:
+        figures = draw(self.folder)
+        for number, (name, figure) in enumerate(figures.items()):
+            for suffix in FIGURE_FORMATS:
+                plots.save(figure, self.folder / "figures" / f"{name}.{suffix}")
+            progress((number + 1) / len(figures))
+
+    # How stages are done.
+
+    def _do(
+        self, name: str, title: str, outputs: list[str], work: Callable[[Progress], None], *needs: str
+    ) -> None:
+        if not self._pending(outputs):
+            self.report.note(f"{title}: done already")
+            return
+        for need in needs:
+            getattr(self, need)  # computed under a title of its own
+        with self._timed(name, title) as progress:
+            work(progress)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str, title: str) -> Iterator[Progress]:
+        began = time.perf_counter()
+        with self.report.stage(title) as progress:
+            yield progress
+        self.timings[name] = round(time.perf_counter() - began, 3)
+        peak = max(peak_memory() / 2**30, self.timings.get("peak_memory_gib", 0.0))
+        self.timings["peak_memory_gib"] = round(peak, 2)
+        write_json(self.folder / "timings.json", self.timings)
+
+    def _pending(self, outputs: list[str]) -> bool:
+        return not all((self.folder / output).is_file() for output in outputs)
+
+    def _load(self, split: str) -> Dataset:
+        return load(self.config.dataset, split, image_size=self.config.image_size)
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    def _features_path(self, stage: str) -> Path:
+        return self.folder / "features" / f"{stage}.npz"
+
+    def _embedding_path(self, stage: str, method: str) -> Path:
+        return self.folder / "embeddings" / f"{stage}_{method}.npz"
+
+    def _embedding(self, stage: str, method: str) -> Embedding:
+        return Embedding.load(self._embedding_path(stage, method))
+
+
+def draw(folder: Path) -> dict[str, Figure]:
+    """The figures of a finished run, by name: before, after, comparison and history."""
+    config = read_json(folder / "config.json")
+    maps = {
+        stage: [
+            Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in config["methods"]
+        ]
+        for stage in STAGES
+    }
+    accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
+    for score in load_scores(folder / "scores.csv"):
+        if score.metric == KNN_METRIC:
+            accuracies[score.stage][score.space] = score.value
+    figures = {stage: plots.stage_figure(maps[stage], stage, accuracies[stage]) for stage in STAGES}
+    figures["comparison"] = plots.comparison_figure(maps["before"], maps["after"], accuracies)
+    figures["history"] = plots.history_figure(load_history(folder / "history.csv"))
+    return figures
+
+
+def _first(dataset: Dataset, n: int | None) -> Dataset:
+    return dataset if n is None else dataset.take(n)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what `jaxtl.files.replacing` left behind in a process that was killed."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and re.fullmatch(r"\..+-[a-z0-9_]{8}(\.\w+)?", path.name):
+            path.unlink()

@@ -1,0 +1,108 @@
+"""Locally linear embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.reduce.parameters import check_choice, check_jobs, check_number, versions
+
+
+def sklearn_lle(
+    values: np.ndarray,
+    progress: Callable[[float], None] | None,
+    *,
+    n_neighbors: int = 12,
+    reg: float = 1e-3,
+    eigen_solver: str = "auto",
+    tol: float = 1e-6,
+    max_iter: int = 100,
+    n_jobs: int = -1,
+    seed: int = 0,
+) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Standard LLE (Roweis & Saul 2000, Science 290:2323) by scikit-learn.
+
+    Each axis's sign makes its coordinate of largest magnitude positive.
+
+    Args:
+        values: [n, d].
+        progress: unused, the work is one call.
+        n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
+        reg: the local Gram matrix gains reg times its trace on its diagonal, > 0.
+        eigen_solver: "arpack", "dense", or "auto", which is dense up to 200 rows as in scikit-learn.
+        tol: ARPACK's tolerance, >= 0; 0 is machine precision.
+        max_iter: ARPACK's limit of iterations.
+        n_jobs: threads of the neighbour search; -1 takes all cores. It does not change the result.
+        seed: ARPACK's starting vector.
+
+    Diagnostics: `reconstruction_error`, the sum of the two eigenvalues of (I - W)'(I - W) that are used.
+    """
+    from sklearn.manifold import LocallyLinearEmbedding
+
+    n = len(values)
+    _check(n, n_neighbors, reg, eigen_solver, tol, max_iter)
+    check_jobs("lle", n_jobs)
+    _check_distinct(values, n_neighbors)
+    params = {
+        "n_components": 2,
+        "method": "standard",
+        "n_neighbors": int(n_neighbors),
+        "neighbors_algorithm": "brute",
+        "reg": float(reg),
+        "eigen_solver": _resolve(eigen_solver, n),
+        "tol": float(tol),
+        "max_iter": int(max_iter),
+        "n_jobs": int(n_jobs),
+    }
+    model = LocallyLinearEmbedding(**params, random_state=seed)
+    try:
+        # scikit-learn computes in float64 whatever comes in: float32 input gives the same bytes.
+        coords = model.fit_transform(values.astype(np.float64))
+    except (ValueError, np.linalg.LinAlgError) as error:
+        reason = str(error).splitlines()[0].split(" Note that")[0]
+        raise JaxtlError(
+            f"lle: {params['eigen_solver']} could not find the eigenvectors with n_neighbors {n_neighbors} "
+            f"({reason}); try eigen_solver dense, more neighbours or a larger reg"
+        ) from None
+    params |= {"dtype": "float64", "seed": int(seed), "versions": versions("scikit-learn", "scipy", "numpy")}
+    return _fix_signs(coords), params, {"reconstruction_error": float(model.reconstruction_error_)}
+
+
+def _check(n: int, n_neighbors: int, reg: float, eigen_solver: str, tol: float, max_iter: int) -> None:
+    # Fewer than three neighbours cannot span a plane around a point.
+    check_number("lle", "n_neighbors", n_neighbors, low=3, whole=True)
+    if n_neighbors >= n:
+        raise JaxtlError(
+            f"lle: n_neighbors {n_neighbors} needs more than {n_neighbors} rows, the features have {n}; "
+            f"take n_neighbors of at most {n - 1} or more images"
+        )
+    check_number("lle", "reg", reg, low=0, open_low=True)
+    check_choice("lle", "eigen_solver", eigen_solver, ("auto", "arpack", "dense"))
+    check_number("lle", "tol", tol, low=0)
+    check_number("lle", "max_iter", max_iter, low=1, whole=True)
+
+
+def _check_distinct(values: np.ndarray, n_neighbors: int) -> None:
+    # With fewer, every point may have only its own copies as neighbours, and ARPACK then returns vectors
+    # that are no eigenvectors without a word.
+    distinct = len({hash(row.tobytes()) for row in values})
+    if distinct <= n_neighbors:
+        raise JaxtlError(
+            f"lle: the features have only {distinct} different rows in {len(values)}, n_neighbors "
+            f"{n_neighbors} needs more than {n_neighbors}; take fewer neighbours or more varied images"
+        )
+
+
+def _resolve(eigen_solver: str, n: int) -> str:
+    if eigen_solver != "auto":
+        return eigen_solver
+    return "arpack" if n > 200 else "dense"
+
+
+def _fix_signs(coords: np.ndarray) -> np.ndarray:
+    # An eigenvector's sign is arbitrary; pictures should not flip between solvers and versions.
+    extremes = coords[np.abs(coords).argmax(axis=0), range(coords.shape[1])]
+    return coords * np.where(extremes < 0, -1.0, 1.0)

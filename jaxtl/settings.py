@@ -1,0 +1,118 @@
+"""What a user can set, with its defaults and checks; light to import, so that help is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtl.errors import JaxtlError
+
+METHODS = ("pca", "tsne", "lle")
+PREPROCESSING = ("unit", "keras")
+
+
+@dataclass(frozen=True)
+class Images:
+    """How images become a network's input.
+
+    Attributes:
+        image_size: height and width in pixels, at least 32.
+        preprocessing: "unit" scales to [0, 1], "keras" to [-1, 1] as Keras's own preprocess_input.
+    """
+
+    image_size: int = 48
+    preprocessing: str = "unit"
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.image_size <= 1024:
+            raise JaxtlError(f"image_size must be 32 to 1024, got {self.image_size}")
+        if self.preprocessing not in PREPROCESSING:
+            raise JaxtlError(f"preprocessing must be 'unit' or 'keras', got {self.preprocessing!r}")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How to fine-tune.
+
+    Attributes:
+        trainable: which layers learn; see `jaxtl.trunk.trainable_boundary`.
+        epochs: passes over the training images, at least 1.
+        batch_size: images per step, at least 1; the last batch of an epoch may be smaller, as in Keras.
+        learning_rate: Adam's, above 0.
+        seed: of the head's initial weights and of the shuffling.
+    """
+
+    trainable: str = "10"
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise JaxtlError(
+                f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
+            )
+        if not 0 < self.learning_rate < float("inf"):
+            raise JaxtlError(f"learning_rate must be a positive number, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Every setting that a run's results depend on; the defaults are the founding experiment.
+
+    Attributes:
+        dataset: what `jaxtl.load` takes.
+        samples: test images that are mapped, the first ones of the split; None takes all.
+        train_samples: training images, likewise.
+        image_size: pixels, 32 to 1024.
+        preprocessing: "unit" or "keras".
+        weights: a safetensors file to start from; None takes the bundled ImageNet weights.
+        trainable: see `jaxtl.trunk.trainable_boundary`.
+        epochs, batch_size, learning_rate: see `jaxtl.finetune.FinetuneConfig`.
+        methods: some of "pca", "tsne", "lle".
+        perplexity: of t-SNE.
+        n_neighbors: of LLE.
+        seed: of the head, the shuffling and the maps.
+    """
+
+    dataset: str = "mnist"
+    samples: int | None = 2000
+    train_samples: int | None = None
+    image_size: int = 48
+    preprocessing: str = "unit"
+    weights: str | None = None
+    trainable: str = "10"
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    methods: tuple[str, ...] = METHODS
+    perplexity: float = 30.0
+    n_neighbors: int = 12
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown or not self.methods:
+            raise JaxtlError(
+                f"methods: got {', '.join(unknown) or 'none'}; the methods are {', '.join(METHODS)}"
+            )
+        for name, number in (("samples", self.samples), ("train_samples", self.train_samples)):
+            if number is not None and number < 1:
+                raise JaxtlError(f"{name}: must be at least 1 or all, got {number}")
+        if not 0 <= self.seed < 2**32:
+            raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        _ = self.images, self.finetuning
+
+    @property
+    def images(self) -> Images:
+        return Images(self.image_size, self.preprocessing)
+
+    @property
+    def finetuning(self) -> FinetuneConfig:
+        return FinetuneConfig(self.trainable, self.epochs, self.batch_size, self.learning_rate, self.seed)
+
+    def reduction(self, method: str) -> dict[str, Any]:
+        """The parameters that `reduce` is given for a method."""
+        own = {"tsne": {"perplexity": self.perplexity}, "lle": {"n_neighbors": self.n_neighbors}}
+        return {"seed": self.seed, **own.get(method, {})}

@@ -1,0 +1,301 @@
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from jaxtl import plots
+from jaxtl.errors import JaxtlError
+from jaxtl.records import Embedding
+
+DIGITS = tuple(str(k) for k in range(10))
+PARAMS = {"tsne": {"perplexity": 30.0}, "lle": {"n_neighbors": 12}}
+RATIOS = {"explained_variance_ratio": [0.2345, 0.1]}
+
+
+def embedding(method="tsne", n=300, names=DIGITS, seed=0, spike=False):
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) % len(names)).astype(np.int32)
+    coords = rng.normal(size=(n, 2)).astype(np.float32) + labels[:, None]
+    if spike:
+        coords[7] = (500, -3000)
+    diagnostics = RATIOS if method == "pca" else {}
+    index = np.arange(n, dtype=np.int32)
+    meta = {"class_names": list(names)}
+    return Embedding(coords, labels, index, method, "x", PARAMS.get(method, {}), diagnostics, meta)
+
+
+def trio(**settings):
+    return [embedding(method, seed=seed, **settings) for seed, method in enumerate(("pca", "tsne", "lle"))]
+
+
+def colour_by_class(axes, record):
+    """The RGB of each class as drawn, found by matching the drawn points to the record's."""
+    (points,) = axes.collections
+    drawn = {
+        tuple(xy): tuple(rgba[:3])
+        for xy, rgba in zip(points.get_offsets().data, points.get_facecolors(), strict=True)
+    }
+    colours = {}
+    for xy, label in zip(record.coords.astype(float), record.labels, strict=True):
+        colours.setdefault(int(label), set()).add(drawn[tuple(xy)])
+    assert all(len(found) == 1 for found in colours.values())
+    return {label: found.pop() for label, found in colours.items()}
+
+
+def all_axes(figure):
+    return [axes for part in (figure.subfigs or [figure]) for axes in part.axes]
+
+
+def names_on(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_a_class_has_one_colour_in_every_map_and_figure():
+    before, after = trio(), trio(n=500)
+    figure = plots.comparison_figure(before, after)
+    seen = [colour_by_class(*pair) for pair in zip(all_axes(figure), [*before, *after], strict=True)]
+    alone = embedding(seed=9)
+    seen.append(colour_by_class(plots.embedding_figure(alone).axes[0], alone))
+    (legend,) = figure.legends
+    keys = zip(legend.texts, legend.legend_handles, strict=True)
+    seen.append({int(text.get_text()): to_rgb(handle.get_color()) for text, handle in keys})
+    assert all(colours == seen[0] for colours in seen)
+    assert len(set(seen[0].values())) == 10
+
+
+def test_a_map_that_lacks_the_last_class_keeps_the_colours():
+    full = embedding(n=200)
+    few = Embedding(full.coords[:5], full.labels[:5], full.index[:5], "tsne", "x", {}, {}, full.meta)
+    colours = colour_by_class(plots.embedding_figure(full).axes[0], full)
+    assert colour_by_class(plots.embedding_figure(few).axes[0], few).items() <= colours.items()
+
+
+# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def cielab(linear_rgb):
+    to_xyz = [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+    xyz = np.clip(linear_rgb, 0, 1) @ np.transpose(to_xyz) / [0.95047, 1, 1.08883]
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_ten_colours_differ_for_everyone_and_from_white(vision):
+    srgb = plots.class_colours(10)
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    lab = cielab(linear @ np.transpose(VISION[vision]))
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2) + 1e3 * np.eye(10)
+    assert distances.min() > 17
+    assert np.linalg.norm(lab - [100, 0, 0], axis=1).min() > 20
+
+
+def test_every_point_is_drawn_inside_the_axes_on_one_scale():
+    records = trio(spike=True)
+    figure = plots.stage_figure(records, "before")
+    for axes, record in zip(figure.axes, records, strict=True):
+        (points,) = axes.collections
+        drawn = np.asarray(points.get_offsets())
+        assert sorted(map(tuple, drawn)) == sorted(map(tuple, record.coords.astype(float)))
+        limits = np.array([axes.get_xlim(), axes.get_ylim()])
+        assert (drawn > limits[:, 0]).all()
+        assert (drawn < limits[:, 1]).all()
+        assert np.ptp(limits, axis=1)[0] == pytest.approx(np.ptp(limits, axis=1)[1])
+        assert axes.get_aspect() == 1
+        # The largest extent fills nearly all of the map.
+        assert np.ptp(drawn, axis=0).max() > 0.9 * np.ptp(limits, axis=1)[0]
+
+
+def test_drawing_order_mixes_the_classes_the_same_way_each_time():
+    record = embedding(n=1000)
+    record = Embedding(record.coords, np.sort(record.labels), record.index, "tsne", "x", {}, {}, record.meta)
+    orders = [plots.embedding_figure(record).axes[0].collections[0].get_facecolors() for _ in range(2)]
+    np.testing.assert_array_equal(*orders)
+    last = {tuple(rgba) for rgba in orders[0][-100:]}
+    assert len(last) == 10
+
+
+def test_titles_and_labels_say_method_size_accuracy_and_variance():
+    pca, tsne, lle = plots.stage_figure(trio(n=2000), "before", {"pca": 0.333, "tsne": 0.72549}).axes
+    assert pca.get_title() == "PCA\nn = 2,000, 10-NN accuracy 0.33"
+    assert tsne.get_title() == "t-SNE (perplexity 30)\nn = 2,000, 10-NN accuracy 0.73"
+    assert lle.get_title() == "LLE (k = 12)\nn = 2,000"
+    assert (pca.get_xlabel(), pca.get_ylabel()) == ("PC 1 (23 % of variance)", "PC 2 (10 % of variance)")
+    assert (tsne.get_xlabel(), lle.get_ylabel()) == ("t-SNE 1", "LLE 2")
+    assert all(len(axes.get_xticks()) == len(axes.get_yticks()) == 0 for axes in (pca, tsne, lle))
+
+
+def test_stages_head_their_rows_with_their_own_accuracies():
+    figure = plots.comparison_figure(trio(), trio(), {"before": {"lle": 0.49}, "after": {"lle": 0.83}})
+    assert [part.get_suptitle() for part in figure.subfigs] == ["Before fine-tuning", "After fine-tuning"]
+    assert [part.axes[2].get_title()[-4:] for part in figure.subfigs] == ["0.49", "0.83"]
+    assert [part.axes[0].get_title() for part in figure.subfigs] == ["PCA\nn = 300"] * 2
+
+
+def test_names_stand_at_class_medians_and_in_the_legend():
+    record = embedding(names=("cat", "dog", "owl"))
+    figure = plots.embedding_figure(record)
+    assert names_on(figure.axes[0]) == ["cat", "dog", "owl"]
+    for k, text in enumerate(figure.axes[0].texts):
+        np.testing.assert_allclose(text.xy, np.median(record.coords[record.labels == k], axis=0))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["cat", "dog", "owl"]
+    point_area = figure.axes[0].collections[0].get_sizes()[0]
+    assert all(handle.get_markersize() ** 2 > point_area for handle in legend.legend_handles)
+
+
+@pytest.mark.parametrize(("classes", "length"), [(10, 1), (10, 9), (30, 20), (60, 8)])
+def test_names_do_not_overlap_even_where_medians_coincide(classes, length):
+    record = embedding(n=1200, names=tuple(f"{k:_>{length}}"[-length:] for k in range(classes)))
+    coords = np.random.default_rng(0).normal(size=(1200, 2)).astype(np.float32)
+    record = Embedding(coords, record.labels, record.index, "tsne", "x", {}, {}, record.meta)
+    figure = plots.stage_figure([record] * 3, "before")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [super(type(text), text).get_window_extent() for text in axes.texts]
+        # 60 % of each box: its halo and line spacing may touch a neighbour's.
+        boxes = [box.expanded(0.6, 0.6) for box in boxes]
+        clashes = [(i, j) for i in range(classes) for j in range(i) if boxes[i].overlaps(boxes[j])]
+        assert clashes == []
+
+
+def test_long_names_are_numbered_on_the_map_and_spelt_in_the_legend():
+    names = ("_private", "cost $x$ and $y$", "a" * 60)
+    figure = plots.embedding_figure(embedding(names=names))
+    figure.draw_without_rendering()
+    assert names_on(figure.axes[0]) == ["0", "1", "2"]
+    shown = [text.get_text() for text in figure.legends[0].texts]
+    assert shown == ["0  _private", "1  cost $x$ and $y$", "2  " + "a" * 27 + "…"]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 11, 40, 41, 100])
+def test_any_number_of_classes_draws_within_the_figure(classes, tmp_path):
+    names = tuple(f"class number {k}" for k in range(classes))
+    figure = plots.stage_figure(trio(n=2 * classes + 3, names=names), "after")
+    plots.save(figure, tmp_path / "many.png")
+    assert len({tuple(colour) for colour in plots.class_colours(classes)}) == classes
+    assert len(figure.legends) == (classes <= 40)
+    width = figure.bbox.width
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= min(axes.get_window_extent().y0 for axes in figure.axes)
+    # The maps keep their size whatever the legend takes.
+    assert min(axes.get_window_extent().width for axes in figure.axes) > 0.27 * width
+    if classes > 40:
+        assert f"{classes} classes" in figure.get_supxlabel()
+
+
+def test_points_shrink_with_n_and_are_rasterised_when_many():
+    sizes, rasterised = [], []
+    for n in (100, 2000, 10_000, 70_000):
+        (points,) = plots.embedding_figure(embedding(n=n)).axes[0].collections
+        sizes.append(points.get_sizes()[0])
+        rasterised.append(points.get_rasterized())
+    assert sizes == sorted(sizes, reverse=True)
+    assert rasterised == [False, False, True, True]
+
+
+FIGURES = {
+    "map": lambda n: plots.embedding_figure(embedding(n=n), 0.9, "title"),
+    "stage": lambda n: plots.stage_figure(trio(n=n), "before"),
+    "comparison": lambda n: plots.comparison_figure(trio(n=n), trio(n=n)),
+    "history": lambda n: plots.history_figure([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]),
+}
+MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("suffix", MAGIC)
+@pytest.mark.parametrize("kind", FIGURES)
+def test_files_reproduce_to_the_byte(tmp_path, kind, suffix):
+    figure = FIGURES[kind](400)
+    for path in ("a", "b"):
+        plots.save(figure, tmp_path / f"{path}{suffix}")
+    # Made anew, under a state that someone else has set.
+    with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": "other", "axes.grid": True}):
+        plots.save(FIGURES[kind](400), tmp_path / f"c{suffix}")
+    files = [(tmp_path / f"{name}{suffix}").read_bytes() for name in "abc"]
+    assert files[0].startswith(MAGIC[suffix])
+    assert files[0] == files[1] == files[2]
+    assert matplotlib.__version__.encode() not in files[0]
+
+
+def test_vector_files_of_many_points_stay_small(tmp_path):
+    for suffix in (".svg", ".pdf"):
+        plots.save(plots.embedding_figure(embedding(n=70_000)), tmp_path / f"map{suffix}")
+        assert (tmp_path / f"map{suffix}").stat().st_size < 2e6
+
+
+def test_png_has_200_dots_per_inch(tmp_path):
+    figure = plots.stage_figure(trio(), "before")
+    plots.save(figure, tmp_path / "x" / "before.png")
+    data = (tmp_path / "x" / "before.png").read_bytes()
+    assert int.from_bytes(data[16:20], "big") == round(200 * figure.get_figwidth())
+
+
+def test_global_state_stays_as_it_was(tmp_path):
+    state = dict(matplotlib.rcParams)
+    plots.save(plots.stage_figure(trio(), "before"), tmp_path / "a.png")
+    assert dict(matplotlib.rcParams) == state
+
+
+@pytest.mark.parametrize("name", ["figure.bmp", "figure"])
+def test_save_refuses_other_suffixes_and_leaves_nothing(tmp_path, name):
+    with pytest.raises(JaxtlError, match=r"use \.png, \.svg, \.pdf") as caught:
+        plots.save(plots.history_figure([{"epoch": 1, "loss": 1.0}]), tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_history_draws_what_there_is():
+    rows = [
+        {"epoch": 1, "loss": 0.5, "accuracy": 0.8, "test_loss": 0.6, "test_accuracy": None},
+        {"epoch": 2, "loss": 0.3, "accuracy": 0.9, "test_accuracy": 0.85},
+    ]
+    loss, accuracy = plots.history_figure(rows).axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("cross-entropy loss", "accuracy")
+    assert [line.get_label() for line in accuracy.lines] == ["training", "test"]
+    np.testing.assert_array_equal(loss.lines[0].get_xydata(), [[1, 0.5], [2, 0.3]])
+    np.testing.assert_array_equal(loss.lines[1].get_ydata(), [0.6, np.nan])
+    np.testing.assert_array_equal(accuracy.lines[1].get_ydata(), [np.nan, 0.85])
+    loss, accuracy = plots.history_figure([{"epoch": 1, "loss": 0.5}]).axes
+    assert (len(loss.lines), len(accuracy.lines)) == (1, 0)
+    assert accuracy.get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.history_figure([]), "at least one row"),
+        (lambda: plots.history_figure([{"loss": 1.0}]), "each with its epoch"),
+        (lambda: plots.stage_figure([], "before"), "at least one embedding"),
+        (lambda: plots.comparison_figure([], []), "at least one embedding"),
+        (lambda: plots.comparison_figure(trio(), trio()[:2]), "before are pca, tsne, lle, after pca, tsne;"),
+    ],
+)  # fmt: skip
+def test_refuses_what_cannot_be_drawn(draw, message):
+    with pytest.raises(JaxtlError, match=message):
+        draw()

@@ -1,0 +1,119 @@
+"""From a path that a stranger may have filled to the bytes of one HDF5 file, and what is told about it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtl.errors import JaxtlError
+
+# MobileNetV2 of width 1.4 with 1000 classes has 25 MB; with Adam's state 75 MB.
+MAX_BYTES = 2**30
+# Keras stores members uncompressed, and weights hardly compress: more than this is no model.
+MAX_EXPANSION = 100
+_SMALL = 2**26
+_WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of weights.
+
+    Attributes:
+        path: as the user gave it.
+        sha256: of the file itself, in hex.
+        hdf5: the bytes of the HDF5 file, from inside the archive for `.keras`.
+        model_config: JSON of the network that the archive holds, None where there is none.
+        keras_version: as the archive's metadata state it, None where unknown.
+    """
+
+    path: str
+    sha256: str
+    hdf5: bytes
+    model_config: str | None = None
+    keras_version: str | None = None
+
+
+def read_source(path: str | os.PathLike[str]) -> Source:
+    """Read a `.h5`, `.weights.h5` or `.keras` file, told apart by content.
+
+    Raises JaxtlError where it is absent, no plain file, empty, too large, or neither HDF5 nor a sound
+    Keras archive.
+    """
+    data = _read_file(Path(path))
+    where, digest = str(path), hashlib.sha256(data).hexdigest()
+    if data.startswith(b"PK\x03\x04"):
+        return _read_archive(where, digest, data)
+    if not data.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise JaxtlError(f"{where}: {_describe(data)}; give a Keras file: .h5, .weights.h5 or .keras")
+    return Source(where, digest, data)
+
+
+def _read_file(path: Path) -> bytes:
+    if path.is_dir():
+        raise JaxtlError(f"{path}: a folder; give the .h5 or .keras file itself")
+    try:
+        if not path.is_file():
+            raise JaxtlError(f"{path}: no such file" if not path.exists() else f"{path}: not a plain file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise JaxtlError(f"{path}: {size:,} bytes; weights of MobileNetV2 stay far below {MAX_BYTES:,}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise JaxtlError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its rights"
+        ) from None
+    if not data:
+        raise JaxtlError(f"{path}: an empty file; download or save it again")
+    return data
+
+
+def _describe(data: bytes) -> str:
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page, not weights (the download went wrong)"
+    if start.startswith(b"\x80"):
+        return "a Python pickle, perhaps of PyTorch, which is not read"
+    return "neither HDF5 nor a Keras archive"
+
+
+def _read_archive(where: str, digest: str, data: bytes) -> Source:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            hdf5 = _member(where, archive, _WEIGHTS, MAX_BYTES)
+            config = _member(where, archive, _CONFIG, _SMALL)
+            metadata = _member(where, archive, _METADATA, _SMALL)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        raise JaxtlError(f"{where}: a broken zip archive ({error}); download or save it again") from None
+    return Source(where, digest, hdf5, config.decode("utf-8", "replace"), _keras_version(where, metadata))
+
+
+def _member(where: str, archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """One member; what the archive declares of it is checked before a byte is unpacked."""
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        kind = "a PyTorch checkpoint" if any(n.endswith("/data.pkl") for n in archive.namelist()) else "a zip"
+        count = f"{len(found)} members named" if found else "no member"
+        raise JaxtlError(f"{where}: {kind} with {count} {name}; give a .keras file that Keras 3 saved")
+    size = found[0].file_size
+    if size > limit:
+        raise JaxtlError(f"{where}: member {name} declares {size:,} bytes, over the limit of {limit:,}")
+    if size > _SMALL and size > MAX_EXPANSION * found[0].compress_size:
+        raise JaxtlError(f"{where}: member {name} expands over {MAX_EXPANSION}-fold; it is not a Keras model")
+    # zipfile never unpacks more than the declared size, and checks the CRC at its end.
+    return archive.read(found[0])
+
+
+def _keras_version(where: str, metadata: bytes) -> str | None:
+    try:
+        value = json.loads(metadata)
+    except (ValueError, RecursionError):
+        raise JaxtlError(f"{where}: member {_METADATA} is not JSON; save the model again") from None
+    version = value.get("keras_version") if isinstance(value, dict) else None
+    return version if isinstance(version, str) else None
