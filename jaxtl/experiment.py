@@ -25,7 +25,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.extract import Progress, features_of
 from jaxtl.files import read_json, write_json
 from jaxtl.finetune import Checkpoint, train_tail
-from jaxtl.metrics import check_knn_accuracy, knn_accuracy
+from jaxtl.metrics import check_knn, knn_accuracy
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model, save_weights
 from jaxtl.records import (
@@ -39,12 +39,15 @@ from jaxtl.records import (
     save_history,
     save_scores,
 )
-from jaxtl.reduce import check_parameters, reduce
+from jaxtl.reduce import reduce
+from jaxtl.reduce.lle import check_neighbors
+from jaxtl.reduce.tsne import check_perplexity
 from jaxtl.runtime import environment, peak_memory
 from jaxtl.settings import RunConfig
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
 STAGES = ("before", "after")
+FIGURES = (*STAGES, "comparison", "history")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 KNN_METRIC = "10-NN accuracy"
 
@@ -158,12 +161,11 @@ class Experiment:
         self._do("after", "Features after", ["features/after.npz"], self._extract_after, "_test_source")
         for stage in STAGES:
             for method in self.config.methods:
-                title = f"{plots.METHOD_NAMES[method]} {stage}"
+                title = f"{plots.NAMES[method]} {stage}"
                 work = partial(self._reduce, stage, method)
                 self._do(f"{method}_{stage}", title, [f"embeddings/{stage}_{method}.npz"], work)
         self._do("scores", "10-NN accuracies", ["scores.csv"], self._score)
-        names = ("before", "after", "comparison", "history")
-        figures = [f"figures/{name}.{suffix}" for name in names for suffix in FIGURE_FORMATS]
+        figures = [f"figures/{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS]
         self._do("figures", "Figures", figures, self._draw)
         return self.scores()
 
@@ -171,10 +173,12 @@ class Experiment:
         """Refuse before any work what would fail after much of it. Raises JaxtlError."""
         trainable_boundary(self.model.config, self.config.trainable)
         _ = self.train
-        width = self.model.config.features
-        check_knn_accuracy(len(self.sample), self.sample.labels)
-        for method in self.config.methods:
-            check_parameters(method, (len(self.sample), width), **self.config.reduction(method))
+        n = len(self.sample)
+        check_knn(self.sample.labels[:, None], self.sample.labels)
+        if "tsne" in self.config.methods:
+            check_perplexity(n, self.config.perplexity)
+        if "lle" in self.config.methods:
+            check_neighbors(n, self.config.n_neighbors)
 
     def scores(self) -> list[Score]:
         return load_scores(self.folder / "scores.csv")
@@ -276,11 +280,7 @@ class Experiment:
         save_scores(self.folder / "scores.csv", scores)
 
     def _draw(self, progress: Progress) -> None:
-        figures = draw(self.folder)
-        for number, (name, figure) in enumerate(figures.items()):
-            for suffix in FIGURE_FORMATS:
-                plots.save(figure, self.folder / "figures" / f"{name}.{suffix}")
-            progress((number + 1) / len(figures))
+        save_figures(self.folder, self.folder / "figures", progress)
 
     # How stages are done.
 
@@ -342,6 +342,17 @@ def draw(folder: Path) -> dict[str, Figure]:
     figures["comparison"] = plots.comparison_figure(maps["before"], maps["after"], accuracies)
     figures["history"] = plots.history_figure(load_history(folder / "history.csv"))
     return figures
+
+
+def save_figures(folder: Path, out: Path, progress: Progress = lambda fraction: None) -> list[Path]:
+    """Draw a finished run's figures into a folder, each in every format. Returns the files."""
+    written = []
+    for number, (name, figure) in enumerate(draw(folder).items()):
+        for suffix in FIGURE_FORMATS:
+            plots.save(figure, out / f"{name}.{suffix}")
+            written.append(out / f"{name}.{suffix}")
+        progress((number + 1) / len(FIGURES))
+    return written
 
 
 def _first(dataset: Dataset, n: int | None) -> Dataset:

@@ -35,7 +35,7 @@ def knn_accuracy(
     from sklearn.neighbors import KNeighborsClassifier
 
     values, labels = np.asarray(values), np.asarray(labels)
-    _check(values, labels, n_neighbors, folds)
+    check_knn(values, labels, n_neighbors, folds)
     with warnings.catch_warnings():
         # A rare class is no fault here: the docstring says what becomes of it.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
@@ -44,7 +44,8 @@ def knn_accuracy(
     return float(scores.mean()), scores
 
 
-def _check(values: np.ndarray, labels: np.ndarray, n_neighbors: int, folds: int) -> None:
+def check_knn(values: np.ndarray, labels: np.ndarray, n_neighbors: int = 10, folds: int = 5) -> None:
+    """Raises JaxtlError where `knn_accuracy` would."""
     where = f"{n_neighbors}-NN accuracy in {folds} folds"
     n = len(values)
     if values.ndim != 2 or labels.shape != (n,):

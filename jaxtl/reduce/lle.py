@@ -71,7 +71,8 @@ def sklearn_lle(
     return _fix_signs(coords), params, {"reconstruction_error": float(model.reconstruction_error_)}
 
 
-def _check(n: int, n_neighbors: int, reg: float, eigen_solver: str, tol: float, max_iter: int) -> None:
+def check_neighbors(n: int, n_neighbors: int) -> None:
+    """Raises JaxtlError where n rows are too few for n_neighbors, or n_neighbors for a plane."""
     # Fewer than three neighbours cannot span a plane around a point.
     check_number("lle", "n_neighbors", n_neighbors, low=3, whole=True)
     if n_neighbors >= n:
@@ -79,6 +80,10 @@ def _check(n: int, n_neighbors: int, reg: float, eigen_solver: str, tol: float, 
             f"lle: n_neighbors {n_neighbors} needs more than {n_neighbors} rows, the features have {n}; "
             f"take n_neighbors of at most {n - 1} or more images"
         )
+
+
+def _check(n: int, n_neighbors: int, reg: float, eigen_solver: str, tol: float, max_iter: int) -> None:
+    check_neighbors(n, n_neighbors)
     check_number("lle", "reg", reg, low=0, open_low=True)
     check_choice("lle", "eigen_solver", eigen_solver, ("auto", "arpack", "dense"))
     check_number("lle", "tol", tol, low=0)

@@ -108,9 +108,8 @@ def opentsne(
     return np.asarray(embedding), params, {"kl_divergence": float(embedding.kl_divergence)}
 
 
-def _check(
-    n: int, perplexity: float, learning_rate: float | str, initialization: str, neighbors: str, gradient: str
-) -> None:
+def check_perplexity(n: int, perplexity: float) -> None:
+    """Raises JaxtlError where n rows are too few for a perplexity: it uses 3 times as many neighbours."""
     check_number("tsne", "perplexity", perplexity, low=1)
     if 3 * perplexity > n - 1:
         # openTSNE would lower the perplexity, or the neighbours that it uses, and go on.
@@ -123,6 +122,12 @@ def _check(
             f"tsne: perplexity {perplexity:g} needs {int(np.ceil(3 * perplexity)) + 1} rows, the features "
             f"have {n}; {advice}"
         )
+
+
+def _check(
+    n: int, perplexity: float, learning_rate: float | str, initialization: str, neighbors: str, gradient: str
+) -> None:
+    check_perplexity(n, perplexity)
     if learning_rate != "auto":
         check_number("tsne", "learning_rate (unless auto)", learning_rate, low=0, open_low=True)
     check_choice("tsne", "initialization", initialization, ("pca", "random", "spectral"))

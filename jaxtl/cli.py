@@ -1,0 +1,340 @@
+"""The command line: one thin command per verb. Heavy modules are imported by the verb that needs them."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import jaxtl
+from jaxtl.errors import JaxtlError
+from jaxtl.settings import METHODS, PREPROCESSING, FinetuneConfig, Images, RunConfig
+
+_RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
+
+
+class Count(click.ParamType):
+    """A number of images, or "all"; None stands for all."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value is None or isinstance(value, int):
+            return value
+        if value.lower() == "all":
+            return None
+        if not value.isdigit() or int(value) < 1:
+            self.fail(f"{value!r} is neither a number from 1 nor all", param, ctx)
+        return int(value)
+
+
+def _options(*options: Callable) -> Callable:
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_dataset = click.option(
+    "--dataset", default=_RUN.dataset, show_default=True, metavar="NAME",
+    help="mnist (comes with jaxtl), idx:FOLDER, folder:PATH (PATH/train/CLASS/*.png), or tfds:NAME.",
+)  # fmt: skip
+_weights = click.option(
+    "--weights", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Safetensors weights to start from.  [default: ImageNet, which come with jaxtl]",
+)  # fmt: skip
+_image_options = _options(
+    click.option("--image-size", default=_IMAGES.image_size, show_default=True, metavar="PIXELS",
+                 help="Images are resized to this height and width, 32 to 1024."),
+    click.option("--preprocessing", type=click.Choice(PREPROCESSING), default=_IMAGES.preprocessing,
+                 show_default=True, help="unit: [0, 1]; keras: [-1, 1], as ImageNet was learnt."),
+)  # fmt: skip
+_train_samples = click.option(
+    "--train-samples", type=Count(), default="all", show_default=True, help="Training images, the first ones."
+)
+_training_options = _options(
+    click.option("--trainable", default=_TUNE.trainable, show_default=True, metavar="LAYERS",
+                 help="What learns besides the head: the last LAYERS layers as Keras counts them, all, none, "
+                 "or the name of the first trainable layer, such as block_16_expand_BN."),
+    click.option("--epochs", default=_TUNE.epochs, show_default=True, metavar="N"),
+    click.option("--batch-size", default=_TUNE.batch_size, show_default=True, metavar="N"),
+    click.option("--learning-rate", default=_TUNE.learning_rate, show_default=True, metavar="X"),
+)  # fmt: skip
+_seed = click.option(
+    "--seed", default=_RUN.seed, show_default=True, metavar="N", help="The same seed, the same bytes."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(jaxtl.__version__, prog_name="jaxtl")
+def cli() -> None:
+    """What transfer learning does to a network's features, in pictures and in numbers.
+
+    \b
+    jaxtl run            the whole experiment: features before, fine-tuning, features after
+    jaxtl COMMAND -h     the settings of one step
+    """
+
+
+@cli.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="The run folder, new or empty.  [default: runs/DATASET-SAMPLES]")  # fmt: skip
+@click.option("--resume", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Go on with a stopped run, with the settings it was started with.")  # fmt: skip
+@_dataset
+@click.option("--samples", type=Count(), default=_RUN.samples, show_default=True,
+              help="Test images to map, the first ones.")  # fmt: skip
+@_train_samples
+@_image_options
+@_weights
+@_training_options
+@click.option(
+    "--methods", default=",".join(METHODS), show_default=True, metavar="M,...", help="Maps to make."
+)
+@click.option("--perplexity", default=_RUN.perplexity, show_default=True, metavar="X", help="Of t-SNE.")
+@click.option("--n-neighbors", default=_RUN.n_neighbors, show_default=True, metavar="K", help="Of LLE.")
+@_seed
+@click.pass_context
+def run(ctx: click.Context, out: Path | None, resume: Path | None, methods: str, **settings: Any) -> None:
+    """The experiment: maps of a network's features before and after transfer learning.
+
+    With no options, the founding experiment: MobileNetV2 with ImageNet weights looks at MNIST at 48x48. The
+    1280 pooled features of 2000 test images are mapped by PCA, t-SNE and LLE; the last 10 layers and a
+    softmax head learn the digits from 60,000 images in 5 epochs; the same images are mapped again.
+
+    \b
+    The run folder then holds
+      figures/     before, after, comparison, history: .png, .svg, .pdf
+      features/    before.npz, after.npz: values [n, 1280], labels, index
+      embeddings/  STAGE_METHOD.npz: coords [n, 2] and every parameter
+      model.safetensors, history.csv, scores.csv
+      config.json, environment.json, timings.json
+
+    \b
+    A stopped run loses nothing:      jaxtl run --resume runs/mnist-2000
+    The full test set:                jaxtl run --samples all
+    Your own images:                  jaxtl run --dataset folder:my-images --image-size 96
+    Learn deeper:                     jaxtl run --trainable block_14_expand
+    """
+    from jaxtl import experiment
+    from jaxtl.terminal import TerminalReport, history_table, score_table
+
+    settings["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
+    console = _console()
+    report = TerminalReport(console)
+    if resume and out:
+        raise JaxtlError("--resume goes on in its own folder: leave out --out")
+    if resume:
+        given = {name: settings[name] for name in settings if _given(ctx, name)}
+        work = experiment.resume(resume, given, report)
+    else:
+        config = RunConfig(**settings)
+        work = experiment.start(config, out or _fresh_folder(config), report)
+    console.print(f"Run folder: [bold]{work.folder}[/]", highlight=False)
+    try:
+        scores = work.run()
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; go on with: jaxtl run --resume {work.folder}") from None
+    console.print(history_table(scores), score_table(scores))
+    console.print(f"Pictures: [bold]{work.folder / 'figures' / 'comparison.png'}[/]", highlight=False)
+
+
+@cli.command()
+@_dataset
+@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
+@click.option("--samples", type=Count(), default="all", show_default=True, help="The first N images.")
+@_image_options
+@_weights
+@click.option(
+    "--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [default: by platform]"
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="F.npz")
+def extract(
+    dataset: str, split: str, samples: int | None, image_size: int, preprocessing: str, weights: str | None,
+    batch_size: int | None, out: Path,
+) -> None:  # fmt: skip
+    """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
+    from jaxtl.data import load
+    from jaxtl.extract import extract as extract_features
+    from jaxtl.models.weights import load_model
+    from jaxtl.terminal import TerminalReport
+
+    _check_suffix(out, ".npz")
+    images, model = Images(image_size, preprocessing), load_model(weights)
+    data = load(dataset, split, image_size=image_size)
+    data = data if samples is None else data.take(samples)
+    with TerminalReport(_console()).stage(f"Features of {len(data):,} images") as progress:
+        features = extract_features(model, data, images, batch_size=batch_size, progress=progress)
+    features.save(out)
+    click.echo(f"{out}: {features.values.shape[0]} x {features.values.shape[1]} features")
+
+
+@cli.command()
+@_dataset
+@_train_samples
+@_image_options
+@_weights
+@_training_options
+@_seed
+@click.option("--history", type=click.Path(dir_okay=False, path_type=Path), metavar="H.csv",
+              help="Write loss and accuracy of every epoch here.")  # fmt: skip
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="M.safetensors"
+)
+def finetune(
+    dataset: str, train_samples: int | None, image_size: int, preprocessing: str, weights: str | None,
+    seed: int, history: Path | None, out: Path, **training: Any,
+) -> None:  # fmt: skip
+    """Train a softmax head and the last layers; the test images are only reported on."""
+    from jaxtl.data import load
+    from jaxtl.finetune import finetune as tune
+    from jaxtl.models.weights import arrays_of, load_model, save_weights
+    from jaxtl.records import save_history
+    from jaxtl.terminal import TerminalReport
+
+    _check_suffix(out, ".safetensors")
+    config, images, model = (
+        FinetuneConfig(**training, seed=seed),
+        Images(image_size, preprocessing),
+        load_model(weights),
+    )
+    train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
+    train = train if train_samples is None else train.take(train_samples)
+    with TerminalReport(_console()).stage(f"Fine-tuning, {config.epochs} epochs") as progress:
+        tuned, rows = tune(model, train, test, config, images, progress=progress)
+    save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
+    if history:
+        save_history(history, rows)
+    for row in rows:
+        click.echo(f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+                   f"test accuracy {row['test_accuracy']:.4f}")  # fmt: skip
+
+
+@cli.command()
+@click.argument("features", type=click.Path(dir_okay=False, path_type=Path), metavar="F.npz")
+@click.option("--method", type=click.Choice(METHODS), required=True)
+@click.option(
+    "--backend", default="auto", show_default=True, metavar="NAME", help="The library that computes it."
+)
+@_seed
+@click.option("--set", "params", multiple=True, metavar="NAME=VALUE",
+              help="A parameter of the method, such as perplexity=50; may be repeated.")  # fmt: skip
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="E.npz")
+def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[str, ...], out: Path) -> None:
+    """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
+    from jaxtl.records import Features
+    from jaxtl.reduce import reduce as reduce_features
+    from jaxtl.terminal import TerminalReport
+
+    _check_suffix(out, ".npz")
+    loaded, chosen = Features.load(features), dict(map(_parse_setting, params))
+    with TerminalReport(_console()).stage(f"{method} of {len(loaded.values):,} points") as progress:
+        embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
+    embedding.save(out)
+    click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="RUN|E.npz")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH",
+              help="For a map, the picture (.png, .svg, .pdf); for a run, the folder.  "
+              "[default: E.png; RUN/figures]")  # fmt: skip
+def plot(source: Path, out: Path | None) -> None:
+    """Draw one map, or the figures of a finished run again."""
+    from jaxtl import plots
+
+    if source.is_dir():
+        from jaxtl.experiment import save_figures
+
+        written = save_figures(source, out or source / "figures")
+    else:
+        from jaxtl.metrics import knn_accuracy
+        from jaxtl.records import Embedding
+
+        embedding = Embedding.load(source)
+        written = [out or source.with_suffix(".png")]
+        accuracy, _ = knn_accuracy(embedding.coords, embedding.labels)
+        plots.save(plots.embedding_figure(embedding, accuracy), written[0])
+    for path in written:
+        click.echo(str(path))
+
+
+class Stopped(Exception):
+    """Ctrl-C, with what to tell."""
+
+
+def main() -> None:
+    """Entry point: exit 0, 2 with one line on standard error for what a user can mend, 130 after Ctrl-C."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "jaxtl"
+        _fail(f"{error.format_message()} (see {command} --help)")
+    except JaxtlError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(_explain(error))
+    except MemoryError:
+        _fail("out of memory; take fewer --samples or --train-samples, or a smaller --image-size")
+    except (KeyboardInterrupt, click.Abort, Stopped) as error:
+        click.echo(f"jaxtl: {error if isinstance(error, Stopped) else 'stopped'}", err=True)
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"jaxtl: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno is None:
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    advice = "; free some space and go on with --resume" if error.errno == errno.ENOSPC else ""
+    return f"{where}{error.strerror}{advice}"
+
+
+def _console():
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def _fresh_folder(config: RunConfig) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
+    name = config.dataset.replace(":", "-").replace("/", "-")
+    base = f"{name}-{config.samples or 'all'}"
+    number, folder = 1, Path("runs") / base
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{base}-{number}"
+    return folder
+
+
+def _check_suffix(path: Path, suffix: str) -> None:
+    if path.suffix != suffix:
+        raise JaxtlError(f"--out {path}: must end in {suffix}")
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise JaxtlError(f"--set {text}: must be NAME=VALUE")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value

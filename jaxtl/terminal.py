@@ -1,0 +1,88 @@
+"""What a run shows on a terminal: bars while it works, a table when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jaxtl.plots import NAMES
+from jaxtl.records import Score
+
+# Stages that are over sooner get a line, no bar.
+_BAR_AFTER_SECONDS = 1.0
+
+
+class TerminalReport:
+    """A `jaxtl.experiment.Report` on a rich console: on a terminal bars, elsewhere one line a stage."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextlib.contextmanager
+    def stage(self, title: str) -> Iterator:
+        began = time.monotonic()
+        if self.console.is_terminal:
+            with self._bar(title) as report:
+                yield report
+        else:
+            yield lambda fraction: None
+        self.console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
+
+    def note(self, text: str) -> None:
+        self.console.print(f"[dim]· {text}[/]", highlight=False)
+
+    @contextlib.contextmanager
+    def _bar(self, title: str) -> Iterator:
+        began = time.monotonic()
+        columns = (
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+            TextColumn("[dim]left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=None)
+
+            def report(fraction: float) -> None:
+                long = time.monotonic() - began > _BAR_AFTER_SECONDS
+                if long or 0 < fraction < 1:
+                    progress.update(task, total=1.0, completed=fraction)
+
+            yield report
+
+
+def score_table(scores: list[Score]) -> Table:
+    """10-NN accuracy by space, before and after."""
+    values = {(score.space, score.stage): score.value for score in scores if score.space != "model"}
+    table = Table(title="10-NN accuracy (5-fold)", title_justify="left")
+    for heading, justify in (("space", "left"), ("before", "right"), ("after", "right"), ("gain", "right")):
+        table.add_column(heading, justify=justify)
+    for space in dict.fromkeys(space for space, _ in values):
+        before, after = values[space, "before"], values[space, "after"]
+        table.add_row(NAMES.get(space, space), f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    return table
+
+
+def history_table(scores: list[Score]) -> Table:
+    """Loss and accuracy epoch by epoch."""
+    table = Table(title="Fine-tuning", title_justify="left")
+    epochs: dict[str, dict[str, float]] = {}
+    for score in scores:
+        if score.space == "model":
+            epochs.setdefault(score.stage, {})[score.metric] = score.value
+    names = list(next(iter(epochs.values()), {}))
+    for heading in ("epoch", *names):
+        table.add_column(heading.replace("_", " "), justify="right")
+    for epoch, row in epochs.items():
+        table.add_row(epoch.removeprefix("epoch "), *(f"{row[name]:.4f}" for name in names))
+    return table
