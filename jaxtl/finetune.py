@@ -108,7 +108,7 @@ def train_tail(
     _check_classes(train, test)
     model = with_head(trunk.model, len(train.class_names), config.seed)
     trainer = Trainer(trunk, model, config)
-    state, history = trainer.restore(start) if start else (trainer.initial, [])
+    state, history = trainer.restore(start) if start else (trainer.initial(), [])
     source, labels = jax.device_put((train_source, train.labels))
     for epoch in range(len(history), config.epochs):
         report = partial(_report_epoch, progress, epoch, config.epochs)
@@ -185,20 +185,32 @@ class Trainer:
         graph, weights, statistics, frozen = nnx.split(model, in_tail(nnx.Param), in_tail(nnx.BatchStat), ...)
         self._graph, self._frozen = graph, frozen
         self._optimizer = keras_adam(config.learning_rate)
-        self.initial = State(weights, statistics, self._optimizer.init(weights))
+        self._initial = State(weights, statistics, self._optimizer.init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
-        self._chunk = jax.jit(
-            partial(
-                _run_chunk,
-                graph,
-                self._optimizer,
-                _Tail(plan, trunk.boundary, trunk.images, ops.default_form()),
-            ),
-            donate_argnums=0,
-        )
+        tail = _Tail(plan, trunk.boundary, trunk.images, ops.default_form())
+        self._chunk = jax.jit(partial(_run_chunk, graph, self._optimizer, tail), donate_argnums=0)
+        self._gradients = jax.jit(partial(loss_gradients, graph, tail))
+
+    def gradients(self, state: State, batch: Carry, labels: np.ndarray) -> tuple[Any, tuple[Any, jax.Array]]:
+        """Gradients of one batch's mean loss; moved statistics; (loss, hits) summed over the batch."""
+        return self._gradients(state, self._frozen, batch, labels)
+
+    def initial(self) -> State:
+        """The state before the first step."""
+        return jax.tree.map(jnp.copy, self._initial)
+
+    def steps(
+        self, state: State, source: Any, labels: jax.Array, order: np.ndarray
+    ) -> tuple[State, jax.Array]:
+        """Train on the batches of rows `order` [steps, size], one after the other.
+
+        The state's buffers are taken over: it cannot be used again. Returns the new state, and (loss, hits)
+        summed over all rows.
+        """
+        return self._chunk(state, self._frozen, self._arrays, source, labels, order)
 
     def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
-        leaves, structure = jax.tree.flatten(self.initial)
+        leaves, structure = jax.tree.flatten(self._initial)
         if [a.shape for a in checkpoint.leaves] != [a.shape for a in leaves]:
             raise JaxtlError(
                 "checkpoint: it belongs to another network or freezing boundary; start a new run"
@@ -212,13 +224,12 @@ class Trainer:
     def run_epoch(
         self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
     ) -> tuple[State, float, float]:
-        """One pass in an order that seed and epoch alone decide; returns mean loss and accuracy too."""
+        """One pass, in an order that seed and epoch decide; mean loss and accuracy. Takes `state` over."""
         n, size = rows(source), self.config.batch_size
         order = np.random.default_rng([self.config.seed, epoch]).permutation(n).astype(np.int32)
         totals = np.zeros(2)
-        state = jax.tree.map(jnp.copy, state)  # the first chunk takes over its buffers
         for first, chunk in _chunks(order, size):
-            state, sums = self._chunk(state, self._frozen, self._arrays, source, labels, chunk)
+            state, sums = self.steps(state, source, labels, chunk)
             totals += np.asarray(sums, np.float64)
             report((first + chunk.size) / n)
         loss, accuracy = totals / n
@@ -252,14 +263,16 @@ def _run_chunk(graph, optimizer, tail: _Tail, state: State, frozen, arrays, sour
         batch = jax.tree.map(lambda a: a[index], source)
         if not isinstance(batch, Carry):
             batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form)
-        return train_step(graph, optimizer, tail, state, frozen, batch, labels[index])
+        gradients, (statistics, sums) = loss_gradients(graph, tail, state, frozen, batch, labels[index])
+        steps, moments = optimizer.update(gradients, state.optimizer)
+        return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
 
     state, sums = jax.lax.scan(step, state, order)
     return state, sums.sum(0)
 
 
-def train_step(graph, optimizer, tail: _Tail, state: State, frozen, batch: Carry, labels: jax.Array):
-    """One step of Adam on one batch; returns the state and (loss, hits) summed over the batch."""
+def loss_gradients(graph, tail: _Tail, state: State, frozen, batch: Carry, labels: jax.Array):
+    """Gradients of a batch's mean loss; the moved statistics, and (loss, hits) summed over the batch."""
 
     def loss_of(weights):
         # A copy, since a traced function may not write to variables made outside of it.
@@ -272,9 +285,7 @@ def train_step(graph, optimizer, tail: _Tail, state: State, frozen, batch: Carry
         return losses.mean(), (moved, jnp.stack([losses.sum(), hits.astype(jnp.float32)]))
 
     paths = set(nnx.to_flat_state(state.statistics).paths)
-    gradients, (statistics, sums) = jax.grad(loss_of, has_aux=True)(state.weights)
-    steps, moments = optimizer.update(gradients, state.optimizer)
-    return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
+    return jax.grad(loss_of, has_aux=True)(state.weights)
 
 
 def _check_classes(train: Dataset, test: Dataset) -> None:

@@ -1,0 +1,285 @@
+"""Training means what Keras means by it. Keras itself is the reference, on its JAX backend."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxtl.data import load
+from jaxtl.errors import JaxtlError
+from jaxtl.extract import enter
+from jaxtl.finetune import (
+    Checkpoint,
+    Trainer,
+    evaluate,
+    finetune,
+    keras_adam,
+    train_tail,
+    with_head,
+)
+from jaxtl.models.mobilenet_v2 import Carry
+from jaxtl.models.weights import arrays_of, load_model
+from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.trunk import Trunk, trainable_boundary
+
+BATCH = 32
+
+
+@pytest.fixture(scope="module")
+def train():
+    return load("mnist", "train").take(50 * BATCH)
+
+
+@pytest.fixture(scope="module")
+def test():
+    return load("mnist", "test").take(200)
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return load_model()
+
+
+def keras_model(model, trainable):
+    """Keras's MobileNetV2 with a softmax head, our arrays, and the last `trainable` layers trainable."""
+    base = keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None, pooling="avg")
+    head = keras.layers.Dense(model.config.classes, activation="softmax", name="predictions")
+    whole = keras.Model(base.input, head(base.output))
+    arrays = arrays_of(model)
+    for layer in whole.layers:
+        layer.set_weights([arrays[name] for name in names_of(layer)])
+    for layer in base.layers[: len(base.layers) - 1 - trainable]:  # the pooling does not count
+        layer.trainable = False
+    return whole
+
+
+def names_of(layer):
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    keys = ["depthwise_kernel" if depthwise else w.path.split("/")[-1] for w in layer.weights]
+    return [f"{layer.name}/{key}" for key in keys]
+
+
+def arrays_of_keras(whole):
+    return {
+        name: np.asarray(w)
+        for layer in whole.layers
+        for name, w in zip(names_of(layer), layer.weights, strict=True)
+    }
+
+
+def pixels(images, dataset):
+    return np.asarray(jax.jit(lambda batch: enter(images, batch).x)(dataset.images))
+
+
+def tails(pretrained, train, trainable):
+    """Keras's and our trainable layers, and the output of Keras's frozen ones, which both start from.
+
+    Starting from two trunks, activations that lie within rounding of a kink of ReLU6 fall to different
+    sides, which says nothing of the training step.
+    """
+    model = with_head(pretrained, 10, seed=0)
+    whole = keras_model(model, trainable)
+    last_frozen = whole.get_layer(model.config.backbone_layers[-1 - trainable].name)
+    features = keras.Model(whole.input, last_frozen.output).predict(pixels(Images(), train), verbose=0)
+    boundary = trainable_boundary(pretrained.config, str(trainable))
+    trainer = Trainer(Trunk(pretrained, boundary, Images()), model, FinetuneConfig())
+    return keras.Model(last_frozen.output, whole.output), trainer, features
+
+
+def keras_loss_gradients_statistics(whole, x, labels):
+    """Loss, gradients by name and moved statistics by name of one batch in training mode."""
+    trainable = [v.value for v in whole.trainable_variables]
+    rest = [v.value for v in whole.non_trainable_variables]
+    crossentropy = keras.losses.CategoricalCrossentropy()
+
+    def loss(trainable):
+        outputs, moved = whole.stateless_call(trainable, rest, x, training=True)
+        return crossentropy(np.eye(10, dtype="f")[labels], outputs), moved
+
+    (value, moved), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable)
+    names = {id(w): n for layer in whole.layers for n, w in zip(names_of(layer), layer.weights, strict=True)}
+    return (
+        float(value),
+        {names[id(v)]: np.asarray(g) for v, g in zip(whole.trainable_variables, gradients, strict=True)},
+        {names[id(v)]: np.asarray(m) for v, m in zip(whole.non_trainable_variables, moved, strict=True)},
+    )
+
+
+def by_name(state):
+    return {"/".join(path): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+
+
+# 10 is the experiment's; 20 begins with a residual block.
+@pytest.mark.parametrize("trainable", [10, 20])
+def test_a_training_step_has_keras_s_loss_gradients_and_statistics(pretrained, train, trainable):
+    reference, trainer, features = tails(pretrained, train.take(BATCH), trainable)
+    labels = train.labels[:BATCH]
+    gradients, (statistics, sums) = trainer.gradients(trainer.initial(), Carry(features), labels)
+    loss, wanted, moved = keras_loss_gradients_statistics(reference, features, labels)
+
+    assert float(sums[0]) / BATCH == pytest.approx(loss, rel=1e-6)
+    ours = by_name(gradients)
+    assert set(ours) == set(wanted)
+    largest = max(np.abs(g).max() for g in wanted.values())
+    for name, gradient in wanted.items():
+        # A shift before a normalised convolution changes nothing: the gradient of such a beta is zero but
+        # for rounding, and is held to the scale of the others.
+        scale = max(np.abs(gradient).max(), 1e-2 * largest)
+        assert np.abs(ours[name] - gradient).max() <= 1e-5 * scale, name
+    assert set(by_name(statistics)) <= set(moved)
+    for name, array in by_name(statistics).items():
+        assert np.abs(array - moved[name]).max() <= 1e-5 * np.abs(moved[name]).max(), name
+
+
+def test_adam_is_keras_s_for_gradients_of_every_size():
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=400).astype("f")
+    scales = 10.0 ** rng.uniform(-10, 2, size=400)
+    variable = keras.Variable(start)
+    reference = keras.optimizers.Adam(1e-3)
+    reference.build([variable])
+    ours, optimizer = jnp.asarray(start), keras_adam(1e-3)
+    state = optimizer.init(ours)
+    for _ in range(50):
+        gradient = (scales * rng.normal(size=400)).astype("f")
+        reference.apply([gradient], [variable])
+        step, state = optimizer.update(gradient, state)
+        ours = ours + step
+    moved = np.abs(np.asarray(variable) - start)
+    assert moved.min() < 1e-5 < 1e-2 < moved.max()  # epsilon decides for the smallest gradients
+    np.testing.assert_allclose(ours, variable, rtol=1e-6, atol=1e-7)
+
+
+def test_one_step_gives_keras_s_parameters(pretrained, train):
+    reference, trainer, features = tails(pretrained, train.take(BATCH), 10)
+    labels = train.labels[:BATCH]
+    _, gradients, _ = keras_loss_gradients_statistics(reference, features, labels)
+    reference.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy")
+    reference.train_on_batch(features, np.eye(10, dtype="f")[labels])
+    state, _ = trainer.steps(trainer.initial(), Carry(features), labels, np.arange(BATCH)[None])
+    ours, theirs = arrays_of(trainer.model(state)), arrays_of_keras(reference)
+    largest = max(np.abs(g).max() for g in gradients.values())
+    compared = 0
+    for name, array in theirs.items():
+        # Adam's first step is nearly the sign of the gradient, even where that is nothing but rounding.
+        sure = np.abs(gradients[name]) > 1e-4 * largest if name in gradients else np.full(array.shape, True)
+        compared += sure.sum()
+        assert np.abs(ours[name] - array)[sure].max(initial=0) <= 1e-5 * np.abs(array).max(), name
+    assert compared > 0.6 * sum(array.size for array in theirs.values())
+
+
+def test_fifty_steps_stay_as_close_to_keras_as_keras_to_itself(pretrained, train):
+    """To Keras fed with the same features but for their last bit: training blows rounding up."""
+    reference, trainer, features = tails(pretrained, train, 10)
+    started = arrays_of(trainer.model(trainer.initial()))
+    batches = np.arange(len(train)).reshape(-1, BATCH)
+    assert len(batches) == 50
+    wanted, theirs = keras_steps(reference, started, features, train.labels, batches)
+    nudged, nudged_losses = keras_steps(
+        reference, started, np.nextafter(features, np.float32(9e9)), train.labels, batches
+    )
+    state, ours = trainer.initial(), []
+    for rows in batches:
+        state, sums = trainer.steps(state, Carry(features), train.labels, rows[None])
+        ours.append(float(sums[0]) / BATCH)
+    arrays = arrays_of(trainer.model(state))
+    for name, array in wanted.items():
+        own_drift = np.linalg.norm(nudged[name] - array)
+        assert np.linalg.norm(arrays[name] - array) <= 3 * own_drift + 1e-5 * np.linalg.norm(array), name
+    own_drift = np.abs(np.subtract(nudged_losses, theirs)).max()
+    assert np.abs(np.subtract(ours, theirs)).max() <= 3 * own_drift
+
+
+def keras_steps(model, start, features, labels, batches):
+    """Arrays by name after Adam on these batches of rows from these arrays, and the losses."""
+    for layer in model.layers:
+        layer.set_weights([start[name] for name in names_of(layer)])
+    model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy")
+    onehot = np.eye(10, dtype="f")[labels]
+    losses = [float(model.train_on_batch(features[rows], onehot[rows])) for rows in batches]
+    return arrays_of_keras(model), losses
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained, train, test):
+    return finetune(pretrained, train, test, FinetuneConfig(epochs=2))
+
+
+def test_only_what_is_trainable_moves(pretrained, tuned):
+    model, _ = tuned
+    before, after = arrays_of(pretrained), arrays_of(model)
+    boundary = trainable_boundary(pretrained.config, "10")
+    learning = {layer.name for layer in pretrained.config.backbone_layers[boundary:]}
+    for name, array in before.items():
+        assert np.array_equal(array, after[name]) != (name.split("/")[0] in learning), name
+
+
+def test_it_learns_and_says_how_far(tuned, test):
+    model, history = tuned
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["accuracy"] > 0.85
+    trunk = Trunk(model, 0, Images())
+    loss, accuracy = evaluate(trunk, model, test.images, test.labels)
+    assert accuracy == pytest.approx(history[-1]["test_accuracy"], abs=1e-9)
+    assert loss == pytest.approx(history[-1]["test_loss"], rel=1e-4)
+
+
+def test_the_last_smaller_batch_counts(pretrained, train, test):
+    few = train.take(70)
+    _, history = finetune(pretrained, few, test, FinetuneConfig(epochs=1, batch_size=32))
+    assert 0 <= history[0]["accuracy"] * 70 == pytest.approx(round(history[0]["accuracy"] * 70))
+
+
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        "none",
+        "10",
+        "block_15_depthwise",  # within a residual block
+        "block_13_depthwise",  # after its padding
+        pytest.param("all", marks=pytest.mark.slow),
+    ],
+)
+def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, train, test, trainable):
+    # Learning slowly, so that rounding is not blown up by Adam's first steps.
+    few, config = train.take(64), FinetuneConfig(trainable=trainable, epochs=1, learning_rate=1e-6)
+    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, trainable), Images())
+    histories = []
+    for keep in (True, False):
+        sources = [trunk.source(data.images, keep) for data in (few, test)]
+        _, history = train_tail(trunk, few, sources[0], test, sources[1], config)
+        histories.append(history[0])
+    assert histories[0] == pytest.approx(histories[1], rel=1e-3)
+
+
+def test_a_stopped_training_goes_on_to_the_same_bits(pretrained, train, test, tuned):
+    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "10"), Images())
+    sources = [trunk.source(data.images, keep=True) for data in (train, test)]
+    kept = []
+    config = FinetuneConfig(epochs=2)
+    train_tail(trunk, train, sources[0], test, sources[1], config, on_epoch=kept.append)
+    assert len(kept) == 1
+    model, history = train_tail(trunk, train, sources[0], test, sources[1], config, start=kept[0])
+    assert history == tuned[1]
+    for name, array in arrays_of(tuned[0]).items():
+        np.testing.assert_array_equal(array, arrays_of(model)[name], err_msg=name)
+
+
+def test_a_checkpoint_of_another_boundary_is_refused(pretrained, train, test, tmp_path):
+    Checkpoint([np.zeros(3, "f")], []).save(tmp_path / "c.npz")
+    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "10"), Images())
+    trainer = Trainer(trunk, with_head(pretrained, 10, 0), FinetuneConfig())
+    with pytest.raises(JaxtlError, match="another network or freezing boundary"):
+        trainer.restore(Checkpoint.load(tmp_path / "c.npz"))
+
+
+def test_a_diverging_training_stops_with_advice(pretrained, train, test):
+    with pytest.raises(JaxtlError, match="lower learning_rate"):
+        finetune(pretrained, train.take(64), test, FinetuneConfig(epochs=3, learning_rate=1e30))
