@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ class Count(click.ParamType):
             return value
         if value.lower() == "all":
             return None
-        if not value.isdigit() or int(value) < 1:
+        if not value.isdecimal() or int(value) < 1:
             self.fail(f"{value!r} is neither a number from 1 nor all", param, ctx)
         return int(value)
 
@@ -67,19 +68,26 @@ _training_options = _options(
     click.option("--learning-rate", default=_TUNE.learning_rate, show_default=True, metavar="X"),
 )  # fmt: skip
 _seed = click.option(
-    "--seed", default=_RUN.seed, show_default=True, metavar="N", help="The same seed, the same bytes."
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=_RUN.seed, show_default=True, metavar="N",
+    help="The same seed, the same bytes.",
+)  # fmt: skip
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(jaxtl.__version__, prog_name="jaxtl")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """What transfer learning does to a network's features, in pictures and in numbers.
 
     \b
     jaxtl run            the whole experiment: features before, fine-tuning, features after
     jaxtl COMMAND -h     the settings of one step
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @cli.command()
@@ -136,13 +144,16 @@ def run(ctx: click.Context, out: Path | None, resume: Path | None, methods: str,
     else:
         config = RunConfig(**settings)
         work = experiment.start(config, out or _fresh_folder(config), report)
-    console.print(f"Run folder: [bold]{work.folder}[/]", highlight=False)
+    report.path("Run folder", work.folder)
+    go_on = f"go on with: jaxtl run --resume {shlex.quote(str(work.folder))}"
     try:
         scores = work.run()
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: jaxtl run --resume {work.folder}") from None
+        raise Stopped(f"stopped; {go_on}") from None
+    except OSError as error:
+        raise JaxtlError(f"{_explain(error)}; {go_on}") from None
     console.print(history_table(scores), score_table(scores))
-    console.print(f"Pictures: [bold]{work.folder / 'figures' / 'comparison.png'}[/]", highlight=False)
+    report.path("Pictures", work.folder / "figures" / "comparison.png")
 
 
 @cli.command()
@@ -162,6 +173,7 @@ def extract(
     """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
     from jaxtl.data import load
     from jaxtl.extract import extract as extract_features
+    from jaxtl.files import check_writable
     from jaxtl.models.weights import load_model
     from jaxtl.terminal import TerminalReport
 
@@ -169,6 +181,7 @@ def extract(
     images, model = Images(image_size, preprocessing), load_model(weights)
     data = load(dataset, split, image_size=image_size)
     data = data if samples is None else data.take(samples)
+    check_writable(out)
     with TerminalReport(_console()).stage(f"Features of {len(data):,} images") as progress:
         features = extract_features(model, data, images, batch_size=batch_size, progress=progress)
     features.save(out)
@@ -193,6 +206,7 @@ def finetune(
 ) -> None:  # fmt: skip
     """Train a softmax head and the last layers; the test images are only reported on."""
     from jaxtl.data import load
+    from jaxtl.files import check_writable
     from jaxtl.finetune import finetune as tune
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.records import save_history
@@ -206,6 +220,8 @@ def finetune(
     )
     train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
     train = train if train_samples is None else train.take(train_samples)
+    for path in filter(None, (out, history)):
+        check_writable(path)
     with TerminalReport(_console()).stage(f"Fine-tuning, {config.epochs} epochs") as progress:
         tuned, rows = tune(model, train, test, config, images, progress=progress)
     save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
@@ -228,12 +244,19 @@ def finetune(
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="E.npz")
 def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[str, ...], out: Path) -> None:
     """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
+    from jaxtl.files import check_writable
     from jaxtl.records import Features
+    from jaxtl.reduce import defaults
     from jaxtl.reduce import reduce as reduce_features
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".npz")
     loaded, chosen = Features.load(features), dict(map(_parse_setting, params))
+    known = defaults(method, backend)
+    for name in chosen:
+        if name not in known:
+            raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
+    check_writable(out)
     with TerminalReport(_console()).stage(f"{method} of {len(loaded.values):,} points") as progress:
         embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
     embedding.save(out)
@@ -259,7 +282,11 @@ def plot(source: Path, out: Path | None) -> None:
 
         embedding = Embedding.load(source)
         written = [out or source.with_suffix(".png")]
-        accuracy, _ = knn_accuracy(embedding.coords, embedding.labels)
+        try:
+            accuracy, _ = knn_accuracy(embedding.coords, embedding.labels)
+        except JaxtlError as error:
+            click.echo(f"drawn without an accuracy: {error}", err=True)
+            accuracy = None
         plots.save(plots.embedding_figure(embedding, accuracy), written[0])
     for path in written:
         click.echo(str(path))
@@ -272,9 +299,7 @@ class Stopped(Exception):
 def main() -> None:
     """Entry point: exit 0, 2 with one line on standard error for what a user can mend, 130 after Ctrl-C."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        cli(prog_name="jaxtl", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "jaxtl"
         _fail(f"{error.format_message()} (see {command} --help)")
@@ -282,8 +307,8 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         _fail(_explain(error))
-    except MemoryError:
-        _fail("out of memory; take fewer --samples or --train-samples, or a smaller --image-size")
+    except (MemoryError, RuntimeError) as error:
+        _fail(_advise(error))
     except (KeyboardInterrupt, click.Abort, Stopped) as error:
         click.echo(f"jaxtl: {error if isinstance(error, Stopped) else 'stopped'}", err=True)
         sys.exit(130)
@@ -295,11 +320,30 @@ def _fail(message: str) -> None:
 
 
 def _explain(error: OSError) -> str:
-    if error.errno is None:
-        raise error
     where = f"{error.filename}: " if error.filename else ""
-    advice = "; free some space and go on with --resume" if error.errno == errno.ENOSPC else ""
-    return f"{where}{error.strerror}{advice}"
+    advice = _ADVICE.get(error.errno)
+    return f"{where}{error.strerror or error}{f'; {advice}' if advice else ''}"
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on file sizes",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
+        "give another path",
+    ),
+}
+
+
+def _advise(error: MemoryError | RuntimeError) -> str:
+    # JAX raises RuntimeErrors for what its devices refuse; another one is a fault of jaxtl's.
+    text = str(error)
+    if isinstance(error, MemoryError) or text.startswith("RESOURCE_EXHAUSTED"):
+        return "out of memory; take fewer --samples or --train-samples, or a smaller --image-size"
+    if "Unable to initialize backend" in text:
+        return f"JAX cannot compute: {text}; change JAX_PLATFORMS"
+    raise error
 
 
 def _console():

@@ -6,12 +6,14 @@ Each stage's outputs appear whole or not at all, and a stage whose outputs are t
 from __future__ import annotations
 
 import contextlib
-import re
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +25,7 @@ from jaxtl import plots
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extract import Progress, features_of
-from jaxtl.files import read_json, write_json
+from jaxtl.files import read_json_object, remove_leftovers, write_json
 from jaxtl.finetune import Checkpoint, train_tail
 from jaxtl.metrics import check_knn, knn_accuracy
 from jaxtl.models.mobilenet_v2 import MobileNetV2
@@ -50,6 +52,7 @@ STAGES = ("before", "after")
 FIGURES = (*STAGES, "comparison", "history")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 KNN_METRIC = "10-NN accuracy"
+_CONFIG = "config.json"
 
 
 # The first stage that a setting bears on, for the message when a resumed run is given another value.
@@ -92,17 +95,16 @@ def start(config: RunConfig, folder: Path, report: Report | None = None) -> Expe
 
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data.
     """
+    remove_leftovers(folder / _CONFIG)
     if folder.is_dir() and any(folder.iterdir()):
-        hint = (
-            f"go on with --resume {folder}" if (folder / "config.json").is_file() else "it is no run folder"
-        )
+        hint = f"go on with --resume {folder}" if (folder / _CONFIG).is_file() else "it is no run folder"
         raise JaxtlError(f"{folder}: holds files already ({hint}); give a new folder with --out")
     if folder.exists() and not folder.is_dir():
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
     experiment = Experiment(config, folder, report or Silent())
     experiment.check()
-    write_json(folder / "config.json", {**asdict(config), "weights_digest": experiment.weights_digest})
-    write_json(folder / "environment.json", environment())
+    record = {**asdict(config), "weights_digest": experiment.weights_digest}
+    write_json(folder / _CONFIG, {**record, "digest": _digest(record)})
     return experiment
 
 
@@ -113,19 +115,10 @@ def resume(folder: Path, given: dict[str, Any] | None = None, report: Report | N
         given: settings that the caller insists on.
 
     Raises:
-        JaxtlError: no run folder, or a given setting that differs from the folder's.
+        JaxtlError: no run folder, settings that were edited, weights that were exchanged, or a given
+            setting that differs from the folder's.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise JaxtlError(f"{folder}: no run folder (it has no config.json); start one with --out {folder}")
-    record = read_json(path)
-    digest = record.pop("weights_digest", None)
-    try:
-        config = RunConfig(**{**record, "methods": tuple(record["methods"])})
-    except (KeyError, TypeError) as error:
-        raise JaxtlError(
-            f"{path}: not the settings of a run ({error}); restore it or start a new run"
-        ) from None
+    config, weights_digest = _read_config(folder)
     for name, value in (given or {}).items():
         if (was := getattr(config, name)) != value:
             raise JaxtlError(
@@ -134,12 +127,38 @@ def resume(folder: Path, given: dict[str, Any] | None = None, report: Report | N
                 "or give a new folder with --out"
             )
     experiment = Experiment(config, folder, report or Silent())
-    if experiment.weights_digest != digest:
+    if experiment.weights_digest != weights_digest:
         raise JaxtlError(
-            f"{config.weights}: not the weights that {folder} was started with; restore that file"
+            f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
+            "restore that file"
         )
-    _remove_leftovers(folder)
+    for name in (_CONFIG, "timings.json", "checkpoint.npz", *chain(*experiment.outputs.values())):
+        remove_leftovers(folder / name)
     return experiment
+
+
+def _read_config(folder: Path) -> tuple[RunConfig, str]:
+    """A run's settings, and the digest of the weights that it started from."""
+    path = folder / _CONFIG
+    if not path.is_file():
+        raise JaxtlError(f"{folder}: no run folder (it has no {_CONFIG}); start one with --out {folder}")
+    record = read_json_object(path)
+    # Results made under one setting must not be continued under another.
+    if record.pop("digest", None) != _digest(record):
+        raise JaxtlError(
+            f"{path}: was edited since the run started; undo that, or start a new run with --out"
+        )
+    try:
+        weights_digest = record.pop("weights_digest")
+        return RunConfig(**{**record, "methods": tuple(record["methods"])}), weights_digest
+    except (KeyError, TypeError) as error:
+        raise JaxtlError(
+            f"{path}: not the settings of a run of this jaxtl ({error}); start a new run with --out"
+        ) from None
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 class Experiment:
@@ -148,25 +167,42 @@ class Experiment:
     def __init__(self, config: RunConfig, folder: Path, report: Report) -> None:
         self.config, self.folder, self.report = config, folder, report
         timings = folder / "timings.json"
-        self.timings: dict[str, Any] = read_json(timings) if timings.is_file() else {}
+        self.timings: dict[str, Any] = read_json_object(timings) if timings.is_file() else {}
+
+    @property
+    def outputs(self) -> dict[str, list[str]]:
+        """The files of each stage, relative to the run folder."""
+        maps = {
+            f"{method}_{stage}": [f"embeddings/{stage}_{method}.npz"]
+            for stage in STAGES
+            for method in self.config.methods
+        }
+        return {
+            "environment": ["environment.json"],
+            "before": ["features/before.npz"],
+            "finetune": ["history.csv", "model.safetensors"],
+            "after": ["features/after.npz"],
+            **maps,
+            "scores": ["scores.csv"],
+            "figures": [f"figures/{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS],
+        }
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores."""
-        self._do("before", "Features before", ["features/before.npz"], self._extract_before, "_test_source")
+        if self._pending("environment"):
+            write_json(self.folder / "environment.json", environment())
+        self._do("before", "Features before", self._extract_before, "_test_source")
         title = f"Fine-tuning, {self.config.epochs} epochs"
-        needs = ("_test_source", "_train_source")
-        self._do("finetune", title, ["history.csv", "model.safetensors"], self._finetune, *needs)
+        self._do("finetune", title, self._finetune, "_test_source", "_train_source")
         self.__dict__.pop("_train_source", None)  # by far the largest array: free it
         self._checkpoint_path.unlink(missing_ok=True)
-        self._do("after", "Features after", ["features/after.npz"], self._extract_after, "_test_source")
+        self._do("after", "Features after", self._extract_after, "_test_source")
         for stage in STAGES:
             for method in self.config.methods:
-                title = f"{plots.NAMES[method]} {stage}"
                 work = partial(self._reduce, stage, method)
-                self._do(f"{method}_{stage}", title, [f"embeddings/{stage}_{method}.npz"], work)
-        self._do("scores", "10-NN accuracies", ["scores.csv"], self._score)
-        figures = [f"figures/{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS]
-        self._do("figures", "Figures", figures, self._draw)
+                self._do(f"{method}_{stage}", f"{plots.NAMES[method]} {stage}", work)
+        self._do("scores", "10-NN accuracies", self._score)
+        self._do("figures", "Figures", self._draw)
         return self.scores()
 
     def check(self) -> None:
@@ -217,7 +253,7 @@ class Experiment:
     @cached_property
     def _test_source(self) -> Source:
         # An image's output is the same however many there are: a resumed run takes no more than it needs.
-        images = self.test.images if self._pending(["model.safetensors"]) else self.sample.images
+        images = self.test.images if self._pending("finetune") else self.sample.images
         return self._trunk_outputs(images, "test")
 
     @cached_property
@@ -284,10 +320,8 @@ class Experiment:
 
     # How stages are done.
 
-    def _do(
-        self, name: str, title: str, outputs: list[str], work: Callable[[Progress], None], *needs: str
-    ) -> None:
-        if not self._pending(outputs):
+    def _do(self, name: str, title: str, work: Callable[[Progress], None], *needs: str) -> None:
+        if not self._pending(name):
             self.report.note(f"{title}: done already")
             return
         for need in needs:
@@ -305,8 +339,8 @@ class Experiment:
         self.timings["peak_memory_gib"] = round(peak, 2)
         write_json(self.folder / "timings.json", self.timings)
 
-    def _pending(self, outputs: list[str]) -> bool:
-        return not all((self.folder / output).is_file() for output in outputs)
+    def _pending(self, stage: str) -> bool:
+        return not all((self.folder / output).is_file() for output in self.outputs[stage])
 
     def _load(self, split: str) -> Dataset:
         return load(self.config.dataset, split, image_size=self.config.image_size)
@@ -327,11 +361,9 @@ class Experiment:
 
 def draw(folder: Path) -> dict[str, Figure]:
     """The figures of a finished run, by name: before, after, comparison and history."""
-    config = read_json(folder / "config.json")
+    config, _ = _read_config(folder)
     maps = {
-        stage: [
-            Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in config["methods"]
-        ]
+        stage: [Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in config.methods]
         for stage in STAGES
     }
     accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
@@ -357,10 +389,3 @@ def save_figures(folder: Path, out: Path, progress: Progress = lambda fraction: 
 
 def _first(dataset: Dataset, n: int | None) -> Dataset:
     return dataset if n is None else dataset.take(n)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what `jaxtl.files.replacing` left behind in a process that was killed."""
-    for path in folder.rglob(".*"):
-        if path.is_file() and re.fullmatch(r"\..+-[a-z0-9_]{8}(\.\w+)?", path.name):
-            path.unlink()

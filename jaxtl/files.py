@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+
+# What NumPy, zipfile and zlib raise at damaged npz files; found by flipping and cutting their bytes.
+_DAMAGED = (
+    ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -24,18 +32,48 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffix, since matplotlib and NumPy choose formats by it.
     """
     target = Path(path)
+    with _blamed_on(target):
+        temporary = _temporary(target)
+        try:
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises OSError, before any work, where `replacing(path)` would; makes the folder that is to hold it."""
+    target = Path(path)
+    with _blamed_on(target):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _temporary(target).unlink()
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Delete the temporary files that `replacing(path)` left behind in processes that were killed."""
+    target = Path(path)
+    for leftover in target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 8}{target.suffix}"):
+        leftover.unlink()
+
+
+def _temporary(target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
     os.close(handle)
-    temporary = Path(name)
+    return Path(name)
+
+
+@contextlib.contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    # A full disk names no file, and other errors would name the temporary one, which tells a user nothing.
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -55,14 +93,23 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Raises JaxtlError where the file is absent or is not JSON."""
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Raises JaxtlError where the file is absent or is not a JSON object."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return _object(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise JaxtlError(f"{path}: not JSON ({error}); delete it or restore it from a copy") from None
+    except ValueError as error:
+        raise JaxtlError(
+            f"{path}: not a JSON object ({error}); delete it or restore it from a copy"
+        ) from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is a {type(value).__name__}")
+    return value
 
 
 def write_npz(
@@ -70,23 +117,27 @@ def write_npz(
 ) -> None:
     """Write arrays and a JSON record named `meta` to an uncompressed npz without pickles.
 
-    NumPy stamps members with a constant date, so equal contents give equal bytes.
+    Members carry a constant date, so equal contents give equal bytes.
     """
     record = np.array(json.dumps(dict(meta), sort_keys=True, ensure_ascii=False))
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays, meta=record)
+    # Not np.savez: NumPy 2.0's cannot be told to refuse pickles.
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in {**arrays, "meta": record}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
 
 def read_npz(
     path: str | os.PathLike[str], required: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read an npz and its `meta` record (empty where it has none).
+    """Read an npz and its `meta` record, a dictionary (empty where it has none).
 
     Raises JaxtlError where the file is absent, is not an npz, is truncated, holds pickles or lacks a
     required array.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since NumPy leaves a file open that it cannot read.
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise JaxtlError(f"{path}: a single .npy array; expected an .npz with {', '.join(required)}")
             arrays = {name: archive[name] for name in archive.files}
@@ -96,11 +147,17 @@ def read_npz(
         raise JaxtlError(f"{path}: a folder; expected an .npz file") from None
     except JaxtlError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise JaxtlError(f"{path}: not a readable .npz file ({reason}); make it again") from None
     missing = [name for name in required if name not in arrays]
     if missing:
         raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {', '.join(arrays) or 'none'})")
-    meta = arrays.pop("meta", None)
-    return arrays, json.loads(str(meta)) if meta is not None else {}
+    return arrays, _read_meta(path, arrays.pop("meta", np.array("{}")))
+
+
+def _read_meta(path: str | os.PathLike[str], record: np.ndarray) -> dict[str, Any]:
+    try:
+        return _object(str(record))
+    except ValueError as error:
+        raise JaxtlError(f"{path}: its array meta is not a JSON object ({error}); make it again") from None

@@ -1,6 +1,7 @@
 """Fine-tuning as Keras means it: a frozen trunk, trainable last layers and a softmax head.
 
-The loss is the categorical cross-entropy of a softmax head, the optimiser Keras's Adam. Trainable batch
+The loss is the categorical cross-entropy of a softmax head, computed from its logits as Keras on
+TensorFlow does (Keras on JAX clips probabilities at 1e-7), the optimiser Keras's Adam. Trainable batch
 normalisations use the batch's statistics and move theirs; frozen ones use their moving statistics and stay.
 """
 

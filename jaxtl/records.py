@@ -62,7 +62,8 @@ class Dataset:
     def take(self, n: int) -> Dataset:
         """The first n images. Raises JaxtlError unless 1 <= n <= len(self)."""
         if not 1 <= n <= len(self):
-            raise JaxtlError(f"dataset {self.name} ({self.split}): has {len(self)} images, asked for {n}")
+            where = f"dataset {self.name} ({self.split})"
+            raise JaxtlError(f"{where}: has {len(self)} images, asked for {n}; take fewer, or all")
         return Dataset(
             self.images[:n], self.labels[:n], self.class_names, self.split, self.name, self.index[:n]
         )
@@ -89,11 +90,7 @@ class Features:
             raise JaxtlError(
                 f"features: values must be float32 [n, d], got {self.values.dtype} {list(self.values.shape)}"
             )
-        _check_labels("features", self.labels, len(self.values))
-        if self.index.shape != (len(self.values),):
-            raise JaxtlError(
-                f"features: {len(self.values)} rows but index has shape {list(self.index.shape)}"
-            )
+        _check_rows("features", self)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -107,19 +104,11 @@ class Features:
     def load(cls, path: Pathlike) -> Features:
         """Read `values` (any real dtype), and `labels` and `index` (int) from an npz."""
         arrays, meta = read_npz(path, ("values", "labels"))
-        values, labels = arrays["values"], arrays["labels"]
-        _check_kind(path, "values", values, "fiu")
-        _check_kind(path, "labels", labels, "iu")
-        index = arrays.get("index", np.arange(len(values)))
-        try:
+        arrays.setdefault("index", np.arange(arrays["values"].shape[0] if arrays["values"].ndim else 0))
+        with _located(path):
             return cls(
-                np.ascontiguousarray(values, np.float32),
-                labels.astype(np.int32),
-                index.astype(np.int32),
-                meta,
+                _reals(arrays, "values"), _integers(arrays, "labels"), _integers(arrays, "index"), meta
             )
-        except JaxtlError as error:
-            raise JaxtlError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -140,7 +129,7 @@ class Embedding:
     """A two-dimensional map of features.
 
     Attributes:
-        coords: float32 [n, 2].
+        coords: float32 [n, 2], finite.
         labels: int32 [n].
         index: int32 [n], row of each image in its dataset's split.
         method: "pca", "tsne" or "lle".
@@ -160,9 +149,13 @@ class Embedding:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.coords.ndim != 2 or self.coords.shape[1] != 2:
-            raise JaxtlError(f"embedding: coords must be [n, 2], got {list(self.coords.shape)}")
-        _check_labels("embedding", self.labels, len(self.coords))
+        if self.coords.ndim != 2 or self.coords.shape[1] != 2 or self.coords.dtype != np.float32:
+            raise JaxtlError(
+                f"embedding: coords must be float32 [n, 2], got {self.coords.dtype} {list(self.coords.shape)}"
+            )
+        if not np.isfinite(self.coords).all():
+            raise JaxtlError("embedding: coords hold NaN or infinite values; compute the map again")
+        _check_rows("embedding", self)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -182,19 +175,17 @@ class Embedding:
     @classmethod
     def load(cls, path: Pathlike) -> Embedding:
         arrays, meta = read_npz(path, ("coords", "labels", "index"))
-        try:
+        with _located(path):
             return cls(
-                arrays["coords"].astype(np.float32),
-                arrays["labels"].astype(np.int32),
-                arrays["index"].astype(np.int32),
+                _reals(arrays, "coords"),
+                _integers(arrays, "labels"),
+                _integers(arrays, "index"),
                 meta.get("method", "unknown"),
                 meta.get("backend", "unknown"),
                 meta.get("params", {}),
                 meta.get("diagnostics", {}),
                 meta.get("features", {}),
             )
-        except JaxtlError as error:
-            raise JaxtlError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -264,7 +255,10 @@ def load_history(path: Pathlike) -> list[dict[str, float]]:
 def _read_csv(path: Pathlike, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with Path(path).open(encoding="utf-8", newline="") as stream, _explained(path, columns):
-            return list(csv.DictReader(stream))
+            reader = csv.DictReader(stream)
+            if reader.fieldnames is None or not set(columns) <= set(reader.fieldnames):
+                raise ValueError("the file is empty" if reader.fieldnames is None else "columns are missing")
+            return list(reader)
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
 
@@ -273,8 +267,10 @@ def _read_csv(path: Pathlike, columns: tuple[str, ...]) -> list[dict[str, str]]:
 def _explained(path: Pathlike, columns: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise JaxtlError(f"{path}: not a table with columns {', '.join(columns)} ({error})") from None
+    except (TypeError, ValueError, csv.Error) as error:
+        raise JaxtlError(
+            f"{path}: not a table with columns {', '.join(columns)} ({error}); delete it and make it again"
+        ) from None
 
 
 def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
@@ -284,9 +280,44 @@ def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
         raise JaxtlError(f"{where}: labels must not be negative, found {labels.min()}")
 
 
-def _check_kind(path: Pathlike, name: str, array: np.ndarray, kinds: str) -> None:
-    if array.dtype.kind not in kinds:
-        raise JaxtlError(f"{path}: array {name} has dtype {array.dtype}, which is not a real number type")
+def _check_rows(where: str, record: Features | Embedding) -> None:
+    n = len(record.values if isinstance(record, Features) else record.coords)
+    if n == 0:
+        raise JaxtlError(f"{where}: holds no rows")
+    _check_labels(where, record.labels, n)
+    if record.index.shape != (n,) or record.index.dtype != np.int32:
+        raise JaxtlError(
+            f"{where}: index must be int32 [{n}], got {record.index.dtype} {list(record.index.shape)}"
+        )
+    if record.labels.max() >= len(record.class_names):
+        raise JaxtlError(
+            f"{where}: label {record.labels.max()} is out of range for {len(record.class_names)} class names"
+        )
+
+
+@contextlib.contextmanager
+def _located(path: Pathlike) -> Iterator[None]:
+    try:
+        yield
+    except JaxtlError as error:
+        raise JaxtlError(f"{path}: {error}") from None
+
+
+def _reals(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """An array as float32; what is beyond its range becomes infinite, for who uses it to find."""
+    if arrays[name].dtype.kind not in "fiu":
+        raise JaxtlError(f"array {name} has dtype {arrays[name].dtype}, which is not a real number type")
+    with np.errstate(over="ignore"):
+        return arrays[name].astype(np.float32, order="C")
+
+
+def _integers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    array, limits = arrays[name], np.iinfo(np.int32)
+    if array.dtype.kind not in "iu":
+        raise JaxtlError(f"array {name} has dtype {array.dtype}, which is not an integer type")
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise JaxtlError(f"array {name} holds values beyond 32 bits, from {array.min()} to {array.max()}")
+    return array.astype(np.int32)
 
 
 def _class_names(meta: dict[str, Any], labels: np.ndarray) -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -42,6 +44,10 @@ class TerminalReport:
 
     def note(self, text: str) -> None:
         self.console.print(f"[dim]· {text}[/]", highlight=False)
+
+    def path(self, title: str, path: Path) -> None:
+        """A path in one piece, to be copied: neither broken over lines nor read as markup."""
+        self.console.print(f"{title}: [bold]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def _bar(self, title: str) -> Iterator:

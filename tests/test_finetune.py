@@ -29,6 +29,8 @@ from jaxtl.settings import FinetuneConfig, Images
 from jaxtl.trunk import Trunk, trainable_boundary
 
 BATCH = 32
+# What the frozen layers hand on: 10 is the experiment's boundary, 14 lies within a residual block.
+HANDED_ON = {10: ["block_16_expand"], 14: ["block_15_depthwise_relu", "block_14_add"]}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,13 @@ def pretrained():
 
 
 def keras_model(model, trainable):
-    """Keras's MobileNetV2 with a softmax head, our arrays, and the last `trainable` layers trainable."""
+    """Keras's MobileNetV2 with a head, our arrays, and the last `trainable` layers trainable.
+
+    The softmax is in the loss, as Keras's TensorFlow backend moves it there; its JAX backend would clip
+    probabilities below 1e-7 and drop their gradients.
+    """
     base = keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None, pooling="avg")
-    head = keras.layers.Dense(model.config.classes, activation="softmax", name="predictions")
+    head = keras.layers.Dense(model.config.classes, name="predictions")
     whole = keras.Model(base.input, head(base.output))
     arrays = arrays_of(model)
     for layer in whole.layers:
@@ -78,28 +84,34 @@ def pixels(images, dataset):
 
 
 def tails(pretrained, train, trainable):
-    """Keras's and our trainable layers, and the output of Keras's frozen ones, which both start from.
+    """Keras's and our trainable layers, and what Keras's frozen ones hand to them, where both start.
 
     Starting from two trunks, activations that lie within rounding of a kink of ReLU6 fall to different
     sides, which says nothing of the training step.
     """
     model = with_head(pretrained, 10, seed=0)
     whole = keras_model(model, trainable)
-    last_frozen = whole.get_layer(model.config.backbone_layers[-1 - trainable].name)
-    features = keras.Model(whole.input, last_frozen.output).predict(pixels(Images(), train), verbose=0)
+    inputs = [whole.get_layer(name).output for name in HANDED_ON[trainable]]
+    handed = keras.Model(whole.input, inputs).predict(pixels(Images(), train), verbose=0)
+    handed = handed if isinstance(handed, list) else [handed]
     boundary = trainable_boundary(pretrained.config, str(trainable))
     trainer = Trainer(Trunk(pretrained, boundary, Images()), model, FinetuneConfig())
-    return keras.Model(last_frozen.output, whole.output), trainer, features
+    return keras.Model(alone_or_list(inputs), whole.output), trainer, handed
+
+
+def alone_or_list(items):
+    """What Keras wants to be given for one input or several."""
+    return items[0] if len(items) == 1 else list(items)
 
 
 def keras_loss_gradients_statistics(whole, x, labels):
     """Loss, gradients by name and moved statistics by name of one batch in training mode."""
     trainable = [v.value for v in whole.trainable_variables]
     rest = [v.value for v in whole.non_trainable_variables]
-    crossentropy = keras.losses.CategoricalCrossentropy()
+    crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True)
 
     def loss(trainable):
-        outputs, moved = whole.stateless_call(trainable, rest, x, training=True)
+        outputs, moved = whole.stateless_call(trainable, rest, alone_or_list(x), training=True)
         return crossentropy(np.eye(10, dtype="f")[labels], outputs), moved
 
     (value, moved), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable)
@@ -115,12 +127,11 @@ def by_name(state):
     return {"/".join(path): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
 
 
-# 10 is the experiment's; 20 begins with a residual block.
-@pytest.mark.parametrize("trainable", [10, 20])
+@pytest.mark.parametrize("trainable", HANDED_ON)
 def test_a_training_step_has_keras_s_loss_gradients_and_statistics(pretrained, train, trainable):
     reference, trainer, features = tails(pretrained, train.take(BATCH), trainable)
     labels = train.labels[:BATCH]
-    gradients, (statistics, sums) = trainer.gradients(trainer.initial(), Carry(features), labels)
+    gradients, (statistics, sums) = trainer.gradients(trainer.initial(), Carry(*features), labels)
     loss, wanted, moved = keras_loss_gradients_statistics(reference, features, labels)
 
     assert float(sums[0]) / BATCH == pytest.approx(loss, rel=1e-6)
@@ -160,9 +171,9 @@ def test_one_step_gives_keras_s_parameters(pretrained, train):
     reference, trainer, features = tails(pretrained, train.take(BATCH), 10)
     labels = train.labels[:BATCH]
     _, gradients, _ = keras_loss_gradients_statistics(reference, features, labels)
-    reference.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy")
-    reference.train_on_batch(features, np.eye(10, dtype="f")[labels])
-    state, _ = trainer.steps(trainer.initial(), Carry(features), labels, np.arange(BATCH)[None])
+    reference.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
+    reference.train_on_batch(alone_or_list(features), np.eye(10, dtype="f")[labels])
+    state, _ = trainer.steps(trainer.initial(), Carry(*features), labels, np.arange(BATCH)[None])
     ours, theirs = arrays_of(trainer.model(state)), arrays_of_keras(reference)
     largest = max(np.abs(g).max() for g in gradients.values())
     compared = 0
@@ -175,34 +186,38 @@ def test_one_step_gives_keras_s_parameters(pretrained, train):
 
 
 def test_fifty_steps_stay_as_close_to_keras_as_keras_to_itself(pretrained, train):
-    """To Keras fed with the same features but for their last bit: training blows rounding up."""
+    """Keras given features that differ by 1e-6, as one step's gradients do: training blows rounding up."""
     reference, trainer, features = tails(pretrained, train, 10)
     started = arrays_of(trainer.model(trainer.initial()))
     batches = np.arange(len(train)).reshape(-1, BATCH)
     assert len(batches) == 50
     wanted, theirs = keras_steps(reference, started, features, train.labels, batches)
+    noise = np.random.default_rng(0).normal(scale=1e-6, size=features[0].shape).astype("f")
     nudged, nudged_losses = keras_steps(
-        reference, started, np.nextafter(features, np.float32(9e9)), train.labels, batches
+        reference, started, [features[0] * (1 + noise)], train.labels, batches
     )
     state, ours = trainer.initial(), []
     for rows in batches:
-        state, sums = trainer.steps(state, Carry(features), train.labels, rows[None])
+        state, sums = trainer.steps(state, Carry(*features), train.labels, rows[None])
         ours.append(float(sums[0]) / BATCH)
     arrays = arrays_of(trainer.model(state))
     for name, array in wanted.items():
         own_drift = np.linalg.norm(nudged[name] - array)
-        assert np.linalg.norm(arrays[name] - array) <= 3 * own_drift + 1e-5 * np.linalg.norm(array), name
+        assert np.linalg.norm(arrays[name] - array) <= own_drift + 1e-5 * np.linalg.norm(array), name
     own_drift = np.abs(np.subtract(nudged_losses, theirs)).max()
-    assert np.abs(np.subtract(ours, theirs)).max() <= 3 * own_drift
+    assert np.abs(np.subtract(ours, theirs)).max() <= own_drift
 
 
 def keras_steps(model, start, features, labels, batches):
     """Arrays by name after Adam on these batches of rows from these arrays, and the losses."""
     for layer in model.layers:
         layer.set_weights([start[name] for name in names_of(layer)])
-    model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
     onehot = np.eye(10, dtype="f")[labels]
-    losses = [float(model.train_on_batch(features[rows], onehot[rows])) for rows in batches]
+    losses = [
+        float(model.train_on_batch(alone_or_list([a[rows] for a in features]), onehot[rows]))
+        for rows in batches
+    ]
     return arrays_of_keras(model), losses
 
 
