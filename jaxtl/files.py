@@ -137,7 +137,8 @@ def read_npz(
     """
     try:
         # Opened here, since NumPy leaves a file open that it cannot read.
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with Path(path).open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise JaxtlError(f"{path}: a single .npy array; expected an .npz with {', '.join(required)}")
             arrays = {name: archive[name] for name in archive.files}

@@ -9,6 +9,9 @@ from jaxtl.errors import JaxtlError
 
 METHODS = ("pca", "tsne", "lle")
 PREPROCESSING = ("unit", "keras")
+# Test accuracy after the last epoch is noisy, as Keras's is: 0.936 to 0.974 over seeds 0 to 5. Of these,
+# seed 1 gave 0.955, nearest the median, so that a run with no options shows what is usual.
+TYPICAL_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class FinetuneConfig:
     epochs: int = 5
     batch_size: int = 32
     learning_rate: float = 1e-3
-    seed: int = 0
+    seed: int = TYPICAL_SEED
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -89,7 +92,7 @@ class RunConfig:
     methods: tuple[str, ...] = METHODS
     perplexity: float = 30.0
     n_neighbors: int = 12
-    seed: int = 0
+    seed: int = TYPICAL_SEED
 
     def __post_init__(self) -> None:
         unknown = [method for method in self.methods if method not in METHODS]

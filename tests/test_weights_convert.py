@@ -20,10 +20,22 @@ from jaxtl.models.weights import imagenet_path, load_arrays, tensor_digest
 from weights_convert.__main__ import main
 from weights_convert.keras import convert
 
+# Keras's own variables, under NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")
+
 ROOT = Path(__file__).parents[1]
 WIDTH, SIZE = 0.35, 32
 OWN_HEAD = ("sequential", "functional", "flat")
 FORMATS = (".h5", ".weights.h5", ".keras")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_building():
+    # Values are drawn below; compiling Keras's own random draws takes longer than all else.
+    with pytest.MonkeyPatch.context() as patch:
+        zeros = lambda _, shape, dtype=None: np.zeros(shape, dtype)  # noqa: E731
+        patch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
+        yield
 
 
 def values_of(model):

@@ -1,0 +1,81 @@
+"""The machine that is measured: hardware, revision, versions, and its matrix-product rate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What decides how many threads the libraries take.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "JAX_COMPILATION_CACHE_DIR",
+)  # fmt: skip
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def load_average() -> float:
+    """Processes that wanted a core over the last minute: well above 0 before a run spoils its numbers."""
+    return round(os.getloadavg()[0], 2)
+
+
+def thread_settings() -> dict[str, str]:
+    """The environment variables that are set; without them, each library takes all cores."""
+    return {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
+
+
+def revision(folder: Path = ROOT) -> dict[str, Any]:
+    """This checkout's commit, and whether tracked files differ from it; None where git cannot say."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"revision": commit, "modified": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def sgemm_numpy(size: int, products: int) -> float:
+    """GFLOP/s of NumPy's float32 product of two [size, size] matrices, the mean of some products."""
+    import numpy as np
+
+    a, b = _square(size), _square(size)
+    out = np.empty_like(a)
+    return _rate(lambda: np.matmul(a, b, out=out), size, products)
+
+
+def sgemm_jax(size: int, products: int) -> float:
+    """`sgemm_numpy` through JAX, at full float32 precision."""
+    import jax
+    import jax.numpy as jnp
+
+    a, b = jnp.asarray(_square(size)), jnp.asarray(_square(size))
+    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
+    return _rate(lambda: multiply(a, b).block_until_ready(), size, products)
+
+
+def _square(size: int):
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((size, size), np.float32)
+
+
+def _rate(multiply: Callable[[], Any], size: int, products: int) -> float:
+    multiply()
+    began = time.perf_counter()
+    for _ in range(products):
+        multiply()
+    return 2 * size**3 * products / (time.perf_counter() - began) / 1e9

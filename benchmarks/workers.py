@@ -1,0 +1,152 @@
+"""Peers in processes of their own, that work in turn: never two at once, each with its libraries alone.
+
+A worker serves the functions of one module. The parent imports neither JAX nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from contextlib import AbstractContextManager
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtl.errors import JaxtlError
+
+# All measurements are of the CPU; Keras's backend may be set otherwise where it is used for tests.
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+class Deadline:
+    """The moment when a benchmark has to end."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.seconds - self.elapsed)
+
+    def missed(self, what: str) -> JaxtlError:
+        return JaxtlError(
+            f"{what}: not done within the limit of {self.seconds / 60:g} minutes; raise --limit, or take "
+            "fewer --repeats and --runs (cases that were done are written)"
+        )
+
+
+class Worker(AbstractContextManager):
+    """A process that serves a module's functions, one call at a time."""
+
+    def __init__(self, module: str, deadline: Deadline) -> None:
+        self._module, self._deadline = module, deadline
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(module, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        """What the module's function returns.
+
+        Raises:
+            JaxtlError: the deadline passes first.
+            RuntimeError: the function fails, with its traceback, or the process dies.
+        """
+        what = f"{self._module}.{function}"
+        self._pipe.send((function, arguments))
+        if not self._pipe.poll(self._deadline.left):
+            raise self._deadline.missed(what)
+        try:
+            done, value = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"{what}: its process died with code {self._process.exitcode}") from None
+        if not done:
+            raise RuntimeError(f"{what} failed:\n{value}")
+        return value
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.terminate()
+        self._process.join()
+        self._pipe.close()
+
+
+def _serve(module: str, pipe: Connection) -> None:
+    os.environ.update(ENVIRONMENT)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            pipe.send((True, getattr(import_module(module), function)(**arguments)))
+        except Exception:  # whatever it is, the parent raises it
+            pipe.send((False, traceback.format_exc()))
+
+
+class Finished(NamedTuple):
+    """A process that has ended: seconds of wall and processor time, peak resident bytes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def run_process(command: list[str], folder: Path, deadline: Deadline) -> Finished:
+    """Run a command in `folder`; its output goes to `output.txt` there.
+
+    The peak is the kernel's for that process. It counts the parent's size at the fork too, which is why
+    the parent stays small.
+
+    Raises:
+        JaxtlError: the deadline passes first.
+        RuntimeError: it fails, with the end of its output.
+    """
+    log = folder / "output.txt"
+    with log.open("wb") as stream:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **ENVIRONMENT}, stdout=stream, stderr=subprocess.STDOUT
+        )
+        usage, code = _wait(process, deadline.left)
+        seconds = time.perf_counter() - began
+    if code is None:
+        raise deadline.missed(" ".join(command[:4]))
+    if code:
+        tail = log.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(command)}: exit code {code}\n{tail}")
+    peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
+    return Finished(seconds, usage.ru_utime + usage.ru_stime, peak)
+
+
+def _wait(process: subprocess.Popen, limit: float) -> tuple[Any, int | None]:
+    """Resource usage and exit code; the code is None where the limit came first."""
+    timer = threading.Timer(limit, process.kill)
+    timer.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        late = not timer.is_alive()
+        timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    return usage, None if late else process.returncode

@@ -1,0 +1,474 @@
+"""A run's folder: what it holds, and that no kill, full disk or change of mind can spoil it."""
+
+import dataclasses
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from jaxtl import experiment
+from jaxtl.data import load
+from jaxtl.errors import JaxtlError
+from jaxtl.extract import extract
+from jaxtl.finetune import finetune
+from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
+from jaxtl.records import Embedding, Features, load_history, load_scores
+from jaxtl.settings import METHODS, RunConfig
+from jaxtl.trunk import Trunk, trainable_boundary
+
+FIGURES = [f"figures/{name}.{kind}" for name in experiment.FIGURES for kind in ("png", "svg", "pdf")]
+MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for method in METHODS]
+FILES = {
+    "config.json", "environment.json", "timings.json", "features/before.npz", "features/after.npz",
+    "history.csv", "model.safetensors", "scores.csv", *MAPS, *FIGURES,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def brief_config(config):
+    """Settings with short stages; the last two layers hold weights and statistics that move."""
+    return dataclasses.replace(config, samples=100, image_size=32, trainable="2", epochs=3, perplexity=10.0)
+
+
+@pytest.fixture(scope="module")
+def brief(brief_config, tmp_path_factory):
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("runs") / "brief"
+    experiment.start(brief_config, folder).run()
+    return folder
+
+
+@pytest.fixture
+def copy(brief, tmp_path):
+    return Path(shutil.copytree(brief, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def few(few_digits):
+    """Settings of a run that takes seconds."""
+    return RunConfig(
+        dataset=few_digits, samples=None, image_size=32, trainable="2", epochs=1, methods=("pca",)
+    )
+
+
+@pytest.fixture(scope="module")
+def few_run(few, tmp_path_factory):
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("runs") / "few"
+    experiment.start(few, folder).run()
+    return folder
+
+
+def stamps(folder):
+    """Inode and time of every file: they differ if a file was written again."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def finish(folder, **given):
+    experiment.resume(folder, given).run()
+
+
+# What a run leaves.
+
+
+def test_a_run_holds_every_file_and_no_other(finished):
+    assert set(stamps(finished)) == FILES
+
+
+def test_config_and_environment_say_what_ran(finished, config):
+    record = json.loads((finished / "config.json").read_text())
+    for name, value in dataclasses.asdict(config).items():
+        assert record[name] == (list(value) if name == "methods" else value)
+    assert record["weights_digest"] == load_arrays(imagenet_path())[2]["tensor_digest"]
+    recorded = json.loads((finished / "environment.json").read_text())
+    assert {"jaxtl", "python", "cpu", "cores", "devices", "versions"} <= set(recorded)
+    assert {"jax", "numpy", "scikit-learn", "openTSNE"} <= set(recorded["versions"])
+    assert all(value >= 0 for value in json.loads((finished / "timings.json").read_text()).values())
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+def test_features_are_of_the_first_test_images(finished, config, stage):
+    features = Features.load(finished / "features" / f"{stage}.npz")
+    sample = load(config.dataset, "test").take(300)
+    assert features.values.shape == (300, 1280)
+    assert np.isfinite(features.values).all()
+    assert np.array_equal(features.labels, sample.labels)
+    assert np.array_equal(features.index, np.arange(300))
+    weights = imagenet_path() if stage == "before" else finished / "model.safetensors"
+    again = extract(load_model(weights), sample, config.images)
+    assert again.meta == features.meta
+    assert features.meta["weights_digest"] == load_arrays(weights)[2]["tensor_digest"]
+    np.testing.assert_allclose(features.values, again.values, rtol=0, atol=1e-5 * np.abs(again.values).max())
+
+
+def test_the_tuned_weights_give_exactly_the_features_after(finished, config):
+    features = Features.load(finished / "features" / "after.npz")
+    start, tuned = load_model(), load_model(finished / "model.safetensors")
+    trunk = Trunk(start, trainable_boundary(start.config, config.trainable), config.images)
+    source = trunk.source(load(config.dataset, "test").images[:300], True)
+    assert np.array_equal(trunk.then(tuned, tuned.config.pooled, source), features.values)
+
+
+def test_the_tuned_weights_have_the_test_accuracy_of_the_last_epoch(finished, config):
+    tuned, test = load_model(finished / "model.safetensors"), load(config.dataset, "test")
+    features = extract(tuned, test, config.images).values
+    logits = features @ np.asarray(tuned.predictions.kernel[...]) + np.asarray(tuned.predictions.bias[...])
+    last = load_history(finished / "history.csv")[-1]
+    assert last["epoch"] == 2
+    assert last["test_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == test.labels), abs=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_are_of_these_features_with_these_settings(finished, config, stage, method):
+    embedding = Embedding.load(finished / "embeddings" / f"{stage}_{method}.npz")
+    features = Features.load(finished / "features" / f"{stage}.npz")
+    assert embedding.coords.shape == (300, 2)
+    assert np.array_equal(embedding.labels, features.labels)
+    assert np.array_equal(embedding.index, features.index)
+    assert (embedding.method, embedding.meta) == (method, features.meta)
+    assert config.reduction(method).items() <= embedding.params.items()
+
+
+def test_scores_are_the_neighbour_accuracies_and_the_history(finished):
+    scores = {
+        (each.stage, each.space, each.metric): each.value for each in load_scores(finished / "scores.csv")
+    }
+    history = load_history(finished / "history.csv")
+    for stage in ("before", "after"):
+        features = Features.load(finished / "features" / f"{stage}.npz")
+        spaces = {"features": features.values}
+        for method in METHODS:
+            spaces[method] = Embedding.load(finished / "embeddings" / f"{stage}_{method}.npz").coords
+        for space, values in spaces.items():
+            expected = cross_val_score(KNeighborsClassifier(10), values, features.labels, cv=5).mean()
+            assert scores.pop((stage, space, "10-NN accuracy")) == pytest.approx(expected, abs=1e-6)
+    for row in history:
+        for name in ("loss", "accuracy", "test_loss", "test_accuracy"):
+            assert scores.pop((f"epoch {row['epoch']:.0f}", "model", name)) == row[name]
+    assert not scores
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["accuracy"] > 0.8
+
+
+def test_figures_are_of_their_formats(finished):
+    starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+    for name in FIGURES:
+        assert (finished / name).read_bytes().startswith(starts[Path(name).suffix])
+
+
+# Going on after a kill.
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in jaxtl may catch it."""
+
+
+@pytest.fixture
+def kill_after(monkeypatch):
+    """A function that makes writing the second file that was not there yet die, as SIGKILL would.
+
+    The file's temporary stays, as it does after SIGKILL. Files named in `spared` do not count.
+    """
+    real = Path.replace
+    state = {"new": 0, "spared": set()}
+
+    def replace(self, target):
+        new = not target.exists() and target.name not in state["spared"]
+        state["new"] += new
+        if new and state["new"] > 1:
+            shutil.copy(self, target.with_name(f".{target.stem}-killed_0{target.suffix}"))
+            raise Killed(str(target))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+    def arm(spared=()):
+        state.update(new=0, spared=set(spared))
+
+    return arm
+
+
+def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
+    brief_config, brief, contents, kill_after, tmp_path
+):
+    """Between any two files, and within every stage, since a stage is killed where it writes."""
+    folder, deaths = tmp_path / "run", []
+    spared = [Path(name).name for name in FIGURES[2:]]  # every figure costs drawing all those before it
+    while True:
+        kept = stamps(folder)
+        kill_after(spared)
+        try:
+            if (folder / "config.json").exists():
+                finish(folder)
+            else:
+                experiment.start(brief_config, folder).run()
+            break
+        except Killed as death:
+            deaths.append(str(Path(str(death)).relative_to(folder)))
+        for name in kept.keys() - {"timings.json", "history.csv", "checkpoint.npz"}:
+            # The history is part of a stage that was not finished.
+            if "killed_0" not in name:
+                assert stamps(folder)[name] == kept[name], f"{name} was made again"
+    assert set(deaths) == (FILES | {"checkpoint.npz"}) - {"config.json", *FIGURES[2:]}
+    assert contents(folder) == contents(brief)
+
+
+def test_sigkill_at_any_moment_changes_no_byte(brief_config, brief, contents, launch, tmp_path):
+    folder, moments = tmp_path / "run", random.Random(0)
+    names = ("dataset", "samples", "image_size", "trainable", "epochs", "perplexity")
+    args = ["--out", folder]
+    for name in names:
+        args += [f"--{name.replace('_', '-')}", getattr(brief_config, name)]
+    for file in ("timings.json", "checkpoint.npz", "embeddings/before_pca.npz"):
+        process = launch("run", *args)
+        while process.poll() is None and not (folder / file).exists():
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, process.communicate()
+        args = ["--resume", folder]
+    process = launch("run", *args)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert contents(folder) == contents(brief)
+
+
+def test_a_finished_run_is_left_alone(copy):
+    before = stamps(copy)
+    finish(copy)
+    assert stamps(copy) == before
+
+
+def test_what_was_deleted_is_made_again_and_nothing_else(copy, brief, contents):
+    gone = {"environment.json", "history.csv", "features/before.npz", "embeddings/after_lle.npz", FIGURES[4]}
+    for name in gone:
+        (copy / name).unlink()
+    before = stamps(copy)
+    finish(copy)
+    after = stamps(copy)
+    made_together = {"history.csv", "model.safetensors", *FIGURES, "timings.json"}
+    for name in FILES - gone - made_together:
+        assert after[name] == before[name], name
+    assert contents(copy) == contents(brief)
+
+
+def test_leftovers_of_a_kill_go_and_other_files_stay(copy):
+    leftovers = [copy / ".config-abc123_z.json", copy / "features" / ".before-00000000.npz"]
+    others = [
+        copy / ".notes-settings.txt",
+        copy / "mine" / ".before-00000000.npz",
+        copy / "features" / ".keep",
+    ]
+    (copy / "mine").mkdir()
+    for path in leftovers + others:
+        path.write_text("x")
+    finish(copy)
+    assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in others)
+
+
+def test_a_run_killed_before_its_config_was_whole_can_start_again(few, tmp_path):
+    (tmp_path / ".config-abcd1234.json").write_text("{")
+    with pytest.raises(JaxtlError, match="no run folder"):
+        experiment.resume(tmp_path)
+    experiment.start(few, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+# What is refused.
+
+OTHER = {
+    "dataset": "mnist", "samples": 200, "train_samples": 100, "image_size": 64, "preprocessing": "keras",
+    "weights": "other.safetensors", "trainable": "all", "epochs": 3, "batch_size": 64, "learning_rate": 0.1,
+    "methods": ("pca",), "perplexity": 5.0, "n_neighbors": 5, "seed": 1,
+}  # fmt: skip
+
+
+def test_every_setting_has_another_value_below():
+    assert OTHER.keys() == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_setting_is_refused_by_name(finished, name):
+    with pytest.raises(JaxtlError) as refusal:
+        experiment.resume(finished, {name: OTHER[name]})
+    assert f"{name} {getattr(experiment.resume(finished).config, name)}, not {OTHER[name]}" in str(
+        refusal.value
+    )
+
+
+def test_the_same_settings_are_welcome(finished, config):
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(RunConfig)}
+    assert experiment.resume(finished, given).config == config
+
+
+def edit(name, value):
+    def change(path):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, name: value}))
+
+    return change
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def write(text):
+    return lambda path: path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "deleted", "words"),
+    [
+        ("config.json", edit("epochs", 9), (), "was edited"),
+        ("config.json", edit("seed", "x"), (), "was edited"),
+        ("config.json", edit("digest", None), (), "was edited"),
+        ("config.json", halve, (), "not a JSON object"),
+        ("config.json", write("[]"), (), "not a JSON object"),
+        ("config.json", write("{}"), (), "was edited"),
+        ("timings.json", halve, (), "not a JSON object"),
+        ("features/before.npz", halve, ["embeddings/before_pca.npz"], "not a readable .npz"),
+        ("embeddings/after_pca.npz", halve, ["scores.csv"], "not a readable .npz"),
+        ("embeddings/after_pca.npz", halve, ["figures/after.png"], "not a readable .npz"),
+        ("history.csv", empty, ["scores.csv"], "empty"),
+        ("history.csv", write("epoch,loss\n1,2\n"), ["scores.csv"], "columns"),
+        ("scores.csv", empty, (), "empty"),
+        ("scores.csv", halve, (), "not a table"),
+        ("scores.csv", write("stage,space,metric,value,low,high\na,b,c,x,,\n"), (), "not a table"),
+        ("model.safetensors", halve, ["features/after.npz"], "not a whole safetensors"),
+        ("checkpoint.npz", write("no"), ["model.safetensors"], "not a readable .npz"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_damaged_file_is_named_in_one_line(copy, name, damage, deleted, words):
+    damage(copy / name)
+    for other in deleted:
+        (copy / other).unlink()
+    with pytest.raises(JaxtlError, match=words) as refusal:
+        finish(copy)
+    assert str(refusal.value).startswith(str(copy / name))
+    assert "\n" not in str(refusal.value)
+
+
+def test_exchanged_weights_are_refused(finished, few, tmp_path):
+    weights, folder = tmp_path / "start.safetensors", tmp_path / "run"
+    shutil.copy(imagenet_path(), weights)
+    experiment.start(dataclasses.replace(few, weights=str(weights)), folder)
+    experiment.resume(folder)
+    shutil.copy(finished / "model.safetensors", weights)
+    with pytest.raises(JaxtlError, match=r"start\.safetensors: not the weights"):
+        experiment.resume(folder)
+    weights.unlink()
+    with pytest.raises(JaxtlError, match=r"start\.safetensors: no such file"):
+        experiment.resume(folder)
+
+
+@pytest.mark.parametrize(
+    ("present", "words"),
+    [("config.json", "go on with --resume"), ("thesis.tex", "it is no run folder")],
+)
+def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
+    (tmp_path / present).write_text("mine")
+    with pytest.raises(JaxtlError, match=words):
+        experiment.start(few, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [present]
+    assert (tmp_path / present).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"samples": 61}, "has 60 images, asked for 61"),
+        ({"train_samples": 71}, "has 70 images, asked for 71"),
+        ({"methods": ("tsne",)}, "perplexity 30"),
+        ({"methods": ("tsne",), "perplexity": float("nan")}, "perplexity"),
+        ({"methods": ("lle",), "n_neighbors": 60}, "n_neighbors 60"),
+        ({"samples": 10}, "10-NN accuracy"),
+        ({"trainable": "block_99"}, "no layer 'block_99'"),
+        ({"trainable": "500"}, "154 layers"),
+        ({"dataset": "mnits"}, "unknown dataset 'mnits'"),
+        ({"weights": "nowhere.safetensors"}, "no such file"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(few, tmp_path, change, words):
+    with pytest.raises(JaxtlError, match=words):
+        experiment.start(dataclasses.replace(few, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, contents, tmp_path):
+    """The device refuses to keep anything as large as the model: what was written before stays, whole."""
+    folder, real = tmp_path / "run", os.fsync
+
+    def fsync(handle):
+        if os.fstat(handle).st_size > 5e6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match=r"No space left on device.*/model\.safetensors"):
+            experiment.start(few, folder).run()
+    done = {"config.json", "environment.json", "timings.json", "history.csv", "features/before.npz"}
+    assert set(stamps(folder)) == done
+    finish(folder)
+    assert contents(folder) == contents(few_run)
+
+
+# Other settings.
+
+
+def test_another_seed_changes_what_is_learnt_and_not_what_was_there(few, few_run, tmp_path):
+    experiment.start(dataclasses.replace(few, seed=1), tmp_path / "run").run()
+    before, after, models = (
+        [(folder / name).read_bytes() for folder in (few_run, tmp_path / "run")]
+        for name in ("features/before.npz", "features/after.npz", "model.safetensors")
+    )
+    assert before[0] == before[1]
+    assert after[0] != after[1]
+    assert models[0] != models[1]
+
+
+@pytest.mark.parametrize("trainable", ["all", "none", "block_16_project"])
+def test_any_freezing_boundary(few, tmp_path, trainable):
+    """All test images, some methods in an order of one's own, and only the layers asked for change."""
+    config = dataclasses.replace(few, trainable=trainable, methods=("lle", "pca"), train_samples=32)
+    scores = experiment.start(config, tmp_path / "run").run()
+    assert [each.space for each in scores if each.stage == "before"] == ["features", "lle", "pca"]
+    before, after = (
+        Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in experiment.STAGES
+    )
+    assert before.values.shape == after.values.shape == (60, 1280)
+    assert np.array_equal(before.values, after.values) == (trainable == "none")
+    start, tuned = (load_arrays(path) for path in (imagenet_path(), tmp_path / "run" / "model.safetensors"))
+    layers = tuned[0].layers[trainable_boundary(tuned[0], trainable) :]
+    learnt = {f"{layer.name}/{key}" for layer in layers for key in layer.parameters}
+    changed = {name for name in tuned[1] if not np.array_equal(tuned[1][name], start[1].get(name))}
+    assert changed == learnt
+    assert not any("tsne" in path.name for path in (tmp_path / "run").rglob("*"))
+
+
+def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
+    train, test = (load(few.dataset, split) for split in ("train", "test"))
+    tuned, history = finetune(load_model(), train, test, few.finetuning, few.images)
+    for row, saved in zip(history, load_history(few_run / "history.csv"), strict=True):
+        assert saved == pytest.approx(row, abs=1e-6)
+    saved = load_arrays(few_run / "model.safetensors")[1]
+    for name, array in arrays_of(tuned).items():
+        assert np.array_equal(array, saved[name]), name

@@ -1,0 +1,151 @@
+"""Features do not depend on how they are batched, and are those of the plain network."""
+
+import numpy as np
+import pytest
+
+from jaxtl.data import load
+from jaxtl.data.preprocess import preprocess
+from jaxtl.errors import JaxtlError
+from jaxtl.extract import extract
+from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+from jaxtl.models.weights import imagenet_path, load_arrays, load_model
+from jaxtl.records import Dataset
+from jaxtl.settings import Images
+from jaxtl.trunk import Trunk, trainable_boundary
+
+SMALL = Images(32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def gray():
+    return load("mnist", "test").take(200)
+
+
+@pytest.fixture(scope="module")
+def colour(gray):
+    """The digits, each in three shades."""
+    shades = np.random.default_rng(0).uniform(0.2, 1, (len(gray), 1, 1, 3))
+    images = (gray.images * shades).astype(np.uint8)
+    return Dataset(images, gray.labels, gray.class_names, "train", "shaded")
+
+
+@pytest.fixture(scope="module")
+def features(model, gray):
+    return extract(model, gray, SMALL)
+
+
+def assert_close(values, expected):
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("n", [1, 64, 70])
+def test_features_of_some_images_are_those_among_more(model, gray, features, n):
+    assert np.array_equal(extract(model, gray.take(n), SMALL).values, features.values[:n])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 200, 1000])
+def test_the_batch_size_changes_no_more_than_rounding(model, gray, features, batch_size):
+    n = 20 if batch_size == 1 else 200
+    values = extract(model, gray.take(n), SMALL, batch_size=batch_size).values
+    assert_close(values, features.values[:n])
+
+
+@pytest.mark.parametrize("name", ["gray", "colour"])
+@pytest.mark.parametrize("images", [SMALL, Images(33, "keras"), Images(28 * 2, "unit")], ids=str)
+def test_features_are_those_of_the_plain_network(model, images, name, request):
+    dataset = request.getfixturevalue(name).take(8)
+    plain = model(preprocess(dataset.images, images.image_size, images.preprocessing))
+    values = extract(model, dataset, images, batch_size=8).values
+    assert (values.shape, values.dtype) == ((8, 1280), np.float32)
+    assert_close(values, np.asarray(plain))
+
+
+def test_preprocessing_and_colour_matter(model, gray, colour, features):
+    for other in (extract(model, gray.take(8), Images(32, "keras")), extract(model, colour.take(8), SMALL)):
+        assert np.abs(other.values - features.values[:8]).max() > 0.1
+
+
+def test_features_record_where_they_come_from(features, gray):
+    assert np.array_equal(features.labels, gray.labels)
+    assert np.array_equal(features.index, np.arange(200))
+    assert features.meta == {
+        "model": "mobilenet_v2 width 1",
+        "layer": "global_average_pooling2d",
+        "weights_digest": load_arrays(imagenet_path())[2]["tensor_digest"],
+        "dataset": "mnist",
+        "split": "test",
+        "class_names": [str(k) for k in range(10)],
+        "image_size": 32,
+        "preprocessing": "unit",
+    }
+
+
+def test_progress_rises_to_one(model, gray):
+    fractions = []
+    extract(model, gray, SMALL, batch_size=64, progress=fractions.append)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert len(fractions) >= 4
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_trunk_and_what_follows_are_the_network(model, gray, features, kept):
+    trunk = Trunk(model, trainable_boundary(model.config, "10"), SMALL)
+    source = trunk.source(gray.images, kept)
+    assert (source is gray.images) == (not kept)
+    assert_close(trunk.then(model, model.config.pooled, source), features.values)
+
+
+def test_a_trunk_knows_its_size(model, gray):
+    trunk = Trunk(model, trainable_boundary(model.config, "10"), Images(48))
+    assert trunk.bytes_per_image() == 2 * 2 * 960 * 4
+    assert trunk.source(gray.images[:1], True).x.nbytes == 2 * 2 * 960 * 4
+    assert trunk.keeps(70_000)
+    assert not trunk.keeps(10**12)
+    assert not Trunk(model, 0, Images(48)).keeps(1)
+
+
+# 154 backbone layers without the input: Keras counts 154 with it, from input to out_relu.
+@pytest.mark.parametrize("classes", [None, 10])
+@pytest.mark.parametrize(
+    ("trainable", "first"),
+    [
+        ("10", "block_16_expand_BN"),
+        ("1", "out_relu"),
+        ("2", "Conv_1_bn"),
+        ("154", "input"),
+        ("all", "input"),
+        ("0", "global_average_pooling2d"),
+        ("none", "global_average_pooling2d"),
+        ("Conv1", "Conv1"),
+        ("block_16_project", "block_16_project"),
+    ],
+)
+def test_the_first_trainable_layer(trainable, first, classes):
+    config = MobileNetV2Config(classes=classes)
+    boundary = trainable_boundary(config, trainable)
+    names = [layer.name for layer in config.layers]
+    # After the pooling, which learns nothing, there is the head alone.
+    head = first == "global_average_pooling2d"
+    assert boundary == names.index(first) + head
+
+
+@pytest.mark.parametrize(
+    ("trainable", "words"),
+    [
+        ("155", "has 154 layers without its head, got 155"),
+        ("-3", "got -3"),
+        ("block_17_expand", "no layer 'block_17_expand'"),
+        ("1.5", "no layer '1.5'"),
+        ("", "no layer ''"),
+        ("ALL", "no layer 'ALL'"),
+    ],
+)
+def test_what_is_no_boundary(trainable, words):
+    with pytest.raises(JaxtlError, match=words):
+        trainable_boundary(MobileNetV2Config(), trainable)

@@ -1,0 +1,121 @@
+"""The house's order: who may import whom, what stays out, and that nothing heavy comes uncalled."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxtl
+
+ROOT = Path(jaxtl.__file__).parent
+# From the lowest floor up: a module imports from lower floors, or from its own without a cycle.
+FLOORS = [
+    ["jaxtl", "jaxtl.errors", "jaxtl.files", "jaxtl.records", "jaxtl.runtime", "jaxtl.settings"],
+    ["jaxtl.data", "jaxtl.models", "jaxtl.neighbors"],
+    ["jaxtl.extract", "jaxtl.trunk", "jaxtl.finetune", "jaxtl.reduce", "jaxtl.metrics", "jaxtl.plots"],
+    ["jaxtl.experiment", "jaxtl.terminal"],
+    ["jaxtl.cli"],
+]
+NEVER = {"torch", "tensorflow", "keras", "weights_convert", "benchmarks", "tests"}
+HEAVY = {
+    "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "sklearn", "openTSNE", "matplotlib", "safetensors",
+    "tensorflow_datasets", "rich", "PIL", "cuml", "cupy",
+}  # fmt: skip
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imported_names(path):
+    """Every module that a file names in an import, within functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            # `from package import module` names a module; `from module import name` does not.
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in names)
+
+
+def imports_within(name):
+    return {other for other in imported_names(MODULES[name]) if other in MODULES} - {name}
+
+
+def floor(name):
+    found = [
+        level
+        for level, rooms in enumerate(FLOORS)
+        for room in rooms
+        if name == room or (room != "jaxtl" and name.startswith(f"{room}."))
+    ]
+    assert len(found) == 1, f"{name} has no floor of its own in this test"
+    return found[0]
+
+
+def test_there_are_modules_to_look_at():
+    assert {"jaxtl.cli", "jaxtl.experiment", "jaxtl.models.ops", "jaxtl.data.idx"} <= set(MODULES)
+    assert "jaxtl.experiment" in imports_within("jaxtl.cli")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down(name):
+    upward = {other for other in imports_within(name) if floor(other) > floor(name)}
+    assert not upward
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_frameworks_stay_out(name):
+    assert not {other.partition(".")[0] for other in imported_names(MODULES[name])} & NEVER
+
+
+def test_no_imports_go_round():
+    # The package itself imports by name, when asked.
+    graph = {name: imports_within(name) - {"jaxtl"} for name in MODULES}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("name", jaxtl.__all__)
+def test_public_names_are_there(name):
+    assert name in dir(jaxtl)
+    assert getattr(jaxtl, name) is not None
+
+
+def test_another_name_is_not():
+    with pytest.raises(AttributeError, match="no attribute 'extarct'"):
+        _ = jaxtl.extarct
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import jaxtl",
+        "import jaxtl.cli",
+        *(
+            f"import sys; sys.argv[1:] = {args!r}; from jaxtl.cli import main; main()"
+            for args in (
+                [],
+                ["--help"],
+                ["--version"],
+                ["run", "--help"],
+                ["reduce", "-h"],
+                ["run", "--sampels"],
+            )
+        ),
+    ],
+)
+def test_nothing_heavy_is_imported_until_needed(code):
+    """What makes `import jaxtl` and the help instant."""
+    code = f"try:\n    {code}\nexcept SystemExit:\n    pass\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ended.stdout.splitlines()[-1].split()}
+    assert "jaxtl" in loaded
+    assert not loaded & HEAVY
