@@ -79,9 +79,10 @@ def _forward(record: Record) -> list[str]:
         f"## Forward pass: {n:,} images",
         "",
         f"From images to pooled features in host memory, {_counted(len(ours), 'round')}, median (min..max). "
-        f"jaxtl starts from uint8 images as they are stored; Keras's `predict` from resized float32 images, which took it another "
-        f"{case['keras_prepare_seconds']:.2f} s before. {flops / 2e6:.1f} M multiply-adds an image. The "
-        f"features of the two differ by at most {case['largest_difference']:.1e} of the largest one.",
+        f"jaxtl starts from uint8 images as they are stored; Keras's `predict` from resized float32 images, "
+        f"which took it another {case['keras_prepare_seconds']:.2f} s before. {flops / 2e6:.1f} M "
+        f"multiply-adds an image. The features of the two differ by at most "
+        f"{case['largest_difference']:.1e} of the largest one.",
         "",
         *_table(columns, rows),
         "",
