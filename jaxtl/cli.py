@@ -307,11 +307,11 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         _fail(_explain(error))
-    except (MemoryError, RuntimeError) as error:
-        _fail(_advise(error))
     except (KeyboardInterrupt, click.Abort, Stopped) as error:
         click.echo(f"jaxtl: {error if isinstance(error, Stopped) else 'stopped'}", err=True)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        _fail(_advise(error))
 
 
 def _fail(message: str) -> None:

@@ -33,23 +33,9 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def brief_config(config):
-    """Settings with short stages; the last two layers hold weights and statistics that move."""
-    return dataclasses.replace(config, samples=100, image_size=32, trainable="2", epochs=3, perplexity=10.0)
-
-
-@pytest.fixture(scope="module")
-def brief(brief_config, tmp_path_factory):
-    """The folder of an uninterrupted run."""
-    folder = tmp_path_factory.mktemp("runs") / "brief"
-    experiment.start(brief_config, folder).run()
-    return folder
-
-
 @pytest.fixture
 def copy(brief, tmp_path):
-    return Path(shutil.copytree(brief, tmp_path / "run"))
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +85,11 @@ def test_config_and_environment_say_what_ran(finished, config):
 @pytest.mark.parametrize("stage", ["before", "after"])
 def test_features_are_of_the_first_test_images(finished, config, stage):
     features = Features.load(finished / "features" / f"{stage}.npz")
-    sample = load(config.dataset, "test").take(300)
-    assert features.values.shape == (300, 1280)
+    sample = load(config.dataset, "test").take(100)
+    assert features.values.shape == (100, 1280)
     assert np.isfinite(features.values).all()
     assert np.array_equal(features.labels, sample.labels)
-    assert np.array_equal(features.index, np.arange(300))
+    assert np.array_equal(features.index, np.arange(100))
     weights = imagenet_path() if stage == "before" else finished / "model.safetensors"
     again = extract(load_model(weights), sample, config.images)
     assert again.meta == features.meta
@@ -115,7 +101,7 @@ def test_the_tuned_weights_give_exactly_the_features_after(finished, config):
     features = Features.load(finished / "features" / "after.npz")
     start, tuned = load_model(), load_model(finished / "model.safetensors")
     trunk = Trunk(start, trainable_boundary(start.config, config.trainable), config.images)
-    source = trunk.source(load(config.dataset, "test").images[:300], True)
+    source = trunk.source(load(config.dataset, "test").images[:100], True)
     assert np.array_equal(trunk.then(tuned, tuned.config.pooled, source), features.values)
 
 
@@ -124,7 +110,7 @@ def test_the_tuned_weights_have_the_test_accuracy_of_the_last_epoch(finished, co
     features = extract(tuned, test, config.images).values
     logits = features @ np.asarray(tuned.predictions.kernel[...]) + np.asarray(tuned.predictions.bias[...])
     last = load_history(finished / "history.csv")[-1]
-    assert last["epoch"] == 2
+    assert last["epoch"] == 3
     assert last["test_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == test.labels), abs=1e-6)
 
 
@@ -133,7 +119,7 @@ def test_the_tuned_weights_have_the_test_accuracy_of_the_last_epoch(finished, co
 def test_maps_are_of_these_features_with_these_settings(finished, config, stage, method):
     embedding = Embedding.load(finished / "embeddings" / f"{stage}_{method}.npz")
     features = Features.load(finished / "features" / f"{stage}.npz")
-    assert embedding.coords.shape == (300, 2)
+    assert embedding.coords.shape == (100, 2)
     assert np.array_equal(embedding.labels, features.labels)
     assert np.array_equal(embedding.index, features.index)
     assert (embedding.method, embedding.meta) == (method, features.meta)
@@ -157,8 +143,8 @@ def test_scores_are_the_neighbour_accuracies_and_the_history(finished):
         for name in ("loss", "accuracy", "test_loss", "test_accuracy"):
             assert scores.pop((f"epoch {row['epoch']:.0f}", "model", name)) == row[name]
     assert not scores
-    assert history[1]["loss"] < history[0]["loss"]
-    assert history[1]["accuracy"] > 0.8
+    assert history[2]["loss"] < history[1]["loss"] < history[0]["loss"]
+    assert history[2]["accuracy"] > 0.8
 
 
 def test_figures_are_of_their_formats(finished):
@@ -200,7 +186,7 @@ def kill_after(monkeypatch):
 
 
 def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
-    brief_config, brief, contents, kill_after, tmp_path
+    config, finished, contents, kill_after, tmp_path
 ):
     """Between any two files, and within every stage, since a stage is killed where it writes."""
     folder, deaths = tmp_path / "run", []
@@ -212,7 +198,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
             if (folder / "config.json").exists():
                 finish(folder)
             else:
-                experiment.start(brief_config, folder).run()
+                experiment.start(config, folder).run()
             break
         except Killed as death:
             deaths.append(str(Path(str(death)).relative_to(folder)))
@@ -221,15 +207,15 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
             if "killed_0" not in name:
                 assert stamps(folder)[name] == kept[name], f"{name} was made again"
     assert set(deaths) == (FILES | {"checkpoint.npz"}) - {"config.json", *FIGURES[2:]}
-    assert contents(folder) == contents(brief)
+    assert contents(folder) == contents(finished)
 
 
-def test_sigkill_at_any_moment_changes_no_byte(brief_config, brief, contents, launch, tmp_path):
+def test_sigkill_at_any_moment_changes_no_byte(config, finished, contents, launch, tmp_path):
     folder, moments = tmp_path / "run", random.Random(0)
-    names = ("dataset", "samples", "image_size", "trainable", "epochs", "perplexity")
+    names = ("dataset", "samples", "trainable", "epochs", "perplexity")
     args = ["--out", folder]
     for name in names:
-        args += [f"--{name.replace('_', '-')}", getattr(brief_config, name)]
+        args += [f"--{name.replace('_', '-')}", getattr(config, name)]
     for file in ("timings.json", "checkpoint.npz", "embeddings/before_pca.npz"):
         process = launch("run", *args)
         while process.poll() is None and not (folder / file).exists():
@@ -241,7 +227,7 @@ def test_sigkill_at_any_moment_changes_no_byte(brief_config, brief, contents, la
     process = launch("run", *args)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert contents(folder) == contents(brief)
+    assert contents(folder) == contents(finished)
 
 
 def test_a_finished_run_is_left_alone(copy):
@@ -250,7 +236,7 @@ def test_a_finished_run_is_left_alone(copy):
     assert stamps(copy) == before
 
 
-def test_what_was_deleted_is_made_again_and_nothing_else(copy, brief, contents):
+def test_what_was_deleted_is_made_again_and_nothing_else(copy, finished, contents):
     gone = {"environment.json", "history.csv", "features/before.npz", "embeddings/after_lle.npz", FIGURES[4]}
     for name in gone:
         (copy / name).unlink()
@@ -260,7 +246,7 @@ def test_what_was_deleted_is_made_again_and_nothing_else(copy, brief, contents):
     made_together = {"history.csv", "model.safetensors", *FIGURES, "timings.json"}
     for name in FILES - gone - made_together:
         assert after[name] == before[name], name
-    assert contents(copy) == contents(brief)
+    assert contents(copy) == contents(finished)
 
 
 def test_leftovers_of_a_kill_go_and_other_files_stay(copy):
@@ -290,8 +276,8 @@ def test_a_run_killed_before_its_config_was_whole_can_start_again(few, tmp_path)
 
 OTHER = {
     "dataset": "mnist", "samples": 200, "train_samples": 100, "image_size": 64, "preprocessing": "keras",
-    "weights": "other.safetensors", "trainable": "all", "epochs": 3, "batch_size": 64, "learning_rate": 0.1,
-    "methods": ("pca",), "perplexity": 5.0, "n_neighbors": 5, "seed": 1,
+    "weights": "other.safetensors", "trainable": "all", "epochs": 5, "batch_size": 64, "learning_rate": 0.1,
+    "methods": ("pca",), "perplexity": 5.0, "n_neighbors": 5, "seed": 12345,
 }  # fmt: skip
 
 
@@ -435,7 +421,7 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
 
 
 def test_another_seed_changes_what_is_learnt_and_not_what_was_there(few, few_run, tmp_path):
-    experiment.start(dataclasses.replace(few, seed=1), tmp_path / "run").run()
+    experiment.start(dataclasses.replace(few, seed=few.seed + 1), tmp_path / "run").run()
     before, after, models = (
         [(folder / name).read_bytes() for folder in (few_run, tmp_path / "run")]
         for name in ("features/before.npz", "features/after.npz", "model.safetensors")
@@ -445,7 +431,8 @@ def test_another_seed_changes_what_is_learnt_and_not_what_was_there(few, few_run
     assert models[0] != models[1]
 
 
-@pytest.mark.parametrize("trainable", ["all", "none", "block_16_project"])
+# Compiling the training of the whole network takes most of a minute on busy cores.
+@pytest.mark.parametrize("trainable", [pytest.param("all", marks=pytest.mark.slow), "none", "Conv_1"])
 def test_any_freezing_boundary(few, tmp_path, trainable):
     """All test images, some methods in an order of one's own, and only the layers asked for change."""
     config = dataclasses.replace(few, trainable=trainable, methods=("lle", "pca"), train_samples=32)

@@ -321,7 +321,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, write):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "x.json", tmp_path / "file" / "deep" / "x.json", tmp_path / "folder"):
-        with pytest.raises(OSError, match=r"directory|exists") as refusal:
+        with pytest.raises(OSError, match="directory") as refusal:
             write(path)
         assert (refusal.value.filename, refusal.value.filename2) == (str(path), None)
     assert sorted(each.name for each in tmp_path.rglob("*")) == ["file", "folder"]

@@ -1,0 +1,435 @@
+"""The command line as a user meets it: what verbs write, and one clear line for every mistake."""
+
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxtl as package
+from jaxtl.models.weights import load_arrays
+from jaxtl.records import Embedding, Features, load_history, load_scores
+
+SMALL = ["--image-size", 32]
+
+
+@pytest.fixture(scope="module")
+def files(few_digits, tmp_path_factory):
+    """A folder of good and bad files to give to commands."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    labels = np.arange(40, dtype=np.int32) % 4
+    values = (rng.normal(size=(40, 6)) + 3 * np.eye(4, 6)[labels]).astype(np.float32)
+    good = {"values": values, "labels": labels, "index": np.arange(40, dtype=np.int32)}
+    np.savez(folder / "good.npz", **good)
+    np.savez(folder / "one_row.npz", **{name: array[:1] for name, array in good.items()})
+    np.savez(folder / "no_labels.npz", values=values)
+    np.savez(folder / "flat.npz", **{**good, "values": np.ones_like(values)})
+    np.savez(folder / "pickled.npz", **{**good, "values": np.array([{}] * 40, object)})
+    spoilt = values.copy()
+    spoilt[7, 3] = np.nan
+    np.savez(folder / "nan.npz", **{**good, "values": spoilt})
+    np.save(folder / "alone.npy", values)
+    (folder / "alone.npy").rename(folder / "alone.npz")
+    (folder / "truncated.npz").write_bytes((folder / "good.npz").read_bytes()[:700])
+    (folder / "text.npz").write_text("values,labels\n1,2\n")
+    (folder / "text.safetensors").write_text("no weights")
+    (folder / "file").write_text("")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def words(text, **names):
+    return [word.format(**names) for word in shlex.split(text)]
+
+
+# What is right.
+
+
+def test_alone_it_helps(jaxtl):
+    code, out, err = jaxtl()
+    assert (code, err) == (0, "")
+    assert out == jaxtl("--help")[1]
+    for verb in ("run", "extract", "finetune", "reduce", "plot"):
+        assert verb in out
+        assert jaxtl(verb, "-h")[1].startswith(f"Usage: jaxtl {verb}")
+
+
+def test_it_tells_its_version(jaxtl):
+    assert jaxtl("--version") == (0, f"jaxtl, version {package.__version__}\n", "")
+
+
+def test_features_then_maps_then_pictures(jaxtl, tmp_path):
+    features, chart = tmp_path / "f.npz", tmp_path / "new" / "map.svg"
+    code, out, _ = jaxtl("extract", *SMALL, "--samples", 60, "--out", features)
+    assert (code, out) == (0, f"{features}: 60 x 1280 features\n")
+    with np.load(features) as archive:
+        kinds = {name: (archive[name].dtype, archive[name].shape) for name in archive.files if name != "meta"}
+        rows = (np.int32, (60,))
+        assert kinds == {"values": (np.float32, (60, 1280)), "labels": rows, "index": rows}
+        assert archive["labels"][:5].tolist() == [7, 2, 1, 0, 4]
+        assert json.loads(str(archive["meta"]))["split"] == "test"
+    for method, setting in (
+        ("pca", ()),
+        ("tsne", ("perplexity=10",)),
+        ("lle", ("n_neighbors=8", "reg=0.01")),
+    ):
+        out = tmp_path / f"{method}.npz"
+        code, said, err = jaxtl(
+            "reduce", features, "--method", method, "--seed", 3, *(f"--set={each}" for each in setting),
+            "--out", out,
+        )  # fmt: skip
+        assert code == 0, err
+        with np.load(out) as archive:
+            assert (archive["coords"].dtype, archive["coords"].shape) == (np.float32, (60, 2))
+        embedding = Embedding.load(out)
+        assert said.startswith(f"{out}: {method} by {embedding.backend}")
+        chosen = {"seed": 3} | {name: float(value) for name, value in (each.split("=") for each in setting)}
+        assert chosen.items() <= embedding.params.items()
+    assert jaxtl("plot", tmp_path / "pca.npz")[:2] == (0, f"{tmp_path / 'pca.png'}\n")
+    assert (tmp_path / "pca.png").read_bytes().startswith(b"\x89PNG")
+    assert jaxtl("plot", tmp_path / "tsne.npz", "--out", chart)[0] == 0
+    assert chart.read_text().startswith("<?xml")
+
+
+def test_weights_from_one_command_serve_the_next(jaxtl, few_digits, tmp_path):
+    weights, history = tmp_path / "m.safetensors", tmp_path / "h.csv"
+    common = ["--dataset", few_digits, *SMALL]
+    code, out, err = jaxtl(
+        "finetune", *common, "--trainable", "none", "--epochs", 2, "--train-samples", 64, "--out", weights,
+        "--history", history,
+    )  # fmt: skip
+    assert code == 0, err
+    rows = load_history(history)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [line.split(":")[0] for line in out.splitlines()] == ["epoch 1", "epoch 2"]
+    assert load_arrays(weights)[0].classes == 10
+    code, _, err = jaxtl(
+        "extract", *common, "--weights", weights, "--split", "train", "--out", tmp_path / "f.npz"
+    )
+    assert code == 0, err
+    features = Features.load(tmp_path / "f.npz")
+    assert features.values.shape == (70, 1280)
+    assert features.meta["weights_digest"] == load_arrays(weights)[2]["tensor_digest"]
+    assert features.meta["split"] == "train"
+
+
+def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
+    """In a folder of the command's own choosing; the tables tell what the files hold."""
+    monkeypatch.chdir(tmp_path)
+    args = ["--dataset", few_digits, "--samples", "ALL", *SMALL, "--epochs", 1]
+    code, _, err = jaxtl("run", *args, "--methods", "pca, lle")
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"Run folder: {folder.relative_to(tmp_path)}" in err.splitlines()
+    for score in load_scores(folder / "scores.csv"):
+        assert f"{score.value:.{4 if score.space == 'model' else 3}f}" in err
+    code, out, err = jaxtl("plot", folder, "--out", "again")
+    assert code == 0, err
+    figures = sorted((folder / "figures").iterdir())
+    assert sorted(out.split()) == [str(Path("again") / figure.name) for figure in figures]
+    for figure in figures:
+        assert (tmp_path / "again" / figure.name).read_bytes() == figure.read_bytes()
+    # Resumed, it has nothing left to do; a setting that it has is welcome, another one is not.
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert jaxtl("run", "--resume", folder, "--epochs", 1, "--methods", "pca,lle")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    code, _, err = jaxtl("run", "--resume", folder, "--epochs", 2)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "epochs 1, not 2" in err
+
+
+def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
+    from jaxtl.cli import _fresh_folder
+    from jaxtl.settings import RunConfig
+
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for config in (RunConfig(), RunConfig(), RunConfig(dataset="tfds:emnist/letters", samples=None)):
+        found.append(_fresh_folder(config))
+        found[-1].mkdir(parents=True)
+    assert [str(each) for each in found] == [
+        "runs/mnist-2000",
+        "runs/mnist-2000-2",
+        "runs/tfds-emnist-letters-all",
+    ]
+
+
+def test_a_path_is_shown_in_one_piece_and_as_it_is(capsys):
+    from jaxtl.cli import _console
+    from jaxtl.terminal import TerminalReport
+
+    path = Path("[red]" + "long " * 40 + "[/b]")
+    TerminalReport(_console()).path("Run folder", path)
+    assert capsys.readouterr().err == f"Run folder: {path}\n"
+
+
+def test_a_map_without_an_accuracy_is_drawn_all_the_same(jaxtl, tmp_path):
+    labels = np.zeros(5, np.int32)
+    np.savez(tmp_path / "e.npz", coords=np.eye(5, 2), labels=labels, index=labels)
+    code, out, err = jaxtl("plot", tmp_path / "e.npz")
+    assert (code, out) == (0, f"{tmp_path / 'e.png'}\n")
+    assert err.startswith("drawn without an accuracy: 10-NN accuracy")
+
+
+# What is wrong.
+
+RUN = "run --dataset {few} --out {new} --samples 60 --image-size 32 "
+TUNE = "finetune --dataset {few} --image-size 32 --out {new}.safetensors "
+EXTRACT = "extract --dataset {few} --image-size 32 --out {new}.npz "
+REDUCE = "reduce {files}/good.npz --method pca --out {new}.npz "
+BAD = [
+    ("rum", "No such command 'rum'"),
+    ("--sampels 3", "No such option"),
+    (RUN + "--sampels 3", "No such option '--sampels'"),
+    (RUN + "extra", "unexpected extra argument"),
+    (RUN + "--dataset mnits", "unknown dataset 'mnits'; known are mnist"),
+    (RUN + "--dataset idx:{files}/empty", "{files}/empty: has neither"),
+    (RUN + "--dataset folder:{files}/empty", "{files}/empty: has no folder train"),
+    (RUN + "--samples 0", "'0' is neither a number from 1 nor all"),
+    (RUN + "--samples -1", "'-1' is neither"),
+    (RUN + "--samples abc", "'abc' is neither"),
+    (RUN + "--samples ²", "'²' is neither"),
+    (RUN + "--samples 1.5", "'1.5' is neither"),
+    (RUN + "--samples 61", "has 60 images, asked for 61"),
+    (RUN + "--samples 11", "10-NN accuracy in 5 folds"),
+    (RUN + "--train-samples 71", "has 70 images, asked for 71"),
+    (RUN + "--perplexity 30", "tsne: perplexity 30 needs 91 rows, the features have 60"),
+    (RUN + "--perplexity nan", "tsne: perplexity must be"),
+    (RUN + "--perplexity 5 --n-neighbors 60", "lle: n_neighbors 60 needs more than 60 rows"),
+    (RUN + "--perplexity 5 --n-neighbors 2", "lle: n_neighbors must be"),
+    (RUN + "--epochs 0", "epochs and batch_size must be at least 1"),
+    (RUN + "--epochs 1.5", "'1.5' is not a valid integer"),
+    (RUN + "--batch-size 0", "epochs and batch_size must be at least 1"),
+    *(
+        (RUN + f"--learning-rate {rate}", "learning_rate must be a positive")
+        for rate in ("nan", "inf", "0", "-1")
+    ),
+    (RUN + "--learning-rate fast", "'fast' is not a valid float"),
+    (RUN + "--image-size 8", "image_size must be 32 to 1024, got 8"),
+    (RUN + "--image-size 9999999", "image_size must be 32 to 1024"),
+    (RUN + "--preprocessing caffe", "'caffe' is not one of 'unit', 'keras'"),
+    (RUN + "--methods umap", "got umap; the methods are pca, tsne, lle"),
+    (RUN + "--methods ,", "got none; the methods are"),
+    (RUN + "--trainable block_99", "no layer 'block_99'"),
+    (RUN + "--trainable 500", "154 layers"),
+    (RUN + "--seed -1", "-1 is not in the range"),
+    (RUN + "--weights {files}/text.safetensors", "text.safetensors: not a whole safetensors file"),
+    (RUN + "--weights {new}", "no such file"),
+    (
+        RUN + "--out {files}/file/run --perplexity 5",
+        "{files}/file/run/config.json: Not a directory; give another",
+    ),
+    (RUN + "--out {files}/file", "is a file"),
+    (RUN + "--out {files} --perplexity 5", "{files}: holds files already (it is no run folder)"),
+    (RUN + "--out /proc/jaxtl --perplexity 5", "/proc/jaxtl/config.json"),
+    (RUN + "--resume {new}", "leave out --out"),
+    ("run --resume {new}", "{new}: no run folder (it has no config.json); start one with --out"),
+    ("run --resume {files}", "{files}: no run folder"),
+    ("run --resume {files}/file", "is a file"),
+    (TUNE + "--learning-rate nan", "learning_rate must be a positive number"),
+    (TUNE + "--seed 4294967296", "is not in the range"),
+    (TUNE + "--trainable 500", "154 layers"),
+    (TUNE + "--train-samples 71", "asked for 71"),
+    (TUNE + "--out {new}.h5", "must end in .safetensors"),
+    (
+        TUNE + "--out {files}/file/m.safetensors",
+        "{files}/file/m.safetensors: Not a directory; give another path",
+    ),
+    (TUNE + "--history {files}/file/h.csv", "{files}/file/h.csv: Not a directory; give another path"),
+    (TUNE + "--weights {files}/text.safetensors", "not a whole safetensors file"),
+    (EXTRACT + "--samples 61", "asked for 61"),
+    (EXTRACT + "--split val", "'val' is not one of"),
+    (EXTRACT + "--batch-size 0", "0 is not in the range"),
+    (EXTRACT + "--out {new}", "must end in .npz"),
+    (EXTRACT + "--out {files}/empty", "is a directory"),
+    (EXTRACT + "--out {files}/file/f.npz", "{files}/file/f.npz: Not a directory; give another path"),
+    (EXTRACT + "--out /proc/jaxtl/f.npz", "/proc/jaxtl/f.npz: "),
+    ("extract", "Missing option '--out'"),
+    (REDUCE + "--method umap", "'umap' is not one of"),
+    (REDUCE + "--backend cuda", "pca has no backend 'cuda'"),
+    (REDUCE + "--set perplexity=5", "--set perplexity: pca has no such parameter; it has svd_solver, seed"),
+    *(
+        (REDUCE + f"--set {name}=1", f"--set {name}: pca has no such")
+        for name in ("progress", "features", "method")
+    ),
+    (REDUCE + "--set perplexity", "--set perplexity: must be NAME=VALUE"),
+    (REDUCE + "--set svd_solver=5", "svd_solver must be one of"),
+    (REDUCE + "--method tsne", "tsne: perplexity 30 needs 91 rows, the features have 40"),
+    (REDUCE + "--method tsne --set perplexity=many", "perplexity must be a number"),
+    (REDUCE + "--method lle --set n_neighbors=40", "n_neighbors 40 needs more than 40 rows"),
+    (REDUCE + "--out {files}/file/e.npz", "{files}/file/e.npz: Not a directory; give another path"),
+    ("reduce --method pca --out {new}.npz", "Missing argument"),
+    *(
+        (f"reduce {{files}}/{name}.npz --method pca --out {{new}}.npz", text)
+        for name, text in {
+            "nowhere": "nowhere.npz: no such file",
+            "text": "text.npz: not a readable .npz file",
+            "truncated": "truncated.npz: not a readable .npz file",
+            "alone": "alone.npz: a single .npy array",
+            "pickled": "pickled.npz: not a readable .npz file (Object arrays cannot be loaded",
+            "no_labels": "no_labels.npz: has no array labels",
+            "nan": "1 NaN or infinite values in 1 of 40 rows, the first in row 7",
+            "one_row": "a map needs at least 3 rows",
+            "flat": "rows of the features are equal",
+        }.items()
+    ),
+    ("plot {new}.npz", "no such file"),
+    ("plot {files}/text.npz", "not a readable .npz file"),
+    ("plot {files}/good.npz", "good.npz: has no array coords"),
+    ("plot {files}/empty", "no run folder"),
+]
+
+
+@pytest.mark.parametrize(("command", "expected"), BAD, ids=[command for command, _ in BAD])
+def test_a_mistake_gets_one_line_before_any_work(
+    jaxtl, monkeypatch, few_digits, files, tmp_path, command, expected
+):
+    def work(*args, **kwargs):
+        raise AssertionError("work was begun")
+
+    for name in ("jaxtl.extract.run_layers", "jaxtl.trunk.run_layers", "jaxtl.finetune.Trainer"):
+        monkeypatch.setattr(name, work)
+    names = {"few": few_digits, "files": files, "new": tmp_path / "new"}
+    before = sorted(files.rglob("*"))
+    code, out, err = jaxtl(*words(command, **names))
+    lines = [line for line in err.splitlines() if not line.startswith("✓")]
+    assert (code, out, len(lines)) == (2, "", 1), err
+    assert lines[0].startswith("jaxtl: ")
+    assert expected.format(**names) in lines[0]
+    assert sorted(files.rglob("*")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_a_process_too_there_is_one_line_and_no_traceback(launch):
+    process = launch("run", "--dataset", "mnits")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err == ("jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), "out of memory; take fewer --samples"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "out of memory; take fewer"),
+        (RuntimeError("Unable to initialize backend 'cuda': no GPU\n(more)"), "change JAX_PLATFORMS"),
+        (OSError("1310720 requested and 0 written"), "1310720 requested and 0 written"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            "/x: Permission denied; give another path",
+        ),
+    ],
+)
+def test_what_a_machine_lacks_is_said_in_one_line(jaxtl, monkeypatch, files, tmp_path, error, expected):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("jaxtl.reduce.reduce", fail)
+    code, out, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert expected in err
+
+
+def test_a_fault_of_its_own_is_not_hidden(jaxtl, monkeypatch, files, tmp_path):
+    def fail(*args, **kwargs):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("jaxtl.reduce.reduce", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
+
+
+# Full disks and Ctrl-C.
+
+
+def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digits, tmp_path):
+    """The system itself refuses files over 4 MB, such as the model."""
+    folder = tmp_path / "a run"
+    process = launch(
+        "run", "--dataset", few_digits, "--samples", "all", *SMALL, "--trainable", "none", "--epochs", 1,
+        "--methods", "pca", "--out", folder,
+        first="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))",
+    )  # fmt: skip
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        f"jaxtl: {folder}/model.safetensors: File too large; raise the limit on file sizes; "
+        f"go on with: jaxtl run --resume '{folder}'"
+    )
+    kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert kept == {"config.json", "environment.json", "timings.json", "features/before.npz", "history.csv"}
+
+
+@pytest.mark.parametrize("verb", ["extract", "reduce", "plot"])
+def test_a_full_disk_spares_the_file_that_was_there(
+    jaxtl, monkeypatch, few_digits, files, finished, tmp_path, verb
+):
+    out = tmp_path / ("out.png" if verb == "plot" else "out.npz")
+    out.write_text("from before")
+
+    def fsync(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    command = {
+        "extract": ["--dataset", few_digits, *SMALL],
+        "reduce": [files / "good.npz", "--method", "pca"],
+        "plot": [finished / "embeddings" / "after_pca.npz"],
+    }[verb]
+    code, _, err = jaxtl(verb, *command, "--out", out)
+    assert code == 2
+    assert err.splitlines()[-1] == f"jaxtl: {out}: No space left on device; free some space"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["from before"]
+
+
+def test_ctrl_c_tells_how_to_go_on(jaxtl, launch, few_digits, tmp_path):
+    folder = tmp_path / "run"
+    process = launch(
+        "run", "--dataset", few_digits, "--samples", 60, *SMALL, "--trainable", "none", "--epochs", 100_000,
+        "--methods", "pca", "--out", folder,
+        # A shell that starts processes in its background makes them deaf to SIGINT.
+        first="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",
+    )  # fmt: skip
+    while process.poll() is None and not (folder / "checkpoint.npz").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.npz", "config.json", "environment.json", "features", "timings.json",
+    }  # fmt: skip
+
+
+def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "scores.csv").unlink()
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxtl.experiment.knn_accuracy", interrupted)
+        code, _, err = jaxtl("run", "--resume", folder)
+    assert code == 130
+    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
+    assert jaxtl("run", "--resume", folder)[0] == 0
+    assert (folder / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+
+
+def test_ctrl_c_elsewhere_is_quiet_too(jaxtl, monkeypatch, files, tmp_path):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxtl.reduce.reduce", interrupted)
+    code, _, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
+    assert (code, err.strip()) == (130, "jaxtl: stopped")
