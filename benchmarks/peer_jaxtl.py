@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks import flops
 from benchmarks.machine import sgemm_jax as sgemm_jax
 from jaxtl.data import load
-from jaxtl.extract import enter, extract
-from jaxtl.finetune import train_tail
+from jaxtl.extraction import enter, extract
+from jaxtl.finetuning import train_tail
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import imagenet_path, load_model

@@ -172,7 +172,7 @@ def extract(
 ) -> None:  # fmt: skip
     """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
     from jaxtl.data import load
-    from jaxtl.extract import extract as extract_features
+    from jaxtl.extraction import extract as extract_features
     from jaxtl.files import check_writable
     from jaxtl.models.weights import load_model
     from jaxtl.terminal import TerminalReport
@@ -207,7 +207,7 @@ def finetune(
     """Train a softmax head and the last layers; the test images are only reported on."""
     from jaxtl.data import load
     from jaxtl.files import check_writable
-    from jaxtl.finetune import finetune as tune
+    from jaxtl.finetuning import finetune as tune
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.records import save_history
     from jaxtl.terminal import TerminalReport
@@ -246,8 +246,8 @@ def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[s
     """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
     from jaxtl.files import check_writable
     from jaxtl.records import Features
-    from jaxtl.reduce import defaults
-    from jaxtl.reduce import reduce as reduce_features
+    from jaxtl.reduction import defaults
+    from jaxtl.reduction import reduce as reduce_features
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".npz")

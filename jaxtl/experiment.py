@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from jaxtl import plots
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import Progress, features_of
+from jaxtl.extraction import Progress, features_of
 from jaxtl.files import read_json_object, remove_leftovers, write_json
-from jaxtl.finetune import Checkpoint, train_tail
+from jaxtl.finetuning import Checkpoint, train_tail
 from jaxtl.metrics import check_knn, knn_accuracy
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model, save_weights
@@ -41,9 +41,9 @@ from jaxtl.records import (
     save_history,
     save_scores,
 )
-from jaxtl.reduce import reduce
-from jaxtl.reduce.lle import check_neighbors
-from jaxtl.reduce.tsne import check_perplexity
+from jaxtl.reduction import reduce
+from jaxtl.reduction.lle import check_neighbors
+from jaxtl.reduction.tsne import check_perplexity
 from jaxtl.runtime import environment, peak_memory
 from jaxtl.settings import RunConfig
 from jaxtl.trunk import Source, Trunk, trainable_boundary

@@ -72,7 +72,7 @@ class RunConfig:
         preprocessing: "unit" or "keras".
         weights: a safetensors file to start from; None takes the bundled ImageNet weights.
         trainable: see `jaxtl.trunk.trainable_boundary`.
-        epochs, batch_size, learning_rate: see `jaxtl.finetune.FinetuneConfig`.
+        epochs, batch_size, learning_rate: see `FinetuneConfig`.
         methods: some of "pca", "tsne", "lle".
         perplexity: of t-SNE.
         n_neighbors: of LLE.

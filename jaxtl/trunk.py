@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import Progress, run_layers
+from jaxtl.extraction import Progress, run_layers
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
 from jaxtl.runtime import device_memory
 from jaxtl.settings import Images

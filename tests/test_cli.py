@@ -294,7 +294,7 @@ def test_a_mistake_gets_one_line_before_any_work(
     def work(*args, **kwargs):
         raise AssertionError("work was begun")
 
-    for name in ("jaxtl.extract.run_layers", "jaxtl.trunk.run_layers", "jaxtl.finetune.Trainer"):
+    for name in ("jaxtl.extraction.run_layers", "jaxtl.trunk.run_layers", "jaxtl.finetuning.Trainer"):
         monkeypatch.setattr(name, work)
     names = {"few": few_digits, "files": files, "new": tmp_path / "new"}
     before = sorted(files.rglob("*"))
@@ -331,7 +331,7 @@ def test_what_a_machine_lacks_is_said_in_one_line(jaxtl, monkeypatch, files, tmp
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("jaxtl.reduce.reduce", fail)
+    monkeypatch.setattr("jaxtl.reduction.reduce", fail)
     code, out, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert expected in err
@@ -341,7 +341,7 @@ def test_a_fault_of_its_own_is_not_hidden(jaxtl, monkeypatch, files, tmp_path):
     def fail(*args, **kwargs):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("jaxtl.reduce.reduce", fail)
+    monkeypatch.setattr("jaxtl.reduction.reduce", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
 
@@ -430,6 +430,6 @@ def test_ctrl_c_elsewhere_is_quiet_too(jaxtl, monkeypatch, files, tmp_path):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxtl.reduce.reduce", interrupted)
+    monkeypatch.setattr("jaxtl.reduction.reduce", interrupted)
     code, _, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
     assert (code, err.strip()) == (130, "jaxtl: stopped")

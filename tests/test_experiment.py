@@ -18,8 +18,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from jaxtl import experiment
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import extract
-from jaxtl.finetune import finetune
+from jaxtl.extraction import extract
+from jaxtl.finetuning import finetune
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.records import Embedding, Features, load_history, load_scores
 from jaxtl.settings import METHODS, RunConfig

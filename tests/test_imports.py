@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,14 @@ ROOT = Path(jaxtl.__file__).parent
 FLOORS = [
     ["jaxtl", "jaxtl.errors", "jaxtl.files", "jaxtl.records", "jaxtl.runtime", "jaxtl.settings"],
     ["jaxtl.data", "jaxtl.models", "jaxtl.neighbors"],
-    ["jaxtl.extract", "jaxtl.trunk", "jaxtl.finetune", "jaxtl.reduce", "jaxtl.metrics", "jaxtl.plots"],
+    [
+        "jaxtl.extraction",
+        "jaxtl.trunk",
+        "jaxtl.finetuning",
+        "jaxtl.reduction",
+        "jaxtl.metrics",
+        "jaxtl.plots",
+    ],
     ["jaxtl.experiment", "jaxtl.terminal"],
     ["jaxtl.cli"],
 ]
@@ -119,3 +128,10 @@ def test_nothing_heavy_is_imported_until_needed(code):
     loaded = {name.partition(".")[0] for name in ended.stdout.splitlines()[-1].split()}
     assert "jaxtl" in loaded
     assert not loaded & HEAVY
+
+
+def test_no_module_shadows_a_public_name():
+    for name in MODULES:
+        importlib.import_module(name)
+    shadowed = [name for name in jaxtl.__all__ if inspect.ismodule(getattr(jaxtl, name))]
+    assert not shadowed

@@ -19,7 +19,7 @@ import optax
 from flax import nnx
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import Progress, enter, rows
+from jaxtl.extraction import Progress, enter, rows
 from jaxtl.files import read_npz, write_npz
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2

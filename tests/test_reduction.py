@@ -8,7 +8,7 @@ import pytest
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import knn_accuracy
 from jaxtl.records import Embedding, Features
-from jaxtl.reduce import BACKENDS, defaults, reduce
+from jaxtl.reduction import BACKENDS, defaults, reduce
 
 METHODS = tuple(BACKENDS)
 # One thread, since at these sizes more only wait for each other.
@@ -160,7 +160,7 @@ def test_lle_minimises_the_reconstruction_error_of_its_weights(solver):
 DIGEST = """
 import hashlib, numpy as np
 from jaxtl.records import Features
-from jaxtl.reduce import reduce
+from jaxtl.reduction import reduce
 rng = np.random.default_rng(0)
 values = rng.normal(size=(400, 20)).astype(np.float32)
 data = Features(values, np.zeros(400, np.int32), np.arange(400, dtype=np.int32))
@@ -281,7 +281,7 @@ def test_refuses_in_one_line_before_work_starts(data, method, params, message):
 
 def test_heavy_libraries_are_imported_only_when_used():
     code = (
-        "import sys, jaxtl.reduce, jaxtl.metrics; "
+        "import sys, jaxtl.reduction, jaxtl.metrics; "
         "print([name for name in ('sklearn', 'openTSNE', 'scipy', 'jax') if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.reduce.parameters import check_choice, versions
+from jaxtl.reduction.parameters import check_choice, versions
 
 SOLVERS = ("auto", "covariance_eigh", "full", "randomized", "arpack")
 

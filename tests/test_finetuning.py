@@ -13,8 +13,8 @@ from flax import nnx
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import enter
-from jaxtl.finetune import (
+from jaxtl.extraction import enter
+from jaxtl.finetuning import (
     Checkpoint,
     Trainer,
     evaluate,

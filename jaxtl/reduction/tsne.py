@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.reduce.parameters import check_choice, check_jobs, check_number, versions
-from jaxtl.reduce.pca import exact_solver
+from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
+from jaxtl.reduction.pca import exact_solver
 
 # Exact neighbours are the same bytes for any number of threads; Annoy's depend on it, since each thread
 # grows its own trees. For 1280 features on two cores both take 41 s at n = 40,000, below that exact

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.reduce.parameters import check_choice, check_jobs, check_number, versions
+from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 
 
 def sklearn_lle(

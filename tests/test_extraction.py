@@ -7,7 +7,7 @@ import pytest
 from jaxtl.data import load
 from jaxtl.data.preprocess import preprocess
 from jaxtl.errors import JaxtlError
-from jaxtl.extract import extract
+from jaxtl.extraction import extract
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
 from jaxtl.records import Dataset

@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records import Embedding, Features
-from jaxtl.reduce.lle import sklearn_lle
-from jaxtl.reduce.parameters import check_number
-from jaxtl.reduce.pca import sklearn_pca
-from jaxtl.reduce.tsne import opentsne
+from jaxtl.reduction.lle import sklearn_lle
+from jaxtl.reduction.parameters import check_number
+from jaxtl.reduction.pca import sklearn_pca
+from jaxtl.reduction.tsne import opentsne
 
 # The first backend of a method is the one that "auto" takes.
 BACKENDS: dict[str, dict[str, Callable[..., tuple[np.ndarray, dict[str, Any], dict[str, Any]]]]] = {
