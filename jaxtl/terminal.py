@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,13 +36,16 @@ class TerminalReport:
         self.console = console
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator:
+    def stage(self, title: str) -> Iterator[Callable[[float], None]]:
         began = time.monotonic()
-        if self.console.is_terminal:
-            with self._bar(title) as report:
-                yield report
-        else:
-            yield lambda fraction: None
+        with _lasting_ctrl_c() as check, self._bar(title) as draw:
+
+            def report(fraction: float) -> None:
+                check()
+                draw(fraction)
+
+            yield report
+            check()
         self.console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
 
     def note(self, text: str) -> None:
@@ -50,7 +56,10 @@ class TerminalReport:
         self.console.print(f"{title}: [bold]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
-    def _bar(self, title: str) -> Iterator:
+    def _bar(self, title: str) -> Iterator[Callable[[float], None]]:
+        if not self.console.is_terminal:
+            yield lambda fraction: None
+            return
         began = time.monotonic()
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
@@ -59,12 +68,42 @@ class TerminalReport:
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(title, total=None)
 
-            def report(fraction: float) -> None:
+            def draw(fraction: float) -> None:
                 long = time.monotonic() - began > _BAR_AFTER_SECONDS
                 if long or 0 < fraction < 1:
                     progress.update(task, total=1.0, completed=fraction)
 
-            yield report
+            yield draw
+
+
+@contextlib.contextmanager
+def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
+    """Yield a check that raises KeyboardInterrupt again where an earlier one was lost.
+
+    Python drops an exception raised in the callback of a weak reference or of the garbage collector, of
+    which JAX has many, so that a Ctrl-C that falls into one would do nothing.
+    """
+    pressed = False
+
+    def press(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    # Only the main thread may set handlers; one that is not Python's own, or "ignore", is the caller's wish.
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield check
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def score_table(scores: list[Score]) -> Table:

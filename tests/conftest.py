@@ -55,7 +55,7 @@ def config(digits):
 
     The last two layers hold weights and moving statistics, and compile in a moment.
     """
-    return RunConfig(dataset=digits, samples=100, trainable="2", epochs=3, perplexity=10.0)
+    return RunConfig(dataset=digits, samples=250, trainable="2", epochs=3, perplexity=10.0)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ FILES = {
 
 
 @pytest.fixture
-def copy(brief, tmp_path):
+def copy(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -85,11 +85,11 @@ def test_config_and_environment_say_what_ran(finished, config):
 @pytest.mark.parametrize("stage", ["before", "after"])
 def test_features_are_of_the_first_test_images(finished, config, stage):
     features = Features.load(finished / "features" / f"{stage}.npz")
-    sample = load(config.dataset, "test").take(100)
-    assert features.values.shape == (100, 1280)
+    sample = load(config.dataset, "test").take(250)
+    assert features.values.shape == (250, 1280)
     assert np.isfinite(features.values).all()
     assert np.array_equal(features.labels, sample.labels)
-    assert np.array_equal(features.index, np.arange(100))
+    assert np.array_equal(features.index, np.arange(250))
     weights = imagenet_path() if stage == "before" else finished / "model.safetensors"
     again = extract(load_model(weights), sample, config.images)
     assert again.meta == features.meta
@@ -101,7 +101,7 @@ def test_the_tuned_weights_give_exactly_the_features_after(finished, config):
     features = Features.load(finished / "features" / "after.npz")
     start, tuned = load_model(), load_model(finished / "model.safetensors")
     trunk = Trunk(start, trainable_boundary(start.config, config.trainable), config.images)
-    source = trunk.source(load(config.dataset, "test").images[:100], True)
+    source = trunk.source(load(config.dataset, "test").images[:250], True)
     assert np.array_equal(trunk.then(tuned, tuned.config.pooled, source), features.values)
 
 
@@ -119,7 +119,7 @@ def test_the_tuned_weights_have_the_test_accuracy_of_the_last_epoch(finished, co
 def test_maps_are_of_these_features_with_these_settings(finished, config, stage, method):
     embedding = Embedding.load(finished / "embeddings" / f"{stage}_{method}.npz")
     features = Features.load(finished / "features" / f"{stage}.npz")
-    assert embedding.coords.shape == (100, 2)
+    assert embedding.coords.shape == (250, 2)
     assert np.array_equal(embedding.labels, features.labels)
     assert np.array_equal(embedding.index, features.index)
     assert (embedding.method, embedding.meta) == (method, features.meta)
