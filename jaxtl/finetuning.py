@@ -173,39 +173,6 @@ def keras_adam(
     return optax.GradientTransformation(init, update)
 
 
-def packed(optimizer: optax.GradientTransformation, below: int = 65536) -> optax.GradientTransformation:
-    """An elementwise optimiser that sees all tensors of fewer than `below` elements as one vector.
-
-    The steps are the same to the bit. A compiled step then runs one kernel for all of the small tensors
-    instead of several for each, and compiles faster.
-    """
-
-    def pack(tree: Any) -> dict[str, Any]:
-        leaves = jax.tree.leaves(tree)
-        small = [leaf.ravel() for leaf in leaves if leaf.size < below]
-        return {
-            "large": [leaf for leaf in leaves if leaf.size >= below],
-            "small": jnp.concatenate(small) if small else jnp.zeros(0),
-        }
-
-    def unpack(parts: dict[str, Any], like: Any) -> Any:
-        large, start, leaves = iter(parts["large"]), 0, []
-        for leaf in jax.tree.leaves(like):
-            if leaf.size >= below:
-                leaves.append(next(large))
-            else:
-                leaves.append(parts["small"][start : start + leaf.size].reshape(leaf.shape))
-                start += leaf.size
-        return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-    def update(gradients: Any, state: Any, params: Any = None):
-        del params
-        steps, state = optimizer.update(pack(gradients), state)
-        return unpack(steps, gradients), state
-
-    return optax.GradientTransformation(lambda params: optimizer.init(pack(params)), update)
-
-
 class Trainer:
     """The compiled training of one model's layers after a trunk."""
 
@@ -218,7 +185,7 @@ class Trainer:
 
         graph, weights, statistics, frozen = nnx.split(model, in_tail(nnx.Param), in_tail(nnx.BatchStat), ...)
         self._graph, self._frozen = graph, frozen
-        self._optimizer = packed(keras_adam(config.learning_rate))
+        self._optimizer = keras_adam(config.learning_rate)
         self._initial = State(weights, statistics, self._optimizer.init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
         tail = _Tail(plan, trunk.boundary, trunk.images, ops.default_form())

@@ -20,7 +20,6 @@ from jaxtl.finetuning import (
     evaluate,
     finetune,
     keras_adam,
-    packed,
     train_tail,
     with_head,
 )
@@ -166,21 +165,6 @@ def test_adam_is_keras_s_for_gradients_of_every_size():
     moved = np.abs(np.asarray(variable) - start)
     assert moved.min() < 1e-5 < 1e-2 < moved.max()  # epsilon decides for the smallest gradients
     np.testing.assert_allclose(ours, variable, rtol=1e-6, atol=1e-7)
-
-
-def test_packing_small_tensors_changes_no_bit():
-    rng = np.random.default_rng(0)
-    shapes = {"a": (3, 5), "b": (40,), "c": (10, 10), "d": ()}
-    params = {name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()}
-    plain, ours = keras_adam(1e-3), packed(keras_adam(1e-3), below=50)
-    states = [plain.init(params), ours.init(params)]
-    for _ in range(3):
-        gradients = {name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()}
-        steps, states[0] = plain.update(gradients, states[0])
-        same, states[1] = ours.update(gradients, states[1])
-        assert steps.keys() == same.keys()
-        for name in shapes:
-            np.testing.assert_array_equal(steps[name], same[name])
 
 
 def test_one_step_gives_keras_s_parameters(pretrained, train):
