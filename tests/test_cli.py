@@ -390,7 +390,7 @@ def test_a_full_disk_spares_the_file_that_was_there(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["from before"]
 
 
-def test_ctrl_c_tells_how_to_go_on(jaxtl, launch, few_digits, tmp_path):
+def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     folder = tmp_path / "run"
     process = launch(
         "run", "--dataset", few_digits, "--samples", 60, *SMALL, "--trainable", "none", "--epochs", 100_000,
@@ -401,7 +401,7 @@ def test_ctrl_c_tells_how_to_go_on(jaxtl, launch, few_digits, tmp_path):
     while process.poll() is None and not (folder / "checkpoint.npz").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    _, err = process.communicate(timeout=120)  # a lost signal is a failure, not a test that never ends
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
