@@ -153,6 +153,8 @@ def read_npz(
         raise
     except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "contains pickled" in reason:  # what NumPy takes every unknown file for
+            reason = "its contents are no arrays"
         raise JaxtlError(f"{path}: not a readable .npz file ({reason}); make it again") from None
     missing = [name for name in required if name not in arrays]
     if missing:

@@ -57,7 +57,9 @@ def check_knn(values: np.ndarray, labels: np.ndarray, n_neighbors: int = 10, fol
         raise JaxtlError(f"{where}: needs at least 1 neighbour and 2 folds")
     members = np.unique(labels, return_counts=True)[1]
     if len(members) < 2:
-        raise JaxtlError(f"{where}: the {n} labels hold {len(members)} class; it needs at least two classes")
+        raise JaxtlError(
+            f"{where}: the {n} labels hold {len(members)} class; it needs at least two: give more images"
+        )
     if members.max() < folds:
         raise JaxtlError(
             f"{where}: the largest class has {members.max()} members; give more images or take fewer folds"
