@@ -99,7 +99,7 @@ def test_progress_rises_to_one(model, gray):
     extract(model, gray, SMALL, batch_size=64, progress=fractions.append)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    assert len(fractions) >= 4
+    assert 0 < fractions[0] < fractions[1] < 1
 
 
 @pytest.mark.parametrize("kept", [True, False])
