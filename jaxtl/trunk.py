@@ -39,9 +39,10 @@ def trainable_boundary(config: MobileNetV2Config, trainable: str) -> int:
         return config.pooled
     if trainable == "all":
         return 0
-    if not trainable.lstrip("-").isdigit():
+    try:
+        count = int(trainable)
+    except ValueError:
         return config.position(trainable)
-    count = int(trainable)
     if not 0 < count <= len(layers):
         raise JaxtlError(f"trainable: MobileNetV2 has {len(layers)} layers without its head, got {count}")
     return len(layers) - count

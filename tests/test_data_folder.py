@@ -38,9 +38,9 @@ def test_classes_are_folders_sorted_by_name(tmp_path, test):
     written = write_set(tmp_path, test)
     train, tested = load(f"folder:{tmp_path}", "train"), load(f"folder:{tmp_path}", "test")
     assert train.class_names == tested.class_names == ("cat", "dog")
-    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert train.labels.tolist() == [0, 1, 0, 1]
     assert tested.labels.tolist() == [0, 1]
-    order = [tmp_path / "train" / name / f"{number}.png" for name in ("cat", "dog") for number in (0, 1)]
+    order = [tmp_path / "train" / name / f"{number}.png" for number in (0, 1) for name in ("cat", "dog")]
     np.testing.assert_array_equal(train.images, [written[path] for path in order])
 
 
@@ -80,8 +80,17 @@ def test_jpeg_is_read_and_other_files_are_passed_over(tmp_path):
     (tmp_path / "train" / "cat" / "._0.png").write_bytes(b"not one either")
     (tmp_path / "train" / ".cache").mkdir()
     dataset = load(f"folder:{tmp_path}", "train")
-    assert dataset.labels.tolist() == [0, 0, 0, 1, 1]
-    np.testing.assert_allclose(dataset.images[2], 200, atol=2)
+    assert dataset.labels.tolist() == [0, 1, 0, 1, 0]
+    np.testing.assert_allclose(dataset.images[4], 200, atol=2)
+
+
+def test_the_first_images_hold_each_class_s_share(tmp_path):
+    for split in ("train", "test"):
+        for name, count in (("many", 12), ("few", 4)):
+            for number in range(count):
+                save(tmp_path / split / name / f"{number:02}.png", colour())
+    labels = load(f"folder:{tmp_path}").labels
+    assert [(labels[:n] == 0).sum() for n in (4, 8, 12, 16)] == [1, 2, 3, 4]
 
 
 def png(tmp_path, image, **options):

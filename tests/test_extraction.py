@@ -152,6 +152,8 @@ def test_the_first_trainable_layer(trainable, first, classes):
         ("block_17_expand", "no layer 'block_17_expand'"),
         ("1.5", "no layer '1.5'"),
         ("", "no layer ''"),
+        ("--5", "no layer '--5'"),
+        ("²", "no layer '²'"),
         ("ALL", "no layer 'ALL'"),
     ],
 )

@@ -35,8 +35,8 @@ def load(
         image_size: what images are resized to where they differ in size; unused where they do not.
 
     Returns:
-        Images uint8 [n, h, w, c], class after class, files sorted by name; c is 1 if all are gray, else
-        3. Labels int32 [n] and class names.
+        Images uint8 [n, h, w, c], each class's files sorted by name, the classes spread evenly, so that the
+        first n are a fair sample; c is 1 if all are gray, else 3. Labels int32 [n] and class names.
 
     Raises:
         JaxtlError: folders are missing or differ in classes, a class is empty, images are unreadable (all
@@ -46,7 +46,15 @@ def load(
     class_names = _class_names(folders)
     files = [_images_of(folders[split] / name) for name in class_names]
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files])
-    return _read(folders[split], [path for paths in files for path in paths], image_size), labels, class_names
+    order = _evenly([len(paths) for paths in files])
+    in_order = [path for paths in files for path in paths]
+    return _read(folders[split], [in_order[row] for row in order], image_size), labels[order], class_names
+
+
+def _evenly(sizes: list[int]) -> np.ndarray:
+    """An order of rows that come class after class in which any first n hold each class's share."""
+    share = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
+    return np.argsort(share, kind="stable")
 
 
 def _split_folder(root: Path, split: str) -> Path:
