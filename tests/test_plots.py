@@ -21,7 +21,9 @@ def embedding(method="tsne", n=300, names=DIGITS, seed=0, spike=False):
     diagnostics = RATIOS if method == "pca" else {}
     index = np.arange(n, dtype=np.int32)
     meta = {"class_names": list(names)}
-    return Embedding(coords, labels, index, method, "x", PARAMS.get(method, {}), diagnostics, meta)
+    return Embedding(
+        coords.astype(np.float32), labels, index, method, "x", PARAMS.get(method, {}), diagnostics, meta
+    )
 
 
 def trio(**settings):

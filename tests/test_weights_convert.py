@@ -1,6 +1,7 @@
 """Every layout in which Keras stores MobileNetV2, written by Keras itself, comes through to the bit."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,7 +147,9 @@ def test_head_becomes_predictions(name, suffix, models, files, tmp_path):
 
 def test_optimizer_state_is_left_out_by_name(files, tmp_path):
     done = convert(files["sequential", ".h5"], tmp_path / "out.safetensors")
-    assert "optimizer_weights/adam/Conv1_kernel_momentum" in done.left_out
+    # Keras numbers the optimisers of a process.
+    momentum = re.compile(r"optimizer_weights/adam(_\d+)?/Conv1_kernel_momentum")
+    assert sum(momentum.fullmatch(name) is not None for name in done.left_out) == 1
     assert "model_weights/mine/sequential/mine/kernel" in done.left_out
     result = run(files["sequential", ".h5"], tmp_path / "out.safetensors")
     assert "model_weights/mine/sequential/mine/kernel" in result.output
