@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.data.preprocess import preprocess
@@ -23,6 +24,7 @@ from jaxtl.records import Dataset, Features
 from jaxtl.settings import Images
 
 Progress = Callable[[float], None]
+Notice = Callable[[str], None]
 
 # By measurement on CPUs: larger batches leave the cache, smaller ones waste the matrix product.
 _BATCH_SIZE = {"cpu": 64}
@@ -37,7 +39,9 @@ def extract(
     images: Images = Images(),
     *,
     batch_size: int | None = None,
+    precision: ops.Precision = "highest",
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Features:
     """Global-average-pooled features of every image.
 
@@ -47,16 +51,31 @@ def extract(
         images: input size and scaling.
         batch_size: images per step; None takes what is fastest on the platform. It does not change results
             beyond float32 rounding.
+        precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
+            `jaxtl.models.ops`.
         progress: called with the fraction done, 0 to 1.
+        notice: called with one line when a batch did not fit into memory and smaller ones follow.
 
     Returns:
         Features with float32 values [n, model.config.features].
+
+    Raises:
+        JaxtlError: an unknown precision.
     """
-    trunk = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, progress)
-    return features_of(model, dataset, images, trunk.x)
+    values = run_layers(
+        model, 0, model.config.pooled, dataset.images, images, batch_size, progress,
+        precision=precision, notice=notice,
+    ).x  # fmt: skip
+    return features_of(model, dataset, images, values, precision)
 
 
-def features_of(model: MobileNetV2, dataset: Dataset, images: Images, values: np.ndarray) -> Features:
+def features_of(
+    model: MobileNetV2,
+    dataset: Dataset,
+    images: Images,
+    values: np.ndarray,
+    precision: ops.Precision = "highest",
+) -> Features:
     """Pooled values with the record of where they come from."""
     meta = {
         "model": f"mobilenet_v2 width {model.config.width:g}",
@@ -67,6 +86,7 @@ def features_of(model: MobileNetV2, dataset: Dataset, images: Images, values: np
         "class_names": list(dataset.class_names),
         "image_size": images.image_size,
         "preprocessing": images.preprocessing,
+        "precision": precision,
     }
     return Features(values, dataset.labels, dataset.index, meta)
 
@@ -79,27 +99,45 @@ def run_layers(
     prepare: Images | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
+    *,
+    precision: ops.Precision = "highest",
+    form: ops.Form | None = None,
+    notice: Notice | None = None,
+    on_device: bool = False,
 ) -> Carry:
     """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
 
+    Where the device's memory does not hold a batch, the batches are halved, down to one image, and the
+    results so far are kept.
+
     Args:
-        source: uint8 images where `prepare` is given, else the Carry of host arrays that an earlier stretch
-            of the network left.
+        source: uint8 images where `prepare` is given, else the Carry that an earlier stretch of the network
+            left.
+        form: of the convolutions; None takes what is fastest on the platform.
+        notice: called with one line when the batches are halved.
+        on_device: leave the result in the device's memory.
 
     Returns:
-        A Carry of float32 host arrays with one row an image.
+        A Carry of float32 arrays with one row an image.
     """
+    ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
     size = batch_size or _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
-    step = partial(_run_batch, plan, prepare, ops.default_form(), arrays)
-    return collect(step, batches(source, size), rows(source), progress)
+    step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
+    return collect(step, source, size, progress, notice, on_device)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run_batch(
-    plan: folding.Plan, prepare: Images | None, form: ops.Form, arrays: folding.Arrays, batch: Any
+    plan: folding.Plan,
+    prepare: Images | None,
+    form: ops.Form,
+    precision: ops.Precision,
+    arrays: folding.Arrays,
+    batch: Any,
 ) -> Carry:
-    return folding.run(plan, arrays, enter(prepare, batch) if prepare else batch, form)
+    carry = enter(prepare, batch) if prepare else batch
+    return jax.tree.map(ops.widened, folding.run(plan, arrays, carry, form, precision))
 
 
 def enter(images: Images, batch: jax.Array) -> Carry:
@@ -111,34 +149,67 @@ def rows(source: Any) -> int:
     return len(jax.tree.leaves(source)[0])
 
 
-def batches(source: Any, size: int) -> Iterator[Any]:
-    """Slices of `size` rows of every array; the last one repeats its last row to be of that size too."""
+def batches(source: Any, size: int, first: int = 0) -> Iterator[Any]:
+    """Slices of `size` rows of every array, from row `first`; the last one is filled up with its last row."""
     n = rows(source)
-    for start in range(0, n, size):
+    for start in range(first, n, size):
         index = np.minimum(np.arange(start, start + size), n - 1)
         whole = start + size <= n
         yield jax.tree.map(lambda a: a[start : start + size] if whole else a[index], source)  # noqa: B023
 
 
 def collect(
-    step: Callable[[Any], Carry], inputs: Iterator[Any], n: int, progress: Progress | None = None
+    step: Callable[[Any], Carry],
+    source: Any,
+    size: int,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+    on_device: bool = False,
 ) -> Carry:
-    """The first n rows of all of the step's outputs, in order, in host memory.
+    """The step's outputs for all rows of `source`, in order, in host memory or on the device.
+
+    A batch that the device's memory does not hold is tried again at half the size, as are those after it.
+    """
+    n, result, done = rows(source), None, 0
+    store, fetch = (_store_on_device, jax.block_until_ready) if on_device else (_store, _to_host)
+    while done < n:
+        try:
+            for output in _outputs(lambda batch: fetch(step(batch)), batches(source, size, done)):
+                result, done = store(result, done, n, output)
+                _report(progress, done / n)
+        except jax.errors.JaxRuntimeError as error:
+            if size == 1 or not _is_out_of_memory(error):
+                raise
+            # What the error holds on to, a failed batch's arrays among it, is free after this block.
+            size //= 2
+            if notice is not None:
+                notice(f"out of memory with batches of {2 * size:,}: goes on with {size:,}")
+    return result
+
+
+def _outputs(step: Callable[[Any], Carry], inputs: Iterator[Any]) -> Iterator[Carry]:
+    """The step's outputs in order.
 
     Two batches are under way at a time: while one is in a part of the network that keeps only one core (or
     the host) busy, the other uses the rest.
     """
-    result, done, pending = None, 0, deque()
+    pending = deque()
     with ThreadPoolExecutor(_BATCHES_AT_A_TIME) as pool:
         for each in inputs:
-            pending.append(pool.submit(lambda batch: jax.tree.map(np.asarray, step(batch)), each))
+            pending.append(pool.submit(step, each))
             if len(pending) > _BATCHES_AT_A_TIME:
-                result, done = _store(result, done, n, pending.popleft().result())
-                _report(progress, done / n)
+                yield pending.popleft().result()
         while pending:
-            result, done = _store(result, done, n, pending.popleft().result())
-    _report(progress, 1.0)
-    return result
+            yield pending.popleft().result()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # XLA's own allocator says the one, CUDA and its libraries the other.
+    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
+
+
+def _to_host(output: Carry) -> Carry:
+    return jax.tree.map(np.asarray, output)
 
 
 def _store(result: Carry | None, done: int, n: int, output: Carry) -> tuple[Carry, int]:
@@ -147,6 +218,20 @@ def _store(result: Carry | None, done: int, n: int, output: Carry) -> tuple[Carr
     count = min(rows(output), n - done)
     jax.tree.map(lambda to, a: np.copyto(to[done : done + count], a[:count]), result, output)
     return result, done + count
+
+
+def _store_on_device(result: Carry | None, done: int, n: int, output: Carry) -> tuple[Carry, int]:
+    if result is None:
+        result = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), output)
+    count = min(rows(output), n - done)
+    return _put(result, jax.tree.map(lambda a: a[:count], output), done), done + count
+
+
+@partial(jax.jit, donate_argnums=0)  # in place: no second copy of the largest array
+def _put(result: Carry, output: Carry, start: int) -> Carry:
+    return jax.tree.map(
+        lambda to, a: jax.lax.dynamic_update_slice_in_dim(to, a, start, axis=0), result, output
+    )
 
 
 def _aligned(shape: tuple[int, ...], boundary: int = 64) -> np.ndarray:

@@ -19,7 +19,7 @@ import optax
 from flax import nnx
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Progress, enter, rows
+from jaxtl.extraction import Notice, Progress, enter, rows
 from jaxtl.files import read_npz, write_npz
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
@@ -63,7 +63,9 @@ def finetune(
     config: FinetuneConfig = FinetuneConfig(),
     images: Images = Images(),
     *,
+    precision: ops.Precision = "highest",
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> tuple[MobileNetV2, list[dict[str, float]]]:
     """Put a softmax head on a model and train it with the last layers.
 
@@ -73,19 +75,24 @@ def finetune(
         test: images to report on after every epoch; they teach nothing.
         config: which layers, how long, how fast.
         images: input size and scaling.
+        precision: of the frozen layers and of the training steps, as in `jaxtl.extract`. Weights, their
+            gradients, Adam's moments and moving statistics are float32 at each.
         progress: called with the fraction done, 0 to 1.
+        notice: called with one line when a batch of the frozen layers, or of the tests, did not fit into
+            memory and smaller ones follow. Training never changes its batches.
 
     Returns:
         The tuned model, and one row an epoch: epoch, loss and accuracy over the epoch's batches while
         learning, test_loss and test_accuracy after it.
 
     Raises:
-        JaxtlError: classes that differ between train and test, or a loss that is no longer finite.
+        JaxtlError: classes that differ between train and test, an unknown precision, or a loss that is no
+            longer finite.
     """
-    trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images)
+    trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images, precision)
     keep = trunk.keeps(len(train) + len(test))
-    sources = [trunk.source(data.images, keep) for data in (train, test)]
-    return train_tail(trunk, train, sources[0], test, sources[1], config, progress=progress)
+    sources = [trunk.source(data.images, keep, notice=notice) for data in (train, test)]
+    return train_tail(trunk, train, sources[0], test, sources[1], config, progress=progress, notice=notice)
 
 
 def train_tail(
@@ -99,6 +106,7 @@ def train_tail(
     start: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> tuple[MobileNetV2, list[dict[str, float]]]:
     """`finetune` from trunk outputs that are there already, resumable at any epoch.
 
@@ -120,7 +128,7 @@ def train_tail(
                 f"lower learning_rate (now {config.learning_rate:g})"
             )
         tuned = trainer.model(state)
-        test_loss, test_accuracy = evaluate(trunk, tuned, test_source, test.labels)
+        test_loss, test_accuracy = evaluate(trunk, tuned, test_source, test.labels, notice)
         history.append(
             {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy,
              "test_loss": test_loss, "test_accuracy": test_accuracy}
@@ -140,9 +148,11 @@ def with_head(model: MobileNetV2, classes: int, seed: int) -> MobileNetV2:
     return build(config, arrays)
 
 
-def evaluate(trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray) -> tuple[float, float]:
+def evaluate(
+    trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray, notice: Notice | None = None
+) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of a model with a head, at its moving statistics."""
-    logits = trunk.then(model, len(model.config.layers), source).astype(np.float64)
+    logits = trunk.then(model, len(model.config.layers), source, notice=notice).astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     log_likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
     return float(-log_likelihood.mean()), float((logits.argmax(1) == labels).mean())
@@ -188,7 +198,8 @@ class Trainer:
         self._optimizer = keras_adam(config.learning_rate)
         self._initial = State(weights, statistics, self._optimizer.init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
-        tail = _Tail(plan, trunk.boundary, trunk.images, ops.default_form())
+        form = trunk.form or ops.default_form()
+        tail = _Tail(plan, trunk.boundary, trunk.images, form, trunk.precision)
         self._chunk = jax.jit(partial(_run_chunk, graph, self._optimizer, tail), donate_argnums=0)
         self._gradients = jax.jit(partial(loss_gradients, graph, tail))
 
@@ -244,6 +255,7 @@ class _Tail(NamedTuple):
     boundary: int
     images: Images
     form: ops.Form
+    precision: ops.Precision
 
 
 def _chunks(order: np.ndarray, size: int):
@@ -263,7 +275,7 @@ def _run_chunk(graph, optimizer, tail: _Tail, state: State, frozen, arrays, sour
     def step(state: State, index: jax.Array):
         batch = jax.tree.map(lambda a: a[index], source)
         if not isinstance(batch, Carry):
-            batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form)
+            batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form, tail.precision)
         gradients, (statistics, sums) = loss_gradients(graph, tail, state, frozen, batch, labels[index])
         steps, moments = optimizer.update(gradients, state.optimizer)
         return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
@@ -279,7 +291,8 @@ def loss_gradients(graph, tail: _Tail, state: State, frozen, batch: Carry, label
         # A copy, since a traced function may not write to variables made outside of it.
         model = nnx.merge(graph, weights, state.statistics, frozen, copy=True)
         end = len(model.config.layers)
-        logits = model.run(batch, tail.boundary, end, train=True, form=tail.form).x
+        carry = model.run(batch, tail.boundary, end, train=True, form=tail.form, precision=tail.precision)
+        logits = carry.x
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         hits = jnp.sum(logits.argmax(1) == labels)
         moved = nnx.split(model, lambda path, value: path in paths, ...)[1]

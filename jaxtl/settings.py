@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.runtime import check_precision
 
 METHODS = ("pca", "tsne", "lle")
 PREPROCESSING = ("unit", "keras")
@@ -76,6 +77,8 @@ class RunConfig:
         methods: some of "pca", "tsne", "lle".
         perplexity: of t-SNE.
         n_neighbors: of LLE.
+        precision: of the network's products; see `jaxtl.extract`.
+        deterministic: the same bits on every run on the same GPU, at some cost; a CPU's always are.
         seed: of the head, the shuffling and the maps.
     """
 
@@ -92,6 +95,8 @@ class RunConfig:
     methods: tuple[str, ...] = METHODS
     perplexity: float = 30.0
     n_neighbors: int = 12
+    precision: str = "highest"
+    deterministic: bool = False
     seed: int = TYPICAL_SEED
 
     def __post_init__(self) -> None:
@@ -105,6 +110,7 @@ class RunConfig:
                 raise JaxtlError(f"{name}: must be at least 1 or all, got {number}")
         if not 0 <= self.seed < 2**32:
             raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        check_precision(self.precision)
         _ = self.images, self.finetuning
 
     @property

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Progress, run_layers
+from jaxtl.extraction import Notice, Progress, run_layers
+from jaxtl.models import ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
 from jaxtl.runtime import device_memory
 from jaxtl.settings import Images
@@ -50,11 +51,20 @@ def trainable_boundary(config: MobileNetV2Config, trainable: str) -> int:
 
 @dataclass(frozen=True)
 class Trunk:
-    """Layers 0 to `boundary` (exclusive) of a model, and how images enter it."""
+    """Layers 0 to `boundary` (exclusive) of a model, how images enter it, and how it is computed.
+
+    What follows the trunk, training included, is computed in the same way. `precision` is one of
+    `jaxtl.runtime.PRECISIONS`; `form` None takes the convolutions that are fastest on the platform.
+    """
 
     model: MobileNetV2
     boundary: int
     images: Images
+    precision: ops.Precision = "highest"
+    form: ops.Form | None = None
+
+    def __post_init__(self) -> None:
+        ops.check(self.precision, self.form)
 
     def bytes_per_image(self) -> int:
         """Size of what the trunk hands on for one image."""
@@ -67,16 +77,48 @@ class Trunk:
         """Whether the outputs for n images are kept: they fit, and they save work."""
         return self.boundary > 1 and n * self.bytes_per_image() <= _MEMORY_SHARE * device_memory()
 
-    def source(self, images: np.ndarray, keep: bool, progress: Progress | None = None) -> Source:
-        """The trunk's outputs in host memory where they are kept, else the images."""
+    def source(
+        self,
+        images: np.ndarray,
+        keep: bool,
+        progress: Progress | None = None,
+        notice: Notice | None = None,
+    ) -> Source:
+        """The trunk's outputs where they are kept, else the images.
+
+        The outputs stay in the memory of the device, where training and tests take them from; a CPU's is
+        the host's.
+        """
         if not keep:
             return images
-        return run_layers(self.model, 0, self.boundary, images, self.images, progress=progress)
+        on_device = jax.default_backend() != "cpu"
+        return self._run(self.model, 0, self.boundary, images, self.images, progress, notice, on_device)
 
     def then(
-        self, model: MobileNetV2, stop: int, source: Source, progress: Progress | None = None
+        self,
+        model: MobileNetV2,
+        stop: int,
+        source: Source,
+        progress: Progress | None = None,
+        notice: Notice | None = None,
     ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
         if isinstance(source, Carry):
-            return run_layers(model, self.boundary, stop, source, progress=progress).x
-        return run_layers(model, 0, stop, source, self.images, progress=progress).x
+            return self._run(model, self.boundary, stop, source, None, progress, notice).x
+        return self._run(model, 0, stop, source, self.images, progress, notice).x
+
+    def _run(
+        self,
+        model: MobileNetV2,
+        start: int,
+        stop: int,
+        source: Source,
+        prepare: Images | None,
+        progress: Progress | None,
+        notice: Notice | None,
+        on_device: bool = False,
+    ) -> Carry:
+        return run_layers(
+            model, start, stop, source, prepare, progress=progress,
+            precision=self.precision, form=self.form, notice=notice, on_device=on_device,
+        )  # fmt: skip

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxtl import extraction
 from jaxtl.data import load
 from jaxtl.data.preprocess import preprocess
 from jaxtl.errors import JaxtlError
@@ -91,6 +92,7 @@ def test_features_record_where_they_come_from(features, gray):
         "class_names": [str(k) for k in range(10)],
         "image_size": 32,
         "preprocessing": "unit",
+        "precision": "highest",
     }
 
 
@@ -160,3 +162,86 @@ def test_the_first_trainable_layer(trainable, first, classes):
 def test_what_is_no_boundary(trainable, words):
     with pytest.raises(JaxtlError, match=words):
         trainable_boundary(MobileNetV2Config(), trainable)
+
+
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123 bytes."
+
+
+def short_of_memory(monkeypatch, limit, after=0, message=OUT_OF_MEMORY):
+    """Let the compiled step fail for batches above `limit` once it did `after` of them."""
+    step, sizes = extraction._run_batch, []
+
+    def fail_or_step(*arguments):
+        size = extraction.rows(arguments[-1])
+        if len(sizes) >= after and size > limit:
+            raise jax.errors.JaxRuntimeError(message)
+        sizes.append(size)
+        return step(*arguments)
+
+    monkeypatch.setattr(extraction, "_run_batch", fail_or_step)
+    return sizes
+
+
+def test_batches_that_do_not_fit_are_halved_until_they_do(model, gray, monkeypatch):
+    expected = extract(model, gray, SMALL, batch_size=16).values
+    sizes, notices, fractions = short_of_memory(monkeypatch, 20), [], []
+    values = extract(
+        model, gray, SMALL, batch_size=64, notice=notices.append, progress=fractions.append
+    ).values
+    assert np.array_equal(values, expected)
+    assert set(sizes) == {16}
+    assert notices == [
+        "out of memory with batches of 64: goes on with 32",
+        "out of memory with batches of 32: goes on with 16",
+    ]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_what_is_done_before_memory_runs_out_is_kept(model, gray, features, monkeypatch, on_device):
+    sizes, notices = short_of_memory(monkeypatch, 16, after=2), []
+    carry = extraction.run_layers(
+        model, 0, model.config.pooled, gray.images, SMALL, 32, notice=notices.append, on_device=on_device
+    )
+    assert isinstance(carry.x, jax.Array if on_device else np.ndarray)
+    # Rows 0 to 63 in two batches of 32, the other 136 in nine of 16.
+    assert sizes == [32] * 2 + [16] * 9
+    assert notices == ["out of memory with batches of 32: goes on with 16"]
+    assert_close(np.asarray(carry.x), features.values)
+
+
+def test_one_image_that_does_not_fit_ends_it(model, gray, monkeypatch):
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        extract(model, gray, SMALL, batch_size=3)
+
+
+def test_other_failures_are_not_tried_again(model, gray, monkeypatch):
+    short_of_memory(monkeypatch, 0, message="INTERNAL: no such kernel")
+    notices = []
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no such kernel"):
+        extract(model, gray, SMALL, batch_size=64, notice=notices.append)
+    assert not notices
+
+
+@pytest.mark.parametrize("n", [1, 64, 150])
+def test_a_result_left_on_the_device_is_the_same(model, gray, n):
+    # Within a residual block, so that there are two arrays.
+    stop = model.config.position("block_15_project")
+    host, device = (
+        extraction.run_layers(model, 0, stop, gray.images[:n], SMALL, on_device=on_device)
+        for on_device in (False, True)
+    )
+    for ours, expected in zip(device, host, strict=True):
+        assert isinstance(ours, jax.Array)
+        assert ours.shape[0] == n
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_what_follows_takes_outputs_on_the_device(model, gray):
+    trunk = Trunk(model, trainable_boundary(model.config, "10"), SMALL)
+    on_host = trunk.source(gray.images, True)
+    on_device = jax.device_put(on_host)
+    end = model.config.pooled
+    np.testing.assert_array_equal(trunk.then(model, end, on_device), trunk.then(model, end, on_host))

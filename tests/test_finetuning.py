@@ -274,6 +274,20 @@ def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, t
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
 
 
+def test_an_accelerator_keeps_the_trunk_s_outputs_and_trains_alike(pretrained, train, test, monkeypatch):
+    few, config = train.take(70), FinetuneConfig(trainable="none", epochs=2)
+    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "none"), Images(32), form="matmul")
+    histories = []
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        sources = [trunk.source(data.images, True) for data in (few, test)]
+        assert all(isinstance(source.x, jax.Array) == (backend == "gpu") for source in sources)
+        _, history = train_tail(trunk, few, sources[0], test, sources[1], config)
+        histories.append(history)
+    for rows in zip(*histories, strict=True):
+        assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+
+
 def test_a_stopped_training_goes_on_to_the_same_bits(pretrained, train, test, tuned):
     trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "10"), Images())
     sources = [trunk.source(data.images, keep=True) for data in (train, test)]

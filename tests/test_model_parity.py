@@ -155,7 +155,7 @@ def count(config):
 
 # From 50 on, maps are 25, 13, 7 and 4 wide: even and odd.
 @pytest.mark.parametrize(("size", "padding"), [(50, "keras"), (48, "symmetric")])
-def test_both_forms_of_convolution_agree(size, padding):
+def test_all_forms_of_convolution_agree(size, padding):
     config = MobileNetV2Config(0.35, classes=10, padding=padding)
     graph, state = nnx.split(build(config, random_arrays(config)))
 
@@ -168,7 +168,9 @@ def test_both_forms_of_convolution_agree(size, padding):
 
     run = jax.jit(every, static_argnums=2)
     images = random_images(size)
-    assert_close(run(state, images, "matmul"), run(state, images, "xla"))
+    expected = run(state, images, "xla")
+    assert_close(run(state, images, "matmul"), expected)
+    assert_close(run(state, images, "mixed"), expected)
 
 
 def test_symmetric_padding_differs_on_even_sizes_alone():
@@ -222,7 +224,7 @@ def small():
     return model, carries
 
 
-@pytest.mark.parametrize("form", ["matmul", "xla"])
+@pytest.mark.parametrize("form", ["matmul", "xla", "mixed"])
 @pytest.mark.parametrize(("start", "stop"), CUTS)
 def test_folded_stretch_is_the_plain_one(start, stop, form, small):
     model, carries = small

@@ -20,6 +20,7 @@ from jaxtl.models.mobilenet_v2 import (
     MobileNetV2Config,
     apply_unweighted,
     layer_padding,
+    stored,
 )
 
 Arrays = tuple[dict[str, jax.Array], ...]
@@ -66,22 +67,32 @@ def fold(model: MobileNetV2, start: int, stop: int) -> tuple[Plan, Arrays]:
     return Plan(config, tuple(steps)), as_float32
 
 
-def run(plan: Plan, arrays: Arrays, carry: Carry, form: ops.Form) -> Carry:
+def run(
+    plan: Plan, arrays: Arrays, carry: Carry, form: ops.Form, precision: ops.Precision = "highest"
+) -> Carry:
     """What `MobileNetV2.run` gives for the same layers, up to rounding."""
     x, skip = carry
     for step, weights in zip(plan.steps, arrays, strict=True):
         if step.layer.kind == "add":
             x, skip = x + skip, None
         else:
-            x = _apply(plan.config, step.layer, weights, x, form)
+            x = _apply(plan.config, step.layer, weights, x, form, precision)
         if step.relu6:
             x = jnp.clip(x, 0, 6)
+        x = stored(step.layer, x, precision)
         if step.saves:
             skip = x
     return Carry(x, skip)
 
 
-def _apply(config: MobileNetV2Config, layer: Layer, weights: dict, x: jax.Array, form: ops.Form) -> jax.Array:
+def _apply(
+    config: MobileNetV2Config,
+    layer: Layer,
+    weights: dict,
+    x: jax.Array,
+    form: ops.Form,
+    precision: ops.Precision,
+) -> jax.Array:
     if layer.kind == "bn":
         return x * weights["scale"] + weights["bias"]
     if layer.kind == "dense":
@@ -89,7 +100,7 @@ def _apply(config: MobileNetV2Config, layer: Layer, weights: dict, x: jax.Array,
     if layer.kind not in ("conv", "depthwise"):
         return apply_unweighted(config, layer, x)
     convolve = ops.convolve if layer.kind == "conv" else ops.convolve_depthwise
-    x = convolve(x, weights["kernel"], layer.stride, layer_padding(config, layer, x), form)
+    x = convolve(x, weights["kernel"], layer.stride, layer_padding(config, layer, x), form, precision)
     return x + weights["bias"] if "bias" in weights else x
 
 

@@ -194,8 +194,10 @@ class Conv(nnx.Module):
         shape = layer.parameters["kernel"]
         self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
 
-    def __call__(self, x: jax.Array, padding: ops.Padding, form: ops.Form) -> jax.Array:
-        return ops.convolve(x, self.kernel[...], self.stride, padding, form)
+    def __call__(
+        self, x: jax.Array, padding: ops.Padding, form: ops.Form, precision: ops.Precision
+    ) -> jax.Array:
+        return ops.convolve(x, self.kernel[...], self.stride, padding, form, precision)
 
 
 class DepthwiseConv(nnx.Module):
@@ -206,8 +208,10 @@ class DepthwiseConv(nnx.Module):
         shape = layer.parameters["depthwise_kernel"]
         self.depthwise_kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
 
-    def __call__(self, x: jax.Array, padding: ops.Padding, form: ops.Form) -> jax.Array:
-        return ops.convolve_depthwise(x, self.depthwise_kernel[...], self.stride, padding, form)
+    def __call__(
+        self, x: jax.Array, padding: ops.Padding, form: ops.Form, precision: ops.Precision
+    ) -> jax.Array:
+        return ops.convolve_depthwise(x, self.depthwise_kernel[...], self.stride, padding, form, precision)
 
 
 class BatchNorm(nnx.Module):
@@ -221,6 +225,7 @@ class BatchNorm(nnx.Module):
         self.moving_variance = nnx.BatchStat(jnp.ones(layer.channels))
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = ops.widened(x)
         if not train:
             return self._normalise(x, self.moving_mean[...], self.moving_variance[...])
         mean = x.mean((0, 1, 2))
@@ -290,7 +295,14 @@ class MobileNetV2(nnx.Module):
         return {name: outputs[name] for name in names}
 
     def run(
-        self, carry: Carry, start: int, stop: int, *, train: bool = False, form: ops.Form | None = None
+        self,
+        carry: Carry,
+        start: int,
+        stop: int,
+        *,
+        train: bool = False,
+        form: ops.Form | None = None,
+        precision: ops.Precision = "highest",
     ) -> Carry:
         """Layers `start` to `stop` (exclusive) of `config.layers`, from what `start - 1` left."""
         x, skip = carry
@@ -299,14 +311,17 @@ class MobileNetV2(nnx.Module):
             if layer.kind == "add":
                 x, skip = x + skip, None
             else:
-                x = self._apply(layer, x, train, form)
+                x = self._apply(layer, x, train, form, precision)
+            x = stored(layer, x, precision)
             if layer.name in self.config.saved:
                 skip = x
         return Carry(x, skip)
 
-    def _apply(self, layer: Layer, x: jax.Array, train: bool, form: ops.Form) -> jax.Array:
+    def _apply(
+        self, layer: Layer, x: jax.Array, train: bool, form: ops.Form, precision: ops.Precision
+    ) -> jax.Array:
         if layer.kind in ("conv", "depthwise"):
-            return getattr(self, layer.name)(x, layer_padding(self.config, layer, x), form)
+            return getattr(self, layer.name)(x, layer_padding(self.config, layer, x), form, precision)
         if layer.kind == "bn":
             return getattr(self, layer.name)(x, train)
         if layer.kind == "dense":
@@ -321,6 +336,11 @@ def layer_padding(config: MobileNetV2Config, layer: Layer, x: jax.Array) -> ops.
     return stride_padding(config, *x.shape[1:3]) if layer.stride == 2 else ((1, 1), (1, 1))
 
 
+def stored(layer: Layer, x: jax.Array, precision: ops.Precision) -> jax.Array:
+    """A layer's output as the next one finds it; pooled features and logits stay float32."""
+    return x if layer.kind in ("pool", "dense") else ops.stored(x, precision)
+
+
 def apply_unweighted(config: MobileNetV2Config, layer: Layer, x: jax.Array) -> jax.Array:
     """The layers that hold no parameters and look at nothing but `x`."""
     if layer.kind == "relu6":
@@ -328,7 +348,7 @@ def apply_unweighted(config: MobileNetV2Config, layer: Layer, x: jax.Array) -> j
     if layer.kind == "pad":
         return ops.pad(x, stride_padding(config, *x.shape[1:3]))
     if layer.kind == "pool":
-        return x.mean((1, 2))
+        return ops.widened(x).mean((1, 2))
     return x
 
 

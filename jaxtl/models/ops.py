@@ -1,21 +1,38 @@
-"""The convolutions of mobile networks, each in the two forms that platforms favour.
+"""The convolutions of mobile networks, each in the forms that platforms favour, at a chosen precision.
 
 `form="matmul"`: a 1x1 convolution is one matrix product, a depthwise one is a sum of shifted products,
 and a full one gathers its patches into one matrix product. On CPUs this is many times faster than
 XLA's own convolutions.
 `form="xla"`: `lax.conv_general_dilated`, which XLA hands to cuDNN on NVIDIA GPUs.
+`form="mixed"`: 1x1 convolutions as matrix products, the others by XLA.
+
+`precision="highest"`: float32 throughout.
+`precision="tf32"`: full and 1x1 convolutions multiply operands with 10 bits of mantissa and add in float32,
+as NVIDIA's tensor cores do; a CPU rounds the operands, so that the effect can be seen there. Depthwise
+convolutions stay in float32: memory bounds them, not arithmetic.
+`precision="bf16"`: operands and the activations between layers are bfloat16. Sums, biases, normalisation,
+statistics, pooling and the gradients of weights are float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Form = Literal["matmul", "xla"]
+from jaxtl.errors import JaxtlError
+from jaxtl.runtime import Precision, check_precision, leave_device_memory
+
+# Here, since all of jaxtl's networks import this module before they make JAX's first array.
+leave_device_memory()
+
+Form = Literal["matmul", "xla", "mixed"]
+# Of x and kernel, linear in each, at a precision that XLA knows.
+Product = Callable[[jax.Array, jax.Array, lax.Precision], jax.Array]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Parity with float32 references needs full products: TF32 is the default on recent GPUs.
@@ -30,43 +47,125 @@ def default_form() -> Form:
     return "matmul" if jax.default_backend() == "cpu" else "xla"
 
 
+def check(precision: Precision, form: Form | None) -> None:
+    """Raises JaxtlError unless both are known; None stands for the default form."""
+    check_precision(precision)
+    if form not in (None, *get_args(Form)):
+        raise JaxtlError(f"form: must be one of {', '.join(get_args(Form))}, got {form!r}")
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """In float32, or in what is wider already."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def stored(x: jax.Array, precision: Precision) -> jax.Array:
+    """An activation as it lies in memory between two layers."""
+    return x.astype(jnp.bfloat16) if precision == "bf16" else x
+
+
 def output_size(size: int, kernel_size: int, stride: int, padding: tuple[int, int]) -> int:
     return (size + sum(padding) - kernel_size) // stride + 1
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, form: Form) -> jax.Array:
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: Padding,
+    form: Form,
+    precision: Precision = "highest",
+) -> jax.Array:
     """Full convolution (cross-correlation, as in Keras).
 
     Args:
-        x: float32 [n, h, w, channels_in].
+        x: float32 or, at precision "bf16", bfloat16 too [n, h, w, channels_in].
         kernel: float32 [k, k, channels_in, channels].
+
+    Returns:
+        float32 [n, h_out, w_out, channels]; bfloat16 at precision "bf16".
     """
-    if form == "xla":
-        return _xla_convolution(x, kernel, stride, padding, groups=1)
     size, _, channels_in, channels = kernel.shape
-    if size == 1 and stride == 1:
-        return _matmul(x, kernel.reshape(channels_in, channels))
-    patches = jnp.concatenate(_shifts(x, size, stride, padding), axis=-1)
-    return _matmul(patches, kernel.reshape(size * size * channels_in, channels))
+    pointwise = size == 1 and stride == 1
+    if form == "xla" or (form == "mixed" and not pointwise):
+        product = partial(_xla_convolution, stride=stride, padding=padding, groups=1)
+        return _multiply(product, x, kernel, precision)
+    if not pointwise:
+        x = jnp.concatenate(_shifts(x, size, stride, padding), axis=-1)
+    return _multiply(_matmul, x, kernel.reshape(size * size * channels_in, channels), precision)
 
 
 def convolve_depthwise(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, form: Form
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: Padding,
+    form: Form,
+    precision: Precision = "highest",
 ) -> jax.Array:
     """Depthwise convolution with multiplier 1.
 
     Args:
-        x: float32 [n, h, w, channels].
+        x: float32 or, at precision "bf16", bfloat16 too [n, h, w, channels].
         kernel: float32 [k, k, channels, 1], Keras's layout.
+
+    Returns:
+        float32 [n, h_out, w_out, channels]; bfloat16 at precision "bf16".
     """
     size, _, channels, _ = kernel.shape
-    if form == "xla":
-        return _xla_convolution(x, kernel.reshape(size, size, 1, channels), stride, padding, groups=channels)
-    taps = kernel.reshape(size * size, channels)
+    if form == "matmul":
+        product = partial(_shifted_products, stride=stride, padding=padding)
+    else:
+        kernel = kernel.reshape(size, size, 1, channels)
+        product = partial(_xla_convolution, stride=stride, padding=padding, groups=channels)
+    return _multiply(product, x, kernel, "highest" if precision == "tf32" else precision)
+
+
+def _multiply(product: Product, x: jax.Array, kernel: jax.Array, precision: Precision) -> jax.Array:
+    if precision == "highest":
+        return product(x, kernel, PRECISION)
+    if precision == "tf32" and jax.default_backend() != "cpu":
+        return product(x, kernel, lax.Precision.DEFAULT)
+    return _narrow_product(product, precision, x, kernel)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _narrow_product(product: Product, precision: Precision, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return product(_narrow(x, precision), _narrow(kernel, precision), lax.Precision.DEFAULT)
+
+
+def _narrow_product_forward(product, precision, x, kernel):
+    return _narrow_product(product, precision, x, kernel), (x, kernel)
+
+
+def _narrow_product_backward(product, precision, operands, gradient):
+    # JAX's own rule would multiply by a gradient that is not narrowed, and round weights' to bfloat16.
+    x, kernel = operands
+    gradient, narrow_x, narrow_kernel = (_narrow(a, precision) for a in (gradient, x, kernel))
+    default = lax.Precision.DEFAULT
+    to_x = jax.linear_transpose(lambda a: product(a, narrow_kernel, default), narrow_x)
+    wide_x, wide_kernel = widened(narrow_x), widened(narrow_kernel)
+    to_kernel = jax.linear_transpose(lambda a: product(wide_x, a, default), wide_kernel)
+    return to_x(gradient)[0].astype(x.dtype), to_kernel(widened(gradient))[0].astype(kernel.dtype)
+
+
+_narrow_product.defvjp(_narrow_product_forward, _narrow_product_backward)
+
+
+def _narrow(x: jax.Array, precision: Precision) -> jax.Array:
+    return x.astype(jnp.bfloat16) if precision == "bf16" else lax.reduce_precision(x, 8, 10)
+
+
+def _shifted_products(
+    x: jax.Array, kernel: jax.Array, precision: lax.Precision, stride: int, padding: Padding
+) -> jax.Array:
+    """A depthwise convolution; elementwise, so that `precision` has no say. Adds in float32."""
+    size, _, channels, _ = kernel.shape
+    taps, wide = widened(kernel).reshape(size * size, channels), widened(x)
     if x.shape[1] * x.shape[2] <= _SMALL_MAP:
-        return _depthwise_by_pixel(x, taps, size, stride, padding)
-    shifts = _shifts(x, size, stride, padding)
-    return _sum_in_order(shift * tap for shift, tap in zip(shifts, taps, strict=True))
+        return _depthwise_by_pixel(wide, taps, size, stride, padding).astype(x.dtype)
+    shifts = _shifts(wide, size, stride, padding)
+    return _sum_in_order(shift * tap for shift, tap in zip(shifts, taps, strict=True)).astype(x.dtype)
 
 
 def _depthwise_by_pixel(x: jax.Array, taps: jax.Array, size: int, stride: int, padding: Padding) -> jax.Array:
@@ -120,12 +219,12 @@ def pad(x: jax.Array, padding: Padding) -> jax.Array:
     return x if padding == NO_PADDING else jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
 
-def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    flat = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix, precision=PRECISION)
+def _matmul(x: jax.Array, matrix: jax.Array, precision: lax.Precision) -> jax.Array:
+    flat = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix, precision=precision)
     return flat.reshape(*x.shape[:-1], matrix.shape[1])
 
 
-def _xla_convolution(x, kernel, stride, padding, groups):
+def _xla_convolution(x, kernel, precision, stride, padding, groups):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -133,5 +232,5 @@ def _xla_convolution(x, kernel, stride, padding, groups):
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
-        precision=PRECISION,
+        precision=precision,
     )
