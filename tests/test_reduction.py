@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pytest
 
+from jaxtl import cuda
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import knn_accuracy
 from jaxtl.records import Embedding, Features
-from jaxtl.reduction import BACKENDS, defaults, reduce
+from jaxtl.reduction import BACKENDS, choose, defaults, preferred, reduce
 
 METHODS = tuple(BACKENDS)
 # One thread, since at these sizes more only wait for each other.
@@ -136,11 +137,18 @@ def test_other_methods_report_start_and_end(method):
     assert seen == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("solver", ["arpack", "dense"])
-def test_lle_minimises_the_reconstruction_error_of_its_weights(solver):
+@pytest.mark.parametrize(
+    ("backend", "solver"),
+    [
+        ("sklearn", {"eigen_solver": "arpack"}),
+        ("sklearn", {"eigen_solver": "dense"}),
+        *(("jaxtl", {"solver": solver}) for solver in ("eigh", "sparse", "dense")),
+    ],
+)
+def test_lle_minimises_the_reconstruction_error_of_its_weights(backend, solver):
     # Roweis & Saul's problem solved here with dense matrices, from the weights on.
     values = np.random.default_rng(2).normal(size=(120, 6)).astype(np.float32)
-    embedding = reduce(features(values), "lle", n_neighbors=8, eigen_solver=solver)
+    embedding = reduce(features(values), "lle", backend, n_neighbors=8, **solver)
     x, n = values.astype(float), len(values)
     weights = np.zeros((n, n))
     for i in range(n):
@@ -154,7 +162,7 @@ def test_lle_minimises_the_reconstruction_error_of_its_weights(solver):
     np.testing.assert_allclose(np.abs(np.sum(embedding.coords * vectors[:, 1:3], axis=0)), 1, atol=1e-5)
     extremes = embedding.coords[np.abs(embedding.coords).argmax(axis=0), [0, 1]]
     assert (extremes > 0).all()
-    assert embedding.params["eigen_solver"] == solver
+    assert solver.items() <= embedding.params.items()
 
 
 DIGEST = """
@@ -214,7 +222,7 @@ def test_lle_says_in_one_line_that_its_solver_failed(monkeypatch, failure):
     # Which features defeat ARPACK depends on the machine's linear algebra.
     monkeypatch.setattr("sklearn.manifold.LocallyLinearEmbedding.fit_transform", fail)
     with pytest.raises(JaxtlError, match=r"lle: arpack could not .*; try eigen_solver dense") as caught:
-        reduce(blobs(n=300), "lle")
+        reduce(blobs(n=300), "lle", "sklearn")
     assert "\n" not in str(caught.value)
 
 
@@ -222,7 +230,7 @@ def test_dense_lle_bears_half_of_the_rows_being_equal():
     # Here ARPACK may find the matrix exactly singular.
     values = np.random.default_rng(0).normal(size=(300, 30))
     data = features(np.concatenate([values, np.repeat(values[:1], 300, axis=0)]))
-    assert np.isfinite(reduce(data, "lle", eigen_solver="dense").coords).all()
+    assert np.isfinite(reduce(data, "lle", "sklearn", eigen_solver="dense").coords).all()
 
 
 def spoiled(value, rows=(7, 9)):
@@ -234,7 +242,7 @@ def spoiled(value, rows=(7, 9)):
 GOOD = features(np.random.default_rng(0).normal(size=(50, 4)))
 REFUSALS = [
     (GOOD, "umap", {}, "unknown method 'umap'; the methods are pca, tsne, lle"),
-    (GOOD, "pca", {"backend": "cuml"}, "pca has no backend 'cuml'; its backends are auto, sklearn"),
+    (GOOD, "pca", {"backend": "opentsne"}, "pca has no backend 'opentsne'; its backends are auto, sklearn"),
     (GOOD, "tsne", {"perplexty": 5}, "no parameter perplexty; its parameters are perplexity, initialization"),
     (GOOD, "lle", {"perplexity": 5}, "no parameter perplexity; its parameters are n_neighbors"),
     (GOOD, "pca", {"values": 1}, "no parameter values"),
@@ -265,8 +273,14 @@ REFUSALS = [
     (GOOD, "lle", {"reg": 0}, "reg must be a number above 0"),
     (GOOD, "lle", {"tol": -1}, "tol must be"),
     (GOOD, "lle", {"max_iter": 0}, "max_iter must be"),
-    (GOOD, "lle", {"eigen_solver": "lobpcg"}, "eigen_solver must be one of auto, arpack, dense"),
-    (features(np.repeat(np.eye(5), 20, axis=0)), "lle", {}, "only 5 different rows"),
+    (GOOD, "lle", {"variant": "hessian"}, "variant must be one of standard, modified"),
+    (GOOD, "lle", {"solver": "arpack"}, "solver must be one of auto, eigh, sparse, dense"),
+    (GOOD, "lle", {"engine": "tpu"}, "engine must be one of auto, cpu, jax"),
+    (GOOD, "lle", {"tol": 0}, "tol must be a number above 0"),
+    (GOOD, "lle", {"n_jobs": 0}, "n_jobs .* must be"),
+    (GOOD, "lle", {"backend": "sklearn", "eigen_solver": "lobpcg"}, "must be one of auto, arpack, dense"),
+    (GOOD, "lle", {"backend": "sklearn", "tol": -1}, "tol must be"),
+    (features(np.repeat(np.eye(5), 20, axis=0)), "lle", {"backend": "sklearn"}, "only 5 different rows"),
 ]  # fmt: skip
 
 
@@ -277,6 +291,77 @@ def test_refuses_in_one_line_before_work_starts(data, method, params, message):
         reduce(data, method, progress=lambda fraction: started.append(fraction > 0), **params)
     assert "\n" not in str(caught.value)
     assert not any(started)
+
+
+# Which backend is taken. None of this needs a GPU.
+
+BROKEN = cuda.Fault("the driver does not answer", "restart the machine", broken=True)
+ABSENT = cuda.Fault("cuML is not installed", 'pip install "jaxtl[cuda13]"', broken=False)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that makes this a machine with such faults of cuML, JAX on a GPU, and the GPU."""
+
+    def pretend(cuml=None, jax=None, gpu=None):
+        for name, fault in (("cuml", cuml), ("jax_gpu", jax), ("gpu", gpu)):
+            monkeypatch.setattr(cuda, f"{name}_fault", lambda fault=fault: fault)
+
+    return pretend
+
+
+def test_all_maps_are_made_on_a_gpu_that_works(machine):
+    machine()
+    chosen = {method: choose(method) for method in METHODS}
+    assert {method: choice.name for method, choice in chosen.items()} == {
+        "pca": "cuml", "tsne": "cuml", "lle": "jaxtl",
+    }  # fmt: skip
+    assert all(choice.on_gpu and choice.fault is None for choice in chosen.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_cuml_or_gpu_the_cpu_does_it_all_in_silence(machine, method):
+    machine(ABSENT, ABSENT, ABSENT)
+    choice = choose(method)
+    assert (choice.name, choice.on_gpu, choice.fault) == (next(iter(BACKENDS[method])), False, None)
+    assert ABSENT.what in choice.why
+
+
+def test_a_backend_that_is_installed_and_broken_is_never_passed_over_in_silence(machine):
+    machine(BROKEN, BROKEN, BROKEN)
+    assert all(choose(method).fault == BROKEN for method in METHODS)
+    with pytest.warns(UserWarning, match="pca by sklearn: the driver does not answer; restart the machine"):
+        assert reduce(blobs(), "pca").backend == "sklearn"
+
+
+def test_cuml_asked_for_where_it_cannot_work_is_an_error_with_the_remedy(machine):
+    machine(cuml=ABSENT)
+    with pytest.raises(JaxtlError, match=r"cuML is not installed; pip install \"jaxtl\[cuda13\]\""):
+        reduce(blobs(), "pca", "cuml")
+    machine(cuml=BROKEN, gpu=BROKEN)
+    with pytest.raises(
+        JaxtlError, match=r"tsne: backend cuml cannot work: the driver .*; restart the machine"
+    ):
+        choose("tsne", "cuml")
+    machine(cuml=ABSENT, gpu=ABSENT)
+    with pytest.raises(JaxtlError, match="take --backend auto"):
+        choose("tsne", "cuml")
+
+
+def test_of_several_libraries_the_first_that_has_the_method_is_taken():
+    assert [preferred(method, "cuml, sklearn") for method in METHODS] == ["cuml", "cuml", "sklearn"]
+    assert [preferred(method, "sklearn,opentsne") for method in METHODS] == ["sklearn", "opentsne", "sklearn"]
+    assert preferred("lle", "cuml") == "auto"
+    with pytest.raises(JaxtlError, match="unknown backend 'umap'; the backends are auto, sklearn, opentsne"):
+        preferred("pca", "umap")
+
+
+def test_a_map_of_pieces_says_so():
+    rng = np.random.default_rng(0)
+    apart = np.concatenate([rng.normal(size=(40, 5)), rng.normal(size=(60, 5)) + 1000])
+    diagnostics = reduce(features(apart), "lle", n_neighbors=5).diagnostics
+    assert diagnostics["connected_components"] == 2
+    assert "2 connected components" in diagnostics["warning"]
 
 
 def test_heavy_libraries_are_imported_only_when_used():

@@ -8,24 +8,94 @@ method's parameters: their names and defaults stand in its signature and nowhere
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtl import cuda
 from jaxtl.errors import JaxtlError
 from jaxtl.records import Embedding, Features
-from jaxtl.reduction.lle import sklearn_lle
+from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
+from jaxtl.reduction.lle import own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
 from jaxtl.reduction.pca import sklearn_pca
 from jaxtl.reduction.tsne import opentsne
 
-# The first backend of a method is the one that "auto" takes.
+# "auto" takes cuML where it can work, else the first backend of a method.
 BACKENDS: dict[str, dict[str, Callable[..., tuple[np.ndarray, dict[str, Any], dict[str, Any]]]]] = {
-    "pca": {"sklearn": sklearn_pca},
-    "tsne": {"opentsne": opentsne},
-    "lle": {"sklearn": sklearn_lle},
+    "pca": {"sklearn": sklearn_pca, "cuml": cuml_pca},
+    "tsne": {"opentsne": opentsne, "cuml": cuml_tsne},
+    "lle": {"jaxtl": own_lle, "sklearn": sklearn_lle},
 }
+# As their makers write them.
+LIBRARIES = {"sklearn": "scikit-learn", "opentsne": "openTSNE", "cuml": "cuML", "jaxtl": "jaxtl"}
+
+
+class Choice(NamedTuple):
+    """The backend of a method, why it is that one, whether it computes on a GPU, and what is broken.
+
+    `fault` is set where a backend that is installed was passed over because it cannot work: users are told.
+    """
+
+    name: str
+    why: str
+    on_gpu: bool
+    fault: cuda.Fault | None = None
+
+
+def choose(method: str, backend: str = "auto") -> Choice:
+    """The backend that computes a method on this machine; nothing is imported to find out.
+
+    Args:
+        method: "pca", "tsne" or "lle".
+        backend: a library that has the method, or "auto".
+
+    Raises:
+        JaxtlError: unknown method or backend; a library that is asked for and cannot work, with the remedy.
+    """
+    if method not in BACKENDS:
+        raise JaxtlError(f"unknown method {method!r}; the methods are {', '.join(BACKENDS)}")
+    if backend == "auto":
+        return _automatic(method)
+    if backend not in BACKENDS[method]:
+        raise JaxtlError(
+            f"{method} has no backend {backend!r}; its backends are auto, {', '.join(BACKENDS[method])}"
+        )
+    if backend == "cuml" and (fault := cuda.cuml_fault()):
+        without_gpu = cuda.gpu_fault() is not None and not fault.broken
+        remedy = "take --backend auto" if without_gpu else fault.remedy
+        raise JaxtlError(f"{method}: backend cuml cannot work: {fault.what}; {remedy}")
+    return Choice(backend, "asked for", _computes_on_gpu(backend))
+
+
+def preferred(method: str, libraries: str) -> str:
+    """The first of some libraries, with commas between, that has a method, else "auto".
+
+    Raises JaxtlError for a name that is no library.
+    """
+    wanted = [name.strip() for name in libraries.split(",") if name.strip()]
+    for name in wanted:
+        if name not in LIBRARIES and name != "auto":
+            raise JaxtlError(f"unknown backend {name!r}; the backends are auto, {', '.join(LIBRARIES)}")
+    return next((name for name in wanted if name in BACKENDS[method]), "auto")
+
+
+def _automatic(method: str) -> Choice:
+    first = next(iter(BACKENDS[method]))
+    if "cuml" not in BACKENDS[method]:
+        fault = cuda.jax_gpu_fault()
+        why = f"on the CPU: {fault.what}" if fault else "on JAX's GPU"
+        return Choice(first, why, fault is None, fault if fault and fault.broken else None)
+    fault = cuda.cuml_fault()
+    if fault is None:
+        return Choice("cuml", "cuML is installed and a GPU is there", True)
+    return Choice(first, fault.what, False, fault if fault.broken else None)
+
+
+def _computes_on_gpu(name: str) -> bool:
+    return name == "cuml" or (name == "jaxtl" and cuda.jax_gpu_fault() is None)
 
 
 def reduce(
@@ -43,7 +113,7 @@ def reduce(
     Args:
         features: values float32 [n, d], finite, n >= 3 and d >= 2.
         method: "pca", "tsne" or "lle".
-        backend: a library that computes the method, or "auto".
+        backend: a library that computes the method, or "auto"; see `choose`.
         progress: called with the fraction of the work done, from 0 to 1.
         params: the method's own parameters; see `defaults` and the backend's docstring.
 
@@ -54,7 +124,10 @@ def reduce(
         JaxtlError: unknown method, backend or parameter; features or parameters that the method cannot
             work with; a solver that fails.
     """
-    name, function = _find(method, backend)
+    choice = choose(method, backend)
+    if choice.fault:
+        warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
+    name, function = choice.name, BACKENDS[method][choice.name]
     known = _parameters(function)
     unknown = [key for key in params if key not in known]
     if unknown:
@@ -82,18 +155,8 @@ def reduce(
 
 
 def defaults(method: str, backend: str = "auto") -> dict[str, Any]:
-    """The parameters of a method and what they are unless given. Raises JaxtlError as `reduce` does."""
-    return _parameters(_find(method, backend)[1])
-
-
-def _find(method: str, backend: str) -> tuple[str, Callable[..., Any]]:
-    if method not in BACKENDS:
-        raise JaxtlError(f"unknown method {method!r}; the methods are {', '.join(BACKENDS)}")
-    known = BACKENDS[method]
-    name = next(iter(known)) if backend == "auto" else backend
-    if name not in known:
-        raise JaxtlError(f"{method} has no backend {backend!r}; its backends are auto, {', '.join(known)}")
-    return name, known[name]
+    """The parameters of a method and what they are unless given. Raises JaxtlError as `choose` does."""
+    return _parameters(BACKENDS[method][choose(method, backend).name])
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:

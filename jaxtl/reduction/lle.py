@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,79 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
+
+
+def own_lle(
+    values: np.ndarray,
+    progress: Callable[[float], None] | None,
+    *,
+    n_neighbors: int = 12,
+    variant: str = "standard",
+    reg: float = 1e-3,
+    engine: str = "auto",
+    solver: str = "auto",
+    tol: float = 1e-8,
+    max_iter: int = 100,
+    n_jobs: int = -1,
+    seed: int = 0,
+) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Standard or modified LLE by `jaxtl.LocallyLinearEmbedding`, on a CPU or JAX's GPU.
+
+    Args:
+        values: [n, d].
+        progress: unused.
+        n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
+        variant: the estimator's `method`, "standard" or "modified".
+        reg, engine, solver, tol, max_iter, n_jobs: as there.
+        seed: of the eigensolver's starting vectors; it does not show in the map.
+
+    Diagnostics: `reconstruction_error`, the sum of the two eigenvalues that are used; `eigenvalues`;
+    `eigen_residual`; `n_iter`; `connected_components` of the neighbour graph, and a `warning` where the map
+    shows its pieces and nothing else.
+    """
+    from jaxtl.lle.estimator import LocallyLinearEmbedding
+
+    check_neighbors(len(values), n_neighbors)
+    check_number("lle", "reg", reg, low=0, open_low=True)
+    check_choice("lle", "variant", variant, ("standard", "modified"))
+    check_choice("lle", "engine", engine, ("auto", "cpu", "jax"))
+    check_choice("lle", "solver", solver, ("auto", "eigh", "sparse", "dense"))
+    check_number("lle", "tol", tol, low=0, open_low=True)
+    check_number("lle", "max_iter", max_iter, low=1, whole=True)
+    check_jobs("lle", n_jobs)
+    chosen = {
+        "n_components": 2,
+        "n_neighbors": int(n_neighbors),
+        "reg": float(reg),
+        "tol": float(tol),
+        "max_iter": int(max_iter),
+        "n_jobs": int(n_jobs),
+    }
+    model = LocallyLinearEmbedding(
+        **chosen, method=variant, engine=engine, solver=solver, random_state=int(seed)
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        coords = model.fit_transform(values)
+    diagnostics = {
+        "reconstruction_error": model.reconstruction_error_,
+        "eigenvalues": model.eigenvalues_.tolist(),
+        "eigen_residual": model.eigen_residual_,
+        "n_iter": model.n_iter_,
+        "connected_components": int(model.n_connected_components_),
+    }
+    if caught:
+        diagnostics["warning"] = " ".join(str(each.message) for each in caught)
+    params = {
+        **chosen,
+        "variant": variant,
+        "engine": model.engine_,
+        "solver": model.solver_,
+        "dtype": "float64",
+        "seed": int(seed),
+        "versions": versions("scikit-learn", "scipy", "numpy", *(["jax"] if model.engine_ == "jax" else [])),
+    }
+    return coords, params, diagnostics
 
 
 def sklearn_lle(

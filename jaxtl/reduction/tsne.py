@@ -198,11 +198,12 @@ def _descend(
             callbacks_every_iters=_PROGRESS_EVERY,
         )
         done += phase["n_iter"]
-    _measure_divergence(embedding)
+    measure_divergence(embedding)
     return embedding
 
 
-def _measure_divergence(embedding: Any) -> None:
+def measure_divergence(embedding: Any) -> None:
+    """Give an openTSNE embedding its exact enough `kl_divergence`."""
     # openTSNE leaves a figure whose normalisation is as coarse as the gradient (KL off by -0.011 with
     # Barnes-Hut, +0.005 with FFT at n = 10,000) and whose last digits vary, since threads add it up in
     # any order. Here it is taken on one thread: 0.3 s at 10,000, 5 s at 70,000.

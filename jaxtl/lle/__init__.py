@@ -1,0 +1,1 @@
+"""Locally linear embedding: scikit-learn's results, on all cores of a CPU or on JAX's device."""

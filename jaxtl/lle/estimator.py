@@ -1,0 +1,244 @@
+"""Locally linear embedding as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy import linalg, sparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
+
+from jaxtl import cuda
+from jaxtl.errors import JaxtlError
+from jaxtl.lle import alignment, factors
+from jaxtl.lle.alignment import Alignment
+from jaxtl.lle.spectrum import Spectrum, smallest
+from jaxtl.neighbors import exact_neighbors, nearest_rows
+from jaxtl.runtime import cpu_count
+
+# Up to here all eigenvectors of a dense M are had in milliseconds, exactly.
+_EIGH_UP_TO = 300
+_SEED_RANGE = 2**31
+
+
+class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Locally linear embedding (Roweis & Saul 2000, Science 290:2323), standard and modified.
+
+    The embedding and its error are those of `sklearn.manifold.LocallyLinearEmbedding`, with the sign of
+    each axis chosen so that its coordinate of largest magnitude is positive. Different from there: a point is
+    left out of its own neighbours by its index, so that copies of points are neighbours like others; a graph
+    that falls apart is reported; and the eigenvectors come with their residual, without which nothing is
+    returned. Its "hessian" and "ltsa" are not here: they leave each point out of its own tangent space, so
+    that M is singular wherever some point is nobody's neighbour, as is usual in many dimensions.
+
+    Args:
+        n_neighbors: k, at least 1 and below n; for "modified" at least n_components.
+        n_components: dimension of the embedding, below n and at most d.
+        reg: the local Gram matrix gains reg times its trace on its diagonal, above 0; for "modified" it is
+            1e-3, as in scikit-learn, and this one serves `transform`.
+        method: "standard", or "modified" (Zhang & Wang 2006, NIPS 19) with several weight vectors a point.
+        engine: "cpu"; "jax", neighbours, weights and factorisation on JAX's default device; "auto", which
+            takes "jax" where that device is a GPU and the factors fit into its memory.
+        solver: how the eigenvectors are found on a CPU: "eigh" (all of a dense M), "sparse" (LU factors),
+            "dense" (Cholesky factors, 8 n^2 bytes), or "auto", which takes "eigh" for 300 points and
+            fewer, else "sparse" for "standard" and "dense" for "modified" where it fits. "jax" always takes
+            tiles of dense Cholesky factors, 4 n^2 bytes.
+        tol: largest residual of an eigenvector, relative to the largest eigenvalue that is used.
+        max_iter: steps of the eigensolver, at least 1; 6 to 9 are usual.
+        random_state: of the eigensolver's starting vectors; it does not show in the result.
+        n_jobs: threads on a CPU; None and -1 take all cores. The result does not depend on it.
+
+    Attributes:
+        embedding_: float64 [n, n_components].
+        reconstruction_error_: sum of the eigenvalues that belong to the axes.
+        eigenvalues_: of M, ascending, float64 [n_components]; the one of the constant is left out.
+        eigen_residual_: largest norm of M v - lambda v, relative to the largest of `eigenvalues_`.
+        n_iter_: steps that the eigensolver took; 0 for "eigh".
+        n_connected_components_: of the graph of neighbours; with more than one the axes tell components
+            apart and show nothing else, of which a warning speaks.
+        solver_, engine_: what was taken.
+        n_features_in_: d.
+
+    Raises:
+        JaxtlError (a ValueError): parameters or data that cannot work, or eigenvectors that do not converge.
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012, scikit-learn's own form
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "reg": [Interval(Real, 0, None, closed="neither")],
+        "method": [StrOptions({"standard", "modified"})],
+        "engine": [StrOptions({"auto", "cpu", "jax"})],
+        "solver": [StrOptions({"auto", "eigh", "sparse", "dense"})],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 5,
+        n_components: int = 2,
+        reg: float = 1e-3,
+        method: str = "standard",
+        engine: str = "auto",
+        solver: str = "auto",
+        tol: float = 1e-8,
+        max_iter: int = 100,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.n_components = n_components
+        self.reg = reg
+        self.method = method
+        self.engine = engine
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None) -> LocallyLinearEmbedding:
+        """Embed the rows of X, real [n, d], finite."""
+        self.fit_transform(X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Embed the rows of X, real [n, d], finite; returns `embedding_`."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        self._check(*X.shape)
+        self.engine_ = self._choose_engine(len(X))
+        spectrum = self._on_device(X) if self.engine_ == "jax" else self._on_cpu(X)
+        if not spectrum.converged:
+            raise JaxtlError(
+                f"lle: the eigenvectors did not converge in {spectrum.iterations} steps (residual "
+                f"{spectrum.residual:.1e} of the largest eigenvalue, asked for {self.tol:.1e}); take more "
+                "n_neighbors, a larger reg or a larger tol"
+            )
+        self.eigenvalues_ = spectrum.values[1:]
+        self.eigen_residual_, self.n_iter_ = spectrum.residual, spectrum.iterations
+        self.reconstruction_error_ = float(self.eigenvalues_.sum())
+        self.embedding_ = _with_signs(spectrum.vectors[:, 1:])
+        self._fit_values, self._n_features_out = X, self.n_components
+        return self.embedding_
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Place new rows [m, d] by the weights that rebuild them from their neighbours among the fitted.
+
+        Returns float64 [m, n_components]. A fitted row comes out at its own place, but for `reg`.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        near = nearest_rows(self._fit_values, X, self.n_neighbors, self._workers).indices
+        weights = alignment.barycenter_weights(self._fit_values, X, near, self.reg, self._workers)
+        return np.einsum("mk,mkc->mc", weights, self.embedding_[near])
+
+    @property
+    def _workers(self) -> int:
+        return cpu_count() if self.n_jobs in (None, -1) else max(1, int(self.n_jobs))
+
+    def _check(self, n: int, d: int) -> None:
+        k, c = self.n_neighbors, self.n_components
+        if k >= n:
+            raise JaxtlError(
+                f"lle: n_neighbors {k} needs more than {k} points, got n_samples = {n}; take at most {n - 1}"
+            )
+        if c > d or c >= n:
+            raise JaxtlError(
+                f"lle: n_components {c} must be at most the {d} features of the points and below their {n}"
+            )
+        if self.method == "modified" and k < c:
+            raise JaxtlError(f"lle: modified needs n_neighbors of at least n_components {c}, got {k}")
+
+    def _choose_engine(self, n: int) -> str:
+        if self.engine != "auto":
+            return self.engine
+        # JAX is not even imported, which takes a second, where it could not compute on a GPU.
+        if self.solver != "auto" or n <= _EIGH_UP_TO or cuda.jax_gpu_fault():
+            return "cpu"
+        from jaxtl.lle import device
+
+        return "jax" if device.is_gpu() and device.fits(n) else "cpu"
+
+    def _on_cpu(self, X: np.ndarray) -> Spectrum:
+        near = exact_neighbors(X, self.n_neighbors, n_jobs=self._workers).indices
+        problem = self._problem(X, near, alignment.barycenter_weights)
+        self.solver_ = self._choose_solver(len(X))
+        if self.solver_ == "eigh":
+            return _all_eigenpairs(problem.matrix, self.n_components + 1)
+        spectrum = self._solve(problem, factors.SOLVERS[self.solver_](problem))
+        if not spectrum.converged and self.solver == "auto" and factors.fits_densely(len(X)):
+            # Where pivots on the diagonal were too small for the residuals to shrink.
+            self.solver_ = "dense"
+            spectrum = self._solve(problem, factors.dense_solver(problem))
+        return spectrum
+
+    def _on_device(self, X: np.ndarray) -> Spectrum:
+        from jaxtl.lle import device
+
+        device.check_fits(len(X))
+        near = exact_neighbors(X, self.n_neighbors, engine="jax").indices
+        problem = self._problem(X, near, device.barycenter_weights)
+        self.solver_ = "dense"
+        return self._solve(problem, device.dense_solver(problem.matrix))
+
+    def _choose_solver(self, n: int) -> str:
+        if self.solver != "auto":
+            return self.solver
+        if n <= _EIGH_UP_TO or self.n_components >= n // 10:
+            return "eigh"
+        return "dense" if self.method != "standard" and factors.fits_densely(n) else "sparse"
+
+    def _problem(self, X: np.ndarray, near: np.ndarray, weigh: Callable[..., np.ndarray]) -> Alignment:
+        self._examine(near)
+        if self.method == "standard":
+            return alignment.standard(near, weigh(X, X, near, self.reg, self._workers))
+        return alignment.modified(X, near, self.n_components, self._workers)
+
+    def _examine(self, near: np.ndarray) -> None:
+        self.n_connected_components_, closed = alignment.components(near)
+        # Standard LLE's M has a null vector for every group with no neighbours outside, modified LLE's, which
+        # ties neighbours both ways, for every component.
+        groups = closed if self.method == "standard" else self.n_connected_components_
+        if groups > 1:
+            warnings.warn(
+                f"lle: the graph of neighbours has {self.n_connected_components_} connected components, and "
+                f"{groups} groups of points that have all their neighbours among themselves: the axes tell "
+                f"these groups apart and show nothing of their shape; take more n_neighbors than "
+                f"{self.n_neighbors}, or embed the components one by one",
+                stacklevel=4,
+            )
+
+    def _solve(self, problem: Alignment, solve: factors.Operator) -> Spectrum:
+        seed = int(check_random_state(self.random_state).randint(_SEED_RANGE))
+        n = problem.matrix.shape[0]
+        # A threaded BLAS only slows down products as narrow as these.
+        with threadpool_limits(1):
+            return smallest(
+                problem.multiply, solve, problem.norm, n, self.n_components + 1, self.tol, self.max_iter, seed
+            )
+
+
+def _all_eigenpairs(matrix: sparse.csr_array, count: int) -> Spectrum:
+    dense = matrix.toarray()
+    values, vectors = linalg.eigh(dense)
+    residual = np.linalg.norm(dense @ vectors[:, :count] - vectors[:, :count] * values[:count], axis=0).max()
+    scale = max(values[count - 1], np.finfo(np.float64).eps * values[-1])
+    return Spectrum(values[:count].clip(0), vectors[:, :count], float(residual / scale), 0, True)
+
+
+def _with_signs(vectors: np.ndarray) -> np.ndarray:
+    # An eigenvector's sign is arbitrary; pictures should not flip between solvers and versions.
+    extremes = vectors[np.abs(vectors).argmax(axis=0), range(vectors.shape[1])]
+    return vectors * np.where(extremes < 0, -1.0, 1.0)

@@ -1,0 +1,65 @@
+"""Exact nearest neighbours, found once and shared by whoever needs them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.neighbors import host
+from jaxtl.records import Neighbors
+
+
+def exact_neighbors(
+    values: np.ndarray, n_neighbors: int, *, engine: str = "cpu", n_jobs: int = -1
+) -> Neighbors:
+    """The k nearest other rows of every row, by Euclidean distance.
+
+    A row is left out of its own neighbours by its index, so that a copy of it counts as any other row.
+    Distances that decide are float64, measured from differences of rows; which of several rows at one and
+    the same distance are taken is settled the same way in every run.
+
+    Args:
+        values: real [n, d], finite.
+        n_neighbors: k, 1 to n - 1.
+        engine: "cpu", or "jax" for JAX's default device.
+        n_jobs: threads of "cpu", -1 for all cores; the result does not depend on it.
+
+    Returns:
+        indices int32 [n, k] and distances float32 [n, k], nearest first.
+
+    Raises:
+        JaxtlError: k out of range; distances beyond float32.
+    """
+    _check(n_neighbors, len(values) - 1)
+    if engine == "cpu":
+        return _finite(host.search(values, None, n_neighbors, n_jobs))
+    from jaxtl.neighbors import device
+
+    return _finite(device.search(values, n_neighbors))
+
+
+def nearest_rows(values: np.ndarray, queries: np.ndarray, n_neighbors: int, n_jobs: int = -1) -> Neighbors:
+    """The k rows of `values` [n, d] nearest to each of `queries` [m, d], as `exact_neighbors` finds them.
+
+    A query that is one of `values` has itself as a neighbour.
+
+    Raises JaxtlError unless 1 <= k <= n, and for distances beyond float32.
+    """
+    _check(n_neighbors, len(values))
+    return _finite(host.search(values, queries, n_neighbors, n_jobs))
+
+
+def _finite(found: Neighbors) -> Neighbors:
+    if not np.isfinite(found.distances).all():
+        raise JaxtlError(
+            f"neighbours: distances exceed what float32 holds, {np.finfo(np.float32).max:.1e}; divide the values by "
+            "a constant"
+        )
+    return found
+
+
+def _check(n_neighbors: int, largest: int) -> None:
+    if not 1 <= n_neighbors <= largest:
+        raise JaxtlError(
+            f"neighbours: n_neighbors must be 1 to {largest} for so many rows, got {n_neighbors}"
+        )

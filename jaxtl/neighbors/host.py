@@ -1,0 +1,155 @@
+"""Nearest neighbours on a CPU: a tree in few dimensions, else a float32 matrix product and a proof.
+
+The product finds k + 8 candidates of each row. They are measured again in float64, and the k-th nearest of
+them must be nearer than rounding could have hidden another row; rows where that is not so are searched again
+in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from jaxtl.records import Neighbors
+from jaxtl.runtime import cpu_count
+
+# Below as many dimensions a tree looks at a small part of the points only.
+_TREE_BELOW = 16
+# Candidates beyond k: with some, the bound settles nearly every row at the first attempt.
+SPARE = 8
+# Measuring candidates again costs more than a float64 product of everything from here on.
+_PRODUCT_UP_TO = 32
+# Distances held at a time by one thread: 16 MiB of float32.
+_BLOCK = 4_000_000
+# Doubles of rows measured again at a time: they stay in the cache.
+_CHUNK = 1_000_000
+
+Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def search(values: np.ndarray, queries: np.ndarray | None, k: int, n_jobs: int) -> Neighbors:
+    """k nearest rows of each query; without queries, of each row but itself."""
+    n, d = values.shape
+    own = queries is None
+    queries = values if own else queries
+    indices, distances = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
+    exact = d < _TREE_BELOW or k > _PRODUCT_UP_TO
+    of_rows = library(values, queries, k, own) if exact else _product(values, queries, k, own)
+    size = min(256, max(16, _BLOCK // n))
+
+    def fill(start: int) -> None:
+        rows = np.arange(start, min(start + size, len(queries)))
+        with np.errstate(over="ignore"):  # infinite distances are refused by who called
+            indices[rows], distances[rows] = of_rows(rows)
+
+    # Threads over blocks of rows keep every core busy in the selection too, which a threaded BLAS does not.
+    with threadpool_limits(1), ThreadPoolExecutor(cpu_count() if n_jobs == -1 else n_jobs) as pool:
+        list(pool.map(fill, range(0, len(queries), size)))
+    return Neighbors(indices, distances)
+
+
+def library(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Search:
+    """scikit-learn's search, in float64 whatever comes in."""
+    from sklearn.neighbors import NearestNeighbors
+
+    tree = values.shape[1] < _TREE_BELOW
+    # "brute" subtracts norms, which about the mean are least; float32 rows have no digits to lose by that.
+    mean = None if tree or values.dtype == np.float32 else values.mean(axis=0)
+    # Some beyond k, so that of rows at one distance those of lower index are taken, as everywhere here.
+    count = min(k + own + SPARE, len(values))
+    model = NearestNeighbors(n_neighbors=count, algorithm="kd_tree" if tree else "brute")
+    model.fit(values if mean is None else values - mean)
+
+    def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked = queries[rows] if mean is None else queries[rows] - mean
+        found = model.kneighbors(asked, return_distance=False)
+        if own:
+            found = _without_own(found, rows)
+        near, squared = nearest_of(values, queries, rows, found, k)
+        return near, np.sqrt(squared)
+
+    return of_rows
+
+
+def nearest_of(
+    values: np.ndarray, queries: np.ndarray, rows: np.ndarray, candidates: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of each row's candidates, and squared distances in float64; equal ones by index."""
+    exact = np.empty(candidates.shape)
+    step = max(1, _CHUNK // (candidates.shape[1] * values.shape[1]))
+    for start in range(0, len(rows), step):
+        some = slice(start, start + step)
+        apart = values[candidates[some]].astype(np.float64)
+        apart -= queries[rows[some], None]
+        exact[some] = np.einsum("rkd,rkd->rk", apart, apart)
+    order = np.lexsort((candidates, exact), axis=1)[:, :k]
+    return np.take_along_axis(candidates, order, 1), np.take_along_axis(exact, order, 1)
+
+
+def rounding(d: int) -> float:
+    """Bound of the error of |x|^2 + |y|^2 - 2 x'y in float32, d terms, relative to |x|^2 + |y|^2.
+
+    d + 4 units of rounding for each sum and for the rows' own rounding (Higham 2002, sec. 3.1).
+    """
+    return float(4 * (d + 4) * np.finfo(np.float32).eps)
+
+
+def centred(values: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float32 rows about the mean of `values`, where norms, and so rounding, are least."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    # float32 rows less a float32 row are rounded once, and need no float64 copy of everything.
+    mean = mean.astype(np.result_type(values, np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = (values - mean).astype(np.float32, copy=False)
+        return points, points if queries is values else (queries - mean).astype(np.float32, copy=False)
+
+
+def _product(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Search:
+    points, asked = centred(values, queries)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms, own_norms = (np.einsum("nd,nd->n", rows, rows) for rows in (points, asked))
+    n, d = values.shape
+    count = min(k + SPARE, n - own)
+    again = library(values, queries, k, own)
+
+    def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            far = norms - 2 * (asked[rows] @ points.T)
+            if own:
+                far[np.arange(len(rows)), rows] = np.inf
+            limit = np.partition(far, count - 1, axis=1)[:, count - 1]
+            near, squared = nearest_of(values, queries, rows, _up_to(far, limit, count), k)
+            margin = rounding(d) * (own_norms[rows] + norms.max())
+            # Written so that what is not a number is unsure too.
+            unsure = ~(squared[:, -1] < limit + own_norms[rows] - margin)
+        distances = np.sqrt(squared)
+        if unsure.any() and count < n - own:
+            near[unsure], distances[unsure] = again(rows[unsure])
+        return near, distances
+
+    return of_rows
+
+
+def _up_to(far: np.ndarray, limit: np.ndarray, count: int) -> np.ndarray:
+    """Columns of the `count` least values of each row, the largest of which is its limit.
+
+    With NumPy's partition four times as fast as its argpartition, which has no vector instructions and serves
+    only rows where several values are equal to the limit.
+    """
+    chosen = ~(far > limit[:, None])
+    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > count)
+    chosen[crowded] = False
+    if len(crowded):
+        nearest = np.argpartition(far[crowded], count - 1, axis=1)[:, :count]
+        chosen[crowded[:, None], nearest] = True
+    return np.nonzero(chosen)[1].reshape(len(far), count)
+
+
+def _without_own(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    # Among many copies a row's own index may be missing; then the last one goes.
+    own = found == rows[:, None]
+    own[~own.any(axis=1), -1] = True
+    return found[~own].reshape(len(rows), -1)
