@@ -16,6 +16,7 @@ _HOME = {
     "extract": "jaxtl.extraction",
     "finetune": "jaxtl.finetuning",
     "reduce": "jaxtl.reduction",
+    "LocallyLinearEmbedding": "jaxtl.lle.estimator",
     "knn_accuracy": "jaxtl.metrics",
     "Dataset": "jaxtl.records",
     "Features": "jaxtl.records",

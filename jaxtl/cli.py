@@ -13,6 +13,7 @@ import click
 
 import jaxtl
 from jaxtl.errors import JaxtlError
+from jaxtl.runtime import PRECISIONS, configure
 from jaxtl.settings import METHODS, PREPROCESSING, FinetuneConfig, Images, RunConfig
 
 _RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
@@ -71,6 +72,14 @@ _seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=_RUN.seed, show_default=True, metavar="N",
     help="The same seed, the same bytes.",
 )  # fmt: skip
+_computing = _options(
+    click.option("--precision", type=click.Choice(PRECISIONS), default=_RUN.precision, show_default=True,
+                 help="Of the network's products: highest is float32; the others are faster on some GPUs."),
+    click.option("--deterministic", is_flag=True,
+                 help="The same bits on every run on the same GPU, at some cost; a CPU's always are."),
+    click.option("--compilation-cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+                 help="Keep what JAX compiles here, for the next process."),
+)  # fmt: skip
 
 
 @click.group(
@@ -107,9 +116,18 @@ def cli(ctx: click.Context) -> None:
 )
 @click.option("--perplexity", default=_RUN.perplexity, show_default=True, metavar="X", help="Of t-SNE.")
 @click.option("--n-neighbors", default=_RUN.n_neighbors, show_default=True, metavar="K", help="Of LLE.")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME,...",
+              help="Libraries to prefer for the maps: cuml, sklearn, opentsne, jaxtl. "
+              "auto takes cuML where it works.")  # fmt: skip
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), default=900.0, show_default=True,
+              metavar="SECONDS", help="For one map on a GPU; one that takes longer is given up.")  # fmt: skip
+@_computing
 @_seed
 @click.pass_context
-def run(ctx: click.Context, out: Path | None, resume: Path | None, methods: str, **settings: Any) -> None:
+def run(
+    ctx: click.Context, out: Path | None, resume: Path | None, methods: str, backend: str, time_limit: float,
+    compilation_cache: Path | None, **settings: Any,
+) -> None:  # fmt: skip
     """The experiment: maps of a network's features before and after transfer learning.
 
     With no options, the founding experiment: MobileNetV2 with ImageNet weights looks at MNIST at 48x48. The
@@ -129,6 +147,7 @@ def run(ctx: click.Context, out: Path | None, resume: Path | None, methods: str,
     The full test set:                jaxtl run --samples all
     Your own images:                  jaxtl run --dataset folder:my-images --image-size 96
     Learn deeper:                     jaxtl run --trainable block_14_expand
+    Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
     """
     from jaxtl import experiment
     from jaxtl.terminal import TerminalReport, history_table, score_table
@@ -138,12 +157,14 @@ def run(ctx: click.Context, out: Path | None, resume: Path | None, methods: str,
     report = TerminalReport(console)
     if resume and out:
         raise JaxtlError("--resume goes on in its own folder: leave out --out")
+    configure(compilation_cache=compilation_cache)
+    means = experiment.Means(backend, time_limit)
     if resume:
         given = {name: settings[name] for name in settings if _given(ctx, name)}
-        work = experiment.resume(resume, given, report)
+        work = experiment.resume(resume, given, report, means)
     else:
         config = RunConfig(**settings)
-        work = experiment.start(config, out or _fresh_folder(config), report)
+        work = experiment.start(config, out or _fresh_folder(config), report, means)
     report.path("Run folder", work.folder)
     go_on = f"go on with: jaxtl run --resume {shlex.quote(str(work.folder))}"
     try:
@@ -165,10 +186,11 @@ def run(ctx: click.Context, out: Path | None, resume: Path | None, methods: str,
 @click.option(
     "--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [default: by platform]"
 )
+@_computing
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="F.npz")
 def extract(
     dataset: str, split: str, samples: int | None, image_size: int, preprocessing: str, weights: str | None,
-    batch_size: int | None, out: Path,
+    batch_size: int | None, precision: str, deterministic: bool, compilation_cache: Path | None, out: Path,
 ) -> None:  # fmt: skip
     """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
     from jaxtl.data import load
@@ -178,12 +200,17 @@ def extract(
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".npz")
+    configure(deterministic=deterministic, compilation_cache=compilation_cache)
+    report = TerminalReport(_console())
     images, model = Images(image_size, preprocessing), load_model(weights)
     data = load(dataset, split, image_size=image_size)
     data = data if samples is None else data.take(samples)
     check_writable(out)
-    with TerminalReport(_console()).stage(f"Features of {len(data):,} images") as progress:
-        features = extract_features(model, data, images, batch_size=batch_size, progress=progress)
+    with report.stage(f"Features of {len(data):,} images") as progress:
+        features = extract_features(
+            model, data, images, batch_size=batch_size, precision=precision,
+            progress=progress, notice=report.note,
+        )  # fmt: skip
     features.save(out)
     click.echo(f"{out}: {features.values.shape[0]} x {features.values.shape[1]} features")
 
@@ -194,6 +221,7 @@ def extract(
 @_image_options
 @_weights
 @_training_options
+@_computing
 @_seed
 @click.option("--history", type=click.Path(dir_okay=False, path_type=Path), metavar="H.csv",
               help="Write loss and accuracy of every epoch here.")  # fmt: skip
@@ -202,7 +230,8 @@ def extract(
 )
 def finetune(
     dataset: str, train_samples: int | None, image_size: int, preprocessing: str, weights: str | None,
-    seed: int, history: Path | None, out: Path, **training: Any,
+    precision: str, deterministic: bool, compilation_cache: Path | None, seed: int, history: Path | None,
+    out: Path, **training: Any,
 ) -> None:  # fmt: skip
     """Train a softmax head and the last layers; the test images are only reported on."""
     from jaxtl.data import load
@@ -213,6 +242,8 @@ def finetune(
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".safetensors")
+    configure(deterministic=deterministic, compilation_cache=compilation_cache)
+    report = TerminalReport(_console())
     config, images, model = (
         FinetuneConfig(**training, seed=seed),
         Images(image_size, preprocessing),
@@ -222,8 +253,10 @@ def finetune(
     train = train if train_samples is None else train.take(train_samples)
     for path in filter(None, (out, history)):
         check_writable(path)
-    with TerminalReport(_console()).stage(f"Fine-tuning, {config.epochs} epochs") as progress:
-        tuned, rows = tune(model, train, test, config, images, progress=progress)
+    with report.stage(f"Fine-tuning, {config.epochs} epochs") as progress:
+        tuned, rows = tune(
+            model, train, test, config, images, precision=precision, progress=progress, notice=report.note
+        )
     save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
     if history:
         save_history(history, rows)
@@ -290,6 +323,21 @@ def plot(source: Path, out: Path | None) -> None:
         plots.save(plots.embedding_figure(embedding, accuracy), written[0])
     for path in written:
         click.echo(str(path))
+
+
+@cli.command()
+@click.option("--json", "in_json", is_flag=True, help="The same as one JSON object.")
+def doctor(in_json: bool) -> None:
+    """What this machine computes with, what does not work, and what to do about it.
+
+    Exit code 0 where all that is installed works (a machine without a GPU is healthy), else 1.
+    """
+    from jaxtl.doctor import as_json, examine, lines
+
+    report = examine()
+    click.echo(as_json(report) if in_json else "\n".join(lines(report)))
+    if not report.healthy:
+        sys.exit(1)
 
 
 class Stopped(Exception):

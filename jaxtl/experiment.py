@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -41,14 +42,21 @@ from jaxtl.records import (
     save_history,
     save_scores,
 )
-from jaxtl.reduction import reduce
+from jaxtl.reduction import LIBRARIES, Choice, choose, preferred, reduce
+from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
+from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import check_perplexity
-from jaxtl.runtime import environment, peak_memory
+from jaxtl.runtime import configure, environment, peak_memory
 from jaxtl.settings import RunConfig
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
 STAGES = ("before", "after")
+# What a process for maps imports while the network works.
+_PRELOAD = {
+    "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors"),
+    "jaxtl": ("jaxtl.lle.device", "jaxtl.lle.estimator"),
+}
 FIGURES = (*STAGES, "comparison", "history")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 KNN_METRIC = "10-NN accuracy"
@@ -65,6 +73,7 @@ _BEARS_ON = {
     "methods": "the maps",
     "perplexity": "the t-SNE maps",
     "n_neighbors": "the LLE maps",
+    "precision": "the features",
     "seed": "finetune, the maps",
 }
 
@@ -90,10 +99,26 @@ class Silent:
         pass
 
 
-def start(config: RunConfig, folder: Path, report: Report | None = None) -> Experiment:
+@dataclass(frozen=True)
+class Means:
+    """What maps are computed with, which a resumed run may change; every map records its own.
+
+    Attributes:
+        backend: libraries with commas between: a method is computed by the first that has it, else by what
+            `jaxtl.reduction.choose` finds.
+        time_limit: seconds for one map on a GPU, > 0.
+    """
+
+    backend: str = "auto"
+    time_limit: float = 900.0
+
+
+def start(
+    config: RunConfig, folder: Path, report: Report | None = None, means: Means = Means()
+) -> Experiment:
     """A new experiment in a folder that is empty or does not exist yet.
 
-    Raises JaxtlError where the folder holds files, or a setting cannot work on the data.
+    Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
     remove_leftovers(folder / _CONFIG)
     if folder.is_dir() and any(folder.iterdir()):
@@ -101,14 +126,19 @@ def start(config: RunConfig, folder: Path, report: Report | None = None) -> Expe
         raise JaxtlError(f"{folder}: holds files already ({hint}); give a new folder with --out")
     if folder.exists() and not folder.is_dir():
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
-    experiment = Experiment(config, folder, report or Silent())
+    experiment = Experiment(config, folder, report or Silent(), means)
     experiment.check()
     record = {**asdict(config), "weights_digest": experiment.weights_digest}
     write_json(folder / _CONFIG, {**record, "digest": _digest(record)})
     return experiment
 
 
-def resume(folder: Path, given: dict[str, Any] | None = None, report: Report | None = None) -> Experiment:
+def resume(
+    folder: Path,
+    given: dict[str, Any] | None = None,
+    report: Report | None = None,
+    means: Means = Means(),
+) -> Experiment:
     """An experiment that goes on where its folder was left.
 
     Args:
@@ -126,7 +156,8 @@ def resume(folder: Path, given: dict[str, Any] | None = None, report: Report | N
                 f"{_BEARS_ON.get(name, 'the features')} and all that follows: leave it out to go on, "
                 "or give a new folder with --out"
             )
-    experiment = Experiment(config, folder, report or Silent())
+    experiment = Experiment(config, folder, report or Silent(), means)
+    _ = experiment.choices
     if experiment.weights_digest != weights_digest:
         raise JaxtlError(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
@@ -164,8 +195,9 @@ def _digest(record: dict[str, Any]) -> str:
 class Experiment:
     """One run folder and the work still to be done in it."""
 
-    def __init__(self, config: RunConfig, folder: Path, report: Report) -> None:
-        self.config, self.folder, self.report = config, folder, report
+    def __init__(self, config: RunConfig, folder: Path, report: Report, means: Means) -> None:
+        configure(deterministic=config.deterministic)
+        self.config, self.folder, self.report, self.means = config, folder, report, means
         timings = folder / "timings.json"
         self.timings: dict[str, Any] = read_json_object(timings) if timings.is_file() else {}
 
@@ -189,6 +221,11 @@ class Experiment:
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores."""
+        with contextlib.ExitStack() as self._processes:
+            return self._run()
+
+    def _run(self) -> list[Score]:
+        _ = self._reducer  # it gets ready while the network works
         if self._pending("environment"):
             write_json(self.folder / "environment.json", environment())
         self._do("before", "Features before", self._extract_before, "_test_source")
@@ -199,8 +236,8 @@ class Experiment:
         self._do("after", "Features after", self._extract_after, "_test_source")
         for stage in STAGES:
             for method in self.config.methods:
-                work = partial(self._reduce, stage, method)
-                self._do(f"{method}_{stage}", f"{plots.NAMES[method]} {stage}", work)
+                title = f"{plots.NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
+                self._do(f"{method}_{stage}", title, partial(self._reduce, stage, method))
         self._do("scores", "10-NN accuracies", self._score)
         self._do("figures", "Figures", self._draw)
         return self.scores()
@@ -208,11 +245,13 @@ class Experiment:
     def check(self) -> None:
         """Refuse before any work what would fail after much of it. Raises JaxtlError."""
         trainable_boundary(self.model.config, self.config.trainable)
-        _ = self.train
+        _ = self.choices, self.train
         n = len(self.sample)
         check_knn(self.sample.labels[:, None], self.sample.labels)
         if "tsne" in self.config.methods:
             check_perplexity(n, self.config.perplexity)
+            if self.choices["tsne"].name == "cuml":
+                check_most_neighbors(self.config.perplexity)
         if "lle" in self.config.methods:
             check_neighbors(n, self.config.n_neighbors)
 
@@ -242,9 +281,28 @@ class Experiment:
         return _first(self.test, self.config.samples)
 
     @cached_property
+    def choices(self) -> dict[str, Choice]:
+        """What computes each method's maps."""
+        if not self.means.time_limit > 0:
+            raise JaxtlError(f"time_limit: must be above 0 seconds, got {self.means.time_limit}")
+        return {
+            method: choose(method, preferred(method, self.means.backend)) for method in self.config.methods
+        }
+
+    @cached_property
+    def _reducer(self) -> Reducer | None:
+        # A CUDA error spoils its process for good, and some calls hang: maps on a GPU get one of their own.
+        methods = [method for method in self.config.methods if self.choices[method].on_gpu]
+        pending = [m for m in methods for stage in STAGES if self._pending(f"{m}_{stage}")]
+        if not pending:
+            return None
+        modules = {module for method in pending for module in _PRELOAD.get(self.choices[method].name, ())}
+        return self._processes.enter_context(Reducer(self.means.time_limit, tuple(sorted(modules))))
+
+    @cached_property
     def trunk(self) -> Trunk:
         boundary = trainable_boundary(self.model.config, self.config.trainable)
-        return Trunk(self.model, boundary, self.config.images)
+        return Trunk(self.model, boundary, self.config.images, self.config.precision)
 
     @cached_property
     def _keep(self) -> bool:
@@ -264,7 +322,7 @@ class Experiment:
         if not self._keep:
             return images
         with self._timed(f"trunk_{what}", f"Frozen layers, {len(images):,} {what} images") as progress:
-            return self.trunk.source(images, True, progress)
+            return self.trunk.source(images, True, progress, self.report.note)
 
     # The stages.
 
@@ -276,8 +334,9 @@ class Experiment:
 
     def _save_features(self, stage: str, model: MobileNetV2, progress: Progress) -> None:
         source = jax.tree.map(lambda a: a[: len(self.sample)], self._test_source)
-        values = self.trunk.then(model, model.config.pooled, source, progress)
-        features_of(model, self.sample, self.config.images, values).save(self._features_path(stage))
+        values = self.trunk.then(model, model.config.pooled, source, progress, self.report.note)
+        features = features_of(model, self.sample, self.config.images, values, self.config.precision)
+        features.save(self._features_path(stage))
 
     def _finetune(self, progress: Progress) -> None:
         model, history = train_tail(
@@ -290,15 +349,30 @@ class Experiment:
             start=Checkpoint.load(self._checkpoint_path) if self._checkpoint_path.is_file() else None,
             on_epoch=lambda checkpoint: checkpoint.save(self._checkpoint_path),
             progress=progress,
+            notice=self.report.note,
         )
         save_history(self.folder / "history.csv", history)
         provenance = {"made_by": "jaxtl run", "started_from": self.weights_digest, "dataset": self.train.name}
         save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
 
     def _reduce(self, stage: str, method: str, progress: Progress) -> None:
-        features = Features.load(self._features_path(stage))
-        embedding = reduce(features, method, progress=progress, **self.config.reduction(method))
-        embedding.save(self._embedding_path(stage, method))
+        choice, params = self.choices[method], self.config.reduction(method)
+        if choice.fault:
+            self.report.note(f"{plots.NAMES[method]} by {LIBRARIES[choice.name]}: {choice.fault.what}; "
+                             f"{choice.fault.remedy}")  # fmt: skip
+        source, target = self._features_path(stage), self._embedding_path(stage, method)
+        if choice.on_gpu:
+            try:
+                embedding = self._reducer.reduce(source, target, method, choice.name, params, progress)
+            except JaxtlError as error:
+                go_on = f"go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
+                raise JaxtlError(f"{error}; {go_on}") from None
+        else:
+            embedding = reduce(Features.load(source), method, choice.name, progress=progress, **params)
+            embedding.save(target)
+        for name in ("warning", "retried_after_nan"):
+            if found := embedding.diagnostics.get(name):
+                self.report.note(f"{plots.NAMES[method]} {stage}: {found if found is not True else name}")
 
     def _score(self, progress: Progress) -> None:
         scores = []

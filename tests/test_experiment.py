@@ -1,5 +1,6 @@
 """A run's folder: what it holds, and that no kill, full disk or change of mind can spoil it."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -15,13 +16,15 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxtl import experiment
+from jaxtl import cuda, experiment
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import extract
 from jaxtl.finetuning import finetune
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.records import Embedding, Features, load_history, load_scores
+from jaxtl.reduction import Choice
+from jaxtl.reduction.process import Reducer
 from jaxtl.settings import METHODS, RunConfig
 from jaxtl.trunk import Trunk, trainable_boundary
 
@@ -277,7 +280,8 @@ def test_a_run_killed_before_its_config_was_whole_can_start_again(few, tmp_path)
 OTHER = {
     "dataset": "mnist", "samples": 200, "train_samples": 100, "image_size": 64, "preprocessing": "keras",
     "weights": "other.safetensors", "trainable": "all", "epochs": 5, "batch_size": 64, "learning_rate": 0.1,
-    "methods": ("pca",), "perplexity": 5.0, "n_neighbors": 5, "seed": 12345,
+    "methods": ("pca",), "perplexity": 5.0, "n_neighbors": 5, "precision": "bf16",
+    "deterministic": True, "seed": 12345,
 }  # fmt: skip
 
 
@@ -459,3 +463,91 @@ def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
     saved = load_arrays(few_run / "model.safetensors")[1]
     for name, array in arrays_of(tuned).items():
         assert np.array_equal(array, saved[name]), name
+
+
+# Maps on a GPU, computed in a process of their own. That process is the same one without a GPU.
+
+
+class Notes(experiment.Silent):
+    """A Report that keeps what it is told."""
+
+    def __init__(self):
+        self.said, self.titles = [], []
+
+    @contextlib.contextmanager
+    def stage(self, title):
+        self.titles.append(title)
+        yield lambda fraction: None
+
+    def note(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """PCA's maps are made where a GPU's would be."""
+    choice = Choice("sklearn", "asked for", on_gpu=True)
+    monkeypatch.setattr(experiment, "choose", lambda method, backend: choice)
+
+
+def test_maps_from_a_process_of_their_own_are_the_same(few, few_run, as_on_a_gpu, tmp_path, contents):
+    report = Notes()
+    experiment.start(few, tmp_path, report).run()
+    assert contents(tmp_path) == contents(few_run)
+    assert "PCA before, scikit-learn" in report.titles
+
+
+def test_a_map_that_dies_costs_nothing_else(few, few_run, as_on_a_gpu, monkeypatch, tmp_path, contents):
+    monkeypatch.setattr(Reducer, "reduce", dying(Reducer.reduce))
+    with pytest.raises(JaxtlError, match=r"SIGKILL.*; go on with: jaxtl run --resume ") as caught:
+        experiment.start(few, tmp_path).run()
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "features" / "after.npz").is_file()
+    monkeypatch.undo()
+    experiment.resume(tmp_path, means=experiment.Means(backend="sklearn")).run()
+    assert contents(tmp_path) == contents(few_run)
+
+
+def dying(reduce):
+    """`Reducer.reduce`, whose process is killed as soon as it is asked."""
+
+    def die(reducer, *arguments):
+        os.kill(reducer._child._process.pid, signal.SIGKILL)
+        return reduce(reducer, *arguments)
+
+    return die
+
+
+def test_a_map_that_takes_too_long_is_given_up(few, as_on_a_gpu, tmp_path):
+    with pytest.raises(JaxtlError, match=r"no result within 0\.01 s; .*raise --time-limit.*; go on with"):
+        experiment.start(few, tmp_path, means=experiment.Means(time_limit=0.01)).run()
+
+
+def test_a_library_that_is_installed_and_broken_is_spoken_of(few, monkeypatch, tmp_path):
+    fault = cuda.Fault("the driver is older than CUDA 12", "update the driver", broken=True)
+    monkeypatch.setattr(cuda, "cuml_fault", lambda: fault)
+    report = Notes()
+    experiment.start(few, tmp_path, report).run()
+    assert f"PCA by scikit-learn: {fault.what}; {fault.remedy}" in report.said
+    assert Embedding.load(tmp_path / "embeddings" / "before_pca.npz").backend == "sklearn"
+
+
+def test_what_cuml_cannot_do_is_refused_before_any_work(few, monkeypatch, tmp_path):
+    settings = dataclasses.replace(few, dataset="mnist", samples=2000, methods=("tsne",), perplexity=500.0)
+    monkeypatch.setattr(cuda, "cuml_fault", lambda: None)
+    with pytest.raises(JaxtlError, match="perplexity 500 is too large for cuML's at most 1023 neighbours"):
+        experiment.start(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_path):
+    def fall_apart(features, method, *arguments, **params):
+        embedding = reduce(features, method, *arguments, **params)
+        embedding.diagnostics["warning"] = "the graph has 2 components"
+        return embedding
+
+    reduce = experiment.reduce
+    monkeypatch.setattr(experiment, "reduce", fall_apart)
+    report = Notes()
+    experiment.start(few, tmp_path, report).run()
+    assert "PCA after: the graph has 2 components" in report.said

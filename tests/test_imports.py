@@ -15,7 +15,15 @@ import jaxtl
 ROOT = Path(jaxtl.__file__).parent
 # From the lowest floor up: a module imports from lower floors, or from its own without a cycle.
 FLOORS = [
-    ["jaxtl", "jaxtl.errors", "jaxtl.files", "jaxtl.records", "jaxtl.runtime", "jaxtl.settings"],
+    [
+        "jaxtl",
+        "jaxtl.cuda",
+        "jaxtl.errors",
+        "jaxtl.files",
+        "jaxtl.records",
+        "jaxtl.runtime",
+        "jaxtl.settings",
+    ],
     ["jaxtl.data", "jaxtl.models", "jaxtl.neighbors"],
     [
         "jaxtl.extraction",
@@ -25,7 +33,7 @@ FLOORS = [
         "jaxtl.metrics",
         "jaxtl.plots",
     ],
-    ["jaxtl.experiment", "jaxtl.terminal"],
+    ["jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
     ["jaxtl.cli"],
 ]
 NEVER = {"torch", "tensorflow", "keras", "weights_convert", "benchmarks", "tests"}
