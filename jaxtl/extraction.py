@@ -7,9 +7,10 @@ depend on how many there are, and each stretch of the network is compiled once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -67,6 +68,53 @@ def extract(
         precision=precision, notice=notice,
     ).x  # fmt: skip
     return features_of(model, dataset, images, values, precision)
+
+
+def extract_layers(
+    model: MobileNetV2,
+    dataset: Dataset,
+    layers: Sequence[str],
+    images: Images = Images(),
+    *,
+    batch_size: int | None = None,
+    precision: ops.Precision = "highest",
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> dict[str, np.ndarray]:
+    """Global averages of several layers' outputs, all from one pass; arguments as of `extract`.
+
+    Args:
+        layers: names of layers of the backbone, such as "block_3_project_BN".
+
+    Returns:
+        For each layer, in the network's order, float32 [n, its channels].
+
+    Raises:
+        JaxtlError: an unknown layer or precision.
+    """
+    ops.check(precision, None)
+    ends = sorted({model.config.position(name) + 1 for name in layers})
+    plans, arrays = zip(*(folding.fold(model, *each) for each in pairwise([0, *ends])), strict=True)
+    size = batch_size or _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
+    step = partial(_run_stretches, plans, images, ops.default_form(), precision, arrays)
+    averages = collect(step, dataset.images, size, progress, notice)
+    return {model.config.layers[end - 1].name: each for end, each in zip(ends, averages, strict=True)}
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run_stretches(
+    plans: tuple[folding.Plan, ...],
+    prepare: Images,
+    form: ops.Form,
+    precision: ops.Precision,
+    arrays: tuple[folding.Arrays, ...],
+    batch: jax.Array,
+) -> list[jax.Array]:
+    carry, averages = enter(prepare, batch), []
+    for plan, weights in zip(plans, arrays, strict=True):
+        carry = folding.run(plan, weights, carry, form, precision)
+        averages.append(ops.widened(carry.x).mean((1, 2)))
+    return averages
 
 
 def features_of(

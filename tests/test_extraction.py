@@ -8,7 +8,7 @@ from jaxtl import extraction
 from jaxtl.data import load
 from jaxtl.data.preprocess import preprocess
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import extract
+from jaxtl.extraction import extract, extract_layers
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
 from jaxtl.records import Dataset
@@ -245,3 +245,22 @@ def test_what_follows_takes_outputs_on_the_device(model, gray):
     on_device = jax.device_put(on_host)
     end = model.config.pooled
     np.testing.assert_array_equal(trunk.then(model, end, on_device), trunk.then(model, end, on_host))
+
+
+def test_layers_of_one_pass_are_the_averages_of_their_outputs(model, gray, features):
+    names = ("out_relu", "Conv1_relu", "block_2_add", "block_13_project_BN")
+    found = extract_layers(model, gray, names, SMALL)
+    assert list(found) == sorted(names, key=model.config.position)
+    inputs = preprocess(gray.images[:20], 32, "unit")
+    for name, outputs in model.intermediates(inputs, names).items():
+        assert_close(found[name][:20], np.asarray(outputs).mean((1, 2)), 1e-4)
+    assert_close(found["out_relu"], features.values)
+    with pytest.raises(JaxtlError, match="no layer 'block_99'"):
+        extract_layers(model, gray, ["block_99"], SMALL)
+
+
+def test_blocks_end_where_the_next_begins():
+    ends = MobileNetV2Config().block_ends
+    assert len(ends) == 19
+    assert ends[:4] == ("Conv1_relu", "expanded_conv_project_BN", "block_1_project_BN", "block_2_add")
+    assert ends[-2:] == ("block_16_project_BN", "out_relu")

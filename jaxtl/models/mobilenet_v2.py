@@ -117,6 +117,14 @@ class MobileNetV2Config:
         """Layers whose output a later "add" adds."""
         return frozenset(layer.adds for layer in self.layers if layer.adds)
 
+    @property
+    def block_ends(self) -> tuple[str, ...]:
+        """The last layer of the stem, of every block, and of the top: where the network can be cut."""
+        names = (layer.name for layer in self.layers)
+        blocks = (name for name in names if name.startswith(("expanded_conv_", "block_")))
+        last = {"_".join(name.split("_")[:2]): name for name in blocks}
+        return ("Conv1_relu", *last.values(), "out_relu")
+
     def position(self, name: str) -> int:
         """Index of a layer in `layers`. Raises JaxtlError for an unknown name."""
         for index, layer in enumerate(self.layers):
