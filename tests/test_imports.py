@@ -25,6 +25,7 @@ FLOORS = [
         "jaxtl.settings",
     ],
     ["jaxtl.data", "jaxtl.models", "jaxtl.neighbors"],
+    ["jaxtl.lle"],
     [
         "jaxtl.extraction",
         "jaxtl.trunk",

@@ -30,6 +30,11 @@ class Alignment:
     root: sparse.csr_array | None = None
     whole: sparse.csr_array | None = None
 
+    @property
+    def size(self) -> int:
+        """n, without `matrix`, which not every solver needs."""
+        return (self.whole if self.root is None else self.root).shape[0]
+
     @cached_property
     def matrix(self) -> sparse.csr_array:
         return self.whole if self.root is None else self._transposed @ self.root

@@ -222,11 +222,17 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _solve(self, problem: Alignment, solve: factors.Operator) -> Spectrum:
         seed = int(check_random_state(self.random_state).randint(_SEED_RANGE))
-        n = problem.matrix.shape[0]
         # A threaded BLAS only slows down products as narrow as these.
         with threadpool_limits(1):
             return smallest(
-                problem.multiply, solve, problem.norm, n, self.n_components + 1, self.tol, self.max_iter, seed
+                problem.multiply,
+                solve,
+                problem.norm,
+                problem.size,
+                self.n_components + 1,
+                self.tol,
+                self.max_iter,
+                seed,
             )
 
 

@@ -52,8 +52,8 @@ def nearest_rows(values: np.ndarray, queries: np.ndarray, n_neighbors: int, n_jo
 def _finite(found: Neighbors) -> Neighbors:
     if not np.isfinite(found.distances).all():
         raise JaxtlError(
-            f"neighbours: distances exceed what float32 holds, {np.finfo(np.float32).max:.1e}; divide the values by "
-            "a constant"
+            f"neighbours: distances exceed what float32 holds, {np.finfo(np.float32).max:.1e}; divide the "
+            "values by a constant"
         )
     return found
 

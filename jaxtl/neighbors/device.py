@@ -24,7 +24,7 @@ def search(values: np.ndarray, k: int) -> Neighbors:
     with jax.enable_x64(True):
         rows_of, points = jnp.asarray(values), jnp.asarray(host.centred(values, values)[0])
         norms = jnp.einsum("nd,nd->n", points, points, precision=jax.lax.Precision.HIGHEST)
-        margin = host.rounding(d) * (norms + norms.max())
+        margin = host.rounding(d) * (norms + norms.max() + host.UNDERFLOW)
         parts = []
         for start in range(0, n, size):
             rows = np.minimum(np.arange(start, start + size), n - 1)  # one shape, compiled once

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,6 +21,8 @@ from jaxtl.runtime import cpu_count
 _TREE_BELOW = 16
 # Candidates beyond k: with some, the bound settles nearly every row at the first attempt.
 SPARE = 8
+# Norms below which float32 loses digits of the squares, or a device all of them: in units of its rounding.
+UNDERFLOW = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
 # Measuring candidates again costs more than a float64 product of everything from here on.
 _PRODUCT_UP_TO = 32
 # Distances held at a time by one thread: 16 MiB of float32.
@@ -113,21 +116,22 @@ def _product(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Sear
         norms, own_norms = (np.einsum("nd,nd->n", rows, rows) for rows in (points, asked))
     n, d = values.shape
     count = min(k + SPARE, n - own)
-    again = library(values, queries, k, own)
+    again = cache(partial(library, values, queries, k, own))
 
     def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(over="ignore", invalid="ignore"):
-            far = norms - 2 * (asked[rows] @ points.T)
+            far = (-2 * asked[rows]) @ points.T
+            far += norms
             if own:
                 far[np.arange(len(rows)), rows] = np.inf
             limit = np.partition(far, count - 1, axis=1)[:, count - 1]
             near, squared = nearest_of(values, queries, rows, _up_to(far, limit, count), k)
-            margin = rounding(d) * (own_norms[rows] + norms.max())
+            margin = rounding(d) * (own_norms[rows] + norms.max() + UNDERFLOW)
             # Written so that what is not a number is unsure too.
             unsure = ~(squared[:, -1] < limit + own_norms[rows] - margin)
         distances = np.sqrt(squared)
         if unsure.any() and count < n - own:
-            near[unsure], distances[unsure] = again(rows[unsure])
+            near[unsure], distances[unsure] = again()(rows[unsure])
         return near, distances
 
     return of_rows

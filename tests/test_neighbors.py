@@ -1,0 +1,154 @@
+"""Nearest neighbours against brute force by differences in float64, and where float32 could not tell."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+import jaxtl
+from jaxtl.errors import JaxtlError
+from jaxtl.neighbors import exact_neighbors, nearest_rows
+
+ENGINES = ("cpu", "jax")
+RANDOM = np.random.default_rng(0).normal(size=(500, 20))
+GRID = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
+
+
+@pytest.fixture(scope="module")
+def features():
+    return jaxtl.extract(jaxtl.load_model(), jaxtl.load("mnist", "test").take(600)).values
+
+
+def brute(values, k, queries=None):
+    """Indices and distances of the k nearest rows, of rows at one distance those of lower index."""
+    apart = cdist(np.float64(values if queries is None else queries), np.float64(values))
+    if queries is None:
+        np.fill_diagonal(apart, np.inf)
+    indices = np.argsort(apart, axis=1, kind="stable")[:, :k]
+    return indices, np.take_along_axis(apart, indices, 1)
+
+
+def check(found, indices, distances):
+    assert found.indices.dtype == np.int32
+    assert found.distances.dtype == np.float32
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("d", [2, 15, 16, 1280])
+@pytest.mark.parametrize("k", [1, 12, 33, 90])
+def test_are_those_of_brute_force(k, d, engine):
+    values = np.random.default_rng(d).normal(size=(300, d))
+    check(exact_neighbors(values, k, engine=engine), *brute(values, k))
+
+
+@pytest.mark.parametrize(("k", "engine"), [(1, "cpu"), (12, "cpu"), (33, "cpu"), (90, "cpu"), (12, "jax")])
+def test_are_those_of_brute_force_on_real_features(k, engine, features):
+    check(exact_neighbors(features, k, engine=engine), *brute(features, k))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("k", [1, 11, 12, 40])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.repeat(RANDOM[:200], 2, axis=0),
+        np.repeat(RANDOM[:200], 2, axis=0)[np.random.default_rng(1).permutation(400)].astype(np.float32),
+        np.round(10 * RANDOM),
+        GRID,
+    ],
+    ids=["rows twice", "rows twice, shuffled", "whole numbers", "grid"],
+)
+def test_of_equal_distances_take_lower_indices(values, k, engine):
+    # A limit that several rows share must not cost a nearer row its place.
+    check(exact_neighbors(values, k, engine=engine), *brute(values, k))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("k", [1, 12, 40])
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1e4 + 1e-2 * np.random.default_rng(2).normal(size=(400, 40))).astype(np.float32),
+        (1e4 + 1e-2 * np.random.default_rng(2).normal(size=(400, 3))).astype(np.float32),
+        1e8 + 1e-3 * np.random.default_rng(3).normal(size=(400, 40)),
+        # The mean cannot help where one point is far away from all.
+        np.concatenate([1e-3 * RANDOM[:400], np.full((1, 20), 1e4)]).astype(np.float32),
+        np.concatenate([RANDOM[:200] + 1e4, RANDOM[200:400] - 1e4]).astype(np.float32),
+    ],
+    ids=["offset", "offset, tree", "offset, float64", "one far away", "two clusters far apart"],
+)
+def test_rounding_of_float32_norms_hides_nothing(values, k, engine):
+    found = exact_neighbors(values, k, engine=engine)
+    _, distances = brute(values, k)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+    again = np.linalg.norm(np.float64(values)[found.indices] - np.float64(values)[:, None], axis=2)
+    np.testing.assert_allclose(again, distances, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("scale", [1e30, 1e-20, 1e-22, 1e-30])
+def test_scale_does_not_matter(scale, engine):
+    values = (RANDOM * scale).astype(np.float32)
+    check(exact_neighbors(values, 12, engine=engine), *brute(values, 12))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize("k", [1, 12, 49])
+def test_no_row_among_its_own(k, d, engine):
+    values = RANDOM[:300, :d].copy()
+    values[:50] = values[0]
+    for rows in (values, np.ones((60, d))):
+        found = exact_neighbors(rows, k, engine=engine)
+        assert not (found.indices == np.arange(len(rows))[:, None]).any()
+        assert all(len(set(row)) == k for row in found.indices.tolist())
+        np.testing.assert_allclose(found.distances, brute(rows, k)[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize("k", [5, 40])
+def test_threads_do_not_show(k, d):
+    values = np.repeat(RANDOM[:, :d], 2, axis=0)
+    one = exact_neighbors(values, k, n_jobs=1)
+    many = exact_neighbors(values, k, n_jobs=5)
+    np.testing.assert_array_equal(one.indices, many.indices)
+    np.testing.assert_array_equal(one.distances, many.distances)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_other_row(engine):
+    values = RANDOM[:30]
+    check(exact_neighbors(values, 29, engine=engine), *brute(values, 29))
+    check(exact_neighbors(values[:2], 1, engine=engine), [[1], [0]], brute(values[:2], 1)[1])
+
+
+@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize("k", [1, 12, 40, 400])
+def test_nearest_rows_of_queries(k, d):
+    values, queries = RANDOM[:400, :d], RANDOM[400:, :d]
+    check(nearest_rows(values, queries, k), *brute(values, k, queries))
+
+
+@pytest.mark.parametrize("d", [3, 20])
+def test_a_row_asked_for_finds_itself(d):
+    values = RANDOM[:, :d].copy()
+    for queries in (values, values.copy()):
+        check(nearest_rows(values, queries, 4), *brute(values, 4, values))
+
+
+def test_ranges_are_checked():
+    with pytest.raises(JaxtlError, match="n_neighbors must be 1 to 499 for so many rows, got 500"):
+        exact_neighbors(RANDOM, 500)
+    with pytest.raises(JaxtlError, match="1 to 499"):
+        exact_neighbors(RANDOM, 0, engine="jax")
+    with pytest.raises(JaxtlError, match="1 to 500 for so many rows, got 501"):
+        nearest_rows(RANDOM, RANDOM[:3], 501)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("d", [3, 20])
+def test_distances_beyond_float32_are_refused(d, engine):
+    with pytest.raises(JaxtlError, match=r"exceed what float32 holds.*divide the values") as raised:
+        exact_neighbors(RANDOM[:60, :d] * 1e100, 5, engine=engine)
+    assert "\n" not in str(raised.value)
