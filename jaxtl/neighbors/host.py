@@ -28,7 +28,7 @@ _PRODUCT_UP_TO = 32
 # Distances held at a time by one thread: 16 MiB of float32.
 _BLOCK = 4_000_000
 # Doubles of rows measured again at a time: they stay in the cache.
-_CHUNK = 1_000_000
+_CHUNK = 250_000
 
 Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
