@@ -57,14 +57,39 @@ def sgemm_numpy(size: int, products: int) -> float:
     return _rate(lambda: np.matmul(a, b, out=out), size, products)
 
 
-def sgemm_jax(size: int, products: int) -> float:
-    """`sgemm_numpy` through JAX, at full float32 precision."""
+def sgemm_jax(size: int, products: int, precision: str = "highest") -> float:
+    """`sgemm_numpy` through JAX, at one of `jaxtl.runtime.PRECISIONS`; "bf16" has bfloat16 matrices."""
     import jax
     import jax.numpy as jnp
 
-    a, b = jnp.asarray(_square(size)), jnp.asarray(_square(size))
-    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
+    kind = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    a, b = jnp.asarray(_square(size), kind), jnp.asarray(_square(size), kind)
+    exactness = jax.lax.Precision.HIGHEST if precision == "highest" else jax.lax.Precision.DEFAULT
+    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=exactness))
     return _rate(lambda: multiply(a, b).block_until_ready(), size, products)
+
+
+def copy_jax(mebibytes: int, copies: int) -> float:
+    """Bytes that JAX's device reads and writes a second while it adds 1 to an array of that size."""
+    import jax
+    import jax.numpy as jnp
+
+    array = jnp.zeros(mebibytes * 2**18, jnp.float32)
+    # Not a plain copy, which a compiler may leave out.
+    step = jax.jit(lambda a: a + 1)
+    step(array).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(copies):
+        step(array).block_until_ready()
+    return 2 * mebibytes * 2**20 * copies / (time.perf_counter() - began)
+
+
+def device_peak() -> dict[str, float]:
+    """The most memory that JAX has had of its device in this process; empty where it does not say."""
+    import jax
+
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {} if peak is None else {"peak of JAX's process on the device so far, GiB": peak / 2**30}
 
 
 def _square(size: int):

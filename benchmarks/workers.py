@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
 
-# All measurements are of the CPU; Keras's backend may be set otherwise where it is used for tests.
+# Of measurements of the CPU; Keras's backend may be set otherwise where it is used for tests.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "CUDA_VISIBLE_DEVICES": "",
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+# JAX would go on with the CPU where the GPU fails; named like this it raises. The CPU stays for comparison.
+GPU_ENVIRONMENT = {"JAX_PLATFORMS": "cuda,cpu"}
 
 
 class Deadline:
@@ -52,13 +54,22 @@ class Deadline:
 
 
 class Worker(AbstractContextManager):
-    """A process that serves a module's functions, one call at a time."""
+    """A process that serves a module's functions, one call at a time.
 
-    def __init__(self, module: str, deadline: Deadline) -> None:
-        self._module, self._deadline = module, deadline
+    Attributes:
+        deadline: of the next call; it may be set anew.
+
+    Args:
+        module: its name.
+        deadline: as above.
+        environment: added to the parent's.
+    """
+
+    def __init__(self, module: str, deadline: Deadline, environment: dict[str, str] = ENVIRONMENT) -> None:
+        self._module, self.deadline = module, deadline
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(module, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(module, theirs, environment), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -71,8 +82,8 @@ class Worker(AbstractContextManager):
         """
         what = f"{self._module}.{function}"
         self._pipe.send((function, arguments))
-        if not self._pipe.poll(self._deadline.left):
-            raise self._deadline.missed(what)
+        if not self._pipe.poll(self.deadline.left):
+            raise self.deadline.missed(what)
         try:
             done, value = self._pipe.recv()
         except EOFError:
@@ -84,12 +95,15 @@ class Worker(AbstractContextManager):
 
     def __exit__(self, *exception: object) -> None:
         self._process.terminate()
-        self._process.join()
+        self._process.join(10)
+        if self._process.is_alive():  # a driver that hangs may outlast even the second
+            self._process.kill()
+            self._process.join(10)
         self._pipe.close()
 
 
-def _serve(module: str, pipe: Connection) -> None:
-    os.environ.update(ENVIRONMENT)
+def _serve(module: str, pipe: Connection, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     while True:
         try:
             function, arguments = pipe.recv()
@@ -109,7 +123,9 @@ class Finished(NamedTuple):
     peak_bytes: int
 
 
-def run_process(command: list[str], folder: Path, deadline: Deadline) -> Finished:
+def run_process(
+    command: list[str], folder: Path, deadline: Deadline, environment: dict[str, str] = ENVIRONMENT
+) -> Finished:
     """Run a command in `folder`; its output goes to `output.txt` there.
 
     The peak is the kernel's for that process. It counts the parent's size at the fork too, which is why
@@ -123,7 +139,7 @@ def run_process(command: list[str], folder: Path, deadline: Deadline) -> Finishe
     with log.open("wb") as stream:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **ENVIRONMENT}, stdout=stream, stderr=subprocess.STDOUT
+            command, cwd=folder, env={**os.environ, **environment}, stdout=stream, stderr=subprocess.STDOUT
         )
         usage, code = _wait(process, deadline.left)
         seconds = time.perf_counter() - began

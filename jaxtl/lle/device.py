@@ -17,7 +17,7 @@ from scipy import sparse
 
 from jaxtl.errors import JaxtlError
 from jaxtl.lle.factors import SHIFT, Operator
-from jaxtl.runtime import device_memory
+from jaxtl.runtime import device_memory, leave_device_memory
 
 # Tiles a side: few launches, and little of the last tile wasted.
 _TILES = 16
@@ -31,6 +31,7 @@ _EXACT = jax.lax.Precision.HIGHEST
 
 def is_gpu() -> bool:
     """Whether JAX's default device is a GPU."""
+    leave_device_memory()
     return jax.default_backend() == "gpu"
 
 

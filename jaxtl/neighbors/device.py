@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxtl.neighbors import host
 from jaxtl.records import Neighbors
+from jaxtl.runtime import leave_device_memory
 
 # Distances held at a time: 1 GiB of float32, and as much again for their order.
 _BLOCK = 2**28
@@ -18,6 +19,7 @@ _LARGEST_BLOCK = 4096
 
 def search(values: np.ndarray, k: int) -> Neighbors:
     """k nearest rows of each row but itself."""
+    leave_device_memory()
     n, d = values.shape
     count = min(k + host.SPARE, n - 1)
     size = min(_LARGEST_BLOCK, max(16, _BLOCK // n), n)

@@ -1,0 +1,219 @@
+"""What the process of jaxtl's network does for the GPU benchmark, on whatever device JAX has there."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import flops, machine, peer_jaxtl
+from benchmarks.gpu_results import Result, at_least, differences, timing
+from jaxtl import runtime
+from jaxtl.data import load
+from jaxtl.extraction import enter, extract, run_layers
+from jaxtl.finetuning import train_tail
+from jaxtl.models import folding, ops
+from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+from jaxtl.models.weights import load_model
+from jaxtl.records import Dataset
+from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.trunk import Trunk, trainable_boundary
+
+IMAGES = Images()
+FORMS = ("xla", "matmul", "mixed")
+
+
+def describe(platform: str) -> Result:
+    """The machine as a run records it; the check is that JAX computes where it should."""
+    found = runtime.environment()
+    right = jax.default_backend() == platform
+    return {
+        "checks": [at_least(f"JAX computes on the {platform.upper()}", right, 1)],
+        "environment": found,
+        "numbers": {
+            "device": found["devices"][0],
+            "device memory, GiB": runtime.device_memory() / 2**30,
+        },
+    }
+
+
+def ceilings(size: int, mebibytes: int, products: int) -> Result:
+    """Matrix-product rates and memory bandwidth that JAX reaches on this device."""
+    rates = {
+        f"{precision} product at {size}x{size}, TFLOP/s": machine.sgemm_jax(size, products, precision) / 1e3
+        for precision in runtime.PRECISIONS
+    }
+    bandwidth = machine.copy_jax(mebibytes, products) / 1e9
+    return {"numbers": {**rates, f"copy of {mebibytes} MiB, read and written, GB/s": bandwidth}}
+
+
+def features(n: int) -> np.ndarray:
+    """float32 [n, 1280] of the first test images, then the training images."""
+    return extract(_model(), digits(n)).values
+
+
+def collect(n: int, path: str) -> Result:
+    """Features in a file, for the maps."""
+    found: list[Any] = []
+    model, dataset = _model(), digits(n)
+    time = timing("features for the maps", lambda: found.append(extract(model, dataset)), 0, n)
+    found[0].save(path)
+    return {"times": [time], "numbers": machine.device_peak()}
+
+
+def digest(n: int, deterministic: bool) -> str:
+    """SHA-256 of the features' bytes."""
+    runtime.configure(deterministic=deterministic)
+    return hashlib.sha256(features(n).tobytes()).hexdigest()
+
+
+def history(train: int, test: int, precision: str = "highest") -> dict[str, float]:
+    """The row of a first epoch's fine-tuning."""
+    data = [load("mnist", "train").take(train), load("mnist", "test").take(test)]
+    config = FinetuneConfig(epochs=1)
+    trunk = Trunk(_model(), trainable_boundary(_model().config, config.trainable), IMAGES, precision)
+    sources = [trunk.source(each.images, True) for each in data]
+    return train_tail(trunk, data[0], sources[0], data[1], sources[1], config)[1][0]
+
+
+def forms(n: int) -> Result:
+    """The convolutions' forms against each other."""
+    found = {form: _run(form, "highest", None, n) for form in FORMS}
+    checks = [
+        check
+        for form in FORMS[1:]
+        for check in differences(f"features, {form} against {FORMS[0]}", found[form], found[FORMS[0]])
+    ]
+    return {"checks": checks}
+
+
+def extraction(n: int, repeats: int) -> Result:
+    """`jaxtl.extract`: from uint8 images to features in host memory."""
+    model, dataset = _model(), digits(n)
+    time = timing("extract", lambda: extract(model, dataset), repeats, n)
+    return {"times": [time], "numbers": machine.device_peak()}
+
+
+def variant(form: str, precision: str, batch_size: int, n: int, repeats: int) -> Result:
+    """The same work in a chosen form, precision and batch size; compiled anew."""
+    jax.clear_caches()
+    digits(n)  # read before the clock runs
+    what = f"{form}, {precision}, batch {batch_size}"
+    return {"times": [timing(what, lambda: _run(form, precision, batch_size, n), repeats, n)]}
+
+
+def trunk(n: int, repeats: int) -> Result:
+    """The frozen layers of the default fine-tuning; the results stay on the device."""
+    frozen = Trunk(_model(), trainable_boundary(_model().config, FinetuneConfig().trainable), IMAGES)
+    images = digits(n).images
+    work = partial(frozen.source, images, True)
+    return {"times": [timing("trunk", lambda: jax.block_until_ready(work()), repeats, n)]}
+
+
+def finetune(train: int, test: int, epochs: int) -> Result:
+    """`jaxtl.finetune`, everything compiled anew, with its parts."""
+    found = peer_jaxtl.finetune(train, test, epochs, FinetuneConfig().seed)
+    steady = [
+        seconds - compiling
+        for seconds, compiling in zip(
+            found["training_seconds"], found["training_compile_seconds"], strict=True
+        )
+    ]
+    time = {
+        "what": f"fine-tuning, {epochs} epochs, compilation included",
+        "count": train * epochs,
+        "first_seconds": found["seconds"],
+        "seconds": [],
+        "parts": {
+            "trunk": found["trunk_seconds"] - found["trunk_compile_seconds"],
+            "training": sum(steady),
+            "testing": sum(found["testing_seconds"]) - sum(found["testing_compile_seconds"]),
+            "compiling": found["trunk_compile_seconds"]
+            + sum(found["training_compile_seconds"])
+            + sum(found["testing_compile_seconds"]),
+        },
+    }
+    epoch = {"what": "tail, an epoch's training", "count": train, "first_seconds": None, "seconds": steady}
+    numbers = {"test accuracy after each epoch": found["test_accuracy"], **machine.device_peak()}
+    return {"times": [time, epoch], "numbers": numbers}
+
+
+def roofline(batch: int, repeats: int, size: int, mebibytes: int) -> Result:
+    """The compiled network on a batch that is on the device, beside what the device reaches."""
+    config = _model().config
+    operations = batch * flops.forward_flops(config, IMAGES.image_size, 0, config.pooled)
+    images = jnp.asarray(digits(batch).images)
+    bandwidth = machine.copy_jax(mebibytes, repeats)
+    times, numbers = [], {}
+    for precision in runtime.PRECISIONS:
+        peak = machine.sgemm_jax(size, repeats, precision) * 1e9
+        step, arrays = _network(ops.default_form(), precision)
+        time = timing(f"network on the device, {precision}", lambda: step(arrays, images), repeats, batch)  # noqa: B023
+        seconds = float(np.median(time["seconds"]))
+        least = least_bytes(config, IMAGES.image_size, batch, 2 if precision == "bf16" else 4)
+        numbers |= {
+            f"{precision}, TFLOP/s": operations / seconds / 1e12,
+            f"{precision}, share of the matrix product's rate": operations / seconds / peak,
+            f"{precision}, least bytes, GB/s": least / seconds / 1e9,
+            f"{precision}, share of the copy's bandwidth": least / seconds / bandwidth,
+        }
+        times.append(time)
+    return {"times": times, "numbers": numbers}
+
+
+def least_bytes(config: MobileNetV2Config, image_size: int, batch: int, width: int) -> int:
+    """Bytes that the forward pass moves where each convolution reads and writes its maps and weights once.
+
+    Normalisation, ReLU6 and padding cost nothing, joined to the convolutions; an addition reads one more map,
+    the pooling one; `width` is the bytes of an activation. Weights are float32.
+    """
+    total, size = 0, image_size
+    for layer in config.layers[: config.pooled]:
+        before = size
+        if layer.kind in ("conv", "depthwise"):
+            size = -(-size // layer.stride)
+            maps = before**2 * layer.channels_in + size**2 * layer.channels
+            weights = sum(int(np.prod(shape)) for shape in layer.parameters.values())
+            total += batch * maps * width + weights * 4
+        elif layer.kind in ("add", "pool"):
+            total += batch * size**2 * layer.channels * width
+    return total
+
+
+def _run(form: str, precision: str, batch_size: int | None, n: int) -> np.ndarray:
+    model = _model()
+    return run_layers(
+        model, 0, model.config.pooled, digits(n).images, IMAGES, batch_size, form=form, precision=precision
+    ).x
+
+
+def _network(form: str, precision: str):
+    plan, arrays = folding.fold(_model(), 0, _model().config.pooled)
+
+    @jax.jit
+    def forward(arrays, images):
+        return folding.run(plan, arrays, enter(IMAGES, images), form, precision).x
+
+    return lambda arrays, images: forward(arrays, images).block_until_ready(), arrays
+
+
+@cache
+def digits(n: int) -> Dataset:
+    """The first n of MNIST's test images and, after those, its training images."""
+    test, train = load("mnist", "test"), load("mnist", "train")
+    if n <= len(test):
+        return test.take(n)
+    rest = train.take(n - len(test))
+    return Dataset(
+        np.concatenate([test.images, rest.images]), np.concatenate([test.labels, rest.labels]),
+        test.class_names, "test and train", test.name,
+    )  # fmt: skip
+
+
+@cache
+def _model() -> MobileNetV2:
+    return load_model()

@@ -1,0 +1,99 @@
+"""What the GPU benchmark recorded, as Markdown: checks, times, numbers, and what did not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+from benchmarks.tables import spread
+
+Record = dict[str, Any]
+
+
+def render(record: Record) -> str:
+    """Markdown of all steps so far."""
+    lines = _heading(record)
+    sections: dict[str, tuple[tuple[str, ...], Callable[[str, Record], Iterator[list[str]]]]] = {
+        "Checks": (("case", "check", "value", "bound", "passed"), _checks),
+        "Times": (
+            (
+                "case",
+                "what",
+                "images or points",
+                "first, s",
+                "then, s: median (range)",
+                "a second",
+                "parts, s",
+            ),
+            _times,
+        ),
+        "Numbers": (("case", "what", "value"), _numbers),
+        "Not done": (("case", "step", "state", "why"), _undone),
+    }
+    for title, (columns, rows_of) in sections.items():
+        rows = [row for step in record["steps"] for row in rows_of(step["case"], step)]
+        if rows:
+            lines += ["", f"## {title}", "", *_table(columns, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(record: Record) -> list[str]:
+    machine, git = record.get("machine", {}), record["git"]
+    revision = (git["revision"] or "unknown")[:12] + (" with changes" if git["modified"] else "")
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    lines = [
+        f"# jaxtl on the {record['device'].upper()}",
+        "",
+        f"{record['date']}, jaxtl {machine.get('jaxtl', 'unknown')} ({revision}), "
+        f"{', '.join(machine.get('devices', [])) or 'device unknown'}, {machine.get('cpu', 'CPU unknown')}, "
+        f"{machine.get('cores', '?')} cores; Python {machine.get('python', '?')}; {versions}. device: "
+        f"{record['device']}. {record['minutes']} minutes.",
+    ]
+    if record["sizes"]["quick"]:
+        lines += ["", "**Small sizes: it shows that the benchmark works, not how fast anything is.**"]
+    return lines
+
+
+def _checks(case: str, step: Record) -> Iterator[list[str]]:
+    for check in step.get("checks", ()):
+        passed = "yes" if check["passed"] else "**no**"
+        yield [case, check["check"], f"{check['value']:.4g}", check["bound"], passed]
+
+
+def _times(case: str, step: Record) -> Iterator[list[str]]:
+    for time in step.get("times", ()):
+        seconds = time["seconds"]
+        typical = median(seconds) if seconds else time["first_seconds"]
+        count = time["count"]
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in time.get("parts", {}).items())
+        yield [
+            case,
+            time["what"],
+            f"{count:,}" if count else "",
+            "" if time["first_seconds"] is None else f"{time['first_seconds']:.3f}",
+            spread(seconds, 3) if seconds else "",
+            f"{count / typical:,.0f}" if count and typical else "",
+            parts,
+        ]
+
+
+def _numbers(case: str, step: Record) -> Iterator[list[str]]:
+    for name, value in step.get("numbers", {}).items():
+        yield [case, name, _number(value)]
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_number(each) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _undone(case: str, step: Record) -> Iterator[list[str]]:
+    if step["state"] != "done":
+        yield [case, step["step"], step["state"], step["reason"]]
+
+
+def _table(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    lines = [list(columns), ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
