@@ -120,7 +120,8 @@ def render(record: dict[str, Any]) -> str:
         f"scikit-learn {host['versions']['scikit-learn']}, SciPy {host['versions']['scipy']}. MobileNetV2's "
         f"features of MNIST (1280-d, ImageNet weights), n_neighbors {record['n_neighbors']}, all cores; "
         "every embedding in a process of its own, in turn. Load average "
-        f"{record['load_average_before']} before and {record['load_average_after']} after. Seconds are medians (least..most) of fit_transform alone.",
+        f"{record['load_average_before']} before and {record['load_average_after']} after. Seconds are "
+        "medians (least..most) of fit_transform alone.",
         "",
         "| points | variant | jaxtl, s | scikit-learn, s | ratio (paired) | peak, GiB: jaxtl / scikit-learn "
         "| reconstruction error differs by | least cosine of subspaces |",

@@ -128,7 +128,7 @@ def test_is_scikit_learns_on_a_swiss_roll(n, method, way):
 
 def test_solver_and_engine_by_themselves(features):
     assert (ours(features[:300]).solver_, ours(features[:301]).solver_) == ("eigh", "sparse")
-    assert ours(features[:301], method="modified").solver_ == "dense"
+    assert ours(features[:301], method="modified").solver_ == "sparse"
     model = ours(features[:50], engine="jax")
     assert (model.engine_, model.solver_) == ("jax", "dense")
     assert ours(features[:50]).engine_ == ("jax" if jax.default_backend() == "gpu" else "cpu")
