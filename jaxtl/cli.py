@@ -122,6 +122,8 @@ def cli(ctx: click.Context) -> None:
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), default=900.0, show_default=True,
               metavar="SECONDS", help="For one map on a GPU; one that takes longer is given up.")  # fmt: skip
 @_computing
+@click.option("--layers/--no-layers", default=True, show_default=True,
+              help="Look at the end of every block too, on up to 4000 images.")  # fmt: skip
 @_seed
 @click.pass_context
 def run(
@@ -139,7 +141,9 @@ def run(
       figures/     before, after, comparison, history: .png, .svg, .pdf
       features/    before.npz, after.npz: values [n, 1280], labels, index
       embeddings/  STAGE_METHOD.npz: coords [n, 2] and every parameter
-      model.safetensors, history.csv, scores.csv
+      report.html  all of it on one page, to be opened in a browser
+      scores.csv, classes.csv, claims.json, layers.csv, measures.npz
+      model.safetensors, history.csv
       config.json, environment.json, timings.json
 
     \b
@@ -150,7 +154,7 @@ def run(
     Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
     """
     from jaxtl import experiment
-    from jaxtl.terminal import TerminalReport, history_table, score_table
+    from jaxtl.terminal import TerminalReport, claims_table, history_table, score_table
 
     settings["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
     console = _console()
@@ -173,8 +177,9 @@ def run(
         raise Stopped(f"stopped; {go_on}") from None
     except OSError as error:
         raise JaxtlError(f"{_explain(error)}; {go_on}") from None
-    console.print(history_table(scores), score_table(scores))
+    console.print(history_table(scores), score_table(scores), claims_table(experiment.claims(work.folder)))
     report.path("Pictures", work.folder / "figures" / "comparison.png")
+    report.path("Report", work.folder / "report.html")
 
 
 @cli.command()
@@ -323,6 +328,22 @@ def plot(source: Path, out: Path | None) -> None:
         plots.save(plots.embedding_figure(embedding, accuracy), written[0])
     for path in written:
         click.echo(str(path))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="F.html",
+              help="[default: report.html, in the run's folder if there is one run]")  # fmt: skip
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """One page of a finished run, or of several to compare, that opens offline in any browser."""
+    from jaxtl.experiment import write_report
+    from jaxtl.files import check_writable
+
+    path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    _check_suffix(path, ".html")
+    check_writable(path)
+    write_report(runs, path)
+    click.echo(str(path))
 
 
 @cli.command()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -22,13 +22,13 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxtl import plots
+from jaxtl import depth, plots
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Progress, features_of
-from jaxtl.files import read_json_object, remove_leftovers, write_json
+from jaxtl.extraction import Progress, extract_layers, features_of
+from jaxtl.files import read_json_object, remove_leftovers, write_json, write_npz, write_text
 from jaxtl.finetuning import Checkpoint, train_tail
-from jaxtl.metrics import check_knn, knn_accuracy
+from jaxtl.metrics import check_knn
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model, save_weights
 from jaxtl.records import (
@@ -39,6 +39,7 @@ from jaxtl.records import (
     Score,
     load_history,
     load_scores,
+    save_class_scores,
     save_history,
     save_scores,
 )
@@ -47,7 +48,9 @@ from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import check_perplexity
+from jaxtl.report import build_page, load_run
 from jaxtl.runtime import configure, environment, peak_memory
+from jaxtl.scoring import KNN_METRIC, measure
 from jaxtl.settings import RunConfig
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
@@ -58,8 +61,8 @@ _PRELOAD = {
     "jaxtl": ("jaxtl.lle.device", "jaxtl.lle.estimator"),
 }
 FIGURES = (*STAGES, "comparison", "history")
+LAYERS_FIGURE = "layers"
 FIGURE_FORMATS = ("png", "svg", "pdf")
-KNN_METRIC = "10-NN accuracy"
 _CONFIG = "config.json"
 
 
@@ -215,9 +218,15 @@ class Experiment:
             "finetune": ["history.csv", "model.safetensors"],
             "after": ["features/after.npz"],
             **maps,
-            "scores": ["scores.csv"],
-            "figures": [f"figures/{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS],
+            **({"layers": ["layers.csv"]} if self.config.layers else {}),
+            "scores": ["scores.csv", "classes.csv", "claims.json", "measures.npz"],
+            "figures": [f"figures/{name}.{suffix}" for name in self._figures for suffix in FIGURE_FORMATS],
+            "report": ["report.html"],
         }
+
+    @property
+    def _figures(self) -> tuple[str, ...]:
+        return (*FIGURES, LAYERS_FIGURE) if self.config.layers else FIGURES
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores."""
@@ -238,8 +247,11 @@ class Experiment:
             for method in self.config.methods:
                 title = f"{plots.NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
                 self._do(f"{method}_{stage}", title, partial(self._reduce, stage, method))
-        self._do("scores", "10-NN accuracies", self._score)
+        if self.config.layers:
+            self._do("layers", "Depth profile", self._profile)
+        self._do("scores", "Numbers and claims", self._score)
         self._do("figures", "Figures", self._draw)
+        self._do("report", "Report", self._write_report)
         return self.scores()
 
     def check(self) -> None:
@@ -374,20 +386,41 @@ class Experiment:
             if found := embedding.diagnostics.get(name):
                 self.report.note(f"{plots.NAMES[method]} {stage}: {found if found is not True else name}")
 
+    def _profile(self, progress: Progress) -> None:
+        sample = self.sample.take(min(len(self.sample), depth.SAMPLES))
+        models = (self.model, load_model(self.folder / "model.safetensors"))
+        outputs = [
+            extract_layers(
+                model, sample, model.config.block_ends, self.config.images, precision=self.config.precision,
+                notice=self.report.note,
+            )
+            for model in models
+        ]  # fmt: skip
+        rows = depth.profile(*outputs, sample.labels, seed=self.config.seed, progress=progress)
+        depth.save(self.folder / "layers.csv", rows)
+
     def _score(self, progress: Progress) -> None:
-        scores = []
-        for number, stage in enumerate(STAGES):
-            features = Features.load(self._features_path(stage))
-            spaces = {"features": features.values}
-            spaces |= {method: self._embedding(stage, method).coords for method in self.config.methods}
-            for space, values in spaces.items():
-                accuracy, _ = knn_accuracy(values, features.labels)
-                scores.append(Score(stage, space, KNN_METRIC, accuracy))
-            progress((number + 1) / len(STAGES))
+        features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
+        maps = {
+            stage: {method: self._embedding(stage, method) for method in self.config.methods}
+            for stage in STAGES
+        }
+        arrays = load_arrays(self.folder / "model.safetensors")[1]
+        head = arrays["predictions/kernel"], arrays["predictions/bias"]
+        found = measure(
+            features, maps, head, seed=self.config.seed, progress=progress, notice=self.report.note
+        )
+        scores = list(found.scores)
         for row in load_history(self.folder / "history.csv"):
             epoch = f"epoch {row['epoch']:.0f}"
             scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
+        save_class_scores(self.folder / "classes.csv", found.class_scores)
+        write_json(self.folder / "claims.json", {"claims": [each.as_dict() for each in found.verdicts]})
+        write_npz(self.folder / "measures.npz", found.arrays, {})
         save_scores(self.folder / "scores.csv", scores)
+
+    def _write_report(self, progress: Progress) -> None:
+        write_report([self.folder], self.folder / "report.html")
 
     def _draw(self, progress: Progress) -> None:
         save_figures(self.folder, self.folder / "figures", progress)
@@ -447,17 +480,32 @@ def draw(folder: Path) -> dict[str, Figure]:
     figures = {stage: plots.stage_figure(maps[stage], stage, accuracies[stage]) for stage in STAGES}
     figures["comparison"] = plots.comparison_figure(maps["before"], maps["after"], accuracies)
     figures["history"] = plots.history_figure(load_history(folder / "history.csv"))
+    if config.layers:
+        rows = depth.load(folder / "layers.csv")
+        layers = list(dict.fromkeys(row.layer for row in rows))
+        figures[LAYERS_FIGURE] = plots.layers_figure(rows, layers)
     return figures
+
+
+def write_report(folders: Sequence[Path], path: Path) -> None:
+    """The interactive page of one finished run, or of several side by side, as one HTML file."""
+    write_text(path, build_page([load_run(folder) for folder in folders]))
+
+
+def claims(folder: Path) -> list[dict[str, Any]]:
+    """What became of the claims in a finished run: rows as in its claims.json."""
+    return read_json_object(folder / "claims.json")["claims"]
 
 
 def save_figures(folder: Path, out: Path, progress: Progress = lambda fraction: None) -> list[Path]:
     """Draw a finished run's figures into a folder, each in every format. Returns the files."""
     written = []
-    for number, (name, figure) in enumerate(draw(folder).items()):
+    figures = draw(folder)
+    for number, (name, figure) in enumerate(figures.items()):
         for suffix in FIGURE_FORMATS:
             plots.save(figure, out / f"{name}.{suffix}")
             written.append(out / f"{name}.{suffix}")
-        progress((number + 1) / len(FIGURES))
+        progress((number + 1) / len(figures))
     return written
 
 

@@ -180,6 +180,48 @@ def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+@_figure
+def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
+    """A profile of the network by depth: where the classes come apart, and what fine-tuning moved.
+
+    Args:
+        rows: of `jaxtl.depth`: stage, layer, metric, value, low, high.
+        layers: in the network's order, the first one on the left.
+    """
+    figure = Figure(figsize=(6.6, 5.2))
+    axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2.2, 1, 1)})
+    found = {(row.stage, row.metric, row.layer): row for row in rows}
+    places = np.arange(len(layers))
+    for metric, marker in (("10-NN accuracy", "o"), ("ridge probe accuracy", "s")):
+        for stage, colour in (("before", TEN_COLOURS[4]), ("after", TEN_COLOURS[0])):
+            _draw_profile(axes[0], found, stage, metric, layers, colour, marker, f"{metric}, {stage}")
+    for stage, colour in (("before", TEN_COLOURS[4]), ("after", TEN_COLOURS[0])):
+        _draw_profile(axes[1], found, stage, "effective rank", layers, colour, "o", stage)
+    _draw_profile(axes[2], found, "both", "CKA", layers, TEN_COLOURS[2], "o", "before against after")
+    for each, title in zip(axes, ("accuracy", "effective rank", "linear CKA"), strict=True):
+        each.set_ylabel(title)
+        each.legend(loc="best")
+    axes[0].set_ylim(0, 1)
+    axes[2].set_ylim(min(0.0, axes[2].get_ylim()[0]), 1.05)
+    short = [name.removesuffix("_project_BN").removesuffix("_add").replace("block_", "") for name in layers]
+    axes[2].set_xticks(places, short, rotation=60, ha="right")
+    axes[2].set_xlabel("block; its pooled output")
+    return figure
+
+
+def _draw_profile(
+    axes: Axes, found: dict, stage: str, metric: str, layers: Sequence[str], colour: str, marker: str,
+    label: str,
+) -> None:  # fmt: skip
+    rows = [found[stage, metric, layer] for layer in layers]
+    places, values = np.arange(len(rows)), [row.value for row in rows]
+    axes.fill_between(
+        places, [row.low for row in rows], [row.high for row in rows], color=colour, alpha=0.15, lw=0
+    )
+    style = "--" if stage == "before" else "-"
+    axes.plot(places, values, style, color=colour, marker=marker, markersize=3, label=label)
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write PNG (200 dpi), SVG or PDF by the suffix; the same figure gives the same bytes.
 

@@ -234,6 +234,20 @@ def load_scores(path: Pathlike) -> list[Score]:
         ]
 
 
+CLASS_COLUMNS = ("stage", "space", "metric", "class", "value", "low", "high")
+
+
+def save_class_scores(path: Pathlike, rows: list[dict[str, Any]]) -> None:
+    """Write one CSV row for each number of each class, with the columns of CLASS_COLUMNS; 6 decimals."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CLASS_COLUMNS)
+    for row in rows:
+        numbers = [f"{row[name]:.6f}" for name in CLASS_COLUMNS[4:]]
+        writer.writerow([*(row[name] for name in CLASS_COLUMNS[:4]), *numbers])
+    write_text(path, out.getvalue())
+
+
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
 
 

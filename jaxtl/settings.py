@@ -78,6 +78,7 @@ class RunConfig:
         perplexity: of t-SNE.
         n_neighbors: of LLE.
         precision: of the network's products; see `jaxtl.extract`.
+        layers: whether the end of every block is looked at too.
         deterministic: the same bits on every run on the same GPU, at some cost; a CPU's always are.
         seed: of the head, the shuffling and the maps.
     """
@@ -97,6 +98,7 @@ class RunConfig:
     n_neighbors: int = 12
     precision: str = "highest"
     deterministic: bool = False
+    layers: bool = True
     seed: int = TYPICAL_SEED
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -108,13 +109,26 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
 
 def score_table(scores: list[Score]) -> Table:
     """10-NN accuracy by space, before and after."""
-    values = {(score.space, score.stage): score.value for score in scores if score.space != "model"}
+    values = {
+        (score.space, score.stage): score.value for score in scores if score.metric == "10-NN accuracy"
+    }
     table = Table(title="10-NN accuracy (5-fold)", title_justify="left")
     for heading, justify in (("space", "left"), ("before", "right"), ("after", "right"), ("gain", "right")):
         table.add_column(heading, justify=justify)
     for space in dict.fromkeys(space for space, _ in values):
         before, after = values[space, "before"], values[space, "after"]
         table.add_row(NAMES.get(space, space), f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    return table
+
+
+def claims_table(claims: list[dict[str, Any]]) -> Table:
+    """Every claim with its verdict and what decided it."""
+    table = Table(title="Claims", title_justify="left")
+    for heading in ("claim", "verdict", "statistic"):
+        table.add_column(heading)
+    for claim in claims:
+        interval = f"{claim['value']:.3f} ({claim['low']:.3f} to {claim['high']:.3f})"
+        table.add_row(claim["text"], claim["verdict"], f"{claim['statistic']}: {interval}")
     return table
 
 

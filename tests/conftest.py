@@ -55,7 +55,7 @@ def config(digits):
 
     The last two layers hold weights and moving statistics, and compile in a moment.
     """
-    return RunConfig(dataset=digits, samples=250, trainable="2", epochs=3, perplexity=10.0)
+    return RunConfig(dataset=digits, samples=250, trainable="2", epochs=3, perplexity=10.0, layers=False)
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +70,11 @@ def finished(config, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def contents():
-    """A function of a run folder: what each file holds, by name, without the timings."""
+    """A function of a run folder: what each file holds, by name, without the two that tell of times."""
+    timed = {"timings.json", "report.html"}
 
     def read(folder):
-        files = (path for path in folder.rglob("*") if path.is_file() and path.name != "timings.json")
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name not in timed)
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
     return read

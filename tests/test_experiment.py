@@ -32,7 +32,8 @@ FIGURES = [f"figures/{name}.{kind}" for name in experiment.FIGURES for kind in (
 MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for method in METHODS]
 FILES = {
     "config.json", "environment.json", "timings.json", "features/before.npz", "features/after.npz",
-    "history.csv", "model.safetensors", "scores.csv", *MAPS, *FIGURES,
+    "history.csv", "model.safetensors", "scores.csv", "classes.csv", "claims.json", "measures.npz",
+    "report.html", *MAPS, *FIGURES,
 }  # fmt: skip
 
 
@@ -45,7 +46,13 @@ def copy(finished, tmp_path):
 def few(few_digits):
     """Settings of a run that takes seconds."""
     return RunConfig(
-        dataset=few_digits, samples=None, image_size=32, trainable="2", epochs=1, methods=("pca",)
+        dataset=few_digits,
+        samples=None,
+        image_size=32,
+        trainable="2",
+        epochs=1,
+        methods=("pca",),
+        layers=False,
     )
 
 
@@ -281,7 +288,7 @@ OTHER = {
     "dataset": "mnist", "samples": 200, "train_samples": 100, "image_size": 64, "preprocessing": "keras",
     "weights": "other.safetensors", "trainable": "all", "epochs": 5, "batch_size": 64, "learning_rate": 0.1,
     "methods": ("pca",), "perplexity": 5.0, "n_neighbors": 5, "precision": "bf16",
-    "deterministic": True, "seed": 12345,
+    "deterministic": True, "layers": True, "seed": 12345,
 }  # fmt: skip
 
 

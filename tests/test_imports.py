@@ -34,6 +34,8 @@ FLOORS = [
         "jaxtl.metrics",
         "jaxtl.plots",
     ],
+    ["jaxtl.claims", "jaxtl.depth", "jaxtl.report"],
+    ["jaxtl.scoring"],
     ["jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
     ["jaxtl.cli"],
 ]

@@ -1,0 +1,195 @@
+"""What the founding experiment claims, and whether a run's numbers bear it out.
+
+A claim is a statistic, a threshold and a side. It holds where the statistic's whole 95 % interval lies on
+that side, it does not where the interval lies on the other, and is undecided where the interval holds the
+threshold. Thresholds are round figures of the field, named where they stand; the intervals are about other
+test images, not about other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxtl.metrics.estimates import Estimate, percentiles, weights
+
+# Accuracies at which neighbours in a map name the class of fewer, or of more, than every second point.
+_HALF = 0.5
+# A silhouette of a quarter is where clusters begin (Kaufman & Rousseeuw 1990, table 4: "no substantial
+# structure" up to 0.25); the same authors call what is above 0.5 a reasonable one.
+_CLUSTERS_BEGIN = 0.25
+# Of the 10 nearest in the map nearly all are near in the features, too.
+_FAITHFUL = 0.9
+# Ten clusters found without labels that are the ten classes but for few points.
+_ONE_CLUSTER_EACH = 0.8
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are decided on.
+
+    Attributes:
+        correct: by stage and space, bool [n]: whether each point is of the class that most of its 10 nearest
+            others in that space are of.
+        labels: int [n].
+        class_names: in label order.
+        scores: by stage, space and metric.
+    """
+
+    correct: dict[tuple[str, str], np.ndarray]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    scores: dict[tuple[str, str, str], Estimate]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what became of it; `words` says it in a sentence.
+
+    `verdict` is "holds", "does not hold" or "undecided".
+    """
+
+    id: str
+    text: str
+    statistic: str
+    value: float
+    low: float
+    high: float
+    threshold: float
+    direction: str
+    verdict: str
+    words: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    id: str
+    text: str
+    statistic: str
+    direction: str
+    threshold: float
+    measure: Callable[[Evidence], Estimate]
+    needs: tuple[str, ...]
+
+
+def decide(evidence: Evidence) -> list[Verdict]:
+    """Every claim that the run's methods and classes allow, decided."""
+    methods = {space for _, space in evidence.correct}
+    possible = [claim for claim in _CLAIMS if set(claim.needs) <= methods]
+    if "1" not in evidence.class_names:
+        possible = [claim for claim in possible if claim.id != "pca-before-one"]
+    return [_verdict(claim, claim.measure(evidence)) for claim in possible]
+
+
+def _verdict(claim: _Claim, found: Estimate) -> Verdict:
+    above = claim.direction == "above"
+    if (found.low > claim.threshold) if above else (found.high < claim.threshold):
+        verdict = "holds"
+    elif (found.high <= claim.threshold) if above else (found.low >= claim.threshold):
+        verdict = "does not hold"
+    else:
+        verdict = "undecided"
+    words = (
+        f"{_LEAD[verdict]}: {claim.statistic} is {found.value:.3f} (95 % interval {found.low:.3f} to "
+        f"{found.high:.3f}); the claim asks for {claim.direction} {claim.threshold:g}."
+    )
+    return Verdict(
+        claim.id, claim.text, claim.statistic, found.value, found.low, found.high, claim.threshold,
+        claim.direction, verdict, words,
+    )  # fmt: skip
+
+
+_LEAD = {"holds": "Borne out", "does not hold": "Not borne out", "undecided": "Not decided by these images"}
+
+
+def _accuracies(statistic: Callable[..., Any], *spaces: tuple[str, str]) -> Callable[[Evidence], Estimate]:
+    """A function of the accuracies in some spaces, bootstrapped over points that all of them share."""
+
+    def measure(evidence: Evidence) -> Estimate:
+        correct = np.stack([evidence.correct[space] for space in spaces], axis=1).astype(np.float64)
+        n = len(correct)
+        resampled = [statistic(*(block @ correct / n).T) for block in weights(n, _RESAMPLES, seed=0)]
+        return percentiles(statistic(*correct.mean(axis=0)), np.concatenate(resampled))
+
+    return measure
+
+
+def _score(stage: str, space: str, metric: str) -> Callable[[Evidence], Estimate]:
+    return lambda evidence: evidence.scores[stage, space, metric]
+
+
+def _distinct_one(evidence: Evidence) -> Estimate:
+    """How much more often a 1 is right in PCA before than a member of the next best class."""
+    correct = evidence.correct["before", "pca"]
+    one = evidence.class_names.index("1")
+    members = (evidence.labels[:, None] == np.unique(evidence.labels)).astype(np.float64)
+    place = int(np.flatnonzero(np.unique(evidence.labels) == one)[0])
+
+    def lead(right: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        shares = right / np.maximum(counts, 1)
+        return shares[..., place] - np.delete(shares, place, axis=-1).max(axis=-1)
+
+    right = members * correct[:, None]
+    drawn = weights(len(correct), _RESAMPLES, seed=0)
+    resampled = np.concatenate([lead(block @ right, block @ members) for block in drawn])
+    return percentiles(lead(right.sum(axis=0), members.sum(axis=0)), resampled)
+
+
+def _lead(first: Any, *others: Any) -> Any:
+    return first - np.max(others, axis=0)
+
+
+def _gain_lead(b0: Any, a0: Any, b1: Any, a1: Any, b2: Any, a2: Any) -> Any:
+    return (a0 - b0) - np.maximum(a1 - b1, a2 - b2)
+
+
+def _lead_growth(b0: Any, b1: Any, b2: Any, a0: Any, a1: Any, a2: Any) -> Any:
+    return _lead(a0, a1, a2) - _lead(b0, b1, b2)
+
+
+def _both(*methods: str) -> Sequence[tuple[str, str]]:
+    return [(stage, method) for method in methods for stage in ("before", "after")]
+
+
+_ALL = ("tsne", "pca", "lle")
+_BEFORE, _AFTER = ([(stage, method) for method in _ALL] for stage in ("before", "after"))
+_CLAIMS = (
+    _Claim("pca-before-poor", "Before, PCA separates the classes poorly", "10-NN accuracy in PCA before",
+           "below", _HALF, _accuracies(lambda a: a, ("before", "pca")), ("pca",)),
+    _Claim("pca-before-one", "Before, '1' is the most distinct digit in PCA",
+           "10-NN accuracy of '1' in PCA before, less the next best digit's", "above", 0.0, _distinct_one,
+           ("pca",)),
+    _Claim("tsne-before-local", "Before, t-SNE keeps local structure", "trustworthiness of t-SNE before",
+           "above", _FAITHFUL, _score("before", "tsne", "trustworthiness"), ("tsne",)),
+    _Claim("tsne-before-global", "Before, t-SNE does not separate the classes globally",
+           "silhouette of the classes in t-SNE before", "below", _CLUSTERS_BEGIN,
+           _score("before", "tsne", "silhouette"), ("tsne",)),
+    _Claim("lle-before-poor", "Before, LLE separates the classes poorly", "10-NN accuracy in LLE before",
+           "below", _HALF, _accuracies(lambda a: a, ("before", "lle")), ("lle",)),
+    _Claim("pca-improves", "After fine-tuning, PCA improves", "10-NN accuracy in PCA, after less before",
+           "above", 0.0, _accuracies(lambda b, a: a - b, *_both("pca")), ("pca",)),
+    _Claim("lle-improves", "After fine-tuning, LLE improves", "10-NN accuracy in LLE, after less before",
+           "above", 0.0, _accuracies(lambda b, a: a - b, *_both("lle")), ("lle",)),
+    _Claim("tsne-improves-most", "After fine-tuning, t-SNE improves most",
+           "gain of 10-NN accuracy of t-SNE, less the largest gain of PCA and LLE", "above", 0.0,
+           _accuracies(_gain_lead, *_both(*_ALL)), _ALL),
+    _Claim("tsne-after-clusters", "After fine-tuning, t-SNE forms one cluster for each class",
+           "normalised mutual information of k-means clusters and classes in t-SNE after", "above",
+           _ONE_CLUSTER_EACH, _score("after", "tsne", "k-means NMI"), ("tsne",)),
+    _Claim("tsne-best-before", "Before, t-SNE separates best",
+           "10-NN accuracy in t-SNE before, less the better one of PCA and LLE", "above", 0.0,
+           _accuracies(_lead, *_BEFORE), _ALL),
+    _Claim("tsne-best-after", "After, t-SNE separates best",
+           "10-NN accuracy in t-SNE after, less the better one of PCA and LLE", "above", 0.0,
+           _accuracies(_lead, *_AFTER), _ALL),
+    _Claim("tsne-lead-grows", "t-SNE's lead is largest after fine-tuning",
+           "lead of t-SNE in 10-NN accuracy over the next best map, after less before", "above", 0.0,
+           _accuracies(_lead_growth, *_BEFORE, *_AFTER), _ALL),
+)  # fmt: skip

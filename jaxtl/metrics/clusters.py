@@ -1,0 +1,247 @@
+"""How well classes stand apart as clusters of a space."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from jaxtl.errors import JaxtlError
+from jaxtl.metrics import distances
+from jaxtl.metrics.estimates import (
+    Estimate,
+    check_labels,
+    check_values,
+    class_estimates,
+    class_means,
+    jackknife_estimate,
+    mean_estimate,
+    percentiles,
+    table_estimates,
+)
+
+
+@dataclass(frozen=True)
+class Silhouette:
+    """How much nearer points are to their own class than to the next; higher is better.
+
+    Attributes:
+        mean: of `scores`, -1 to 1.
+        per_class: the mean among the points of each of `classes`.
+        classes: int [C], ascending.
+        scores: float64 [n]; 0 for the only one of its class.
+    """
+
+    mean: Estimate
+    per_class: tuple[Estimate, ...]
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+class KMeansAgreement(NamedTuple):
+    """Agreement of k-means clusters with classes; higher is better.
+
+    Attributes:
+        nmi: normalised mutual information, by the mean of the entropies, 0 to 1.
+        ari: adjusted Rand index, at most 1; 0 by chance.
+        clusters: int32 [n].
+    """
+
+    nmi: Estimate
+    ari: Estimate
+    clusters: np.ndarray
+
+
+def silhouette(
+    values: np.ndarray, labels: np.ndarray, *, engine: str = "cpu", resamples: int = 1000, seed: int = 0
+) -> Silhouette:
+    """Silhouettes by Euclidean distance between all points (Rousseeuw 1987, J. Comput. Appl. Math. 20:53).
+
+    `sklearn.metrics.silhouette_samples` without its n x n distances: each block of pairs is measured once.
+
+    Args:
+        values: [n, d], finite: features or a map.
+        labels: int [n].
+        engine: "cpu", or "jax" for JAX's default device.
+        resamples: of the bootstrap over points; distances and classes are taken as given.
+
+    Raises:
+        JaxtlError: fewer than two classes, as many classes as points, or values that are not finite.
+    """
+    values, classes, members = _checked("silhouette", values, labels)
+    if engine == "cpu":
+        sums = distances.class_distances(values, members, len(classes))
+    else:
+        from jaxtl.metrics import device
+
+        sums = device.class_distances(values, members, len(classes))
+    scores = _silhouettes(sums, members)
+    per_class = class_estimates(scores, members, len(classes), resamples, seed)
+    return Silhouette(mean_estimate(scores, resamples, seed), per_class, classes, scores)
+
+
+def calinski_harabasz(values: np.ndarray, labels: np.ndarray) -> Estimate:
+    """Scatter between classes over scatter within, each by its degrees of freedom; higher is better.
+
+    From 0 upwards (Calinski & Harabasz 1974, Comm. Statist. 3:1); scikit-learn's
+    `calinski_harabasz_score`. The interval is the infinitesimal jackknife's: class means minimise the scatter
+    within, so that a point's weight acts, to first order, through its own squared distances only.
+
+    Raises:
+        JaxtlError: as `silhouette`; or classes that are single points each.
+    """
+    where = "Calinski-Harabasz index"
+    values, classes, members = _checked(where, values, labels)
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    means, _ = class_means(centred, members, len(classes))
+    within = _squares(centred - means[members])
+    between = _squares(centred) - within
+    spread = _positive(where, within.sum())
+    factor = (len(values) - len(classes)) / (len(classes) - 1) / spread
+    value = factor * between.sum()
+    return jackknife_estimate(value, factor * between - value / spread * within, least=0.0)
+
+
+def davies_bouldin(values: np.ndarray, labels: np.ndarray) -> Estimate:
+    """Mean over classes of the worst (spread + spread) / distance of means; lower is better.
+
+    From 0 upwards (Davies & Bouldin 1979, IEEE TPAMI 1:224); scikit-learn's `davies_bouldin_score`. The
+    interval is the infinitesimal jackknife's, with each class's worst partner kept.
+
+    Raises:
+        JaxtlError: as `silhouette`; or two classes with one and the same mean.
+    """
+    where = "Davies-Bouldin index"
+    values, classes, members = _checked(where, values, labels)
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    means, counts = class_means(centred, members, len(classes))
+    from_mean = centred - means[members]
+    radii = np.sqrt(_squares(from_mean))
+    spreads = np.bincount(members, radii) / counts
+    apart = np.sqrt(np.stack([_squares(means - mean) for mean in means]))
+    np.fill_diagonal(apart, np.inf)
+    _positive(where, apart.min())
+    ratios = (spreads[:, None] + spreads) / apart
+    worst = ratios.argmax(axis=1)
+    return jackknife_estimate(
+        ratios.max(axis=1).mean(),
+        _davies_bouldin_influences(from_mean, radii, members, means, counts, apart, ratios, worst),
+        least=0.0,
+    )
+
+
+def kmeans_agreement(
+    values: np.ndarray, labels: np.ndarray, *, n_init: int = 4, resamples: int = 1000, seed: int = 0
+) -> KMeansAgreement:
+    """Agreement of the classes with as many clusters found by k-means (scikit-learn's, k-means++ starts).
+
+    NMI and ARI are scikit-learn's (Strehl & Ghosh 2002; Hubert & Arabie 1985). The table of classes and
+    clusters is all they depend on, and it is what is bootstrapped; the clusters are taken as given.
+
+    Args:
+        n_init: starts, of which the best is taken.
+        seed: of k-means and of the bootstrap.
+
+    Raises:
+        JaxtlError: as `silhouette`.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    values, classes, members = _checked("k-means agreement", values, labels)
+    # In one thread, since the sums of several, and so at times the clusters, depend on how many there are.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        # Fewer different points than classes: then there are fewer clusters, and that is the answer.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clusters = KMeans(len(classes), n_init=n_init, random_state=seed).fit_predict(values)
+    places = members * len(classes) + clusters
+    table = np.bincount(places, minlength=len(classes) ** 2).reshape(1, len(classes), len(classes))
+    resampled = table_estimates(table[0], resamples, seed)
+    return KMeansAgreement(
+        percentiles(_mutual_information(table)[0], _mutual_information(resampled)),
+        percentiles(_adjusted_rand(table)[0], _adjusted_rand(resampled)),
+        clusters,
+    )
+
+
+def _checked(where: str, values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    values = check_values(where, values)
+    classes, members = check_labels(where, labels, len(values))
+    if len(classes) == len(values):
+        raise JaxtlError(f"{where}: each of the {len(values)} rows is a class of its own; give more images")
+    return values, classes, members
+
+
+def _positive(where: str, size: float) -> float:
+    if not size > 0:
+        raise JaxtlError(f"{where}: not defined, since all points of a class or two class means coincide")
+    return float(size)
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+    return np.einsum("nd,nd->n", rows, rows)
+
+
+def _silhouettes(sums: np.ndarray, members: np.ndarray) -> np.ndarray:
+    rows, counts = np.arange(len(members)), np.bincount(members)
+    own = counts[members]
+    inside = sums[rows, members] / np.maximum(own - 1, 1)
+    others = sums / counts
+    others[rows, members] = np.inf
+    outside = others.min(axis=1)
+    largest = np.maximum(inside, outside)
+    # Where all distances are 0, and for the only one of its class, the silhouette is 0 by convention.
+    defined = (own > 1) & (largest > 0)
+    return np.where(defined, (outside - inside) / np.where(defined, largest, 1), 0.0)
+
+
+def _davies_bouldin_influences(
+    from_mean: np.ndarray,
+    radii: np.ndarray,
+    members: np.ndarray,
+    means: np.ndarray,
+    counts: np.ndarray,
+    apart: np.ndarray,
+    ratios: np.ndarray,
+    worst: np.ndarray,
+) -> np.ndarray:
+    n_classes, rows = len(means), np.arange(len(means))
+    distance, ratio = apart[rows, worst], ratios[rows, worst]
+    # What the index changes by with each class's spread, and with its mean.
+    by_spread = (1 / distance + np.bincount(worst, 1 / distance, n_classes)) / n_classes
+    pull = (means - means[worst]) * (ratio / distance**2)[:, None] / n_classes
+    by_mean = -pull
+    np.add.at(by_mean, worst, pull)
+    # The spread itself changes with the mean, by the mean direction towards it.
+    directions = from_mean / np.where(radii > 0, radii, 1)[:, None]
+    by_mean -= by_spread[:, None] * class_means(directions, members, n_classes)[0]
+    spreads = np.bincount(members, radii) / counts
+    change = by_spread[members] * (radii - spreads[members])
+    change += np.einsum("nd,nd->n", from_mean, by_mean[members])
+    return change / counts[members]
+
+
+def _mutual_information(tables: np.ndarray) -> np.ndarray:
+    shares = tables / tables.sum(axis=(1, 2), keepdims=True)
+    rows, columns = _entropy(shares.sum(axis=2)), _entropy(shares.sum(axis=1))
+    information = rows + columns - _entropy(shares.reshape(len(shares), -1))
+    mean = (rows + columns) / 2
+    # Two groupings into one group each are the same grouping.
+    return np.where(mean > 0, information.clip(0) / np.where(mean > 0, mean, 1), 1.0)
+
+
+def _entropy(shares: np.ndarray) -> np.ndarray:
+    return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=1)
+
+
+def _adjusted_rand(tables: np.ndarray) -> np.ndarray:
+    n = tables.sum(axis=(1, 2)).astype(np.float64)
+    pairs = n * (n - 1) / 2
+    together = np.sum(tables * (tables - 1.0) / 2, axis=(1, 2))
+    rows, columns = (np.sum(s * (s - 1.0) / 2, axis=1) for s in (tables.sum(axis=2), tables.sum(axis=1)))
+    expected, most = rows * columns / pairs, (rows + columns) / 2
+    same = most == expected
+    return np.where(same, 1.0, (together - expected) / np.where(same, 1, most - expected))

@@ -1,0 +1,111 @@
+"""Distances of a few points to all, on a CPU: float64, block by block, one thread per block.
+
+In few dimensions they are measured from differences, else by a product of rows about their mean, where
+rounding is least: 1e-16 of the squared norms, too little to change a rank except between equal distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from jaxtl.metrics.estimates import one_hot
+from jaxtl.runtime import cpu_count
+
+# Up to here differences are as fast as a product, and exact for coordinates that are float32.
+DIFFERENCES_UP_TO = 3
+# Distances that one thread holds: 32 MiB.
+_BLOCK = 4_000_000
+
+
+class Points:
+    """Rows ready to be measured from."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._few = values.shape[1] <= DIFFERENCES_UP_TO
+        self._rows = values.astype(np.float64)
+        if not self._few:
+            self._rows -= self._rows.mean(axis=0)
+        self._norms = np.einsum("nd,nd->n", self._rows, self._rows)
+
+    def squared(self, some: slice | np.ndarray, others: slice) -> np.ndarray:
+        """Squared distances float64 [len(some), len(others)], not negative."""
+        asked, rows = self._rows[some], self._rows[others]
+        if self._few:
+            apart = asked[:, :1] - rows[:, 0]
+            apart *= apart
+            for k in range(1, rows.shape[1]):
+                step = asked[:, k : k + 1] - rows[:, k]
+                apart += np.square(step, out=step)
+            return apart
+        apart = asked @ rows.T
+        apart *= -2
+        apart += self._norms[some][:, None]
+        apart += self._norms[others]
+        return np.maximum(apart, 0, out=apart)
+
+
+def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int, block: int = 400) -> np.ndarray:
+    """Sum of distances from each point to the points of each class, float64 [n, C].
+
+    Each pair of blocks is measured once and serves both of them. `members` in range(n_classes).
+    """
+    n, points = len(values), Points(values)
+    labels = one_hot(members, n_classes)
+
+    def strip(start: int) -> np.ndarray:
+        rows, sums = slice(start, start + block), np.zeros((n, n_classes))
+        for other in range(start, n, block):
+            columns = slice(other, other + block)
+            apart = points.squared(rows, columns)
+            np.sqrt(apart, out=apart)
+            if other == start:
+                np.fill_diagonal(apart, 0)
+            else:
+                sums[columns] = apart.T @ labels[rows]
+            sums[rows] += apart @ labels[columns]
+        return sums
+
+    total = np.zeros((n, n_classes))
+    for sums in in_threads(strip, range(0, n, block)):
+        total += sums
+    return total
+
+
+def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Place of every point among the others by its distance from each anchor, nearest 1; own place 0.
+
+    Of equal distances the lower index comes first. uint16 [m, n], or uint32 beyond 65,536 points.
+    """
+    n, points = len(values), Points(values)
+    ranks = np.empty((len(anchors), n), rank_type(n))
+    places = np.arange(n, dtype=ranks.dtype)
+    size = min(100, max(1, _BLOCK // n))
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + size)
+        apart = points.squared(anchors[rows], slice(None))
+        apart[np.arange(len(apart)), anchors[rows]] = -1
+        order = np.argsort(apart, axis=1, kind="stable")
+        np.put_along_axis(ranks[rows], order, np.broadcast_to(places, order.shape), axis=1)
+
+    list(in_threads(fill, range(0, len(anchors), size)))
+    return ranks
+
+
+def rank_type(n: int) -> type:
+    return np.uint16 if n <= 2**16 else np.uint32
+
+
+def in_threads(work: Callable, parts: range) -> Iterator:
+    """Results of `work` in order, at most a few waiting; cores are kept busy by blocks, not by BLAS."""
+    # SciPy brings a BLAS of its own, which could not be held back if it came later.
+    import scipy.linalg  # noqa: F401
+
+    workers = cpu_count()
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(parts), 4 * workers):
+            yield from pool.map(work, parts[first : first + 4 * workers])

@@ -1,0 +1,164 @@
+"""What every number here comes with: its 95 % interval. And the checks that all numbers share.
+
+Two ways lead to an interval. The mean of one score per point is bootstrapped over the points (Efron 1979).
+Smooth functions of moments (ratios, sums over eigenvalues) have the infinitesimal jackknife (Jaeckel 1972;
+Efron 1982, ch. 6): the derivative of the statistic with respect to each point's weight gives its standard
+error, as deleting one point at a time would, and costs one more pass over the points instead of n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+
+_TAILS = (0.025, 0.975)
+_NORMAL = 1.959963984540054
+# Scores with so few different values are resampled by how often each comes up.
+_FEW = 64
+# Draws of points made at a time.
+_BLOCK = 1_000_000
+
+
+class Estimate(NamedTuple):
+    """A number and its 95 % interval; of a curve, arrays of one shape.
+
+    The interval is about other points drawn like these ones. What was computed from all of them together
+    (a map, neighbours, clusters) it takes as given.
+    """
+
+    value: Any
+    low: Any
+    high: Any
+
+
+def mean_estimate(scores: np.ndarray, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """The mean of one score per point, with percentiles of the bootstrap over points.
+
+    Args:
+        scores: [n], or [n, m] for m means that share their resamples.
+
+    Returns:
+        Estimate of floats, or of float64 [m].
+    """
+    scores = np.asarray(scores, np.float64)
+    means = np.concatenate(list(_resampled_means(scores, resamples, seed)))
+    low, high = np.quantile(means, _TAILS, axis=0)
+    if scores.ndim == 1:
+        return Estimate(float(scores.mean()), float(low), float(high))
+    return Estimate(scores.mean(axis=0), low, high)
+
+
+def class_estimates(
+    scores: np.ndarray, members: np.ndarray, n_classes: int, resamples: int, seed: int
+) -> tuple[Estimate, ...]:
+    """The mean over the points of each class; `members` int [n] in range(n_classes), none of them empty."""
+    return tuple(mean_estimate(scores[members == c], resamples, seed) for c in range(n_classes))
+
+
+def table_estimates(tables: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Counts int [...] as bootstrapped over the points that they count: float64 [resamples, ...]."""
+    total = int(tables.sum())
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(total, tables.ravel() / total, size=resamples)
+    return drawn.reshape(resamples, *tables.shape).astype(np.float64)
+
+
+def percentiles(value: float, resampled: np.ndarray) -> Estimate:
+    low, high = np.quantile(resampled, _TAILS)
+    return Estimate(float(value), float(low), float(high))
+
+
+def jackknife_estimate(
+    value: float, influences: np.ndarray, least: float = -np.inf, most: float = np.inf
+) -> Estimate:
+    """`value` with the infinitesimal jackknife's interval, kept within what it can be.
+
+    Args:
+        influences: [n], derivative of the value with respect to the weight of each point, weights being 1;
+            its mean is taken off.
+    """
+    error = float(np.sqrt(np.sum((influences - influences.mean()) ** 2)))
+    return normal_estimate(value, error, least, most)
+
+
+def normal_estimate(value: float, error: float, least: float = -np.inf, most: float = np.inf) -> Estimate:
+    """`value` with 1.96 standard errors either side, kept within what it can be."""
+    value, half = float(value), _NORMAL * float(error)
+    return Estimate(value, min(value, max(least, value - half)), max(value, min(most, value + half)))
+
+
+def weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n points is drawn in each resample: float64 [some, n], block by block."""
+    rng = np.random.default_rng(seed)
+    size = max(1, _BLOCK // n)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def _resampled_means(scores: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    n = len(scores)
+    if scores.ndim == 1:
+        values, counts = np.unique(scores, return_counts=True)
+        if len(values) <= _FEW:
+            yield table_estimates(counts, resamples, seed) @ values / n
+            return
+    for block in weights(n, resamples, seed):
+        yield block @ scores / n
+
+
+def check_values(where: str, values: np.ndarray, least: int = 2) -> np.ndarray:
+    """`values` as an array [n, d]; raises JaxtlError unless it is real, finite and has enough rows."""
+    values = np.asarray(values)
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
+        raise JaxtlError(f"{where}: needs real numbers [n, d], got {values.dtype} {list(values.shape)}")
+    if len(values) < least:
+        raise JaxtlError(f"{where}: needs at least {least} rows, got {len(values)}; give more images")
+    if not np.isfinite(values).all():
+        rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        raise JaxtlError(
+            f"{where}: NaN or infinite values in {len(rows)} of {len(values)} rows, the first in row "
+            f"{rows[0]}; drop these rows or compute the values again"
+        )
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+
+def check_pair(where: str, x: np.ndarray, y: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two spaces of the same points; raises JaxtlError unless they have as many rows."""
+    x, y = check_values(where, x, least), check_values(where, y, least)
+    if len(x) != len(y):
+        raise JaxtlError(f"{where}: {len(x)} rows against {len(y)}; give the same points, in one order")
+    return x, y
+
+
+def check_labels(where: str, labels: np.ndarray, n: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """The classes, ascending [C], and each point's place among them int [n].
+
+    Raises JaxtlError unless there are n integers of at least `least` classes.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        raise JaxtlError(f"{where}: labels must be integers [{n}], got {labels.dtype} {list(labels.shape)}")
+    classes, members = np.unique(labels, return_inverse=True)
+    if len(classes) < least:
+        raise JaxtlError(
+            f"{where}: the {n} labels hold {len(classes)} class; it needs at least {least}: give more images"
+        )
+    return classes, members
+
+
+def one_hot(members: np.ndarray, n_classes: int) -> np.ndarray:
+    """float64 [n, C]."""
+    return (members[:, None] == np.arange(n_classes)).astype(np.float64)
+
+
+def class_means(values: np.ndarray, members: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each class [C, d] and its number of points [C], float64."""
+    counts = np.bincount(members, minlength=n_classes).astype(np.float64)
+    sums = np.stack([values[members == c].sum(axis=0, dtype=np.float64) for c in range(n_classes)])
+    return sums / counts[:, None], counts

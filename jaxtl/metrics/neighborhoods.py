@@ -1,0 +1,243 @@
+"""How much of a space's neighbourhoods and distances its map keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.metrics.estimates import Estimate, check_pair, check_values, mean_estimate, normal_estimate
+from jaxtl.metrics.ranks import Anchored, anchored, pair_distances, rank
+
+# Rank pairs counted at a time.
+_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True)
+class CoRanking:
+    """How much neighbourhoods of every size agree (Lee & Verleysen 2009; Lee et al. 2015).
+
+    Attributes:
+        sizes: int [s], k, about log-spaced from 1 to n - 2.
+        q: Q_NX(k), mean share of the k nearest that are the same in both spaces, 0 to 1; float64 [s].
+        r: R_NX(k), the same less chance: 1 perfect, 0 as good as random; float64 [s].
+        auc: mean of R_NX over all k from 1 to n - 2 with weights 1 / k.
+    """
+
+    sizes: np.ndarray
+    q: Estimate
+    r: Estimate
+    auc: Estimate
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What a map keeps; for all of them 1 is best.
+
+    Attributes:
+        trustworthiness: 0 to 1; falls where points come near that are far away in the space.
+        continuity: 0 to 1; falls where points come apart that are near in the space.
+        shepard: Spearman correlation of the distances in both, -1 to 1.
+        co_ranking: agreement of neighbourhoods of every size.
+        n_neighbors: k of the first two.
+        anchors: int [m], the rows from which ranks were taken.
+        trustworthiness_scores, continuity_scores: float64 [m], the anchors' own, whose means they are.
+    """
+
+    trustworthiness: Estimate
+    continuity: Estimate
+    shepard: Estimate
+    co_ranking: CoRanking
+    n_neighbors: int
+    anchors: np.ndarray
+    trustworthiness_scores: np.ndarray
+    continuity_scores: np.ndarray
+
+
+def faithfulness(
+    features: np.ndarray | Anchored,
+    coords: np.ndarray,
+    n_neighbors: int = 10,
+    *,
+    anchors: int = 2000,
+    pairs: int = 100_000,
+    engine: str = "cpu",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Faithfulness:
+    """Compare a map with the space it is of.
+
+    Ranks are exact, among all points, but taken from a random sample of anchors: the means over them are
+    unbiased estimates of the means over all points, with intervals from a bootstrap over the anchors. With
+    all points as anchors trustworthiness is `sklearn.manifold.trustworthiness`.
+
+    Args:
+        features: [n, d], finite; or, for several maps of one space, `anchored(features)`, which then decides
+            anchors and pairs.
+        coords: [n, 2], finite; a map, or any other space of the same points.
+        n_neighbors: k of trustworthiness and continuity, less than n / 2.
+        anchors, pairs, engine, seed: of `anchored`; the seed is of the bootstrap too.
+
+    Raises:
+        JaxtlError: k out of range, other numbers of rows, or values that are not finite.
+    """
+    where = "faithfulness"
+    if not isinstance(features, Anchored):
+        features, coords = check_pair(where, features, coords, 4)
+        _check_size(where, n_neighbors, len(coords))
+        features = anchored(features, anchors=anchors, pairs=pairs, engine=engine, seed=seed)
+    coords = _against(where, features, coords)
+    n = len(coords)
+    _check_size(where, n_neighbors, n)
+    inside = rank(coords, features.anchors, engine)
+    trusted, kept = _penalties(features.ranks, inside, n_neighbors)
+    return Faithfulness(
+        mean_estimate(trusted, resamples, seed),
+        mean_estimate(kept, resamples, seed),
+        _spearman(features, coords),
+        _co_ranking(features.ranks, inside, resamples, seed),
+        n_neighbors,
+        features.anchors,
+        trusted,
+        kept,
+    )
+
+
+def trustworthiness(
+    features: np.ndarray | Anchored, coords: np.ndarray, n_neighbors: int = 10, **settings
+) -> Estimate:
+    """Whether a map's neighbours are neighbours in the space (Venna & Kaski 2001); 0 to 1, 1 is best.
+
+    Arguments and errors as of `faithfulness`, which gives this and more at the same price.
+    """
+    return faithfulness(features, coords, n_neighbors, **settings).trustworthiness
+
+
+def continuity(
+    features: np.ndarray | Anchored, coords: np.ndarray, n_neighbors: int = 10, **settings
+) -> Estimate:
+    """Whether the space's neighbours are neighbours in the map (Venna & Kaski 2001); 0 to 1, 1 is best.
+
+    Trustworthiness with the spaces exchanged. Arguments and errors as of `faithfulness`.
+    """
+    return faithfulness(features, coords, n_neighbors, **settings).continuity
+
+
+def co_ranking(features: np.ndarray | Anchored, coords: np.ndarray, **settings) -> CoRanking:
+    """Agreement of neighbourhoods of every size. Arguments and errors as of `faithfulness`."""
+    return faithfulness(features, coords, 1, **settings).co_ranking
+
+
+def shepard_correlation(
+    features: np.ndarray | Anchored, coords: np.ndarray, *, pairs: int = 100_000, seed: int = 0
+) -> Estimate:
+    """Spearman correlation of the distances of random pairs in both spaces; -1 to 1, 1 is best.
+
+    The interval is the infinitesimal jackknife's, made robust for pairs that share a point (Fafchamps &
+    Gubert 2007, J. Dev. Econ. 83:326). `features` as of `faithfulness`; others as of `anchored`.
+    """
+    where = "Shepard correlation"
+    if not isinstance(features, Anchored):
+        features, coords = check_pair(where, features, coords, 4)
+        features = anchored(features, anchors=1, pairs=pairs, seed=seed)
+    return _spearman(features, _against(where, features, coords))
+
+
+def _against(where: str, features: Anchored, coords: np.ndarray) -> np.ndarray:
+    coords, n = check_values(where, coords, 4), features.ranks.shape[1]
+    if len(coords) != n:
+        raise JaxtlError(
+            f"{where}: ranks of {n} rows against {len(coords)}; give the same points, in one order"
+        )
+    return coords
+
+
+def _check_size(where: str, k: int, n: int) -> None:
+    # Beyond, the worst case by which the penalties are divided is another.
+    if not 1 <= k < n / 2:
+        raise JaxtlError(
+            f"{where}: n_neighbors must be at least 1 and less than half of the {n} rows, got {k}"
+        )
+
+
+def _penalties(outside: np.ndarray, inside: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Trustworthiness and continuity of each anchor: ranks in the space [m, n], in the map [m, n]."""
+    n = outside.shape[1]
+    scale = 2 / (k * (2 * n - 3 * k - 1))
+    scores = np.empty((2, len(outside)))
+    for rows in _blocks(outside):
+        for score, there, here in ((scores[0], outside, inside), (scores[1], inside, outside)):
+            far, near = there[rows].astype(np.int64), here[rows]
+            excess = np.where((near <= k) & (far > k), far - k, 0)
+            score[rows] = 1 - scale * excess.sum(axis=1)
+    return scores[0], scores[1]
+
+
+def _co_ranking(outside: np.ndarray, inside: np.ndarray, resamples: int, seed: int) -> CoRanking:
+    """Both from the larger rank of each pair: it is in both neighbourhoods of k from that k on."""
+    m, n = outside.shape
+    sizes = np.unique(np.geomspace(1, n - 2, 100).round().astype(int))
+    gains, harmonic = _gains(n)
+    overlaps, areas = np.empty((m, len(sizes))), np.empty(m)
+    for rows in _blocks(outside):
+        worse = np.maximum(outside[rows], inside[rows])
+        areas[rows] = gains[worse].sum(axis=1)
+        # Bin of the least size that takes a pair in; the anchor itself, rank 0, is in none.
+        bins = np.searchsorted(sizes, np.arange(n))
+        bins[0] = len(sizes)
+        places = bins[worse] + (len(sizes) + 1) * np.arange(len(worse))[:, None]
+        counts = np.bincount(places.ravel(), minlength=len(worse) * (len(sizes) + 1))
+        overlaps[rows] = counts.reshape(len(worse), -1)[:, :-1].cumsum(axis=1) / sizes
+    q = mean_estimate(overlaps, resamples, seed)
+    r = Estimate(*(((n - 1) * part - sizes) / (n - 1 - sizes) for part in q))
+    return CoRanking(sizes, q, r, mean_estimate(areas - harmonic, resamples, seed))
+
+
+def _gains(n: int) -> tuple[np.ndarray, float]:
+    """What a pair of larger rank 0 to n - 1 adds to the area under R_NX, and what chance takes off.
+
+    R_NX(k) = ((n - 1) c(k) / k - k) / (n - 1 - k) for c(k) pairs of larger rank up to k.
+    """
+    k = np.arange(1, n - 1)
+    total = np.sum(1 / k)
+    each = (n - 1) / (k**2.0 * (n - 1 - k)) / total
+    gains = np.zeros(n)
+    gains[1 : n - 1] = each[::-1].cumsum()[::-1]
+    return gains, float(np.sum(1 / (n - 1 - k)) / total)
+
+
+def _spearman(features: Anchored, coords: np.ndarray) -> Estimate:
+    from scipy.stats import rankdata
+
+    count = len(features.pairs)
+    # Mid-ranks as shares: distribution functions at each pair.
+    x, y = ((rankdata(d) - 0.5) / count for d in (features.distances, pair_distances(coords, features.pairs)))
+    if min(x.std(), y.std()) == 0:
+        raise JaxtlError("Shepard correlation: all distances are equal; give more points, not copies of one")
+    value = np.corrcoef(x, y)[0, 1]
+    # Derivative of the correlation with respect to a pair's weight: its own part, and how it moves the ranks
+    # of all others.
+    own = (x - 0.5) * (y - 0.5)
+    influence = (own + _mean_above(x, y - 0.5) + _mean_above(y, x - 0.5)) / (x.std() * y.std())
+    influence -= influence.mean()
+    per_point = sum(np.bincount(side, influence, len(coords)) for side in features.pairs.T)
+    apart = np.sum(influence**2)
+    # With few points the estimate may fall below that of pairs that share none, which is the least there is.
+    error = np.sqrt(max(np.sum(per_point**2) - apart, apart)) / count
+    return normal_estimate(value, error, least=-1.0, most=1.0)
+
+
+def _mean_above(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over all pairs of their weight where their x is larger, ties by half: float64 [p]."""
+    order = np.argsort(x, kind="stable")
+    ahead = np.concatenate([[0.0], np.cumsum(weights[order])])
+    first, last = np.searchsorted(x[order], x), np.searchsorted(x[order], x, side="right")
+    return (ahead[-1] - (ahead[first] + ahead[last]) / 2) / len(x)
+
+
+def _blocks(ranks: np.ndarray) -> Iterator[slice]:
+    step = max(1, _BLOCK // ranks.shape[1])
+    for start in range(0, len(ranks), step):
+        yield slice(start, start + step)

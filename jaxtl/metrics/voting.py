@@ -1,0 +1,209 @@
+"""What the neighbours of a point say about its class. Neighbours are found once, by whoever needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.metrics.estimates import Estimate, check_labels, check_values, class_estimates, mean_estimate
+from jaxtl.records import Neighbors
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a classifier makes of points whose class is known; higher is better.
+
+    Attributes:
+        accuracy: share of points put into their own class, 0 to 1.
+        per_class: the same among the points of each of `classes`.
+        classes: int [C], the labels that occur, ascending.
+        predicted: int [n].
+        correct: bool [n].
+    """
+
+    accuracy: Estimate
+    per_class: tuple[Estimate, ...]
+    classes: np.ndarray
+    predicted: np.ndarray
+    correct: np.ndarray
+
+
+@dataclass(frozen=True)
+class NeighborhoodHit:
+    """How much of a point's neighbourhood is of its own class; higher is better.
+
+    Attributes:
+        mean: of `scores`, 0 to 1.
+        per_class: the mean among the points of each of `classes`.
+        classes: int [C], ascending.
+        scores: float64 [n], share of each point's k neighbours that have its label.
+    """
+
+    mean: Estimate
+    per_class: tuple[Estimate, ...]
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+def leave_one_out_knn(
+    neighbors: Neighbors,
+    labels: np.ndarray,
+    n_neighbors: int | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Classified:
+    """Each point classified by the majority among its k nearest others.
+
+    Of classes with equally many votes the one with the nearest neighbour wins (scikit-learn takes the least
+    label instead, so that its figure depends on how classes are numbered).
+
+    Args:
+        neighbors: from `jaxtl.neighbors.exact_neighbors(values, k)`.
+        labels: int [n].
+        n_neighbors: the first so many of the neighbours; all of them by default.
+        resamples: of the bootstrap over points; the neighbours are taken as given.
+
+    Raises:
+        JaxtlError: fewer than two classes, fewer neighbours than asked for, or labels of another number.
+    """
+    near, (classes, members) = _checked("leave-one-out k-NN", neighbors, labels, n_neighbors)
+    predicted = _vote(members[near], len(classes))
+    return classified(predicted, members, classes, resamples, seed)
+
+
+def train_to_test_knn(
+    train_values: np.ndarray,
+    train_labels: np.ndarray,
+    test_values: np.ndarray,
+    test_labels: np.ndarray,
+    n_neighbors: int = 10,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Classified:
+    """Test points classified by the majority among their k nearest training points; ties as above.
+
+    Args:
+        train_values, test_values: [n, d] and [m, d], finite.
+        train_labels, test_labels: int [n] and [m]; a test class without training points is never right.
+
+    Raises:
+        JaxtlError: k beyond n, other shapes, or values that are not finite.
+    """
+    from jaxtl.neighbors import nearest_rows
+
+    where = "k-NN from training to test points"
+    train_values, test_values, classes, train, test = check_split(
+        where, train_values, train_labels, test_values, test_labels
+    )
+    if not 1 <= n_neighbors <= len(train):
+        raise JaxtlError(f"{where}: n_neighbors must be 1 to {len(train)}, got {n_neighbors}")
+    near = nearest_rows(train_values, test_values, n_neighbors).indices
+    return classified(_vote(train[near], len(classes)), test, classes, resamples, seed)
+
+
+def neighborhood_hit(
+    neighbors: Neighbors,
+    labels: np.ndarray,
+    n_neighbors: int | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> NeighborhoodHit:
+    """Mean share of neighbours that have a point's own label (Paulovich et al. 2008, IEEE TVCG 14(3):564).
+
+    Arguments and errors as of `leave_one_out_knn`. By chance it is the sum of squares of the classes'
+    shares.
+    """
+    near, (classes, members) = _checked("neighbourhood hit", neighbors, labels, n_neighbors)
+    scores = (members[near] == members[:, None]).mean(axis=1)
+    per_class = class_estimates(scores, members, len(classes), resamples, seed)
+    return NeighborhoodHit(mean_estimate(scores, resamples, seed), per_class, classes, scores)
+
+
+def neighbor_confusion(
+    neighbors: Neighbors,
+    labels: np.ndarray,
+    n_classes: int,
+    n_neighbors: int | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Share of class j among the neighbours of the points of class i.
+
+    Args:
+        labels: int [n] in range(n_classes), of at least one class; others as of `leave_one_out_knn`.
+
+    Returns:
+        Estimate of float64 [C, C]; rows add up to 1, those of classes without points are 0.
+    """
+    where = "neighbour confusion"
+    near, _ = _checked(where, neighbors, labels, n_neighbors, least=1)
+    labels = np.asarray(labels)
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise JaxtlError(
+            f"{where}: labels must be 0 to {n_classes - 1}, found {labels.min()} and {labels.max()}"
+        )
+    shares = _votes(labels[near], n_classes) / near.shape[1]
+    table = np.zeros((3, n_classes, n_classes))
+    for c in np.unique(labels):
+        table[:, c] = mean_estimate(shares[labels == c], resamples, seed)
+    return Estimate(*table)
+
+
+def classified(
+    predicted: np.ndarray, members: np.ndarray, classes: np.ndarray, resamples: int, seed: int
+) -> Classified:
+    """Scores of predictions; both given as places in `classes`, which may hold some that never occur."""
+    correct = predicted == members
+    seen, dense = np.unique(members, return_inverse=True)
+    per_class = class_estimates(correct.astype(np.float64), dense, len(seen), resamples, seed)
+    accuracy = mean_estimate(correct, resamples, seed)
+    return Classified(accuracy, per_class, classes[seen], classes[predicted], correct)
+
+
+def check_split(
+    where: str,
+    train_values: np.ndarray,
+    train_labels: np.ndarray,
+    test_values: np.ndarray,
+    test_labels: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both values, all classes [C], and the places of both labels among them."""
+    train_values, test_values = check_values(where, train_values), check_values(where, test_values, 1)
+    if train_values.shape[1] != test_values.shape[1]:
+        raise JaxtlError(
+            f"{where}: training points have {train_values.shape[1]} dimensions and test points "
+            f"{test_values.shape[1]}; give values of the same space"
+        )
+    check_labels(where, train_labels, len(train_values))
+    check_labels(where, test_labels, len(test_values), least=1)
+    both = np.concatenate([train_labels, test_labels])
+    classes, members = np.unique(both, return_inverse=True)
+    return train_values, test_values, classes, *np.split(members, [len(train_values)])
+
+
+def _checked(
+    where: str, neighbors: Neighbors, labels: np.ndarray, n_neighbors: int | None, least: int = 2
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    n, k = neighbors.indices.shape
+    wanted = k if n_neighbors is None else n_neighbors
+    if not 1 <= wanted <= k:
+        raise JaxtlError(f"{where}: n_neighbors must be 1 to the {k} that were found, got {n_neighbors}")
+    return neighbors.indices[:, :wanted], check_labels(where, labels, n, least)
+
+
+def _votes(near: np.ndarray, n_classes: int) -> np.ndarray:
+    places = near + n_classes * np.arange(len(near))[:, None]
+    return np.bincount(places.ravel(), minlength=len(near) * n_classes).reshape(-1, n_classes)
+
+
+def _vote(near: np.ndarray, n_classes: int) -> np.ndarray:
+    votes = np.take_along_axis(_votes(near, n_classes), near, axis=1)
+    # argmax takes the first, that is the nearest, of those whose class has most votes.
+    first = votes.argmax(axis=1)
+    return near[np.arange(len(near)), first]

@@ -1,0 +1,145 @@
+"""The arrays of the page's maps and its thumbnails, as JSON that may stand within a script element."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from jaxtl.plots import NAMES, class_colours
+from jaxtl.records import Embedding
+from jaxtl.report.data import STAGES, RunData
+
+# A sheet of 1600 thumbnails is at most 2560 pixels a side: little to decode for one hover.
+_SHEET_COLUMNS = 40
+_SHEET = _SHEET_COLUMNS**2
+# All thumbnails of a run together: 10,000 digits stay whole, and compress to some 3 MB.
+_PIXELS = 20e6
+_LARGEST_SIDE = 64
+_FITTED = (0.5, 99.5)
+_ROOM = 1.08
+
+
+def payload(runs: list[RunData]) -> str:
+    """JSON of the maps and thumbnails of all runs; sheets that runs share are held once."""
+    sheets: dict[str, str] = {}
+    record = {"runs": [_run(run, sheets) for run in runs]}
+    return embeddable({**record, "sheets": sheets})
+
+
+def embeddable(record: Any) -> str:
+    """JSON in ASCII without what could end a script element or begin a comment in it."""
+    text = json.dumps(record, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def packed(array: np.ndarray, dtype: str) -> str:
+    """Base64 of an array's bytes, in little-endian order."""
+    return base64.b64encode(np.ascontiguousarray(array).astype(dtype).tobytes()).decode()
+
+
+def fitted(coords: np.ndarray) -> tuple[np.ndarray, int]:
+    """Coordinates, on one scale, whose middle 99 % on either axis lie in [-1, 1]; and how many points do not.
+
+    LLE throws a few points so far out that a view of all of them would show the rest as one dot.
+    """
+    low, high = np.percentile(coords.astype(np.float64), _FITTED, axis=0)
+    half = 0.5 * _ROOM * (max(high - low) or 1.0)
+    placed = (coords - 0.5 * (low + high)) / half
+    return placed.astype(np.float32), int((np.abs(placed) > 1).any(axis=1).sum())
+
+
+def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
+    colours = (class_colours(len(run.class_names)) * 255).round().astype(int)
+    return {
+        "name": run.name,
+        "n": len(run),
+        "classes": list(run.class_names),
+        "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
+        "labels": packed(run.labels, "<u4"),
+        "index": packed(run.index, "<u4"),
+        "maps": [
+            _map(run, stage, method, run.maps[stage, method])
+            for stage in STAGES
+            for method in run.methods
+            if (stage, method) in run.maps
+        ],
+        "images": None if run.images is None else _thumbnails(run.images, sheets),
+        "measures": _measures(run.measures),
+    }
+
+
+def _map(run: RunData, stage: str, method: str, embedding: Embedding) -> dict[str, Any]:
+    coords, outside = fitted(embedding.coords)
+    name = NAMES.get(method, method)
+    return {
+        "stage": stage,
+        "method": method,
+        "name": name,
+        "coords": packed(coords, "<f4"),
+        "outside": outside,
+    }
+
+
+def _measures(measures: dict[str, np.ndarray]) -> dict[str, Any]:
+    kinds = {
+        "knn_before": "<i4",
+        "head_after": "<i4",
+        "head_probability": "<f4",
+        "neighbors_before": "<i4",
+        "neighbors_after": "<i4",
+    }
+    return {name: packed(measures[name], kind) for name, kind in kinds.items() if name in measures}
+
+
+def _thumbnails(images: np.ndarray, sheets: dict[str, str]) -> dict[str, Any]:
+    n, height, width, _ = images.shape
+    largest = min(_LARGEST_SIDE, max(height, width), int((_PIXELS / n) ** 0.5))
+    scale = largest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    keys = []
+    for start in range(0, n, _SHEET):
+        sheet = _sheet(images[start : start + _SHEET], size)
+        key = hashlib.sha256(sheet.encode()).hexdigest()[:16]
+        sheets[key] = sheet
+        keys.append(key)
+    return {"width": size[0], "height": size[1], "columns": _SHEET_COLUMNS, "sheets": keys}
+
+
+def _sheet(images: np.ndarray, size: tuple[int, int]) -> str:
+    """Up to 1600 images side by side as a data URI: PNG where they are grey, else JPEG.
+
+    Photographs would be five times the size as PNG.
+    """
+    from PIL import Image
+
+    width, height = size
+    count, channels = len(images), images.shape[3]
+    small = [_resized(image, size) for image in images]
+    rows = -(-count // _SHEET_COLUMNS)
+    sheet = np.zeros((rows * _SHEET_COLUMNS, height, width, channels), np.uint8)
+    sheet[:count] = small
+    sheet = sheet.reshape(rows, _SHEET_COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4)
+    sheet = sheet.reshape(rows * height, _SHEET_COLUMNS * width, channels)
+    out = io.BytesIO()
+    if channels == 1:
+        Image.fromarray(sheet[..., 0]).save(out, "PNG")
+        kind = "png"
+    else:
+        Image.fromarray(sheet).save(out, "JPEG", quality=85)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    height, width, channels = image.shape
+    if (width, height) == size:
+        return image
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    return np.asarray(picture.resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], channels)

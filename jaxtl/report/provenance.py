@@ -1,0 +1,151 @@
+"""Where a run's numbers come from: its time, its settings, its command line, its sources."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from html import escape
+from typing import Any
+
+from jaxtl.plots import NAMES
+from jaxtl.report.data import RunData
+from jaxtl.report.markup import details, note, pairs, section
+from jaxtl.settings import RunConfig
+
+BACKENDS = {
+    "sklearn": "scikit-learn",
+    "opentsne": "openTSNE",
+    "cuml": "cuML",
+    "jaxtl": "jaxtl",
+}
+
+
+def timings(run: RunData) -> str:
+    seconds = {
+        name: v for name, v in run.timings.items() if name != "peak_memory_gib" and isinstance(v, int | float)
+    }
+    if not seconds:
+        return ""
+    longest = max(seconds.values()) or 1.0
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(_stage_name(name))}</th><td class='n'>{value:,.1f}</td>"
+        f"<td class='share'><i style='width:{100 * value / longest:.1f}%'></i></td></tr>"
+        for name, value in seconds.items()
+    )
+    total = f"{sum(seconds.values()):,.1f}"
+    rows += f"<tr class='sum'><th scope='row'>All stages</th><td class='n'>{total}</td><td></td></tr>"
+    peak = run.timings.get("peak_memory_gib")
+    memory = note(f"Peak memory {peak:,.2f} GiB.") if peak else ""
+    head = "<tr><th>Stage</th><th class='n'>seconds</th><th></th></tr>"
+    table = f"<table class='times'><thead>{head}</thead><tbody>{rows}</tbody></table>"
+    return section("timings", "Where the time went", table + memory)
+
+
+def _stage_name(name: str) -> str:
+    known = {
+        "trunk_test": "Frozen layers, test images", "trunk_training": "Frozen layers, training images",
+        "before": "Features before", "after": "Features after", "finetune": "Fine-tuning",
+        "scores": "Scores", "figures": "Figures",
+    }  # fmt: skip
+    method, _, stage = name.rpartition("_")
+    return known.get(name) or (f"{NAMES[method]} {stage}" if method in NAMES else name.replace("_", " "))
+
+
+def repeat(run: RunData) -> str:
+    """The command, the settings, and what they were run on."""
+    version = str(run.environment.get("jaxtl", ""))
+    text = f"<p>With jaxtl {escape(version)}:</p>" if version else ""
+    text += f"<pre class='command'><code>{escape(command(run.config))}</code></pre>"
+    settings = pairs({k: v for k, v in run.config.items() if k not in ("digest", "weights_digest")})
+    digests = pairs({k: v for k, v in run.config.items() if k in ("digest", "weights_digest")})
+    environment = {k: v for k, v in run.environment.items() if k != "versions"}
+    environment |= run.environment.get("versions") or {}
+    maps = "".join(
+        details(
+            f"{NAMES.get(method, method)} {stage}, by {BACKENDS.get(e.backend, e.backend)}: every parameter",
+            pairs({**e.params, **e.diagnostics}),
+        )
+        for (stage, method), e in run.maps.items()
+    )
+    return section(
+        "repeat",
+        "How to repeat it",
+        f"{text}<div class='two'><div><h3>Settings</h3>{settings}{digests}</div>"
+        f"<div><h3>Environment</h3>{pairs(environment)}</div></div>{maps}",
+    )
+
+
+def command(config: dict[str, Any]) -> str:
+    """The command line that makes a run with these settings; defaults are left out."""
+    words = ["jaxtl", "run"]
+    for setting in fields(RunConfig):
+        value = config.get(setting.name, setting.default)
+        value = tuple(value) if isinstance(value, list) else value
+        if value == setting.default:
+            continue
+        name = setting.name.replace("_", "-")
+        words += [f"--no-{name}"] if value is False else [f"--{name}"]
+        words += [] if isinstance(value, bool) else [_word(value)]
+    return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "all" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+_SOURCES = {
+    "network": (
+        "M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen: MobileNetV2: Inverted residuals and linear "
+        "bottlenecks. CVPR 2018.",
+        "10.1109/CVPR.2018.00474",
+    ),
+    "imagenet": (
+        "O. Russakovsky et al.: ImageNet large scale visual recognition challenge. International Journal of "
+        "Computer Vision 115, 2015.",
+        "10.1007/s11263-015-0816-y",
+    ),
+    "mnist": (
+        "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document "
+        "recognition. Proceedings of the IEEE 86, 1998.",
+        "10.1109/5.726791",
+    ),
+    "tsne": (
+        "L. van der Maaten, G. Hinton: Visualizing data using t-SNE. Journal of Machine Learning Research 9, "
+        "2008.",
+        "",
+    ),
+    "opentsne": (
+        "P. G. Poličar, M. Stražar, B. Zupan: openTSNE: A modular Python library for t-SNE dimensionality "
+        "reduction and embedding. Journal of Statistical Software 109, 2024.",
+        "10.18637/jss.v109.i03",
+    ),
+    "lle": (
+        "S. T. Roweis, L. K. Saul: Nonlinear dimensionality reduction by locally linear embedding. Science "
+        "290, 2000.",
+        "10.1126/science.290.5500.2323",
+    ),
+    "pca": (
+        "K. Pearson: On lines and planes of closest fit to systems of points in space. Philosophical "
+        "Magazine 2, 1901.",
+        "10.1080/14786440109462720",
+    ),
+}
+
+
+def citations(run: RunData) -> str:
+    """The sources of what this run used, and of no more."""
+    used = ["network"]
+    used += ["imagenet"] if not run.config.get("weights") else []
+    used += ["mnist"] if run.config.get("dataset") == "mnist" else []
+    for method in run.methods:
+        used += [method] if method in _SOURCES else []
+        if any(e.backend == "opentsne" for (_, m), e in run.maps.items() if m == method):
+            used.append("opentsne")
+    items = "".join(f"<li>{escape(text)}{_doi(doi)}</li>" for text, doi in (_SOURCES[name] for name in used))
+    return section("sources", "Sources", f"<ol class='works'>{items}</ol>")
+
+
+def _doi(doi: str) -> str:
+    return f" <a href='https://doi.org/{doi}'>doi:{doi}</a>" if doi else ""

@@ -1,0 +1,406 @@
+"""The text, tables and charts of one run as HTML. Whatever comes from a run is escaped here.
+
+A section whose data are absent is the empty string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from jaxtl.plots import NAMES
+from jaxtl.records import Score
+from jaxtl.report.charts import Line, heat_map, line_chart
+from jaxtl.report.data import STAGES, RunData
+from jaxtl.report.markup import (
+    MINUS,
+    Html,
+    bounded,
+    details,
+    figures,
+    interval,
+    maybe,
+    note,
+    number,
+    plain,
+    section,
+    table,
+    unique,
+)
+
+KNN_METRIC = "10-NN accuracy"
+FAITHFULNESS = ("trustworthiness", "continuity", "Shepard correlation", "Q_NX AUC")
+SPACES = {"features": "Features", **NAMES}
+_MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files
+_LAYER_METRICS_LAST = "CKA"
+_DATASETS = {"mnist": "MNIST"}
+
+
+def title(run: RunData) -> str:
+    return f"What fine-tuning did to the features of {dataset(run)}"
+
+
+def dataset(run: RunData) -> str:
+    """A short name: of a folder its last part, whatever is above it."""
+    name = str(run.config.get("dataset", "unknown images"))
+    kind, _, rest = name.partition(":")
+    short = rest.rstrip("/").rpartition("/")[2] if kind in ("folder", "idx") else rest
+    return _DATASETS.get(name) or short or name
+
+
+def lead(run: RunData) -> str:
+    """What was done, in two sentences made of the run's settings."""
+    config = run.config
+    weights = config.get("weights")
+    size = config.get("image_size")
+    pixels = f", {size} × {size} pixels each," if size else ""
+    dimensions = run.features.get("dimensions")
+    pooled = f"its {dimensions:,} pooled features" if dimensions else "its pooled features"
+    methods = _listed([NAMES.get(method, method) for method in run.methods])
+    text = (
+        f"{len(run):,} test images of {dataset(run)}{pixels} went through a MobileNetV2 "
+        f"{'with weights from ' + str(weights) if weights else 'with ImageNet weights'}, and {pooled} were "
+        f"mapped to the plane by {methods}. Then {_learners(str(config.get('trainable', '')))} learned from "
+        f"{_count(config.get('train_samples'))} training images"
+    )
+    epochs = config.get("epochs")
+    text += f" in {epochs} epoch{'s' if epochs != 1 else ''}" if epochs else ""
+    return f"<p class='lead'>{escape(text)}, and the same images were mapped again.</p>"
+
+
+def _learners(trainable: str) -> str:
+    if trainable.isdigit() and trainable != "0":
+        return f"the network's last {trainable} layers and a softmax head"
+    known = {
+        "none": "a softmax head alone",
+        "0": "a softmax head alone",
+        "all": "the whole network, with a softmax head,",
+    }
+    return known.get(trainable) or f"the layers from {trainable} on and a softmax head"
+
+
+def _count(number: int | None) -> str:
+    return "all" if number is None else f"{number:,}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def key_numbers(run: RunData) -> str:
+    accuracy = _test_accuracy(run)
+    figure = ""
+    if accuracy:
+        figure = (
+            f"<div class='figure-number'><b>{accuracy[0]:.3f}</b><span>test accuracy of the tuned network, "
+            f"after epoch {accuracy[1]:.0f}</span></div>"
+        )
+    tables = "".join(_before_and_after(run, metric) for metric in _accuracies(run))
+    if tables:
+        told = "Share of images whose 10 nearest neighbours, by majority, name their class."
+        bounded = any(s.low is not None for s in run.scores if s.metric in _accuracies(run))
+        told += " In brackets: 95 % intervals." if bounded else " This run holds no intervals for it."
+        tables += note(told)
+    body = f"<div class='key'>{figure}<div>{tables}</div></div>" if tables or figure else ""
+    return section("key-numbers", "Key numbers", body)
+
+
+def _accuracies(run: RunData) -> list[str]:
+    """The kinds of 10-NN accuracy that the run holds, such as by folds and leaving one out."""
+    return unique(s.metric for s in run.scores if KNN_METRIC.lower() in s.metric.lower())
+
+
+def _before_and_after(run: RunData, metric: str) -> str:
+    rows = []
+    for space, name in SPACES.items():
+        before, after = (run.score(stage, space, metric) for stage in STAGES)
+        if before or after:
+            change = f"{after.value - before.value:+.3f}".replace("-", MINUS) if before and after else "–"
+            dimensions = run.features.get("dimensions") if space == "features" else None
+            label = f"{name}, {dimensions:,} dimensions" if dimensions else name
+            rows.append([label, interval(before), interval(after), change])
+    folds = ", 5 folds" if metric == KNN_METRIC else ""
+    caption = f"{metric}{folds}; {len(run):,} test images"
+    return table(["Space", "before", "after", "change"], rows, caption) if rows else ""
+
+
+def _test_accuracy(run: RunData) -> tuple[float, float] | None:
+    return (run.history[-1]["test_accuracy"], run.history[-1]["epoch"]) if run.history else None
+
+
+_VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided": ("?", "open")}
+
+
+def claims(run: RunData) -> str:
+    rows = []
+    for claim in run.claims:
+        mark, kind = _VERDICTS.get(str(claim["verdict"]), ("?", "open"))
+        verdict = (
+            f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> "
+            f"{escape(str(claim['verdict']))}</span>"
+        )
+        words = f"<b>{escape(_said(claim, 'text'))}</b><br>"
+        words += f"<span class='quiet'>{escape(_said(claim, 'words'))}</span>"
+        threshold = claim.get("threshold")
+        bound = "" if threshold is None else f"{_said(claim, 'direction')} {number(threshold)}".strip()
+        value = bounded(claim["value"], claim.get("low"), claim.get("high"))
+        rows.append([Html(verdict), Html(words), _said(claim, "statistic"), value, bound])
+    if not rows:
+        return ""
+    head = ["Verdict", "Claim", "Statistic", "Value", "Holds if"]
+    heading = "Claims, and whether this run bears them out"
+    return section("claims", heading, table(head, rows, texts=3))
+
+
+def _said(claim: dict[str, Any], name: str) -> str:
+    return str(claim.get(name) or "")
+
+
+def separation(run: RunData) -> str:
+    """How far apart the classes lie in every space, and what the features are like as a whole."""
+    spaces = [space for space in SPACES if space == "features" or space in run.methods]
+    columns = [(stage, space) for space in spaces for stage in STAGES]
+    known = {*FAITHFULNESS, *_accuracies(run)}
+    metrics = unique(s.metric for s in run.scores if s.space in run.methods and s.metric not in known)
+    head = ["Measure", *(f"{SPACES[space]} {stage}" for stage, space in columns)]
+    rows = [[metric, *(_value(run.score(*at, metric)) for at in columns)] for metric in metrics]
+    body = table(head, rows) if rows else ""
+    own = unique(s.metric for s in run.scores if s.space == "features" and s.metric not in {*known, *metrics})
+    if own:
+        head = ["The features as a whole", "before", "after", "one against the other"]
+        stages = (*STAGES, "both")
+        rows = [[metric, *(interval(run.score(at, "features", metric)) for at in stages)] for metric in own]
+        body += table(head, rows)
+    if body:
+        body += note("Intervals that are not shown here are under Every number.")
+    return section("separation", "How far apart the classes lie", body)
+
+
+def _value(score: Score | None) -> str:
+    return "–" if score is None else number(score.value)
+
+
+def faithfulness(run: RunData) -> str:
+    """What each map is worth as a picture of the features."""
+    columns = [(stage, method) for method in run.methods for stage in STAGES if (stage, method) in run.maps]
+    held = {s.metric for s in run.scores if s.space in run.methods}
+    metrics = [metric for metric in FAITHFULNESS if metric in held]
+    head = ["Measure", *(f"{NAMES.get(method, method)} {stage}" for stage, method in columns)]
+    rows = [[metric, *(interval(run.score(*at, metric)) for at in columns)] for metric in metrics]
+    rows += _own_words(run, columns)
+    text = (
+        "<p>A map may separate classes and still be false: two dimensions cannot hold all distances of many. "
+        "Read the maps beside the numbers of the features themselves.</p>"
+    )
+    if "tsne" in run.methods:
+        text += (
+            "<p>t-SNE can draw gaps that the features do not have; sizes of clusters and distances between "
+            "them mean nothing in it.</p>"
+        )
+    if not metrics:
+        text += note(
+            "This run holds no measure of how faithful its maps are; only what the methods say of themselves."
+        )
+    body = text + (table(head, rows) if rows else "") + _scales(run)
+    return section("faithfulness", "How far to trust the maps", body)
+
+
+def _own_words(run: RunData, columns: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """What the methods say of their own results."""
+    rows = []
+    variance = [run.maps[at].diagnostics.get("explained_variance_ratio") for at in columns]
+    if any(variance):
+        rows.append(["share of variance shown", *(number(sum(v)) if v else "–" for v in variance)])
+    for name, label in (
+        ("kl_divergence", "KL divergence left"),
+        ("reconstruction_error", "reconstruction error"),
+    ):
+        found = [run.maps[at].diagnostics.get(name) for at in columns]
+        if any(value is not None for value in found):
+            rows.append([label, *("–" if value is None else number(value) for value in found)])
+    return rows
+
+
+def _scales(run: RunData) -> str:
+    """Neighbourhood agreement over the size of the neighbourhood."""
+    k = run.measures.get("qnx_k")
+    charts = []
+    for method in run.methods if k is not None else []:
+        lines = [
+            Line(stage, stage, k.tolist(), run.measures[name].tolist())
+            for stage in STAGES
+            if (name := f"qnx_{stage}_{method}") in run.measures
+        ]
+        if lines:
+            charts.append(
+                line_chart(lines, f"{NAMES.get(method, method)}: neighbours kept", "neighbours k", log_x=True)
+            )
+    if not charts:
+        return ""
+    return figures(charts) + note(
+        "Share of each image's k nearest neighbours in the features that are its k nearest in the map too."
+    )
+
+
+def classes(run: RunData) -> str:
+    """Per-class numbers, and whose neighbours are whose."""
+    if len(run.class_names) > _MOST_CLASSES:
+        held = "classes.csv and measures.npz" if run.class_scores or run.measures else ""
+        return (
+            section(
+                "classes",
+                "Class by class",
+                note(f"{len(run.class_names)} classes are too many to show here; see {held}."),
+            )
+            if held
+            else ""
+        )
+    body = "".join(_class_table(run, metric) for metric in unique(row["metric"] for row in run.class_scores))
+    return section("classes", "Class by class", body + _confusions(run))
+
+
+def _class_table(run: RunData, metric: str) -> str:
+    rows = {(r["stage"], r["space"], r["class"]): r for r in run.class_scores if r["metric"] == metric}
+    spaces = unique(key[1] for key in rows)
+    columns = [(space, stage) for space in spaces for stage in unique(k[0] for k in rows if k[1] == space)]
+    head = ["Class", *(f"{SPACES.get(space, space)} {stage}" for space, stage in columns)]
+    lines = []
+    for name in unique(key[2] for key in rows):
+        found = [rows.get((stage, space, name)) for space, stage in columns]
+        # With intervals a row of eight columns would not fit a page: they are in the file.
+        lines.append([name, *("–" if r is None or r["value"] is None else number(r["value"]) for r in found)])
+    return f"<h3>{escape(metric)}</h3>" + table(head, lines)
+
+
+def _confusions(run: RunData) -> str:
+    """Heat maps of every space, of which the page shows one at a time."""
+    found = [
+        (
+            space,
+            [
+                (stage, run.measures[name])
+                for stage in STAGES
+                if (name := f"confusion_{stage}_{space}") in run.measures
+            ],
+        )
+        for space in SPACES
+    ]
+    found = [(space, maps) for space, maps in found if maps]
+    if not found:
+        return ""
+    buttons = "".join(
+        f"<button type='button' data-space='{space}' aria-pressed='{'false' if k else 'true'}'>"
+        f"{SPACES[space]}</button>"
+        for k, (space, _) in enumerate(found)
+    )
+    panels = "".join(
+        f"<div class='heats' data-space='{space}'{' hidden' if k else ''}>"
+        + "".join(heat_map(values, run.class_names, f"{SPACES[space]}, {stage}") for stage, values in maps)
+        + "</div>"
+        for k, (space, maps) in enumerate(found)
+    )
+    return (
+        "<h3>Whose neighbours are whose</h3>"
+        f"<div class='choice' role='group' aria-label='Space of the neighbours'>{buttons}</div>{panels}"
+        + note(
+            "Rows: an image's class. Columns: the classes of its 10 nearest neighbours, in per cent of them."
+        )
+    )
+
+
+def depth(run: RunData) -> str:
+    """How the numbers go through the network, layer by layer."""
+    charts = []
+    metrics = unique(row["metric"] for row in run.layers)
+    for metric in sorted(metrics, key=lambda name: name == _LAYER_METRICS_LAST):
+        rows = [row for row in run.layers if row["metric"] == metric and row["value"] is not None]
+        names = unique(row["layer"] for row in rows)
+        lines = []
+        for stage in unique(row["stage"] for row in rows):
+            own = [row for row in rows if row["stage"] == stage]
+            lines.append(
+                Line(
+                    "before against after" if stage == "both" else stage,
+                    stage if stage in STAGES else "both",
+                    [names.index(row["layer"]) for row in own],
+                    *([row[key] for row in own] for key in ("value", "low", "high")),
+                )
+            )
+        if lines:
+            charts.append(line_chart(lines, metric, "layer, from input to output", x_names=names))
+    return section("depth", "Through the layers", figures(charts))
+
+
+def training(run: RunData) -> str:
+    if not run.history:
+        return ""
+    epochs = [row["epoch"] for row in run.history]
+    charts = [
+        line_chart(
+            [
+                Line("training", "before", epochs, [row[measure] for row in run.history]),
+                Line("test", "after", epochs, [row[f"test_{measure}"] for row in run.history]),
+            ],
+            name,
+            "epoch",
+            whole=True,
+        )
+        for measure, name in (("loss", "Cross-entropy loss"), ("accuracy", "Accuracy"))
+    ]
+    head = ["Epoch", "loss", "accuracy", "test loss", "test accuracy"]
+    rows = [
+        [f"{r['epoch']:.0f}", *(f"{r[c]:.4f}" for c in ("loss", "accuracy", "test_loss", "test_accuracy"))]
+        for r in run.history
+    ]
+    return section("training", "Training", figures(charts) + details("Every epoch", table(head, rows)))
+
+
+def all_scores(run: RunData) -> str:
+    rows = [
+        [
+            s.stage,
+            SPACES.get(s.space, s.space),
+            s.metric,
+            number(s.value),
+            maybe(s.low),
+            maybe(s.high),
+        ]
+        for s in run.scores
+    ]
+    if not rows:
+        return ""
+    held = table(["Stage", "Space", "Metric", "value", "low", "high"], rows, texts=3)
+    return section("scores", "Every number", details(f"{len(rows)} numbers, as in scores.csv", held))
+
+
+def comparison(runs: Sequence[RunData]) -> str:
+    """One row a number, one column a run; and the settings in which the runs differ."""
+    if len(runs) < 2:
+        return ""
+    rows = []
+    settings = unique(name for run in runs for name in run.config if name not in ("digest", "weights_digest"))
+    for name in settings:
+        values = [plain(run.config.get(name)) for run in runs]
+        if len(set(values)) > 1:
+            rows.append([name, *values])
+    differing = len(rows)
+    if any(run.history for run in runs):
+        rows.append(
+            ["test accuracy", *(f"{a[0]:.3f}" if (a := _test_accuracy(run)) else "–" for run in runs)]
+        )
+    for metric in unique(
+        s.metric for run in runs for s in run.scores if s.space in SPACES and s.stage in STAGES
+    ):
+        for space, label in SPACES.items():
+            for stage in STAGES:
+                found = [run.score(stage, space, metric) for run in runs]
+                if any(found):
+                    rows.append([f"{metric}, {label} {stage}", *map(interval, found)])
+    told = (
+        f"The first {differing} row{'s' if differing != 1 else ''}: settings in which the runs differ."
+        if differing
+        else "The runs have the same settings."
+    )
+    held = table(["", *(run.name for run in runs)], rows)
+    return section("comparison", "The runs side by side", held + note(told))

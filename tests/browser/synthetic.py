@@ -1,0 +1,108 @@
+"""Runs made up for tests of the report: real digits where there are enough, maps that are clouds."""
+
+import numpy as np
+
+from jaxtl.data import load
+from jaxtl.records import Embedding, Score
+from jaxtl.report import RunData
+
+SPACES = ("features", "pca", "tsne", "lle")
+CONFIG = {
+    "dataset": "mnist", "samples": 300, "train_samples": 2000, "image_size": 48, "preprocessing": "unit",
+    "weights": None, "trainable": "10", "epochs": 2, "batch_size": 32, "learning_rate": 0.001,
+    "methods": ["pca", "tsne", "lle"], "perplexity": 30.0, "n_neighbors": 12, "precision": "highest",
+    "deterministic": False, "seed": 1, "weights_digest": "00", "digest": "11",
+}  # fmt: skip
+CLAIM = {
+    "id": "pca", "text": "PCA separates poorly before", "statistic": "10-NN accuracy, PCA, before",
+    "value": 0.332, "low": 0.291, "high": 0.375, "threshold": 0.6, "direction": "below",
+    "verdict": "holds", "words": "A third of the images lie among their own.",
+}  # fmt: skip
+
+
+def synthetic_run(n, seed=0, **changes):
+    """A run of n digits with everything that a run may hold; `changes` replace its fields."""
+    digits = load("mnist", "test").take(n)
+    draw = np.random.default_rng(seed)
+    labels, classes = digits.labels, len(digits.class_names)
+    fields = {
+        "name": "made-up",
+        "labels": labels,
+        "index": digits.index,
+        "class_names": digits.class_names,
+        "maps": maps_of(labels, digits.index, draw),
+        "config": {**CONFIG, "samples": n},
+        "environment": {"jaxtl": "0.1.0", "devices": ["cpu: cpu"], "versions": {"jax": "0.10.2"}},
+        "timings": {"before": 1.5, "finetune": 20.0, "tsne_before": 3.0, "peak_memory_gib": 1.2},
+        "scores": scores_of(draw),
+        "history": [
+            {
+                "epoch": float(k), "loss": 1 / k, "accuracy": 0.9, "test_loss": 2 / k,
+                "test_accuracy": 0.8 + k / 20,
+            }
+            for k in (1, 2)
+        ],
+        "features": {"dimensions": 1280, "model": "mobilenet_v2 width 1"},
+        "images": digits.images,
+        "claims": [CLAIM],
+        "class_scores": [
+            {"stage": stage, "space": "tsne", "metric": "10-NN recall", "class": name, "value": 0.5}
+            for stage in ("before", "after")
+            for name in digits.class_names
+        ],
+        "layers": [
+            {
+                "stage": stage, "layer": f"block_{k}_add", "metric": metric, "value": k / 10, "low": None,
+                "high": None,
+            }
+            for metric, stages in (("10-NN accuracy", ("before", "after")), ("CKA", ("both",)))
+            for stage in stages
+            for k in range(1, 6)
+        ],
+        "measures": measures_of(labels, classes, draw),
+    }  # fmt: skip
+    return RunData(**{**fields, **changes})
+
+
+def maps_of(labels, index, draw):
+    """A cloud around each class's own place; a few points of LLE's lie far out, as LLE's do."""
+    maps = {}
+    for stage, spread in (("before", 2.0), ("after", 0.6)):
+        for method in SPACES[1:]:
+            centres = 4 * draw.normal(size=(labels.max() + 1, 2))
+            coords = (centres[labels] + spread * draw.normal(size=(len(labels), 2))).astype(np.float32)
+            if method == "lle":
+                coords[:3] *= 60
+            maps[stage, method] = Embedding(coords, labels, index, method, "sklearn", {"seed": 1})
+    return maps
+
+
+def scores_of(draw):
+    accuracies = [
+        Score(stage, space, "10-NN accuracy", 0.5, 0.45, 0.55)
+        for stage in ("before", "after")
+        for space in SPACES
+    ]
+    others = [
+        ("before", "tsne", "trustworthiness"),
+        ("after", "lle", "silhouette"),
+        ("both", "features", "CKA"),
+    ]
+    return [*accuracies, *(Score(*of, float(draw.random())) for of in others)]
+
+
+def measures_of(labels, classes, draw):
+    n = len(labels)
+    shares = np.eye(classes) * 0.9 + 0.1 / classes
+    sizes = np.unique(np.geomspace(1, n // 2, 20).astype(int))
+    return {
+        "knn_before": draw.integers(0, classes, n).astype(np.int32),
+        "head_after": labels.astype(np.int32),
+        "head_probability": draw.random(n).astype(np.float32),
+        "neighbors_before": draw.integers(0, n, (n, 10)).astype(np.int32),
+        "neighbors_after": draw.integers(0, n, (n, 10)).astype(np.int32),
+        "confusion_before_features": shares,
+        "confusion_after_tsne": shares,
+        "qnx_k": sizes,
+        "qnx_before_tsne": np.linspace(0.2, 0.8, len(sizes)),
+    }
