@@ -188,7 +188,7 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
         rows: of `jaxtl.depth`: stage, layer, metric, value, low, high.
         layers: in the network's order, the first one on the left.
     """
-    figure = Figure(figsize=(6.6, 5.2))
+    figure = Figure(figsize=(6.6, 5.2), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2.2, 1, 1)})
     found = {(row.stage, row.metric, row.layer): row for row in rows}
     places = np.arange(len(layers))
@@ -204,7 +204,7 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
     axes[0].set_ylim(0, 1)
     axes[2].set_ylim(min(0.0, axes[2].get_ylim()[0]), 1.05)
     short = [name.removesuffix("_project_BN").removesuffix("_add").replace("block_", "") for name in layers]
-    axes[2].set_xticks(places, short, rotation=60, ha="right")
+    axes[2].set_xticks(places, short, rotation=60, ha="right", rotation_mode="anchor")
     axes[2].set_xlabel("block; its pooled output")
     return figure
 

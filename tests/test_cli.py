@@ -14,7 +14,7 @@ import pytest
 
 import jaxtl as package
 from jaxtl.models.weights import load_arrays
-from jaxtl.records import Embedding, Features, load_history, load_scores
+from jaxtl.records import HISTORY_COLUMNS, Embedding, Features, load_history, load_scores
 
 SMALL = ["--image-size", 32]
 
@@ -128,7 +128,8 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"Run folder: {folder.relative_to(tmp_path)}" in err.splitlines()
-    for score in load_scores(folder / "scores.csv"):
+    shown = ("10-NN accuracy", *HISTORY_COLUMNS)
+    for score in (score for score in load_scores(folder / "scores.csv") if score.metric in shown):
         assert f"{score.value:.{4 if score.space == 'model' else 3}f}" in err
     code, out, err = jaxtl("plot", folder, "--out", "again")
     assert code == 0, err
@@ -433,3 +434,25 @@ def test_ctrl_c_elsewhere_is_quiet_too(jaxtl, monkeypatch, files, tmp_path):
     monkeypatch.setattr("jaxtl.reduction.reduce", interrupted)
     code, _, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
     assert (code, err.strip()) == (130, "jaxtl: stopped")
+
+
+def test_report_of_one_run_and_of_two(jaxtl, finished, tmp_path):
+    out = tmp_path / "both.html"
+    code, printed, _ = jaxtl("report", finished, finished, "--out", out)
+    assert (code, printed.strip()) == (0, str(out))
+    assert out.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no run folder"),
+        (["RUN", "--out", "page.txt"], "must end in .html"),
+        ([], "Missing argument 'RUN...'"),
+    ],
+)
+def test_report_refuses_in_one_line(jaxtl, finished, arguments, message):
+    code, _, said = jaxtl("report", *(finished if word == "RUN" else word for word in arguments))
+    assert code == 2
+    assert message in said
+    assert len(said.strip().splitlines()) == 1

@@ -16,7 +16,7 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxtl import cuda, experiment
+from jaxtl import cuda, depth, experiment
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import extract
@@ -152,7 +152,6 @@ def test_scores_are_the_neighbour_accuracies_and_the_history(finished):
     for row in history:
         for name in ("loss", "accuracy", "test_loss", "test_accuracy"):
             assert scores.pop((f"epoch {row['epoch']:.0f}", "model", name)) == row[name]
-    assert not scores
     assert history[2]["loss"] < history[1]["loss"] < history[0]["loss"]
     assert history[2]["accuracy"] > 0.8
 
@@ -545,6 +544,16 @@ def test_what_cuml_cannot_do_is_refused_before_any_work(few, monkeypatch, tmp_pa
     with pytest.raises(JaxtlError, match="perplexity 500 is too large for cuML's at most 1023 neighbours"):
         experiment.start(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
+    experiment.start(dataclasses.replace(few, layers=True), tmp_path).run()
+    made, without = contents(tmp_path), contents(few_run)
+    new = {"layers.csv", *(f"figures/layers.{kind}" for kind in ("png", "svg", "pdf"))}
+    assert made.keys() - without.keys() == new
+    assert {name for name in without if made[name] != without[name]} == {"config.json"}
+    rows = depth.load(tmp_path / "layers.csv")
+    assert list(dict.fromkeys(row.layer for row in rows)) == list(load_model().config.block_ends)
 
 
 def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_path):

@@ -13,10 +13,6 @@ NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"
 FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "browser: drives a Chromium; skipped where there is none")
-
-
 @pytest.fixture(scope="session")
 def chromium():
     """A started Chromium: JAXTL_CHROMIUM, one on the path, or Playwright's own."""

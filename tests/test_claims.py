@@ -1,0 +1,94 @@
+"""Claims are decided by their intervals, and nothing is worded as found that was not found."""
+
+import numpy as np
+import pytest
+
+from jaxtl.claims import Evidence, decide
+from jaxtl.metrics.estimates import Estimate
+
+DIGITS = tuple("0123456789")
+
+
+def evidence(n=2000, names=DIGITS, scores=None, **accuracies):
+    """Maps in which about so many points are right, independently of each other."""
+    rng = np.random.default_rng(0)
+    given = {f"{stage}_{space}": 0.5 for stage in ("before", "after") for space in ("pca", "tsne", "lle")}
+    correct = {tuple(name.split("_")): rng.random(n) < share for name, share in (given | accuracies).items()}
+    sure = {
+        ("before", "tsne", "trustworthiness"): Estimate(0.97, 0.96, 0.98),
+        ("before", "tsne", "silhouette"): Estimate(0.02, 0.01, 0.03),
+        ("after", "tsne", "k-means NMI"): Estimate(0.9, 0.89, 0.91),
+    }
+    return Evidence(correct, np.arange(n) % len(names), names, sure | (scores or {}))
+
+
+def verdicts(given):
+    return {each.id: each for each in decide(given)}
+
+
+FOUNDING = {
+    "before_pca": 0.40, "before_tsne": 0.73, "before_lle": 0.42,
+    "after_pca": 0.54, "after_tsne": 0.96, "after_lle": 0.60,
+}  # fmt: skip
+
+
+def test_what_the_founding_experiment_saw_holds():
+    found = verdicts(evidence(**FOUNDING))
+    holds = {name for name, each in found.items() if each.verdict == "holds"}
+    assert holds >= {
+        "pca-before-poor", "lle-before-poor", "tsne-before-local", "tsne-before-global", "pca-improves",
+        "lle-improves", "tsne-improves-most", "tsne-after-clusters", "tsne-best-before", "tsne-best-after",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "claim", "verdict"),
+    [
+        ({"before_pca": 0.8}, "pca-before-poor", "does not hold"),
+        ({"before_pca": 0.5}, "pca-before-poor", "undecided"),
+        ({"after_pca": 0.40}, "pca-improves", "undecided"),
+        ({"after_pca": 0.2}, "pca-improves", "does not hold"),
+        ({"after_lle": 0.9}, "tsne-improves-most", "does not hold"),
+        ({"after_lle": 0.99}, "tsne-best-after", "does not hold"),
+        ({"after_lle": 0.7}, "tsne-lead-grows", "does not hold"),
+        ({"after_lle": 0.5, "after_pca": 0.4}, "tsne-lead-grows", "holds"),
+    ],
+)
+def test_other_numbers_are_judged_otherwise(changed, claim, verdict):
+    found = verdicts(evidence(**(FOUNDING | changed)))[claim]
+    assert found.verdict == verdict
+    lead = {"holds": "Borne out", "does not hold": "Not borne out", "undecided": "Not decided"}[verdict]
+    assert found.words.startswith(lead)
+    assert f"{found.value:.3f}" in found.words
+
+
+def test_a_difference_is_judged_on_the_same_points():
+    # Two maps that are right on the same points differ in none of them, however few points there are.
+    given = evidence(n=50, **FOUNDING)
+    given.correct["after", "pca"] = given.correct["before", "pca"].copy()
+    found = verdicts(given)["pca-improves"]
+    assert (found.value, found.low, found.high, found.verdict) == (0, 0, 0, "does not hold")
+
+
+def test_the_interval_is_that_of_a_binomial_share():
+    found = verdicts(evidence(n=2000, **FOUNDING))["pca-before-poor"]
+    half = 1.96 * np.sqrt(found.value * (1 - found.value) / 2000)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.95, "holds"), (0.33, "undecided"), (0.1, "does not hold")])
+def test_ones_are_compared_with_the_next_best_digit(share, verdict):
+    given = evidence(n=4000, **FOUNDING)
+    ones = given.labels == 1
+    given.correct["before", "pca"][ones] = np.random.default_rng(1).random(ones.sum()) < share
+    assert verdicts(given)["pca-before-one"].verdict == verdict
+
+
+def test_claims_about_what_a_run_does_not_have_are_left_out():
+    letters = verdicts(evidence(names=("a", "b", "c")))
+    assert "pca-before-one" not in letters
+    given = evidence()
+    without = Evidence(
+        {key: each for key, each in given.correct.items() if key[1] == "pca"}, given.labels, DIGITS, {}
+    )
+    assert set(verdicts(without)) == {"pca-before-poor", "pca-before-one", "pca-improves"}
