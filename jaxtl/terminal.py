@@ -109,9 +109,7 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
 
 def score_table(scores: list[Score]) -> Table:
     """10-NN accuracy by space, before and after."""
-    values = {
-        (score.space, score.stage): score.value for score in scores if score.metric == "10-NN accuracy"
-    }
+    values = {(score.space, score.stage): score.value for score in scores if score.metric == "10-NN accuracy"}
     table = Table(title="10-NN accuracy (5-fold)", title_justify="left")
     for heading, justify in (("space", "left"), ("before", "right"), ("after", "right"), ("gain", "right")):
         table.add_column(heading, justify=justify)

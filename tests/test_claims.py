@@ -28,7 +28,7 @@ def verdicts(given):
 
 FOUNDING = {
     "before_pca": 0.40, "before_tsne": 0.73, "before_lle": 0.42,
-    "after_pca": 0.54, "after_tsne": 0.96, "after_lle": 0.60,
+    "after_pca": 0.54, "after_tsne": 0.96, "after_lle": 0.52,
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_the_interval_is_that_of_a_binomial_share():
     assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.95, "holds"), (0.33, "undecided"), (0.1, "does not hold")])
+@pytest.mark.parametrize(("share", "verdict"), [(0.95, "holds"), (0.44, "undecided"), (0.1, "does not hold")])
 def test_ones_are_compared_with_the_next_best_digit(share, verdict):
     given = evidence(n=4000, **FOUNDING)
     ones = given.labels == 1
