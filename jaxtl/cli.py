@@ -154,6 +154,7 @@ def run(
     Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
     """
     from jaxtl import experiment
+    from jaxtl.runfolder import claims
     from jaxtl.terminal import TerminalReport, claims_table, history_table, score_table
 
     settings["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
@@ -177,7 +178,7 @@ def run(
         raise Stopped(f"stopped; {go_on}") from None
     except OSError as error:
         raise JaxtlError(f"{_explain(error)}; {go_on}") from None
-    console.print(history_table(scores), score_table(scores), claims_table(experiment.claims(work.folder)))
+    console.print(history_table(scores), score_table(scores), claims_table(claims(work.folder)))
     report.path("Pictures", work.folder / "figures" / "comparison.png")
     report.path("Report", work.folder / "report.html")
 
@@ -311,7 +312,7 @@ def plot(source: Path, out: Path | None) -> None:
     from jaxtl import plots
 
     if source.is_dir():
-        from jaxtl.experiment import save_figures
+        from jaxtl.runfolder import save_figures
 
         written = save_figures(source, out or source / "figures")
     else:
@@ -331,19 +332,78 @@ def plot(source: Path, out: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="RUN")
+def score(folder: Path) -> None:
+    """All numbers of a finished run again, the claims, the figures and the page."""
+    from jaxtl import experiment
+    from jaxtl.runfolder import claims
+    from jaxtl.terminal import TerminalReport, claims_table, number_table
+
+    console = _console()
+    scores = experiment.resume(folder, report=TerminalReport(console)).redo("scores", "figures", "report")
+    console.print(number_table(scores), claims_table(claims(folder)))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="RUN")
+def layers(folder: Path) -> None:
+    """Where in the network a finished run's task is solved, and what fine-tuning moved.
+
+    At the end of every block: 10-NN accuracy, accuracy of a ridge probe, effective rank, and the linear CKA
+    of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
+    """
+    from jaxtl import depth, experiment
+    from jaxtl.terminal import TerminalReport, layer_table
+
+    console = _console()
+    work = experiment.resume(folder, report=TerminalReport(console))
+    if not work.config.layers:
+        raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
+    work.redo("layers", "figures", "report")
+    console.print(layer_table(depth.load(folder / "layers.csv")))
+    console.print(f"Picture: {folder / 'figures' / 'layers.png'}", highlight=False, soft_wrap=True)
+
+
+@cli.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="F.html",
               help="[default: report.html, in the run's folder if there is one run]")  # fmt: skip
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """One page of a finished run, or of several to compare, that opens offline in any browser."""
-    from jaxtl.experiment import write_report
     from jaxtl.files import check_writable
+    from jaxtl.runfolder import write_report
 
     path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     _check_suffix(path, ".html")
     check_writable(path)
     write_report(runs, path)
     click.echo(str(path))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
+@click.option("--to", "form", type=click.Choice(["tensorboard", "parquet", "csv"]), required=True,
+              help="Embedding projector; Embedding Atlas; one table.")  # fmt: skip
+@click.option("--stage", type=click.Choice(["before", "after", "both"]), default="both", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="PATH",
+              help="A file .parquet or .csv; for tensorboard a folder.")  # fmt: skip
+def export(folder: Path, form: str, stage: str, out: Path) -> None:
+    """A finished run for other tools: one row an image, with its class, predictions and maps.
+
+    \b
+    jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector
+    jaxtl export RUN --to parquet --out run.parquet       then: embedding-atlas run.parquet --image image
+            --x after_tsne_x --y after_tsne_y --neighbors neighbors_after
+    """
+    from jaxtl.export import export as export_run
+
+    if form != "tensorboard":
+        _check_suffix(out, f".{form}")
+    written, notes = export_run(folder, form, out, stage)
+    for note in notes:
+        click.echo(note, err=True)
+    for path in written:
+        click.echo(str(path))
 
 
 @cli.command()

@@ -6,13 +6,11 @@ Each stage's outputs appear whole or not at all, and a stage whose outputs are t
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -20,13 +18,12 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from jaxtl import depth, plots
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress, extract_layers, features_of
-from jaxtl.files import read_json_object, remove_leftovers, write_json, write_npz, write_text
+from jaxtl.files import read_json_object, remove_leftovers, write_json, write_npz
 from jaxtl.finetuning import Checkpoint, train_tail
 from jaxtl.metrics import check_knn
 from jaxtl.models.mobilenet_v2 import MobileNetV2
@@ -48,23 +45,26 @@ from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import check_perplexity
-from jaxtl.report import build_page, load_run
+from jaxtl.runfolder import (
+    CONFIG,
+    STAGES,
+    SUFFIXES,
+    figure_names,
+    read_config,
+    save_figures,
+    write_config,
+    write_report,
+)
 from jaxtl.runtime import configure, environment, peak_memory
-from jaxtl.scoring import KNN_METRIC, measure
+from jaxtl.scoring import measure
 from jaxtl.settings import RunConfig
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
-STAGES = ("before", "after")
 # What a process for maps imports while the network works.
 _PRELOAD = {
     "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors"),
     "jaxtl": ("jaxtl.lle.device", "jaxtl.lle.estimator"),
 }
-FIGURES = (*STAGES, "comparison", "history")
-LAYERS_FIGURE = "layers"
-FIGURE_FORMATS = ("png", "svg", "pdf")
-_CONFIG = "config.json"
-
 
 # The first stage that a setting bears on, for the message when a resumed run is given another value.
 _BEARS_ON = {
@@ -77,6 +77,7 @@ _BEARS_ON = {
     "perplexity": "the t-SNE maps",
     "n_neighbors": "the LLE maps",
     "precision": "the features",
+    "layers": "the depth profile",
     "seed": "finetune, the maps",
 }
 
@@ -123,16 +124,15 @@ def start(
 
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
-    remove_leftovers(folder / _CONFIG)
+    remove_leftovers(folder / CONFIG)
     if folder.is_dir() and any(folder.iterdir()):
-        hint = f"go on with --resume {folder}" if (folder / _CONFIG).is_file() else "it is no run folder"
+        hint = f"go on with --resume {folder}" if (folder / CONFIG).is_file() else "it is no run folder"
         raise JaxtlError(f"{folder}: holds files already ({hint}); give a new folder with --out")
     if folder.exists() and not folder.is_dir():
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
     experiment = Experiment(config, folder, report or Silent(), means)
     experiment.check()
-    record = {**asdict(config), "weights_digest": experiment.weights_digest}
-    write_json(folder / _CONFIG, {**record, "digest": _digest(record)})
+    write_config(folder, config, experiment.weights_digest)
     return experiment
 
 
@@ -151,7 +151,7 @@ def resume(
         JaxtlError: no run folder, settings that were edited, weights that were exchanged, or a given
             setting that differs from the folder's.
     """
-    config, weights_digest = _read_config(folder)
+    config, weights_digest = read_config(folder)
     for name, value in (given or {}).items():
         if (was := getattr(config, name)) != value:
             raise JaxtlError(
@@ -166,33 +166,9 @@ def resume(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
             "restore that file"
         )
-    for name in (_CONFIG, "timings.json", "checkpoint.npz", *chain(*experiment.outputs.values())):
+    for name in (CONFIG, "timings.json", "checkpoint.npz", *chain(*experiment.outputs.values())):
         remove_leftovers(folder / name)
     return experiment
-
-
-def _read_config(folder: Path) -> tuple[RunConfig, str]:
-    """A run's settings, and the digest of the weights that it started from."""
-    path = folder / _CONFIG
-    if not path.is_file():
-        raise JaxtlError(f"{folder}: no run folder (it has no {_CONFIG}); start one with --out {folder}")
-    record = read_json_object(path)
-    # Results made under one setting must not be continued under another.
-    if record.pop("digest", None) != _digest(record):
-        raise JaxtlError(
-            f"{path}: was edited since the run started; undo that, or start a new run with --out"
-        )
-    try:
-        weights_digest = record.pop("weights_digest")
-        return RunConfig(**{**record, "methods": tuple(record["methods"])}), weights_digest
-    except (KeyError, TypeError) as error:
-        raise JaxtlError(
-            f"{path}: not the settings of a run of this jaxtl ({error}); start a new run with --out"
-        ) from None
-
-
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 class Experiment:
@@ -220,13 +196,11 @@ class Experiment:
             **maps,
             **({"layers": ["layers.csv"]} if self.config.layers else {}),
             "scores": ["scores.csv", "classes.csv", "claims.json", "measures.npz"],
-            "figures": [f"figures/{name}.{suffix}" for name in self._figures for suffix in FIGURE_FORMATS],
+            "figures": [
+                f"figures/{name}.{suffix}" for name in figure_names(self.config) for suffix in SUFFIXES
+            ],
             "report": ["report.html"],
         }
-
-    @property
-    def _figures(self) -> tuple[str, ...]:
-        return (*FIGURES, LAYERS_FIGURE) if self.config.layers else FIGURES
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores."""
@@ -253,6 +227,18 @@ class Experiment:
         self._do("figures", "Figures", self._draw)
         self._do("report", "Report", self._write_report)
         return self.scores()
+
+    def redo(self, *stages: str) -> list[Score]:
+        """Do stages of a finished run again, and nothing else. Raises JaxtlError where it is not finished."""
+        unfinished = [stage for stage in self.outputs if self._pending(stage) and stage not in stages]
+        if unfinished:
+            raise JaxtlError(
+                f"{self.folder}: is not finished ({unfinished[0]} is missing); go on with: jaxtl run "
+                f"--resume {shlex.quote(str(self.folder))}"
+            )
+        for output in chain(*(self.outputs[stage] for stage in stages)):
+            (self.folder / output).unlink(missing_ok=True)
+        return self.run()
 
     def check(self) -> None:
         """Refuse before any work what would fail after much of it. Raises JaxtlError."""
@@ -464,49 +450,6 @@ class Experiment:
 
     def _embedding(self, stage: str, method: str) -> Embedding:
         return Embedding.load(self._embedding_path(stage, method))
-
-
-def draw(folder: Path) -> dict[str, Figure]:
-    """The figures of a finished run, by name: before, after, comparison and history."""
-    config, _ = _read_config(folder)
-    maps = {
-        stage: [Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in config.methods]
-        for stage in STAGES
-    }
-    accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
-    for score in load_scores(folder / "scores.csv"):
-        if score.metric == KNN_METRIC:
-            accuracies[score.stage][score.space] = score.value
-    figures = {stage: plots.stage_figure(maps[stage], stage, accuracies[stage]) for stage in STAGES}
-    figures["comparison"] = plots.comparison_figure(maps["before"], maps["after"], accuracies)
-    figures["history"] = plots.history_figure(load_history(folder / "history.csv"))
-    if config.layers:
-        rows = depth.load(folder / "layers.csv")
-        layers = list(dict.fromkeys(row.layer for row in rows))
-        figures[LAYERS_FIGURE] = plots.layers_figure(rows, layers)
-    return figures
-
-
-def write_report(folders: Sequence[Path], path: Path) -> None:
-    """The interactive page of one finished run, or of several side by side, as one HTML file."""
-    write_text(path, build_page([load_run(folder) for folder in folders]))
-
-
-def claims(folder: Path) -> list[dict[str, Any]]:
-    """What became of the claims in a finished run: rows as in its claims.json."""
-    return read_json_object(folder / "claims.json")["claims"]
-
-
-def save_figures(folder: Path, out: Path, progress: Progress = lambda fraction: None) -> list[Path]:
-    """Draw a finished run's figures into a folder, each in every format. Returns the files."""
-    written = []
-    figures = draw(folder)
-    for number, (name, figure) in enumerate(figures.items()):
-        for suffix in FIGURE_FORMATS:
-            plots.save(figure, out / f"{name}.{suffix}")
-            written.append(out / f"{name}.{suffix}")
-        progress((number + 1) / len(figures))
-    return written
 
 
 def _first(dataset: Dataset, n: int | None) -> Dataset:

@@ -272,7 +272,10 @@ def _read_csv(path: Pathlike, columns: tuple[str, ...]) -> list[dict[str, str]]:
             reader = csv.DictReader(stream)
             if reader.fieldnames is None or not set(columns) <= set(reader.fieldnames):
                 raise ValueError("the file is empty" if reader.fieldnames is None else "columns are missing")
-            return list(reader)
+            rows = list(reader)
+            if any(row[name] is None for row in rows for name in columns):
+                raise ValueError("a line is cut off")
+            return rows
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
 

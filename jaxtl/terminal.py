@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jaxtl.depth import CKA, Row
 from jaxtl.plots import NAMES
 from jaxtl.records import Score
 
@@ -116,6 +117,42 @@ def score_table(scores: list[Score]) -> Table:
     for space in dict.fromkeys(space for space, _ in values):
         before, after = values[space, "before"], values[space, "after"]
         table.add_row(NAMES.get(space, space), f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    return table
+
+
+def number_table(scores: list[Score]) -> Table:
+    """Every number but the history's, before and after, with intervals where there are some."""
+    found = {(score.space, score.metric, score.stage): score for score in scores if score.space != "model"}
+    table = Table(title="Numbers, with 95 % intervals", title_justify="left")
+    for heading, justify in (("space", "left"), ("metric", "left"), ("before", "right"), ("after", "right")):
+        table.add_column(heading, justify=justify)
+    for space, metric in dict.fromkeys((space, metric) for space, metric, _ in found):
+        both = found.get((space, metric, "both"))
+        pair = ["", _with_interval(both)] if both else [
+            _with_interval(found.get((space, metric, stage))) for stage in ("before", "after")
+        ]  # fmt: skip
+        table.add_row(NAMES.get(space, space), metric, *pair)
+    return table
+
+
+def _with_interval(score: Score | None) -> str:
+    if score is None:
+        return ""
+    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.value:.3f}{interval}"
+
+
+def layer_table(rows: list[Row]) -> Table:
+    """The profile of a network, one row for the end of each block."""
+    found = {(row.layer, row.metric, row.stage): row.value for row in rows}
+    metrics = [name for name in dict.fromkeys(row.metric for row in rows) if name != CKA]
+    table = Table(title="At the end of every block, before -> after", title_justify="left")
+    for heading in ("layer", *metrics, CKA):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer in dict.fromkeys(row.layer for row in rows):
+        pairs = [[found[layer, metric, stage] for stage in ("before", "after")] for metric in metrics]
+        cells = [f"{before:.3f} -> {after:.3f}" for before, after in pairs]
+        table.add_row(layer, *cells, f"{found[layer, CKA, 'both']:.3f}")
     return table
 
 

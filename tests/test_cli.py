@@ -456,3 +456,20 @@ def test_report_refuses_in_one_line(jaxtl, finished, arguments, message):
     assert code == 2
     assert message in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    scores = (folder / "scores.csv").read_bytes()
+    (folder / "scores.csv").write_text("spoiled")
+    code, _, said = jaxtl("score", folder)
+    assert code == 0, said
+    assert (folder / "scores.csv").read_bytes() == scores
+    assert "trustworthiness" in said
+    assert "Before, PCA separates" in said
+
+
+def test_layers_of_a_run_without_them_are_refused(jaxtl, finished):
+    code, _, said = jaxtl("layers", finished)
+    assert code == 2
+    assert "was made with --no-layers" in said

@@ -28,7 +28,8 @@ from jaxtl.reduction.process import Reducer
 from jaxtl.settings import METHODS, RunConfig
 from jaxtl.trunk import Trunk, trainable_boundary
 
-FIGURES = [f"figures/{name}.{kind}" for name in experiment.FIGURES for kind in ("png", "svg", "pdf")]
+FIGURE_NAMES = ("before", "after", "comparison", "history")
+FIGURES = [f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("png", "svg", "pdf")]
 MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for method in METHODS]
 FILES = {
     "config.json", "environment.json", "timings.json", "features/before.npz", "features/after.npz",
@@ -211,8 +212,10 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
             break
         except Killed as death:
             deaths.append(str(Path(str(death)).relative_to(folder)))
-        for name in kept.keys() - {"timings.json", "history.csv", "checkpoint.npz"}:
-            # The history is part of a stage that was not finished.
+        # Of a stage with several files the first ones are made again where it was killed before the last.
+        parts = {"history.csv", "classes.csv", "claims.json", "measures.npz", *FIGURES}
+        unfinished = {"timings.json", "checkpoint.npz", *parts}
+        for name in kept.keys() - unfinished:
             if "killed_0" not in name:
                 assert stamps(folder)[name] == kept[name], f"{name} was made again"
     assert set(deaths) == (FILES | {"checkpoint.npz"}) - {"config.json", *FIGURES[2:]}
@@ -222,7 +225,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
 def test_sigkill_at_any_moment_changes_no_byte(config, finished, contents, launch, tmp_path):
     folder, moments = tmp_path / "run", random.Random(0)
     names = ("dataset", "samples", "trainable", "epochs", "perplexity")
-    args = ["--out", folder]
+    args = ["--out", folder, "--no-layers"]
     for name in names:
         args += [f"--{name.replace('_', '-')}", getattr(config, name)]
     for file in ("timings.json", "checkpoint.npz", "embeddings/before_pca.npz"):
@@ -554,6 +557,21 @@ def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
     assert {name for name in without if made[name] != without[name]} == {"config.json"}
     rows = depth.load(tmp_path / "layers.csv")
     assert list(dict.fromkeys(row.layer for row in rows)) == list(load_model().config.block_ends)
+    before = stamps(tmp_path)
+    experiment.resume(tmp_path).redo("layers", "figures", "report")
+    again = {name for name, stamp in stamps(tmp_path).items() if stamp != before[name]}
+    assert again - {"timings.json"} == {"layers.csv", "report.html"} | {
+        name for name in made if name.startswith("figures")
+    }
+    assert contents(tmp_path) == made
+
+
+def test_nothing_is_done_again_in_a_run_that_is_not_finished(copy):
+    (copy / "history.csv").unlink()
+    before = stamps(copy)
+    with pytest.raises(JaxtlError, match=r"is not finished \(finetune is missing\); go on with: jaxtl run"):
+        experiment.resume(copy).redo("scores", "figures", "report")
+    assert stamps(copy) == before
 
 
 def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_path):

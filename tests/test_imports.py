@@ -35,7 +35,8 @@ FLOORS = [
         "jaxtl.plots",
     ],
     ["jaxtl.claims", "jaxtl.depth", "jaxtl.report"],
-    ["jaxtl.scoring"],
+    ["jaxtl.export", "jaxtl.scoring"],
+    ["jaxtl.runfolder"],
     ["jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
     ["jaxtl.cli"],
 ]

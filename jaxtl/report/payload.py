@@ -6,13 +6,16 @@ import base64
 import hashlib
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxtl.plots import NAMES, class_colours
 from jaxtl.records import Embedding
 from jaxtl.report.data import STAGES, RunData
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # A sheet of 1600 thumbnails is at most 2560 pixels a side: little to decode for one hover.
 _SHEET_COLUMNS = 40
@@ -115,24 +118,36 @@ def _sheet(images: np.ndarray, size: tuple[int, int]) -> str:
 
     Photographs would be five times the size as PNG.
     """
-    from PIL import Image
-
-    width, height = size
-    count, channels = len(images), images.shape[3]
-    small = [_resized(image, size) for image in images]
-    rows = -(-count // _SHEET_COLUMNS)
-    sheet = np.zeros((rows * _SHEET_COLUMNS, height, width, channels), np.uint8)
-    sheet[:count] = small
-    sheet = sheet.reshape(rows, _SHEET_COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4)
-    sheet = sheet.reshape(rows * height, _SHEET_COLUMNS * width, channels)
+    sheet = picture(tiled(images, size, -(-len(images) // _SHEET_COLUMNS), _SHEET_COLUMNS))
     out = io.BytesIO()
-    if channels == 1:
-        Image.fromarray(sheet[..., 0]).save(out, "PNG")
+    if images.shape[3] == 1:
+        sheet.save(out, "PNG")
         kind = "png"
     else:
-        Image.fromarray(sheet).save(out, "JPEG", quality=85)
+        sheet.save(out, "JPEG", quality=85)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def tiled(images: np.ndarray, size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+    """uint8 [rows * height, columns * width, channels]: images at `size` (width, height), row by row.
+
+    Tiles beyond the last image are black.
+    """
+    width, height = size
+    count, channels = len(images), images.shape[3]
+    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
+    for tile, image in zip(sheet[:count], images, strict=True):
+        tile[...] = _resized(image, size)
+    sheet = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(rows * height, columns * width, channels)
+
+
+def picture(image: np.ndarray) -> Image.Image:
+    """A PIL image, grey or RGB, of uint8 [height, width, 1 or 3]."""
+    from PIL import Image
+
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -141,5 +156,4 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width, channels = image.shape
     if (width, height) == size:
         return image
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    return np.asarray(picture.resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], channels)
+    return np.asarray(picture(image).resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], channels)
