@@ -370,12 +370,10 @@ def layers(folder: Path) -> None:
               help="[default: report.html, in the run's folder if there is one run]")  # fmt: skip
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """One page of a finished run, or of several to compare, that opens offline in any browser."""
-    from jaxtl.files import check_writable
     from jaxtl.runfolder import write_report
 
     path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     _check_suffix(path, ".html")
-    check_writable(path)
     write_report(runs, path)
     click.echo(str(path))
 

@@ -451,11 +451,13 @@ def test_report_of_one_run_and_of_two(jaxtl, finished, tmp_path):
         ([], "Missing argument 'RUN...'"),
     ],
 )
-def test_report_refuses_in_one_line(jaxtl, finished, arguments, message):
+def test_report_refuses_in_one_line(jaxtl, finished, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, _, said = jaxtl("report", *(finished if word == "RUN" else word for word in arguments))
     assert code == 2
     assert message in said
     assert len(said.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
