@@ -419,7 +419,7 @@ def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxtl.experiment.knn_accuracy", interrupted)
+        patch.setattr("jaxtl.experiment.measure", interrupted)
         code, _, err = jaxtl("run", "--resume", folder)
     assert code == 130
     assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
