@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,9 +84,9 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
     """Yield a check that raises KeyboardInterrupt again where an earlier one was lost.
 
     Python drops an exception raised in the callback of a weak reference or of the garbage collector, of
-    which JAX has many, so that a Ctrl-C that falls into one would do nothing.
+    which JAX has many, so that a Ctrl-C that falls into one would do nothing but print a traceback.
     """
-    pressed = False
+    pressed, tell = False, sys.unraisablehook
 
     def press(signum: int, frame: FrameType | None) -> None:
         nonlocal pressed
@@ -96,15 +97,21 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
         if pressed:
             raise KeyboardInterrupt
 
+    def tell_of_others(dropped: Any) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            tell(dropped)
+
     # Only the main thread may set handlers; one that is not Python's own, or "ignore", is the caller's wish.
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield check
         return
     signal.signal(signal.SIGINT, press)
+    sys.unraisablehook = tell_of_others
     try:
         yield check
     finally:
+        sys.unraisablehook = tell
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

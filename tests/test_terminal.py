@@ -3,6 +3,7 @@
 import contextlib
 import io
 import signal
+import sys
 
 import pytest
 from rich.console import Console
@@ -36,6 +37,28 @@ def swallow_and_go_on(report):
             signal.raise_signal(signal.SIGINT)
         progress(0.5)
         pytest.fail("the stage went on")
+
+
+def test_a_ctrl_c_that_python_drops_stops_at_the_next_step_without_a_traceback(report, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+    with pytest.raises(KeyboardInterrupt), report.stage("Counting") as progress:
+        for error in (KeyboardInterrupt, ValueError):
+            Dropping(error)
+        progress(0.5)
+    assert told == [ValueError]
+
+
+class Dropping:
+    """Raises where Python drops what is raised."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        if self.error is KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
+        raise self.error
 
 
 def test_a_caller_s_own_handler_stays(report):
