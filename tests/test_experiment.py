@@ -222,6 +222,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
     assert contents(folder) == contents(finished)
 
 
+@pytest.mark.slow  # four processes, each of which compiles anew; the test above kills at every write
 def test_sigkill_at_any_moment_changes_no_byte(config, finished, contents, launch, tmp_path):
     folder, moments = tmp_path / "run", random.Random(0)
     names = ("dataset", "samples", "trainable", "epochs", "perplexity")
