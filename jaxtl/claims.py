@@ -88,14 +88,18 @@ def decide(evidence: Evidence) -> list[Verdict]:
     return [_verdict(claim, claim.measure(evidence)) for claim in possible]
 
 
+def verdict_of(found: Estimate, threshold: float, direction: str) -> str:
+    """ "holds", "does not hold" or "undecided", by where the interval lies."""
+    above = direction == "above"
+    if (found.low > threshold) if above else (found.high < threshold):
+        return "holds"
+    if (found.high <= threshold) if above else (found.low >= threshold):
+        return "does not hold"
+    return "undecided"
+
+
 def _verdict(claim: _Claim, found: Estimate) -> Verdict:
-    above = claim.direction == "above"
-    if (found.low > claim.threshold) if above else (found.high < claim.threshold):
-        verdict = "holds"
-    elif (found.high <= claim.threshold) if above else (found.low >= claim.threshold):
-        verdict = "does not hold"
-    else:
-        verdict = "undecided"
+    verdict = verdict_of(found, claim.threshold, claim.direction)
     words = (
         f"{_LEAD[verdict]}: {claim.statistic} is {found.value:.3f} (95 % interval {found.low:.3f} to "
         f"{found.high:.3f}); the claim asks for {claim.direction} {claim.threshold:g}."

@@ -125,10 +125,14 @@ def cli(ctx: click.Context) -> None:
 @click.option("--layers/--no-layers", default=True, show_default=True,
               help="Look at the end of every block too, on up to 4000 images.")  # fmt: skip
 @_seed
+@click.option(
+    "--repeats", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="R",
+    help="The whole with R seeds, from --seed on: all numbers with intervals over them.",
+)  # fmt: skip
 @click.pass_context
 def run(
     ctx: click.Context, out: Path | None, resume: Path | None, methods: str, backend: str, time_limit: float,
-    compilation_cache: Path | None, **settings: Any,
+    compilation_cache: Path | None, repeats: int, **settings: Any,
 ) -> None:  # fmt: skip
     """The experiment: maps of a network's features before and after transfer learning.
 
@@ -145,6 +149,7 @@ def run(
       scores.csv, classes.csv, claims.json, layers.csv, measures.npz
       model.safetensors, history.csv
       config.json, environment.json, timings.json
+    With --repeats it holds seed-N/, each such a folder, and scores.csv, claims.json and report.html over all.
 
     \b
     A stopped run loses nothing:      jaxtl run --resume runs/mnist-2000
@@ -154,6 +159,7 @@ def run(
     Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
     """
     from jaxtl import experiment
+    from jaxtl import repeats as repeating
     from jaxtl.runfolder import claims
     from jaxtl.terminal import TerminalReport, claims_table, history_table, score_table
 
@@ -165,11 +171,18 @@ def run(
     configure(compilation_cache=compilation_cache)
     means = experiment.Means(backend, time_limit)
     if resume:
+        if _given(ctx, "repeats"):
+            raise JaxtlError("--resume goes on with as many repeats as there are: leave out --repeats")
         given = {name: settings[name] for name in settings if _given(ctx, name)}
-        work = experiment.resume(resume, given, report, means)
+        resumed = repeating.resume if repeating.is_repeats(resume) else experiment.resume
+        work = resumed(resume, given, report, means)
     else:
         config = RunConfig(**settings)
-        work = experiment.start(config, out or _fresh_folder(config), report, means)
+        out = out or _fresh_folder(config)
+        if repeats > 1:
+            work = repeating.start(config, repeats, out, report, means)
+        else:
+            work = experiment.start(config, out, report, means)
     report.path("Run folder", work.folder)
     go_on = f"go on with: jaxtl run --resume {shlex.quote(str(work.folder))}"
     try:
@@ -179,7 +192,8 @@ def run(
     except OSError as error:
         raise JaxtlError(f"{_explain(error)}; {go_on}") from None
     console.print(history_table(scores), score_table(scores), claims_table(claims(work.folder)))
-    report.path("Pictures", work.folder / "figures" / "comparison.png")
+    if isinstance(work, experiment.Experiment):
+        report.path("Pictures", work.folder / "figures" / "comparison.png")
     report.path("Report", work.folder / "report.html")
 
 
@@ -370,8 +384,10 @@ def layers(folder: Path) -> None:
               help="[default: report.html, in the run's folder if there is one run]")  # fmt: skip
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """One page of a finished run, or of several to compare, that opens offline in any browser."""
+    from jaxtl import repeats
     from jaxtl.runfolder import write_report
 
+    runs = tuple(folder for run in runs for folder in repeats.folders_of(run))
     path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     _check_suffix(path, ".html")
     write_report(runs, path)

@@ -10,7 +10,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -19,20 +18,24 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxtl import depth, plots
+from jaxtl import depth
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress, extract_layers, features_of
 from jaxtl.files import read_json_object, remove_leftovers, write_json, write_npz
 from jaxtl.finetuning import Checkpoint, train_tail
+from jaxtl.mapping import Job, Mapper, Means
 from jaxtl.metrics import check_knn
+from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model, save_weights
+from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import (
     HISTORY_COLUMNS,
     Dataset,
     Embedding,
     Features,
+    Neighbors,
     Score,
     load_history,
     load_scores,
@@ -40,10 +43,8 @@ from jaxtl.records import (
     save_history,
     save_scores,
 )
-from jaxtl.reduction import LIBRARIES, Choice, choose, preferred, reduce
 from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
-from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import check_perplexity
 from jaxtl.runfolder import (
     CONFIG,
@@ -60,11 +61,8 @@ from jaxtl.scoring import measure
 from jaxtl.settings import RunConfig
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
-# What a process for maps imports while the network works.
-_PRELOAD = {
-    "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors"),
-    "jaxtl": ("jaxtl.lle.device", "jaxtl.lle.estimator"),
-}
+# Training images against which test images are classified, the first ones: their features are kept, too.
+REFERENCES = 10_000
 
 # The first stage that a setting bears on, for the message when a resumed run is given another value.
 _BEARS_ON = {
@@ -101,20 +99,6 @@ class Silent:
 
     def note(self, text: str) -> None:
         pass
-
-
-@dataclass(frozen=True)
-class Means:
-    """What maps are computed with, which a resumed run may change; every map records its own.
-
-    Attributes:
-        backend: libraries with commas between: a method is computed by the first that has it, else by what
-            `jaxtl.reduction.choose` finds.
-        time_limit: seconds for one map on a GPU, > 0.
-    """
-
-    backend: str = "auto"
-    time_limit: float = 900.0
 
 
 def start(
@@ -160,7 +144,7 @@ def resume(
                 "or give a new folder with --out"
             )
     experiment = Experiment(config, folder, report or Silent(), means)
-    _ = experiment.choices
+    _ = experiment.maps
     if experiment.weights_digest != weights_digest:
         raise JaxtlError(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
@@ -177,8 +161,21 @@ class Experiment:
     def __init__(self, config: RunConfig, folder: Path, report: Report, means: Means) -> None:
         configure(deterministic=config.deterministic)
         self.config, self.folder, self.report, self.means = config, folder, report, means
+        self._shared = False
         timings = folder / "timings.json"
         self.timings: dict[str, Any] = read_json_object(timings) if timings.is_file() else {}
+
+    def sharing(self, other: Experiment | None) -> Experiment:
+        """This one, to be run after another that differs in its seed alone, with what is the same in both."""
+        self._shared = True
+        if other is not None:
+            names = ["model", "train", "test", "trunk", "_train_source", "_reference_source"]
+            # A resumed run may have taken no more of the test images than it needed.
+            leaves = jax.tree.leaves(other.__dict__.get("_test_source"))
+            if leaves and len(leaves[0]) == len(other.test):
+                names.append("_test_source")
+            self.__dict__.update({name: other.__dict__[name] for name in names if name in other.__dict__})
+        return self
 
     @property
     def outputs(self) -> dict[str, list[str]]:
@@ -191,8 +188,11 @@ class Experiment:
         return {
             "environment": ["environment.json"],
             "before": ["features/before.npz"],
+            "references_before": ["features/train_before.npz"],
             "finetune": ["history.csv", "model.safetensors"],
             "after": ["features/after.npz"],
+            "references_after": ["features/train_after.npz"],
+            **{f"neighbors_{stage}": [f"neighbors/{stage}.npz"] for stage in STAGES},
             **maps,
             **({"layers": ["layers.csv"]} if self.config.layers else {}),
             "scores": ["scores.csv", "classes.csv", "claims.json", "measures.npz"],
@@ -204,23 +204,27 @@ class Experiment:
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores."""
-        with contextlib.ExitStack() as self._processes:
+        with contextlib.closing(self.maps):
             return self._run()
 
     def _run(self) -> list[Score]:
-        _ = self._reducer  # it gets ready while the network works
+        self.maps.get_ready([method for method in self.config.methods if self._unmapped(method)])
         if self._pending("environment"):
             write_json(self.folder / "environment.json", environment())
         self._do("before", "Features before", self._extract_before, "_test_source")
+        title_of = "Features of training images {}"
+        self._do("references_before", title_of.format("before"), self._refer_before, "_reference_source")
         title = f"Fine-tuning, {self.config.epochs} epochs"
         self._do("finetune", title, self._finetune, "_test_source", "_train_source")
-        self.__dict__.pop("_train_source", None)  # by far the largest array: free it
+        if not self._shared:
+            self.__dict__.pop("_train_source", None)  # by far the largest array: free it
         self._checkpoint_path.unlink(missing_ok=True)
         self._do("after", "Features after", self._extract_after, "_test_source")
+        self._do("references_after", title_of.format("after"), self._refer_after, "_reference_source")
         for stage in STAGES:
-            for method in self.config.methods:
-                title = f"{plots.NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
-                self._do(f"{method}_{stage}", title, partial(self._reduce, stage, method))
+            self._do(f"neighbors_{stage}", f"Nearest neighbours {stage}", partial(self._find, stage))
+        for method in self.config.methods:
+            self._map(method)
         if self.config.layers:
             self._do("layers", "Depth profile", self._profile)
         self._do("scores", "Numbers and claims", self._score)
@@ -243,12 +247,12 @@ class Experiment:
     def check(self) -> None:
         """Refuse before any work what would fail after much of it. Raises JaxtlError."""
         trainable_boundary(self.model.config, self.config.trainable)
-        _ = self.choices, self.train
+        _ = self.maps, self.train
         n = len(self.sample)
         check_knn(self.sample.labels[:, None], self.sample.labels)
         if "tsne" in self.config.methods:
             check_perplexity(n, self.config.perplexity)
-            if self.choices["tsne"].name == "cuml":
+            if self.maps.choices["tsne"].name == "cuml":
                 check_most_neighbors(self.config.perplexity)
         if "lle" in self.config.methods:
             check_neighbors(n, self.config.n_neighbors)
@@ -261,6 +265,10 @@ class Experiment:
     @cached_property
     def model(self) -> MobileNetV2:
         return load_model(self.config.weights)
+
+    @property
+    def _tuned(self) -> MobileNetV2:
+        return load_model(self.folder / "model.safetensors")
 
     @cached_property
     def weights_digest(self) -> str:
@@ -279,23 +287,8 @@ class Experiment:
         return _first(self.test, self.config.samples)
 
     @cached_property
-    def choices(self) -> dict[str, Choice]:
-        """What computes each method's maps."""
-        if not self.means.time_limit > 0:
-            raise JaxtlError(f"time_limit: must be above 0 seconds, got {self.means.time_limit}")
-        return {
-            method: choose(method, preferred(method, self.means.backend)) for method in self.config.methods
-        }
-
-    @cached_property
-    def _reducer(self) -> Reducer | None:
-        # A CUDA error spoils its process for good, and some calls hang: maps on a GPU get one of their own.
-        methods = [method for method in self.config.methods if self.choices[method].on_gpu]
-        pending = [m for m in methods for stage in STAGES if self._pending(f"{m}_{stage}")]
-        if not pending:
-            return None
-        modules = {module for method in pending for module in _PRELOAD.get(self.choices[method].name, ())}
-        return self._processes.enter_context(Reducer(self.means.time_limit, tuple(sorted(modules))))
+    def maps(self) -> Mapper:
+        return Mapper(self.config.methods, self.means, len(self.sample))
 
     @cached_property
     def trunk(self) -> Trunk:
@@ -316,6 +309,14 @@ class Experiment:
     def _train_source(self) -> Source:
         return self._trunk_outputs(self.train.images, "training")
 
+    @cached_property
+    def _reference_source(self) -> Source:
+        count = min(REFERENCES, len(self.train))
+        if self._pending("finetune"):
+            # A copy, so that what fine-tuning needs can go after it.
+            return jax.tree.map(lambda a: a[:count].copy(), self._train_source)
+        return self._trunk_outputs(self.train.images[:count], "training")
+
     def _trunk_outputs(self, images: np.ndarray, what: str) -> Source:
         if not self._keep:
             return images
@@ -325,16 +326,32 @@ class Experiment:
     # The stages.
 
     def _extract_before(self, progress: Progress) -> None:
-        self._save_features("before", self.model, progress)
+        self._save_features("before", self.model, self.sample, self._test_source, progress)
 
     def _extract_after(self, progress: Progress) -> None:
-        self._save_features("after", load_model(self.folder / "model.safetensors"), progress)
+        self._save_features("after", self._tuned, self.sample, self._test_source, progress)
 
-    def _save_features(self, stage: str, model: MobileNetV2, progress: Progress) -> None:
-        source = jax.tree.map(lambda a: a[: len(self.sample)], self._test_source)
+    def _refer_before(self, progress: Progress) -> None:
+        self._save_features("train_before", self.model, self.train, self._reference_source, progress)
+
+    def _refer_after(self, progress: Progress) -> None:
+        self._save_features("train_after", self._tuned, self.train, self._reference_source, progress)
+
+    def _save_features(
+        self, name: str, model: MobileNetV2, data: Dataset, source: Source, progress: Progress
+    ) -> None:
+        data = data.take(min(len(data), len(jax.tree.leaves(source)[0])))
+        source = jax.tree.map(lambda a: a[: len(data)], source)
         values = self.trunk.then(model, model.config.pooled, source, progress, self.report.note)
-        features = features_of(model, self.sample, self.config.images, values, self.config.precision)
-        features.save(self._features_path(stage))
+        features = features_of(model, data, self.config.images, values, self.config.precision)
+        features.save(self._features_path(name))
+
+    def _find(self, stage: str, progress: Progress) -> None:
+        # As many as any map or number needs, so that they are found once.
+        wanted = [KNN_CANDIDATES, self.config.n_neighbors, int(3 * self.config.perplexity)]
+        values = Features.load(self._features_path(stage)).values
+        found = exact_neighbors(values, min(max(wanted), len(values) - 1))
+        found.save(self._neighbors_path(stage))
 
     def _finetune(self, progress: Progress) -> None:
         model, history = train_tail(
@@ -353,28 +370,39 @@ class Experiment:
         provenance = {"made_by": "jaxtl run", "started_from": self.weights_digest, "dataset": self.train.name}
         save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
 
-    def _reduce(self, stage: str, method: str, progress: Progress) -> None:
-        choice, params = self.choices[method], self.config.reduction(method)
-        if choice.fault:
-            self.report.note(f"{plots.NAMES[method]} by {LIBRARIES[choice.name]}: {choice.fault.what}; "
-                             f"{choice.fault.remedy}")  # fmt: skip
-        source, target = self._features_path(stage), self._embedding_path(stage, method)
-        if choice.on_gpu:
-            try:
-                embedding = self._reducer.reduce(source, target, method, choice.name, params, progress)
-            except JaxtlError as error:
-                go_on = f"go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
-                raise JaxtlError(f"{error}; {go_on}") from None
-        else:
-            embedding = reduce(Features.load(source), method, choice.name, progress=progress, **params)
-            embedding.save(target)
-        for name in ("warning", "retried_after_nan"):
-            if found := embedding.diagnostics.get(name):
-                self.report.note(f"{plots.NAMES[method]} {stage}: {found if found is not True else name}")
+    def _unmapped(self, method: str) -> list[str]:
+        return [stage for stage in STAGES if self._pending(f"{method}_{stage}")]
+
+    def _map(self, method: str) -> None:
+        """Maps of what is left of both stages, side by side where that is quicker."""
+        for stage in STAGES:
+            if stage not in self._unmapped(method):
+                self.report.note(f"{self.maps.title(method, [stage])}: done already")
+        groups = [[stage] for stage in self._unmapped(method)]
+        if self.maps.together(method):
+            groups = [list(chain(*groups))] if groups else []
+        for stages in groups:
+            jobs = [self._job(method, stage) for stage in stages]
+            title = self.maps.title(method, stages)
+            with self._timed("_".join([method, *stages]), title) as progress:
+                self._make(jobs, progress)
+
+    def _make(self, jobs: list[Job], progress: Progress) -> None:
+        try:
+            self.maps.make(jobs, progress, self.report.note)
+        except JaxtlError as error:
+            go_on = f"go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
+            raise JaxtlError(f"{error}; {go_on}") from None
+
+    def _job(self, method: str, stage: str) -> Job:
+        return Job(
+            method, stage, self._features_path(stage), self._neighbors_path(stage),
+            self._embedding_path(stage, method), self.config.reduction(method),
+        )  # fmt: skip
 
     def _profile(self, progress: Progress) -> None:
         sample = self.sample.take(min(len(self.sample), depth.SAMPLES))
-        models = (self.model, load_model(self.folder / "model.safetensors"))
+        models = (self.model, self._tuned)
         outputs = [
             extract_layers(
                 model, sample, model.config.block_ends, self.config.images, precision=self.config.precision,
@@ -387,6 +415,8 @@ class Experiment:
 
     def _score(self, progress: Progress) -> None:
         features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
+        neighbors = {stage: Neighbors.load(self._neighbors_path(stage)) for stage in STAGES}
+        references = {stage: Features.load(self._features_path(f"train_{stage}")) for stage in STAGES}
         maps = {
             stage: {method: self._embedding(stage, method) for method in self.config.methods}
             for stage in STAGES
@@ -394,8 +424,9 @@ class Experiment:
         arrays = load_arrays(self.folder / "model.safetensors")[1]
         head = arrays["predictions/kernel"], arrays["predictions/bias"]
         found = measure(
-            features, maps, head, seed=self.config.seed, progress=progress, notice=self.report.note
-        )
+            features, maps, neighbors, references, head,
+            seed=self.config.seed, progress=progress, notice=self.report.note,
+        )  # fmt: skip
         scores = list(found.scores)
         for row in load_history(self.folder / "history.csv"):
             epoch = f"epoch {row['epoch']:.0f}"
@@ -444,6 +475,9 @@ class Experiment:
 
     def _features_path(self, stage: str) -> Path:
         return self.folder / "features" / f"{stage}.npz"
+
+    def _neighbors_path(self, stage: str) -> Path:
+        return self.folder / "neighbors" / f"{stage}.npz"
 
     def _embedding_path(self, stage: str, method: str) -> Path:
         return self.folder / "embeddings" / f"{stage}_{method}.npz"

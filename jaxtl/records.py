@@ -123,6 +123,24 @@ class Neighbors:
     indices: np.ndarray
     distances: np.ndarray
 
+    def save(self, path: Pathlike) -> None:
+        write_npz(path, {"indices": self.indices, "distances": self.distances}, {})
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Neighbors:
+        """Read `indices` (int) and `distances` (any real dtype), both [n, k], from an npz."""
+        arrays, _ = read_npz(path, ("indices", "distances"))
+        with _located(path):
+            indices, distances = _integers(arrays, "indices"), _reals(arrays, "distances")
+            if indices.ndim != 2 or indices.shape != distances.shape:
+                raise JaxtlError(
+                    f"neighbours: indices and distances must be [n, k], got {list(indices.shape)} and "
+                    f"{list(distances.shape)}"
+                )
+            if indices.size and not 0 <= indices.min() <= indices.max() < len(indices):
+                raise JaxtlError(f"neighbours: indices must be 0 to {len(indices) - 1}")
+            return cls(indices, distances)
+
 
 @dataclass(frozen=True)
 class Embedding:

@@ -116,14 +116,15 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
 
 
 def score_table(scores: list[Score]) -> Table:
-    """10-NN accuracy by space, before and after."""
-    values = {(score.space, score.stage): score.value for score in scores if score.metric == "10-NN accuracy"}
-    table = Table(title="10-NN accuracy (5-fold)", title_justify="left")
+    """10-NN accuracy by space, before and after, with its 95 % interval."""
+    found = {(score.space, score.stage): score for score in scores if score.metric == "10-NN accuracy"}
+    table = Table(title="10-NN accuracy (5-fold), with 95 % intervals", title_justify="left")
     for heading, justify in (("space", "left"), ("before", "right"), ("after", "right"), ("gain", "right")):
         table.add_column(heading, justify=justify)
-    for space in dict.fromkeys(space for space, _ in values):
-        before, after = values[space, "before"], values[space, "after"]
-        table.add_row(NAMES.get(space, space), f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    for space in dict.fromkeys(space for space, _ in found):
+        before, after = found[space, "before"], found[space, "after"]
+        gain = f"{after.value - before.value:+.3f}"
+        table.add_row(NAMES.get(space, space), _with_interval(before), _with_interval(after), gain)
     return table
 
 

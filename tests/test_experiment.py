@@ -16,13 +16,14 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxtl import cuda, depth, experiment
+from jaxtl import cuda, depth, experiment, mapping
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import extract
 from jaxtl.finetuning import finetune
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
-from jaxtl.records import Embedding, Features, load_history, load_scores
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.records import Embedding, Features, Neighbors, load_history, load_scores
 from jaxtl.reduction import Choice
 from jaxtl.reduction.process import Reducer
 from jaxtl.settings import METHODS, RunConfig
@@ -33,6 +34,7 @@ FIGURES = [f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("png",
 MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for method in METHODS]
 FILES = {
     "config.json", "environment.json", "timings.json", "features/before.npz", "features/after.npz",
+    "features/train_before.npz", "features/train_after.npz", "neighbors/before.npz", "neighbors/after.npz",
     "history.csv", "model.safetensors", "scores.csv", "classes.csv", "claims.json", "measures.npz",
     "report.html", *MAPS, *FIGURES,
 }  # fmt: skip
@@ -498,7 +500,7 @@ class Notes(experiment.Silent):
 def as_on_a_gpu(monkeypatch):
     """PCA's maps are made where a GPU's would be."""
     choice = Choice("sklearn", "asked for", on_gpu=True)
-    monkeypatch.setattr(experiment, "choose", lambda method, backend: choice)
+    monkeypatch.setattr(mapping, "choose", lambda method, backend: choice)
 
 
 def test_maps_from_a_process_of_their_own_are_the_same(few, few_run, as_on_a_gpu, tmp_path, contents):
@@ -522,9 +524,9 @@ def test_a_map_that_dies_costs_nothing_else(few, few_run, as_on_a_gpu, monkeypat
 def dying(reduce):
     """`Reducer.reduce`, whose process is killed as soon as it is asked."""
 
-    def die(reducer, *arguments):
+    def die(reducer, *arguments, **others):
         os.kill(reducer._child._process.pid, signal.SIGKILL)
-        return reduce(reducer, *arguments)
+        return reduce(reducer, *arguments, **others)
 
     return die
 
@@ -532,6 +534,64 @@ def dying(reduce):
 def test_a_map_that_takes_too_long_is_given_up(few, as_on_a_gpu, tmp_path):
     with pytest.raises(JaxtlError, match=r"no result within 0\.01 s; .*raise --time-limit.*; go on with"):
         experiment.start(few, tmp_path, means=experiment.Means(time_limit=0.01)).run()
+
+
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """Maps of t-SNE are made as those of many points are."""
+    monkeypatch.setattr(mapping, "FFT_FROM", 10)
+    monkeypatch.setattr(mapping, "cpu_count", lambda: 2)
+
+
+def test_maps_made_side_by_side_are_those_made_one_after_another(few, side_by_side, monkeypatch, tmp_path):
+    tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
+    report = Notes()
+    experiment.start(tsne, tmp_path / "together", report).run()
+    assert "t-SNE before and after, openTSNE" in report.titles
+    monkeypatch.undo()
+    experiment.start(tsne, tmp_path / "apart").run()
+    for stage in ("before", "after"):
+        together, apart = (
+            Embedding.load(tmp_path / name / "embeddings" / f"{stage}_tsne.npz")
+            for name in ("together", "apart")
+        )
+        np.testing.assert_array_equal(together.coords, apart.coords)
+        assert together.params | {"n_jobs": -1} == apart.params
+
+
+def test_one_of_two_maps_side_by_side_may_die(few, side_by_side, monkeypatch, tmp_path):
+    tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
+    reduce = Reducer.reduce
+
+    def die_after(reducer, features, *arguments, **others):
+        if "after" in str(features):
+            os.kill(reducer._child._process.pid, signal.SIGKILL)
+        return reduce(reducer, features, *arguments, **others)
+
+    monkeypatch.setattr(Reducer, "reduce", die_after)
+    with pytest.raises(JaxtlError, match=r"SIGKILL.*; go on with: jaxtl run --resume "):
+        experiment.start(tsne, tmp_path).run()
+    monkeypatch.setattr(Reducer, "reduce", reduce)
+    report = Notes()
+    experiment.resume(tmp_path, report=report).run()
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_neighbours_are_found_once_and_are_the_exact_ones(finished, config):
+    for stage in ("before", "after"):
+        values = Features.load(finished / "features" / f"{stage}.npz").values
+        found = Neighbors.load(finished / "neighbors" / f"{stage}.npz")
+        assert found.indices.shape == (250, 30)
+        np.testing.assert_array_equal(found.indices, exact_neighbors(values, 30).indices)
+
+
+def test_references_are_features_of_the_first_training_images(finished, config):
+    data = load(config.dataset, "train")
+    for stage, weights in (("before", None), ("after", finished / "model.safetensors")):
+        kept = Features.load(finished / "features" / f"train_{stage}.npz")
+        np.testing.assert_array_equal(kept.labels, data.labels)
+        some = extract(load_model(weights), data.take(64), config.images).values
+        np.testing.assert_allclose(kept.values[:64], some, atol=1e-4)
 
 
 def test_a_library_that_is_installed_and_broken_is_spoken_of(few, monkeypatch, tmp_path):

@@ -33,11 +33,15 @@ FLOORS = [
         "jaxtl.reduction",
         "jaxtl.metrics",
         "jaxtl.plots",
+        "jaxtl.store",
     ],
-    ["jaxtl.claims", "jaxtl.depth", "jaxtl.report"],
+    ["jaxtl.claims", "jaxtl.depth", "jaxtl.forecast", "jaxtl.mapping"],
+    ["jaxtl.seeds"],
+    ["jaxtl.report"],
     ["jaxtl.export", "jaxtl.scoring"],
     ["jaxtl.runfolder"],
     ["jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
+    ["jaxtl.repeats"],
     ["jaxtl.cli"],
 ]
 NEVER = {"torch", "tensorflow", "keras", "weights_convert", "benchmarks", "tests"}

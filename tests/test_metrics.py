@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.metrics import knn_accuracy
+from jaxtl.metrics import knn_accuracy, knn_cross_validated
+from jaxtl.neighbors import exact_neighbors
 
 
 def two_clouds(n=100, distance=1.0, seed=0):
@@ -36,6 +37,19 @@ def test_is_the_figure_of_cross_val_score():
     values, labels = rng.normal(size=(200, 2)), rng.integers(0, 4, 200)
     expected = cross_val_score(KNeighborsClassifier(10), values, labels, cv=5)
     np.testing.assert_array_equal(knn_accuracy(values, labels)[1], expected)
+
+
+@pytest.mark.parametrize("candidates", [10, 11, 30, 130])
+def test_from_known_neighbours_it_is_the_same_figure(candidates):
+    # 131 rows: folds of unequal sizes; of few candidates many lie in a point's own fold.
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, 131)
+    values = rng.normal(size=(131, 4)) + labels[:, None]
+    mean, _ = knn_accuracy(values, labels)
+    found = knn_cross_validated(values, labels, exact_neighbors(values, candidates))
+    assert found.accuracy.value == pytest.approx(mean, abs=1e-12)
+    assert found.accuracy.low < mean < found.accuracy.high
+    assert found.correct.mean() == pytest.approx(mean, abs=0.01)
 
 
 def test_extremes():

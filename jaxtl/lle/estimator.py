@@ -21,6 +21,7 @@ from jaxtl.lle import alignment, factors
 from jaxtl.lle.alignment import Alignment
 from jaxtl.lle.spectrum import Spectrum, smallest
 from jaxtl.neighbors import exact_neighbors, nearest_rows
+from jaxtl.records import Neighbors
 from jaxtl.runtime import cpu_count
 
 # Up to here all eigenvectors of a dense M are had in milliseconds, exactly.
@@ -116,10 +117,15 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Embed the rows of X, real [n, d], finite; returns `embedding_`."""
+        return self.fit_among(X, None).embedding_
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_among(self, X: Any, near: Neighbors | None) -> LocallyLinearEmbedding:
+        """`fit` with exact neighbours that are known already, of which the CPU's engine takes n_neighbors."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         self._check(*X.shape)
         self.engine_ = self._choose_engine(len(X))
-        spectrum = self._on_device(X) if self.engine_ == "jax" else self._on_cpu(X)
+        spectrum = self._on_device(X) if self.engine_ == "jax" else self._on_cpu(X, near)
         if not spectrum.converged:
             raise JaxtlError(
                 f"lle: the eigenvectors did not converge in {spectrum.iterations} steps (residual "
@@ -131,7 +137,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.reconstruction_error_ = float(self.eigenvalues_.sum())
         self.embedding_ = _with_signs(spectrum.vectors[:, 1:])
         self._fit_values, self._n_features_out = X, self.n_components
-        return self.embedding_
+        return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Place new rows [m, d] by the weights that rebuild them from their neighbours among the fitted.
@@ -171,8 +177,10 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         return "jax" if device.is_gpu() and device.fits(n) else "cpu"
 
-    def _on_cpu(self, X: np.ndarray) -> Spectrum:
-        near = exact_neighbors(X, self.n_neighbors, n_jobs=self._workers).indices
+    def _on_cpu(self, X: np.ndarray, found: Neighbors | None) -> Spectrum:
+        if found is None or found.indices.shape[1] < self.n_neighbors:
+            found = exact_neighbors(X, self.n_neighbors, n_jobs=self._workers)
+        near = np.ascontiguousarray(found.indices[:, : self.n_neighbors])
         problem = self._problem(X, near, alignment.barycenter_weights)
         self.solver_ = self._choose_solver(len(X))
         if self.solver_ == "eigh":
@@ -217,7 +225,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f"{groups} groups of points that have all their neighbours among themselves: the axes tell "
                 f"these groups apart and show nothing of their shape; take more n_neighbors than "
                 f"{self.n_neighbors}, or embed the components one by one",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _solve(self, problem: Alignment, solve: factors.Operator) -> Spectrum:

@@ -33,6 +33,7 @@ from jaxtl.metrics.representation import sparsity as sparsity
 from jaxtl.metrics.representation import two_nn as two_nn
 from jaxtl.metrics.separability import check_knn as check_knn
 from jaxtl.metrics.separability import knn_accuracy as knn_accuracy
+from jaxtl.metrics.separability import knn_cross_validated as knn_cross_validated
 from jaxtl.metrics.spectra import Spectrum as Spectrum
 from jaxtl.metrics.spectra import spectrum as spectrum
 from jaxtl.metrics.transferability import HScore as HScore

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.metrics.estimates import check_labels, check_values
+from jaxtl.metrics.voting import Classified, classified, votes
+from jaxtl.neighbors import nearest_rows
+from jaxtl.records import Neighbors
+
+# Of so many neighbours ten are nearly always outside a point's own fold of five.
+KNN_CANDIDATES = 30
 
 
 def knn_accuracy(
@@ -42,6 +50,60 @@ def knn_accuracy(
         classifier = KNeighborsClassifier(n_neighbors, n_jobs=-1)
         scores = cross_val_score(classifier, values, labels, cv=StratifiedKFold(folds))
     return float(scores.mean()), scores
+
+
+def knn_cross_validated(
+    values: np.ndarray,
+    labels: np.ndarray,
+    near: Neighbors,
+    n_neighbors: int = 10,
+    folds: int = 5,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Classified:
+    """`knn_accuracy` from neighbours that are known, point by point and with an interval.
+
+    The same figure but where neighbours at one distance differ in class. A point that has fewer than k of its
+    neighbours outside its own fold is given those that it lacks by a search.
+
+    Args:
+        values, labels, n_neighbors, folds: as of `knn_accuracy`.
+        near: exact neighbours of `values`, more than k of each; `KNN_CANDIDATES` leave few to search for.
+        resamples, seed: of the bootstrap over points.
+
+    Raises:
+        JaxtlError: as `knn_accuracy`.
+    """
+    values = check_values("k-NN accuracy", values)
+    check_knn(values, np.asarray(labels), n_neighbors, folds)
+    classes, members = check_labels("k-NN accuracy", labels, len(values))
+    fold_of = _folds(members, folds)
+    outside = fold_of[near.indices] != fold_of[:, None]
+    outside &= outside.cumsum(axis=1) <= n_neighbors
+    enough = outside.sum(axis=1) == n_neighbors
+    found = np.empty((len(values), n_neighbors), np.int32)
+    found[enough] = near.indices[enough][outside[enough]].reshape(-1, n_neighbors)
+    for fold in np.unique(fold_of[~enough]):
+        rows, others = np.flatnonzero(~enough & (fold_of == fold)), np.flatnonzero(fold_of != fold)
+        found[rows] = others[nearest_rows(values[others], values[rows], n_neighbors).indices]
+    # As scikit-learn does, of classes with equally many votes the least.
+    predicted = votes(members[found], len(classes)).argmax(axis=1)
+    scored = classified(predicted, members, classes, resamples, seed)
+    mean = np.mean([scored.correct[fold_of == fold].mean() for fold in range(folds)])
+    return replace(scored, accuracy=scored.accuracy._replace(value=float(mean)))
+
+
+def _folds(members: np.ndarray, folds: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedKFold
+
+    fold_of = np.empty(len(members), int)
+    with warnings.catch_warnings():
+        # A rare class is no fault: see `knn_accuracy`.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for fold, (_, held) in enumerate(StratifiedKFold(folds).split(members, members)):
+            fold_of[held] = fold
+    return fold_of
 
 
 def check_knn(values: np.ndarray, labels: np.ndarray, n_neighbors: int = 10, folds: int = 5) -> None:

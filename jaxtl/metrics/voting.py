@@ -148,7 +148,7 @@ def neighbor_confusion(
         raise JaxtlError(
             f"{where}: labels must be 0 to {n_classes - 1}, found {labels.min()} and {labels.max()}"
         )
-    shares = _votes(labels[near], n_classes) / near.shape[1]
+    shares = votes(labels[near], n_classes) / near.shape[1]
     table = np.zeros((3, n_classes, n_classes))
     for c in np.unique(labels):
         table[:, c] = mean_estimate(shares[labels == c], resamples, seed)
@@ -197,13 +197,13 @@ def _checked(
     return neighbors.indices[:, :wanted], check_labels(where, labels, n, least)
 
 
-def _votes(near: np.ndarray, n_classes: int) -> np.ndarray:
+def votes(near: np.ndarray, n_classes: int) -> np.ndarray:
+    """How many of each row's neighbours, given as their classes [n, k], each class has: [n, C]."""
     places = near + n_classes * np.arange(len(near))[:, None]
     return np.bincount(places.ravel(), minlength=len(near) * n_classes).reshape(-1, n_classes)
 
 
 def _vote(near: np.ndarray, n_classes: int) -> np.ndarray:
-    votes = np.take_along_axis(_votes(near, n_classes), near, axis=1)
     # argmax takes the first, that is the nearest, of those whose class has most votes.
-    first = votes.argmax(axis=1)
+    first = np.take_along_axis(votes(near, n_classes), near, axis=1).argmax(axis=1)
     return near[np.arange(len(near)), first]

@@ -1,8 +1,9 @@
 """Features to a two-dimensional map: one table of methods and of the backends that compute them.
 
-A backend is a plain function `backend(values, progress, *, seed=0, ...)`. It takes float32 [n, d] and
-gives coordinates [n, 2], every parameter as used, and diagnostics. Its keyword arguments are the
-method's parameters: their names and defaults stand in its signature and nowhere else.
+A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `near` after `progress` if it
+can use neighbours that are known. It takes float32 [n, d] and gives coordinates [n, 2], every parameter as
+used, and diagnostics. Its keyword arguments are the method's parameters: their names and defaults stand in
+its signature and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from jaxtl import cuda
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Embedding, Features
+from jaxtl.records import Embedding, Features, Neighbors
 from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
 from jaxtl.reduction.lle import own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
@@ -103,6 +104,7 @@ def reduce(
     method: str,
     backend: str = "auto",
     *,
+    neighbors: Neighbors | None = None,
     progress: Callable[[float], None] | None = None,
     **params: Any,
 ) -> Embedding:
@@ -114,6 +116,8 @@ def reduce(
         features: values float32 [n, d], finite, n >= 3 and d >= 2.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
+        neighbors: exact ones of these features, at least as many as the method uses: backends on the CPU
+            that need any then look for none.
         progress: called with the fraction of the work done, from 0 to 1.
         params: the method's own parameters; see `defaults` and the backend's docstring.
 
@@ -138,7 +142,8 @@ def reduce(
     _check_values(method, features.values)
     report = progress or (lambda fraction: None)
     report(0.0)
-    coords, used, diagnostics = function(features.values, progress, **params)
+    known_neighbors = {"near": neighbors} if neighbors and _takes_neighbors(function) else {}
+    coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
     report(1.0)
@@ -162,6 +167,10 @@ def defaults(method: str, backend: str = "auto") -> dict[str, Any]:
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     arguments = inspect.signature(function).parameters.values()
     return {each.name: each.default for each in arguments if each.kind is each.KEYWORD_ONLY}
+
+
+def _takes_neighbors(function: Callable[..., Any]) -> bool:
+    return "near" in inspect.signature(function).parameters
 
 
 def _check_values(method: str, values: np.ndarray) -> None:

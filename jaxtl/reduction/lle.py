@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 
 
 def own_lle(
     values: np.ndarray,
     progress: Callable[[float], None] | None,
+    near: Neighbors | None = None,
     *,
     n_neighbors: int = 12,
     variant: str = "standard",
@@ -31,6 +33,7 @@ def own_lle(
     Args:
         values: [n, d].
         progress: unused.
+        near: exact neighbours, n_neighbors or more of each, where they are known.
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         variant: the estimator's `method`, "standard" or "modified".
         reg, engine, solver, tol, max_iter, n_jobs: as there.
@@ -63,7 +66,7 @@ def own_lle(
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        coords = model.fit_transform(values)
+        coords = model.fit_among(values, near).embedding_
     diagnostics = {
         "reconstruction_error": model.reconstruction_error_,
         "eigenvalues": model.eigenvalues_.tolist(),

@@ -24,11 +24,13 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.files import remove_leftovers
-from jaxtl.records import Embedding, Features, Pathlike
+from jaxtl.records import Embedding, Features, Neighbors, Pathlike
 from jaxtl.reduction import BACKENDS, reduce
 
 _MESSAGE = 1 << 16
 _STDERR_TAIL = 1 << 14
+# What an operating system takes for a number of milliseconds; eleven days.
+_LONGEST_WAIT = 1e6
 
 
 class Reducer(contextlib.AbstractContextManager["Reducer"]):
@@ -39,7 +41,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
     may be spoiled for good: the next call starts another.
 
     Args:
-        time_limit: seconds for one call of `reduce`, > 0.
+        time_limit: seconds for one call of `reduce`, > 0; may be infinite.
         preload: modules to import at the start, such as "cuml". One that cannot be imported is left to the
             call that needs it.
     """
@@ -56,6 +58,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
         method: str,
         backend: str,
         params: dict[str, Any],
+        neighbors_path: Pathlike | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Embedding:
         """`jaxtl.reduce` of the features in a file to an embedding in another, and that embedding.
@@ -64,6 +67,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             features_path: an npz of `Features`.
             out_path: where the embedding goes; whole or not at all.
             method, backend, params: as for `jaxtl.reduce`; params must be what JSON can hold.
+            neighbors_path: an npz of `Neighbors` of these features, where they are known.
             progress: called with the fraction of the work done, from 0 to 1. What it raises ends the work.
 
         Raises:
@@ -77,6 +81,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             "method": method,
             "backend": backend,
             "params": params,
+            "neighbors": neighbors_path and os.path.abspath(neighbors_path),
             "progress": progress is not None,
         }
         line = json.dumps(request)
@@ -92,6 +97,11 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             if isinstance(error, _Silence):
                 raise JaxtlError(f"{method} ({backend}): {error}{_advice(method, backend)}") from None
             raise
+
+    def interrupt(self) -> None:
+        """From another thread: end the process, so that a call of `reduce` raises JaxtlError at once."""
+        if child := self._child:
+            child.kill(close=False)
 
     def close(self) -> None:
         """End the process, in the middle of its work too."""
@@ -211,7 +221,7 @@ def _environment() -> dict[str, str]:
 def _readable(source: int, seconds: float) -> bool:
     with selectors.DefaultSelector() as selector:
         selector.register(source, selectors.EVENT_READ)
-        return bool(selector.select(max(0.0, seconds)))
+        return bool(selector.select(min(max(0.0, seconds), _LONGEST_WAIT)))
 
 
 def _signal_name(number: int) -> str:
@@ -283,6 +293,7 @@ def _answer(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
             Features.load(request["features"]),
             request["method"],
             request["backend"],
+            neighbors=Neighbors.load(request["neighbors"]) if request["neighbors"] else None,
             progress=progress if request["progress"] else None,
             **request["params"],
         )

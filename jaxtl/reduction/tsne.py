@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.records import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 from jaxtl.reduction.pca import exact_solver
 
@@ -38,6 +40,7 @@ _PROGRESS_EVERY = 10
 def opentsne(
     values: np.ndarray,
     progress: Callable[[float], None] | None,
+    near: Neighbors | None = None,
     *,
     perplexity: float = 30.0,
     initialization: str = "pca",
@@ -56,6 +59,7 @@ def opentsne(
     Args:
         values: [n, d].
         progress: called with the fraction of iterations done.
+        near: exact neighbours, 3 * perplexity or more of each, where they are known.
         perplexity: from 1 to (n - 1) / 3, as 3 * perplexity neighbours are used.
         initialization: "pca" (scaled to a standard deviation of 1e-4; Kobak & Berens 2019), "random"
             or "spectral".
@@ -81,7 +85,7 @@ def opentsne(
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM else "bh"
 
-    affinities = _affinities(values, perplexity, neighbors, n_jobs, seed)
+    affinities = _affinities(values, near, perplexity, neighbors, n_jobs, seed)
     start = _initial(values, affinities, initialization, seed)
     embedding = _descend(start, affinities, [early, late], negative_gradient_method, n_jobs, progress)
 
@@ -144,15 +148,22 @@ def _phase(
     return {"exaggeration": float(exaggeration), "n_iter": int(n_iter), "learning_rate": float(rate)}
 
 
-def _affinities(values: np.ndarray, perplexity: float, neighbors: str, n_jobs: int, seed: int) -> Any:
+def _affinities(
+    values: np.ndarray, near: Neighbors | None, perplexity: float, neighbors: str, n_jobs: int, seed: int
+) -> Any:
     from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
-    # float32 as it came: scikit-learn's search sums float32 rows in float64, and takes 41 s for 40,000
-    # rows where float64 rows take 63 s. The affinities themselves are float64.
+    k = int(3 * perplexity)
+    if neighbors == "exact":
+        if near is None or near.indices.shape[1] < k:
+            near = exact_neighbors(values, k, n_jobs=n_jobs)
+        index = PrecomputedNeighbors(near.indices[:, :k], near.distances[:, :k].astype(np.float64))
+        return PerplexityBasedNN(perplexity=perplexity, n_jobs=n_jobs, knn_index=index, symmetrize=True)
     return PerplexityBasedNN(
         values,
         perplexity=perplexity,
-        k_neighbors=int(3 * perplexity),
+        k_neighbors=k,
         method=neighbors,
         n_jobs=n_jobs,
         random_state=seed,

@@ -46,7 +46,7 @@ def build_page(runs: Sequence[RunData]) -> str:
         "style": _asset("page.css"),
         "switch": _switch(runs),
         "above": _each(runs, _ABOVE_MAPS, headed=True),
-        "comparison": sections.comparison(runs),
+        "comparison": sections.seeds(runs) + sections.comparison(runs),
         "below": _each(runs, _BELOW_MAPS),
         "version": escape(str(runs[0].environment.get("jaxtl", ""))),
         "licences": escape(_asset("vendor/LICENSES.txt")),

@@ -28,6 +28,7 @@ from jaxtl.report.markup import (
     table,
     unique,
 )
+from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 
 KNN_METRIC = "10-NN accuracy"
 FAITHFULNESS = ("trustworthiness", "continuity", "Shepard correlation", "Q_NX AUC")
@@ -133,8 +134,13 @@ _VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided
 
 
 def claims(run: RunData) -> str:
+    heading = "Claims, and whether this run bears them out"
+    return section("claims", heading, _claims_table(run.claims)) if run.claims else ""
+
+
+def _claims_table(claims: Sequence[dict[str, Any]]) -> str:
     rows = []
-    for claim in run.claims:
+    for claim in claims:
         mark, kind = _VERDICTS.get(str(claim["verdict"]), ("?", "open"))
         verdict = (
             f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> "
@@ -146,11 +152,7 @@ def claims(run: RunData) -> str:
         bound = "" if threshold is None else f"{_said(claim, 'direction')} {number(threshold)}".strip()
         value = bounded(claim["value"], claim.get("low"), claim.get("high"))
         rows.append([Html(verdict), Html(words), _said(claim, "statistic"), value, bound])
-    if not rows:
-        return ""
-    head = ["Verdict", "Claim", "Statistic", "Value", "Holds if"]
-    heading = "Claims, and whether this run bears them out"
-    return section("claims", heading, table(head, rows, texts=3))
+    return table(["Verdict", "Claim", "Statistic", "Value", "Holds if"], rows, texts=3) if rows else ""
 
 
 def _said(claim: dict[str, Any], name: str) -> str:
@@ -372,6 +374,31 @@ def all_scores(run: RunData) -> str:
         return ""
     held = table(["Stage", "Space", "Metric", "value", "low", "high"], rows, texts=3)
     return section("scores", "Every number", details(f"{len(rows)} numbers, as in scores.csv", held))
+
+
+def seeds(runs: Sequence[RunData]) -> str:
+    """Means and intervals over runs that differ in nothing but their seed."""
+    settings = [{k: v for k, v in run.config.items() if k not in ("seed", "digest")} for run in runs]
+    if len(runs) < 2 or any(each != settings[0] for each in settings):
+        return ""
+    numbers = scores_over_seeds([run.scores for run in runs])
+    accuracies = [a[0] for run in runs if (a := _test_accuracy(run))]
+    rows = []
+    if len(accuracies) == len(runs):
+        rows.append(["test accuracy", "", bounded(*over_seeds(accuracies))])
+    found = {(s.stage, s.space, s.metric): s for s in numbers}
+    for metric in unique(s.metric for s in numbers if s.space in SPACES and s.stage in STAGES):
+        for space, label in SPACES.items():
+            pair = [found.get((stage, space, metric)) for stage in STAGES]
+            if any(pair):
+                rows.append([f"{metric}, {label}", *(interval(each) if each else "" for each in pair)])
+    told = note(
+        f"Means over {len(runs)} runs that differ in their seed alone, with 95 % intervals by Student's t: "
+        "what another seed would give. The intervals of each run are about other test images."
+    )
+    decided = _claims_table(claims_over_seeds([run.claims for run in runs]))
+    held = table(["", "before", "after"], rows) + decided
+    return section("seeds", f"Over {len(runs)} seeds", told + held)
 
 
 def comparison(runs: Sequence[RunData]) -> str:

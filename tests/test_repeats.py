@@ -1,0 +1,131 @@
+"""Several seeds: the same experiment each, and numbers over all of them."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxtl import experiment, repeats
+from jaxtl.claims import verdict_of
+from jaxtl.errors import JaxtlError
+from jaxtl.metrics import Estimate
+from jaxtl.records import Score, load_scores
+from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
+from jaxtl.settings import RunConfig
+
+
+@pytest.fixture(scope="module")
+def few(few_digits):
+    return RunConfig(
+        dataset=few_digits, samples=55, trainable="2", epochs=1, methods=("pca",), layers=False, seed=3
+    )
+
+
+@pytest.fixture(scope="module")
+def done(few, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repeats") / "runs"
+    repeats.start(few, 3, folder).run()
+    return folder
+
+
+def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
+    assert sorted(path.name for path in done.iterdir()) == [
+        "claims.json", "repeats.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5",
+    ]  # fmt: skip
+    experiment.start(replace(few, seed=5), tmp_path / "alone").run()
+    assert contents(done / "seed-5") == contents(tmp_path / "alone")
+
+
+def test_numbers_are_means_with_students_interval(done):
+    key = ("after", "features", "10-NN accuracy")
+    found = [
+        next(s.value for s in load_scores(done / f"seed-{n}" / "scores.csv") if
+             key == (s.stage, s.space, s.metric))
+        for n in (3, 4, 5)
+    ]  # fmt: skip
+    over = {(s.stage, s.space, s.metric): s for s in load_scores(done / "scores.csv")}
+    low, high = stats.t.interval(0.95, 2, np.mean(found), stats.sem(found))
+    assert (over[key].value, over[key].low, over[key].high) == pytest.approx(
+        (np.mean(found), low, high), abs=2e-6
+    )
+    # What fine-tuning has not touched is the same for every seed.
+    before = over["before", "features", "10-NN accuracy"]
+    assert before.low == before.value == before.high
+
+
+def test_claims_are_decided_on_the_mean_over_seeds(done):
+    decided = json.loads((done / "claims.json").read_text())["claims"]
+    assert {claim["id"] for claim in decided} >= {"pca-before-poor", "pca-improves"}
+    for claim in decided:
+        assert claim["value"] == pytest.approx(np.mean(claim["values"]))
+        mean = Estimate(claim["value"], claim["low"], claim["high"])
+        assert claim["verdict"] == verdict_of(mean, claim["threshold"], claim["direction"])
+    assert "Over 3 seeds" in (done / "report.html").read_text()
+
+
+def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    work = repeats.start(few, 3, folder)
+    step = experiment.Experiment._score
+
+    def stop(self, progress):
+        if self.config.seed == 4:
+            raise KeyboardInterrupt
+        step(self, progress)
+
+    monkeypatch.setattr(experiment.Experiment, "_score", stop)
+    with pytest.raises(KeyboardInterrupt):
+        work.run()
+    monkeypatch.undo()
+    assert repeats.is_repeats(folder)
+    repeats.resume(folder).run()
+    for name in ("seed-3", "seed-4", "seed-5"):
+        assert contents(folder / name) == contents(done / name)
+    assert (folder / "scores.csv").read_bytes() == (done / "scores.csv").read_bytes()
+
+
+def test_another_setting_is_refused(done):
+    with pytest.raises(JaxtlError, match="was made with epochs 1, not 2"):
+        repeats.resume(done, {"epochs": 2})
+
+
+def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
+    shutil.copytree(done, tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "seed-4")
+    experiment.start(replace(few, seed=4, epochs=2), tmp_path / "runs" / "seed-4").run()
+    with pytest.raises(JaxtlError, match="seed-4: was made with other settings"):
+        repeats.resume(tmp_path / "runs").run()
+
+
+@pytest.mark.parametrize("count", [0, 1, 1001])
+def test_numbers_of_repeats_that_make_no_sense(few, count, tmp_path):
+    with pytest.raises(JaxtlError, match="--repeats"):
+        repeats.start(few, count, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_record_is_one_line(tmp_path):
+    (tmp_path / repeats.RECORD).write_text('{"seeds": "many"}')
+    with pytest.raises(JaxtlError, match="holds no list of seeds"):
+        repeats.resume(tmp_path)
+
+
+def test_only_what_all_runs_have_is_summed_up():
+    runs = [
+        [Score("after", "pca", "a", 0.4), Score("after", "pca", "b", 1.0)],
+        [Score("after", "pca", "a", 0.6)],
+    ]
+    assert [(s.metric, s.value) for s in scores_over_seeds(runs)] == [("a", pytest.approx(0.5))]
+    with pytest.raises(JaxtlError, match="at least 2 runs"):
+        over_seeds([0.5])
+
+
+def test_a_claim_that_some_seeds_bear_out_is_undecided():
+    claim = {"id": "x", "text": "X", "statistic": "s", "threshold": 0.5, "direction": "above"}
+    runs = [[claim | {"value": v, "verdict": w}] for v, w in ((0.4, "undecided"), (0.7, "holds"))]
+    (row,) = claims_over_seeds(runs)
+    assert (row["verdict"], row["held_in"]) == ("undecided", 1)
+    assert "holds in 1 of 2 runs" in row["words"]
