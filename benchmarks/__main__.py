@@ -1,79 +1,147 @@
-"""Command line of the benchmarks: `python -m benchmarks experiment`, `python -m benchmarks gpu`."""
+"""Command line of the benchmarks: `python -m benchmarks --help`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks import gpu as gpu_benchmark
-from benchmarks import gpu_cases, lle
-from benchmarks.experiment import CASES, FULL, QUICK, run
+from benchmarks import gpu_cases, suite, tables
+from benchmarks.cases import CASES
+from benchmarks.manifest import Manifest, load_manifest, shipped
+from benchmarks.workers import Deadline
 from jaxtl.errors import JaxtlError
+from jaxtl.files import check_writable, read_json_object, write_json, write_text
 
-RESULTS = Path(__file__).parent / "results"
+OUT = Path("runs") / "benchmarks"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Time jaxtl against its peers, interleaved, on this machine."""
+    """How fast is jaxtl, against what one would use instead, on this machine?
+
+    \b
+    python -m benchmarks smoke                   does it work? under 2 minutes
+    python -m benchmarks cpu                     15 minutes
+    python -m benchmarks cpu --only tsne,lle
+    python -m benchmarks full --only whole       the experiment against Keras and scikit-learn
+    python -m benchmarks table runs/benchmarks/cpu.json
+    python -m benchmarks compare OLD.json NEW.json
+
+    Nothing else should run meanwhile.
+    """
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _options(command: Callable) -> Callable:
+    """What all suites take."""
+    for option in (
+        click.option("--resume", is_flag=True, help="Go on with a stopped run of the same revision in DIR."),
+        click.option("--limit", type=click.FloatRange(0, min_open=True), metavar="MINUTES",
+                     help="What has not begun by then is left out.  [default: the manifest's]"),
+        click.option("--only", metavar="CASE,...", help="Cases to run.  [default: the manifest's]"),
+        click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", default=OUT,
+                     show_default=True, help="Where SUITE.json and SUITE.md go."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _run(path: Path, out: Path, only: str | None, limit: float | None, resume: bool) -> None:
+    manifest = load_manifest(path)
+    if only is not None:
+        manifest = manifest.only(_names(only))
+    if manifest.device == "gpu":
+        gpu_benchmark.check_gpu()
+    paths = [out / f"{manifest.name}.json", out / f"{manifest.name}.md"]
+    deadline = Deadline(60 * (limit or manifest.limit_minutes))
+    record = _begin(manifest, paths[0], deadline, resume)
+    for each in paths:
+        check_writable(each)
+
+    def save(record: dict[str, Any]) -> None:
+        write_json(paths[0], record)
+        write_text(paths[1], tables.render(record))
+
+    suite.run(manifest, record, deadline, save)
+    for each in paths:
+        click.echo(str(each))
+
+
+def _begin(manifest: Manifest, path: Path, deadline: Deadline, resume: bool) -> dict[str, Any]:
+    """A new record, or the one of a stopped run where all that its times depend on is the same."""
+    record = suite.begin(manifest, deadline)
+    if not resume or not path.exists():
+        return record
+    old = _record(path)
+    for what in ("git", "machine", "device", "threads"):
+        if old[what] != record[what]:
+            raise JaxtlError(f"--resume: {path}: was measured with another {what}; give another --out")
+    if old["manifest"]["seed"] != manifest.seed:
+        raise JaxtlError(f"--resume: {path}: was measured with another seed; give another --out")
+    return old
 
 
 @cli.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Where experiment.json and experiment.md go.  "
-              "[default: benchmarks/results, with --quick benchmarks/results/quick]")  # fmt: skip
-@click.option("--only", default=",".join(CASES), show_default=True, metavar="CASE,...", help="Cases to run.")
-@click.option("--quick", is_flag=True, help="Small sizes: shows that it works; its numbers mean nothing.")
-@click.option("--repeats", type=click.IntRange(1), metavar="N",
-              help=f"Rounds of the forward pass.  [default: {FULL.repeats}]")  # fmt: skip
-@click.option("--runs", type=click.IntRange(1), metavar="N",
-              help=f"jaxtl's runs in finetune and whole; Keras has one.  [default: {FULL.runs}]")  # fmt: skip
-@click.option("--limit", type=click.FloatRange(1), default=60.0, show_default=True, metavar="MINUTES",
-              help="Stop then, with the cases that are done.")  # fmt: skip
-def experiment(
-    out: Path | None, only: str, quick: bool, repeats: int | None, runs: int | None, limit: float
-) -> None:
-    """The founding experiment on the CPU: jaxtl against Keras on TensorFlow, and scikit-learn.
+@_options
+def smoke(**options: Any) -> None:
+    """Small sizes: shows that it works; its times mean nothing. Under 2 minutes."""
+    _run(shipped("smoke"), **options)
 
-    \b
-    forward    features of test images: jaxtl.extract and Keras's predict
-    finetune   five epochs on 60,000 images: jaxtl.finetune and Keras's fit
-    whole      jaxtl run and a plain script of Keras and scikit-learn, as processes
-    """
-    sizes = (QUICK if quick else FULL).with_given(repeats, runs)
-    cases = tuple(name.strip() for name in only.split(",") if name.strip())
-    for path in run(out or (RESULTS / "quick" if quick else RESULTS), sizes, cases, limit * 60):
-        click.echo(str(path))
+
+@cli.command()
+@_options
+def cpu(**options: Any) -> None:
+    """Network, maps, neighbours, metrics and start-up on the CPU. 15 minutes on two cores."""
+    _run(shipped("cpu"), **options)
+
+
+@cli.command()
+@_options
+def full(**options: Any) -> None:
+    """The CPU at larger sizes, and the whole experiment against Keras and scikit-learn. Hours."""
+    _run(shipped("full"), **options)
+
+
+@cli.command("run")
+@click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
+@_options
+def run_manifest(manifest: Path, **options: Any) -> None:
+    """A manifest of your own; benchmarks/manifest.py says what it may hold."""
+    _run(manifest, **options)
 
 
 @cli.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR",
               help="Where gpu.json and gpu.md go.")  # fmt: skip
-@click.option(
-    "--only", default=",".join(gpu_cases.CASES), metavar="CASE,...", help="Cases to run.  [default: all]"
-)
+@click.option("--only", metavar="CASE,...", help="Checks and cases to run.  [default: all]")
 @click.option("--quick", is_flag=True, help="Small sizes: shows that it works; its times mean nothing.")
 @click.option("--cpu", is_flag=True, help="On the CPU, without what needs a GPU: to try the steps out.")
 @click.option("--limit", type=click.FloatRange(0, min_open=True), default=8.0, show_default=True,
               metavar="MINUTES", help="What has not begun by then is left out.")  # fmt: skip
-def gpu(out: Path, only: str, quick: bool, cpu: bool, limit: float) -> None:
-    """jaxtl on an NVIDIA GPU: agreement with the CPU, times, and PyTorch and cuML on the same card.
+def gpu(out: Path, only: str | None, quick: bool, cpu: bool, limit: float) -> None:
+    """jaxtl on an NVIDIA GPU: agreement with the CPU, then times beside PyTorch, Keras and cuML on the card.
 
     The files are written after every step. Exit code 1 where a check does not pass or a step fails.
 
     \b
-    device       what the card reaches      network      features and training against the CPU
-    extraction   features, by size          finetune     the default fine-tuning, in parts
-    roofline     the forward pass           maps         PCA, t-SNE, LLE, neighbours against CPU peers
-    processes    JAX beside cuML            reductions   times of the maps
-    torch        PyTorch, two modes         whole        jaxtl run
+    device       where JAX computes         network      features and training against the CPU
+    maps         PCA, t-SNE, LLE and neighbours against CPU peers
+    processes    JAX beside cuML            determinism  the same bytes twice
+    roofline     the network on the device  parts        where the maps' time goes
+    cache        jaxtl run with a compilation cache
     variants     forms, precisions, batches precision    what TF32 and bfloat16 do
-    determinism  the same bytes twice
+    forward, trunk, ...                     the cases of manifests/gpu.toml
     """
     sizes = gpu_cases.QUICK if quick else gpu_cases.FULL
-    cases = tuple(name.strip() for name in only.split(",") if name.strip())
+    cases = None if only is None else _names(only)
     paths, failed = gpu_benchmark.run(out, sizes, cases, limit * 60, on_gpu=not cpu)
     for path in paths:
         click.echo(str(path))
@@ -83,29 +151,71 @@ def gpu(out: Path, only: str, quick: bool, cpu: bool, limit: float) -> None:
         sys.exit(1)
 
 
-@cli.command("lle")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", default=RESULTS,
-              help="Where lle.json and lle.md go.  [default: benchmarks/results]")  # fmt: skip
-@click.option("--sizes", "points", default="2000,10000", show_default=True, metavar="N,...",
-              help="Points, up to 70,000.")  # fmt: skip
-@click.option("--variants", default=",".join(lle.VARIANTS), show_default=True, metavar="V,...")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, metavar="N",
-              help="Turns of each peer.")  # fmt: skip
-@click.option("--limit", type=click.FloatRange(1), default=60.0, show_default=True, metavar="MINUTES",
-              help="Stop then, with the cases that are done.")  # fmt: skip
-def compare_lle(out: Path, points: str, variants: str, rounds: int, limit: float) -> None:
-    """Locally linear embedding on the CPU: jaxtl against scikit-learn, in processes that take turns."""
-    try:
-        sizes = tuple(int(each) for each in points.split(","))
-    except ValueError:
-        raise JaxtlError(f"--sizes: must be whole numbers with commas between, got {points!r}") from None
-    chosen = tuple(name.strip() for name in variants.split(",") if name.strip())
-    for path in lle.run(out, lle.Sizes(sizes, rounds), chosen, limit * 60):
-        click.echo(str(path))
+_RESULT = click.Path(dir_okay=False, path_type=Path)
+
+
+@cli.command()
+@click.argument("results", nargs=-1, required=True, type=_RESULT, metavar="RESULT...")
+def table(results: tuple[Path, ...]) -> None:
+    """Results as GitHub Markdown, on standard output."""
+    records = [_record(path) for path in results]
+    click.echo("\n".join(tables.render(record) for record in records), nl=False)
+
+
+@cli.command()
+@click.argument("results", nargs=-1, required=True, type=_RESULT, metavar="RESULT...")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, show_default=True,
+              metavar="DIR", help="Where SUITE-FAMILY.png and .svg go.")  # fmt: skip
+def plot(results: tuple[Path, ...], out: Path) -> None:
+    """Results as figures: one for each family of cases, as PNG and SVG."""
+    from benchmarks.plots import draw
+
+    for record in [_record(path) for path in results]:
+        for path in draw(record, out):
+            click.echo(str(path))
+
+
+@cli.command()
+@click.argument("before", type=_RESULT)
+@click.argument("after", type=_RESULT)
+@click.option("--against", metavar="PEER", help="Take times as multiples of this peer's in the same round, "
+              "which takes out what the machine did differently.")  # fmt: skip
+@click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.99, show_default=True,
+              help="Of the intervals.")  # fmt: skip
+@click.option("--threshold", type=click.FloatRange(0), default=0.05, show_default=True,
+              help="A smaller change is none.")  # fmt: skip
+@click.option("--fail", is_flag=True, help="Exit code 1 where something got slower or worse.")
+def compare(
+    before: Path, after: Path, against: str | None, level: float, threshold: float, fail: bool
+) -> None:
+    """What got slower, or worse, from one result to another of the same suite."""
+    from benchmarks import compare as comparison
+
+    records = _record(before), _record(after)
+    changes = comparison.compare(*records, level, threshold, against)
+    click.echo(comparison.render(*records, changes, level), nl=False)
+    if fail and any(change.bad for change in changes):
+        sys.exit(1)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A result of a suite.
+
+    Raises:
+        JaxtlError: no such file, or something else than a result.
+    """
+    record = read_json_object(path)
+    wanted = {"suite", "rows", "ceilings", "peers", "machine", "git", "manifest", "device", "threads"}
+    if record.get("format") != suite.FORMAT or not wanted <= set(record):
+        raise JaxtlError(f"{path}: not a result of this benchmark; make one: python -m benchmarks cpu")
+    unknown = {row["case"] for row in record["rows"]} - set(CASES)
+    if unknown:
+        raise JaxtlError(f"{path}: has cases of another version: {', '.join(sorted(unknown))}; measure again")
+    return record
 
 
 def main() -> None:
-    """Exit 0; 1 where the GPU's checks fail; 2 with one line for what a user can mend; 130 after Ctrl-C."""
+    """Exit 0; 1 where a check fails or --fail finds something; 2 with one line; 130 after Ctrl-C."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -119,7 +229,7 @@ def main() -> None:
             raise
         _fail(f"{error.filename}: {error.strerror}")
     except (KeyboardInterrupt, click.Abort):
-        click.echo("benchmarks: stopped", err=True)
+        click.echo("benchmarks: stopped; rounds that were done are written", err=True)
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""How much a network computes: multiply-adds of its convolutions and head, and its matrix products."""
+"""How much a network computes: multiply-adds of its convolutions and head."""
 
 from __future__ import annotations
 
@@ -53,9 +53,3 @@ def training_flops(config: MobileNetV2Config, image_size: int, boundary: int) ->
     gradient.
     """
     return 3 * forward_flops(config, image_size, boundary)
-
-
-def matrix_products(config: MobileNetV2Config, image_size: int) -> list[tuple[int, int, int]]:
-    """The convolutions up to the pooling as products [pixels, terms] @ [terms, channels], in their order."""
-    convolutions = [each for each in work(config, image_size, 0, config.pooled) if each.layer.kind == "conv"]
-    return [(each.pixels, each.terms, each.layer.channels) for each in convolutions]

@@ -1,4 +1,4 @@
-"""jaxtl on a GPU, checked and timed: steps in worker processes, each recorded as soon as it has ended.
+"""jaxtl on a GPU: checks in steps, then the suite of manifests/gpu.toml; each recorded when it has ended.
 
 A step that fails, hangs or takes its process with it costs itself only. The parent imports no JAX.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import tempfile
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks import gpu_tables, machine
+from benchmarks import gpu_tables, suite, tables
 from benchmarks.gpu_cases import CASES, Sizes, Step
+from benchmarks.manifest import Manifest, load_manifest, shipped
 from benchmarks.workers import ENVIRONMENT, GPU_ENVIRONMENT, Deadline, Worker
 from jaxtl import cuda
 from jaxtl.errors import JaxtlError
@@ -62,11 +62,7 @@ class Bench:
         module, _, name = function.rpartition(".")
         if module != self._module:
             self.dismiss()
-            environment = self.environment
-            if module == "peer_torch":
-                # jaxtl's weights are read there, and JAX needs no part of the card for that.
-                environment = environment | {"JAX_PLATFORMS": "cpu"}
-            worker = Worker(f"benchmarks.{module}", self.deadline, environment)
+            worker = Worker(f"benchmarks.{module}", self.deadline, self.environment)
             self._module, self._worker = module, self._workers.enter_context(worker)
         self._worker.deadline = self.deadline
         return self._worker.call(name, **arguments)
@@ -101,20 +97,18 @@ class Bench:
             return f"{fault.what}; {fault.remedy}"
         if needs in ("cuml", "gpu") and not self.on_gpu:
             return "needs the GPU; leave out --cpu"
-        if needs == "torch" and find_spec("torch") is None:
-            return "not installed: torch; pip install torch"
         return None
 
 
 def run(
-    out: Path, sizes: Sizes, cases: tuple[str, ...], limit: float, on_gpu: bool
+    out: Path, sizes: Sizes, cases: tuple[str, ...] | None, limit: float, on_gpu: bool
 ) -> tuple[list[Path], list[str]]:
-    """Run the cases; returns the two files, which are written after every step, and what failed, a line each.
+    """Run checks and cases; returns the two files, written after every step and round, and what failed.
 
     Args:
         out: the folder of gpu.json and gpu.md.
-        sizes: how much is measured.
-        cases: names of CASES; they run in its order.
+        sizes: how much is checked; the quick ones come with the cases of the suite `smoke`.
+        cases: names of CASES and of the manifest's cases, None for all; the checks come first.
         limit: seconds; what has not begun by then is recorded as not run.
         on_gpu: False computes on the CPU, without what needs a GPU.
 
@@ -122,25 +116,62 @@ def run(
         JaxtlError: an unknown case; no GPU that JAX can use.
         OSError: a folder that cannot be written to.
     """
-    unknown = [name for name in cases if name not in CASES]
-    if unknown or not cases:
-        raise JaxtlError(f"--only: got {', '.join(unknown) or 'nothing'}; the cases are {', '.join(CASES)}")
-    if on_gpu and (fault := cuda.gpu_fault() or cuda.jax_gpu_fault()):
-        raise JaxtlError(f"no GPU to measure: {fault.what}; {fault.remedy}; or --cpu, to try the steps out")
+    manifest = _manifest(sizes.quick, on_gpu)
+    checks, manifest = _chosen(cases, manifest)
+    if on_gpu:
+        check_gpu()
     paths = [out / "gpu.json", out / "gpu.md"]
     for path in paths:
         check_writable(path)
+    deadline = Deadline(limit)
+
+    def save(record: dict[str, Any]) -> None:
+        record["minutes"] = round(deadline.elapsed / 60, 2)
+        write_json(paths[0], record)
+        write_text(paths[1], render(record))
+
+    record = _header(manifest, sizes, deadline, on_gpu)
     with tempfile.TemporaryDirectory(prefix="jaxtl-gpu-") as folder:
         bench = Bench(sizes, on_gpu, limit, Path(folder))
-        record = _header(bench)
         try:
-            for name in (name for name in CASES if name in cases):
+            for name in checks:
                 for step in CASES[name](bench):
                     record["steps"].append({"case": name, **_done(bench, name, step)})
-                    _write(paths, bench, record)
+                    _take_environment(record)
+                    save(record)
         finally:
             bench.dismiss()
+    if manifest.entries:
+        suite.run(manifest, record, deadline, save)
     return paths, failures(record)
+
+
+def check_gpu() -> None:
+    """Raises JaxtlError where JAX has no GPU here."""
+    if fault := cuda.gpu_fault() or cuda.jax_gpu_fault():
+        raise JaxtlError(f"no GPU to measure: {fault.what}; {fault.remedy}; or --cpu, to try the steps out")
+
+
+def _manifest(quick: bool, on_gpu: bool) -> Manifest:
+    found = load_manifest(shipped("smoke" if quick else "gpu"))
+    return replace(found, name="gpu", device="gpu" if on_gpu else "cpu")
+
+
+def _chosen(cases: tuple[str, ...] | None, manifest: Manifest) -> tuple[list[str], Manifest]:
+    """Names of checks, and the manifest with the cases among the names."""
+    if cases is None:
+        return list(CASES), manifest
+    known = (*CASES, *dict.fromkeys(entry.name for entry in manifest.entries))
+    unknown = [name for name in cases if name not in known]
+    if unknown or not cases:
+        raise JaxtlError(f"--only: got {', '.join(unknown) or 'nothing'}; the cases are {', '.join(known)}")
+    entries = tuple(entry for entry in manifest.entries if entry.name in cases)
+    return [name for name in CASES if name in cases], replace(manifest, entries=entries)
+
+
+def render(record: dict[str, Any]) -> str:
+    """Markdown: the suite's tables, then the steps'."""
+    return tables.render(record) + gpu_tables.render(record)
 
 
 def failures(record: dict[str, Any]) -> list[str]:
@@ -155,6 +186,9 @@ def failures(record: dict[str, Any]) -> list[str]:
             for check in step.get("checks", ())
             if not check["passed"]
         ]
+    found += [
+        f"{row['case']}, {row['peer']}: {row['reason']}" for row in record["rows"] if row["state"] == "failed"
+    ]
     return found
 
 
@@ -186,20 +220,13 @@ def _failure(bench: Bench, error: Exception) -> dict[str, Any]:
     return {"state": "failed", "reason": lines[-1][:500], "traceback": str(error)[-4000:]}
 
 
-def _header(bench: Bench) -> dict[str, Any]:
+def _header(manifest: Manifest, sizes: Sizes, deadline: Deadline, on_gpu: bool) -> dict[str, Any]:
     driver = cuda.driver()
     return {
-        "benchmark": "gpu",
-        "date": machine.now(),
-        "git": machine.revision(),
-        "device": "gpu" if bench.on_gpu else "cpu",
+        **suite.begin(manifest, deadline),
         "driver": driver and {"cuda": driver.cuda, "gpus": [gpu._asdict() for gpu in driver.gpus]},
         "versions": {name: version for name in _PEERS if (version := _version(name))},
-        "threads": machine.thread_settings(),
-        "load_average_before": machine.load_average(),
-        "sizes": asdict(bench.sizes),
-        "limit_minutes": bench.whole.seconds / 60,
-        "minutes": 0.0,
+        "sizes": asdict(sizes),
         "steps": [],
     }
 
@@ -210,11 +237,9 @@ def _version(name: str) -> str | None:
     return None
 
 
-def _write(paths: list[Path], bench: Bench, record: dict[str, Any]) -> None:
+def _take_environment(record: dict[str, Any]) -> None:
+    """What the first step finds of the machine belongs to the whole."""
     environment = record["steps"][-1].pop("environment", None)
     if environment:
-        record["versions"] = {**environment.pop("versions"), **record["versions"]}
-        record["machine"] = environment
-    record["minutes"] = round(bench.whole.elapsed / 60, 1)
-    write_json(paths[0], record)
-    write_text(paths[1], gpu_tables.render(record))
+        record["versions"] = {**environment["versions"], **record["versions"]}
+        record["devices"] = environment["devices"]

@@ -178,22 +178,6 @@ def _parts(method: str, backend: str) -> dict[str, tuple[Any, str]]:
     return {}
 
 
-def searched(path: str, n: int, k: int, backend: str, repeats: int) -> Result:
-    """Exact neighbours from host memory to host memory: jaxtl's on JAX's device, or cuML's brute force."""
-    values = _features(path, n).values
-    work = partial(exact_neighbors, values, k, engine="jax")
-    if backend == "cuml":
-        work = partial(_cuml_neighbors, values, k)
-    return {"times": [timing(f"{k} neighbours, {backend}", work, repeats, n)]}
-
-
-def _cuml_neighbors(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    from cuml.neighbors import NearestNeighbors
-
-    model = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", metric="euclidean", output_type="numpy")
-    return model.fit(values).kneighbors(values)
-
-
 def _map(path: str, n: int, method: str, backend: str, **params: Any) -> Embedding:
     return reduction.reduce(_features(path, n), method, backend, **params)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import flops, machine, peer_jaxtl
+from benchmarks import flops, machine
 from benchmarks.gpu_results import Result, at_least, differences, timing
 from jaxtl import runtime
 from jaxtl.data import load
@@ -39,16 +39,6 @@ def describe(platform: str) -> Result:
             "device memory, GiB": runtime.device_memory() / 2**30,
         },
     }
-
-
-def ceilings(size: int, mebibytes: int, products: int) -> Result:
-    """Matrix-product rates and memory bandwidth that JAX reaches on this device."""
-    rates = {
-        f"{precision} product at {size}x{size}, TFLOP/s": machine.sgemm_jax(size, products, precision) / 1e3
-        for precision in runtime.PRECISIONS
-    }
-    bandwidth = machine.copy_jax(mebibytes, products) / 1e9
-    return {"numbers": {**rates, f"copy of {mebibytes} MiB, read and written, GB/s": bandwidth}}
 
 
 def features(n: int) -> np.ndarray:
@@ -91,55 +81,12 @@ def forms(n: int) -> Result:
     return {"checks": checks}
 
 
-def extraction(n: int, repeats: int) -> Result:
-    """`jaxtl.extract`: from uint8 images to features in host memory."""
-    model, dataset = _model(), digits(n)
-    time = timing("extract", lambda: extract(model, dataset), repeats, n)
-    return {"times": [time], "numbers": machine.device_peak()}
-
-
 def variant(form: str, precision: str, batch_size: int, n: int, repeats: int) -> Result:
     """The same work in a chosen form, precision and batch size; compiled anew."""
     jax.clear_caches()
     digits(n)  # read before the clock runs
     what = f"{form}, {precision}, batch {batch_size}"
     return {"times": [timing(what, lambda: _run(form, precision, batch_size, n), repeats, n)]}
-
-
-def trunk(n: int, repeats: int) -> Result:
-    """The frozen layers of the default fine-tuning; the results stay on the device."""
-    frozen = Trunk(_model(), trainable_boundary(_model().config, FinetuneConfig().trainable), IMAGES)
-    images = digits(n).images
-    work = partial(frozen.source, images, True)
-    return {"times": [timing("trunk", lambda: jax.block_until_ready(work()), repeats, n)]}
-
-
-def finetune(train: int, test: int, epochs: int) -> Result:
-    """`jaxtl.finetune`, everything compiled anew, with its parts."""
-    found = peer_jaxtl.finetune(train, test, epochs, FinetuneConfig().seed)
-    steady = [
-        seconds - compiling
-        for seconds, compiling in zip(
-            found["training_seconds"], found["training_compile_seconds"], strict=True
-        )
-    ]
-    time = {
-        "what": f"fine-tuning, {epochs} epochs, compilation included",
-        "count": train * epochs,
-        "first_seconds": found["seconds"],
-        "seconds": [],
-        "parts": {
-            "trunk": found["trunk_seconds"] - found["trunk_compile_seconds"],
-            "training": sum(steady),
-            "testing": sum(found["testing_seconds"]) - sum(found["testing_compile_seconds"]),
-            "compiling": found["trunk_compile_seconds"]
-            + sum(found["training_compile_seconds"])
-            + sum(found["testing_compile_seconds"]),
-        },
-    }
-    epoch = {"what": "tail, an epoch's training", "count": train, "first_seconds": None, "seconds": steady}
-    numbers = {"test accuracy after each epoch": found["test_accuracy"], **machine.device_peak()}
-    return {"times": [time, epoch], "numbers": numbers}
 
 
 def roofline(batch: int, repeats: int, size: int, mebibytes: int) -> Result:

@@ -1,4 +1,4 @@
-"""What the GPU benchmark recorded, as Markdown: checks, times, numbers, and what did not run."""
+"""The steps of the GPU benchmark as Markdown: checks, times, numbers, and what did not run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
-from benchmarks.tables import spread
+from benchmarks.measures import spread
+from benchmarks.tables import table
 
 Record = dict[str, Any]
 
 
 def render(record: Record) -> str:
-    """Markdown of all steps so far."""
-    lines = _heading(record)
+    """Markdown of all steps so far; to come after the suite's."""
+    lines: list[str] = []
+    if record["sizes"]["quick"]:
+        lines += ["", "**Small sizes: it shows that the benchmark works, not how fast anything is.**"]
     sections: dict[str, tuple[tuple[str, ...], Callable[[str, Record], Iterator[list[str]]]]] = {
         "Checks": (("case", "check", "value", "bound", "passed"), _checks),
-        "Times": (
+        "Times of steps": (
             (
                 "case",
                 "what",
@@ -29,30 +32,13 @@ def render(record: Record) -> str:
             _times,
         ),
         "Numbers": (("case", "what", "value"), _numbers),
-        "Not done": (("case", "step", "state", "why"), _undone),
+        "Steps not done": (("case", "step", "state", "why"), _undone),
     }
     for title, (columns, rows_of) in sections.items():
         rows = [row for step in record["steps"] for row in rows_of(step["case"], step)]
         if rows:
-            lines += ["", f"## {title}", "", *_table(columns, rows)]
+            lines += ["", f"## {title}", "", *table(columns, rows)]
     return "\n".join(lines) + "\n"
-
-
-def _heading(record: Record) -> list[str]:
-    machine, git = record.get("machine", {}), record["git"]
-    revision = (git["revision"] or "unknown")[:12] + (" with changes" if git["modified"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    lines = [
-        f"# jaxtl on the {record['device'].upper()}",
-        "",
-        f"{record['date']}, jaxtl {machine.get('jaxtl', 'unknown')} ({revision}), "
-        f"{', '.join(machine.get('devices', [])) or 'device unknown'}, {machine.get('cpu', 'CPU unknown')}, "
-        f"{machine.get('cores', '?')} cores; Python {machine.get('python', '?')}; {versions}. device: "
-        f"{record['device']}. {record['minutes']} minutes.",
-    ]
-    if record["sizes"]["quick"]:
-        lines += ["", "**Small sizes: it shows that the benchmark works, not how fast anything is.**"]
-    return lines
 
 
 def _checks(case: str, step: Record) -> Iterator[list[str]]:
@@ -92,8 +78,3 @@ def _number(value: Any) -> str:
 def _undone(case: str, step: Record) -> Iterator[list[str]]:
     if step["state"] != "done":
         yield [case, step["step"], step["state"], step["reason"]]
-
-
-def _table(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    lines = [list(columns), ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

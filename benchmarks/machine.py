@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from jaxtl.runtime import cpu_count, cpu_name, physical_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,15 +38,42 @@ def thread_settings() -> dict[str, str]:
 
 
 def revision(folder: Path = ROOT) -> dict[str, Any]:
-    """This checkout's commit, and whether tracked files differ from it; None where git cannot say."""
+    """This checkout's commit, whether tracked files differ from it, and a mark of how; None where unknown.
+
+    Results do not count as a difference.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"revision": commit, "modified": None if changes is None else bool(changes)}
+    changes = _git(folder, "diff", "HEAD", "--", ".", ":!benchmarks/results") if commit else None
+    mark = hashlib.sha256(changes.encode()).hexdigest()[:12] if changes else None
+    return {"revision": commit, "modified": None if changes is None else bool(changes), "changes": mark}
+
+
+def describe() -> dict[str, Any]:
+    """Hardware and interpreter, without JAX, which is the workers' own."""
+    import jaxtl
+
+    return {
+        "jaxtl": jaxtl.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": cpu_count(),
+        "memory_gib": round(physical_memory() / 2**30, 1),
+    }
+
+
+def devices() -> list[str]:
+    """JAX's, in this process."""
+    import jax
+
+    return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="replace"
+        )
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -82,6 +113,46 @@ def copy_jax(mebibytes: int, copies: int) -> float:
     for _ in range(copies):
         step(array).block_until_ready()
     return 2 * mebibytes * 2**20 * copies / (time.perf_counter() - began)
+
+
+def stream_numpy(mebibytes: int, copies: int) -> float:
+    """Bytes read and written a second by NumPy's copy of an array of that size, a thread for each core."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    source = np.ones(mebibytes * 2**18, np.float32)
+    target = np.zeros_like(source)
+    threads = cpu_count()
+    pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        rates = []
+        for _ in range(copies + 1):  # the first one touches the pages
+            began = time.perf_counter()
+            list(pool.map(lambda pair: np.copyto(*pair), pairs))
+            rates.append(2 * source.nbytes / (time.perf_counter() - began))
+    return max(rates[1:])
+
+
+def ceilings(sizes: list[int], mebibytes: int, products: int = 3) -> dict[str, float]:
+    """What the device of this process reaches at its best, FLOP/s and bytes/s.
+
+    `flops` is float32's matrix product, the faster of JAX's and, on a CPU, NumPy's; a GPU has `flops tf32`
+    and `flops bf16` too. `bytes` is the bandwidth of a copy, read and written, of `mebibytes`, which must be
+    more than caches hold.
+    """
+    import jax
+
+    on_gpu = jax.default_backend() == "gpu"
+    rates = [sgemm_jax(size, products) for size in sizes]
+    bandwidths = [copy_jax(mebibytes, products)]
+    if not on_gpu:
+        rates += [sgemm_numpy(size, products) for size in sizes]
+        bandwidths.append(stream_numpy(mebibytes, products))
+    found = {"flops": max(rates) * 1e9, "bytes": max(bandwidths)}
+    for precision in ("tf32", "bf16") if on_gpu else ():
+        found[f"flops {precision}"] = max(sgemm_jax(size, products, precision) for size in sizes) * 1e9
+    return found
 
 
 def device_peak() -> dict[str, float]:

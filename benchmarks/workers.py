@@ -6,18 +6,21 @@ A worker serves the functions of one module. The parent imports neither JAX nor 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.machine import ROOT
 from jaxtl.errors import JaxtlError
 
 # Of measurements of the CPU; Keras's backend may be set otherwise where it is used for tests.
@@ -28,7 +31,8 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 # JAX would go on with the CPU where the GPU fails; named like this it raises. The CPU stays for comparison.
-GPU_ENVIRONMENT = {"JAX_PLATFORMS": "cuda,cpu"}
+# Several processes share the card.
+GPU_ENVIRONMENT = {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class Deadline:
@@ -48,8 +52,8 @@ class Deadline:
 
     def missed(self, what: str) -> JaxtlError:
         return JaxtlError(
-            f"{what}: not done within the limit of {self.seconds / 60:g} minutes; raise --limit, or take "
-            "fewer --repeats and --runs (cases that were done are written)"
+            f"{what}: not done within {self.seconds / 60:.3g} minutes; raise --limit, or measure less with "
+            "--only or a manifest (what was done is written)"
         )
 
 
@@ -65,12 +69,18 @@ class Worker(AbstractContextManager):
         environment: added to the parent's.
     """
 
-    def __init__(self, module: str, deadline: Deadline, environment: dict[str, str] = ENVIRONMENT) -> None:
+    def __init__(self, module: str, deadline: Deadline, environment: Mapping[str, str] = ENVIRONMENT) -> None:
         self._module, self.deadline = module, deadline
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(module, theirs, environment), daemon=True)
-        self._process.start()
+        self._pipe, theirs = Pipe()
+        # Libraries talk a lot there; what they say last may tell why a process died.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        # Not multiprocessing's: in a child of it joblib takes one thread only, and scikit-learn with it.
+        # In a session of its own, for Ctrl-C is the parent's affair, and what it starts ends with it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(ROOT), module, str(theirs.fileno())],
+            env={**os.environ, **environment}, pass_fds=[theirs.fileno()], start_new_session=True,
+            stdout=self._errors, stderr=self._errors,
+        )  # fmt: skip
         theirs.close()
 
     def call(self, function: str, **arguments: Any) -> Any:
@@ -81,33 +91,54 @@ class Worker(AbstractContextManager):
             RuntimeError: the function fails, with its traceback, or the process dies.
         """
         what = f"{self._module}.{function}"
-        self._pipe.send((function, arguments))
+        try:
+            self._pipe.send((function, arguments))
+        except BrokenPipeError:
+            raise self._died(what) from None
         if not self._pipe.poll(self.deadline.left):
             raise self.deadline.missed(what)
         try:
             done, value = self._pipe.recv()
         except EOFError:
-            self._process.join()
-            raise RuntimeError(f"{what}: its process died with code {self._process.exitcode}") from None
+            raise self._died(what) from None
         if not done:
             raise RuntimeError(f"{what} failed:\n{value}")
         return value
 
+    def _died(self, what: str) -> RuntimeError:
+        code = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace")[-2000:]
+        return RuntimeError(f"{said}\n{what}: its process died with code {code}")
+
     def __exit__(self, *exception: object) -> None:
-        self._process.terminate()
-        self._process.join(10)
-        if self._process.is_alive():  # a driver that hangs may outlast even the second
-            self._process.kill()
-            self._process.join(10)
+        self.close()
+
+    def close(self) -> None:
+        """End the process, and those that it has started."""
+        for end in (signal.SIGTERM, signal.SIGKILL):  # a driver that hangs may outlast even the second
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, end)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+                break
         self._pipe.close()
+        self._errors.close()
 
 
-def _serve(module: str, pipe: Connection, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from benchmarks import workers; workers.serve(sys.argv[2], int(sys.argv[3]))"
+)
+
+
+def serve(module: str, handle: int) -> None:
+    """What a worker's process does: answer calls over a pipe until it is closed."""
+    pipe = Connection(handle)
     while True:
         try:
             function, arguments = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         try:
             pipe.send((True, getattr(import_module(module), function)(**arguments)))
@@ -124,7 +155,7 @@ class Finished(NamedTuple):
 
 
 def run_process(
-    command: list[str], folder: Path, deadline: Deadline, environment: dict[str, str] = ENVIRONMENT
+    command: list[str], folder: Path, deadline: Deadline, environment: Mapping[str, str] = ENVIRONMENT
 ) -> Finished:
     """Run a command in `folder`; its output goes to `output.txt` there.
 

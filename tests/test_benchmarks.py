@@ -4,7 +4,6 @@ import copy
 import json
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -12,7 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import experiment, flops, tables
+from benchmarks import compare, flops, machine, measures, memory, suite, tables
+from benchmarks.cases import CASES, OURS, PEERS, PROCESS_PEERS, Peer
+from benchmarks.manifest import SUITES, load_manifest, shipped
 from benchmarks.workers import Deadline, Worker, run_process
 from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
@@ -20,6 +21,8 @@ from jaxtl.models.weights import load_model
 from jaxtl.trunk import trainable_boundary
 
 ROOT = Path(command_line.__file__).parent.parent
+
+# What is counted.
 
 
 @pytest.mark.parametrize(("width", "millions"), [(1.0, 300), (1.4, 585)])
@@ -57,153 +60,412 @@ def test_training_counts_three_passes_of_the_layers_that_learn():
     assert flops.training_flops(config, 48, trainable_boundary(config, "10")) == 2 * 3 * tail
 
 
-def test_matrix_products_follow_from_each_other():
-    """The benchmark feeds each product to the next, so rows may only shrink and columns must fit."""
-    products = flops.matrix_products(MobileNetV2Config(), 48)
-    assert len(products) == 35
-    assert products[0] == (24 * 24, 27, 32)
-    assert products[-1] == (2 * 2, 320, 1280)
-    for (rows, _, channels), (next_rows, terms, _) in pairwise(products):
-        assert next_rows <= rows
-        assert terms == channels
+# Manifests.
 
 
-RUN = {
-    "seed": 0, "batch_size": 32, "seconds": 10.0, "trunk_seconds": 3.0, "trunk_compile_seconds": 1.0,
-    "training_seconds": [4.0, 2.0], "training_compile_seconds": [2.0, 0.0],
-    "testing_seconds": [0.5, 0.5], "testing_compile_seconds": [0.25, 0.0], "test_accuracy": [0.8, 0.9],
-}  # fmt: skip
-KERAS_RUN = {
-    "seed": 0, "batch_size": 32, "seconds": 60.0, "training_seconds": [30.0, 20.0],
-    "testing_seconds": [5.0, 5.0], "test_accuracy": [0.81, 0.91],
-}  # fmt: skip
-KNN = {
-    stage: dict.fromkeys(("features", "pca", "tsne", "lle"), value)
-    for stage, value in (("before", 0.5), ("after", 0.75))
-}
-RECORD = {
-    "benchmark": "experiment",
-    "date": "2030-01-02T03:04:05+00:00",
-    "git": {"revision": "0123456789abcdef", "modified": True},
-    "machine": {"jaxtl": "0.1.0", "cpu": "Abacus", "cores": 2, "memory_gib": 4.0, "python": "3.11.0"},
-    "versions": {"jax": "1.2.3", "keras": "4.5.6"},
-    "threads": {"OMP_NUM_THREADS": "2"},
-    "load_average_before": 0.1,
-    "load_average_after": 1.9,
-    "minutes": 12.5,
-    "sizes": {
-        "quick": False, "train_images": 1000, "test_images": 500, "epochs": 2,
-        "whole_samples": 200, "whole_train_images": 1000,
-    },
-    "flops_per_image": {"forward": 33_000_000, "trunk": 30_000_000, "training": 18_000_000},
-    "forward": {
-        "images": 640,
-        "batch_size": {"jaxtl": 64, "keras_32": 32, "keras_256": 256},
-        "warm_up": {
-            "jaxtl": {"seconds": 3.0, "compile_seconds": 2.0},
-            "keras_32": {"seconds": 1.5},
-            "keras_256": {"seconds": 1.25},
-        },
-        "keras_prepare_seconds": 0.5,
-        "seconds": {
-            "jaxtl": [0.1, 0.2, 0.4], "keras_32": [0.3, 0.8, 0.8], "keras_256": [0.2, 0.5, 0.4],
-            "network": [0.15] * 3, "products": [0.1] * 3,
-        },
-        "sgemm": {"jax": {"size": 2048, "gflops": [200.0, 211.2, 212.0]},
-                  "numpy": {"size": 1024, "gflops": [199.0] * 3}},
-        "largest_difference": 3e-5,
-    },
-    "finetune": {"keras_prepare_seconds": 2.0, "jaxtl": [RUN, {**RUN, "seconds": 14.0, "seed": 1}],
-                 "keras": [KERAS_RUN], "sgemm": {"size": 2048, "gflops": [180.0]}},
-    "whole": {
-        "jaxtl": [{"seed": 0, "seconds": 20.0, "cpu_seconds": 30.0, "peak_bytes": 2**30,
-                   "knn_accuracy": KNN, "test_accuracy": [0.8, 0.95], "parts": {}}],
-        "keras": [{"seed": 0, "seconds": 90.0, "cpu_seconds": 150.0, "peak_bytes": 3 * 2**30,
-                   "knn_accuracy": KNN, "test_accuracy": [0.8, 0.96], "parts": {}}],
-    },
+@pytest.mark.parametrize("name", SUITES)
+def test_shipped_manifests_are_right(name):
+    found = load_manifest(shipped(name))
+    assert found.name == name
+    assert found.device == ("gpu" if name == "gpu" else "cpu")
+    assert all(entry.peers for entry in found.entries)
+
+
+def test_the_largest_suite_has_every_case():
+    assert {entry.name for entry in load_manifest(shipped("full")).entries} == set(CASES)
+
+
+def test_every_case_finds_its_peers():
+    for case in CASES.values():
+        assert set(case.peers) <= {*PEERS, *PROCESS_PEERS}
+        assert OURS in case.peers
+
+
+def written(folder, text):
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+TSNE = '[[case]]\nname = "tsne"\nsizes = [200]\n'
+WRONG = {
+    "not TOML": ("rounds =", "not TOML: "),
+    "an unknown key": (f"round = 3\n{TSNE}", "unknown key 'round'; the keys are limit_minutes, device"),
+    "an unknown key of a case": (
+        f"{TSNE}size = 3\n",
+        "case 1 (tsne): unknown key 'size'; the keys are name, sizes",
+    ),
+    "an unknown case": ('[[case]]\nname = "tnse"\nsizes = [200]\n', "name: must be one of forward, trunk"),
+    "a case without a name": (f"{TSNE}[[case]]\nsizes = [200]\n", "case 2: name: is missing"),
+    "size 0": ('[[case]]\nname = "tsne"\nsizes = [0]\n', "sizes: must be a list of whole numbers"),
+    "a size that is true": ('[[case]]\nname = "tsne"\nsizes = [true]\n', "got [True]"),
+    "no sizes": ('[[case]]\nname = "tsne"\n', "sizes: are missing; say how many of points"),
+    "sizes of what has none": ('[[case]]\nname = "import"\nsizes = [1]\n', "sizes: this case has none"),
+    "a size twice": (f"{TSNE}{TSNE}", "case tsne: size 200 stands twice"),
+    "an unknown peer": (f'{TSNE}peers = ["sklearn"]\n', "peers: must be some of jaxtl, Keras (TensorFlow)"),
+    "a peer without the case": (f'{TSNE}peers = ["PyTorch"]\n', "'PyTorch' does not have this case on"),
+    "a peer that needs a GPU": (f'{TSNE}peers = ["cuML"]\n', "'cuML' does not have this case on the CPU"),
+    "an unknown argument": (f"{TSNE}with = {{ k = 3 }}\n", "with: unknown argument 'k'; this case's are n"),
+    "an argument out of range": (f"{TSNE}with = {{ n = 0 }}\n", "n: must be a whole number of at least 1"),
+    "no rounds": (f"rounds = 0\n{TSNE}", "rounds: must be a whole number of at least 1, got 0"),
+    "no time": (f"limit_minutes = 0\n{TSNE}", "limit_minutes: must be a number above 0, got 0"),
+    "another device": (f'device = "tpu"\n{TSNE}', 'device: must be "cpu" or "gpu"'),
+    "no case": ("rounds = 1\n", "no [[case]] table; name at least one"),
 }  # fmt: skip
 
-LINES = {
-    "where it ran": "jaxtl 0.1.0 (0123456789ab with changes), Abacus, 2 cores, 4.0 GiB; Python 3.11.0, "
-    "jax 1.2.3, keras 4.5.6. Threads: OMP_NUM_THREADS=2.",
-    # 640 images in 0.2 s are 3200 a second; 33 MFLOP each make 105.6 GFLOP/s, half of 211.2.
-    "forward, jaxtl": "| jaxtl | 64 | 3,200 (1,600..6,400) | 0.20 (0.10..0.40) | 105.6 | 50% | 1.00 / 1.00 "
-    "| 3.00 (2.00 compiling) |",
-    # Medians 0.8 / 0.2; paired 3, 4 and 2.
-    "forward, Keras": "| Keras | 32 | 800 (800..2,133) | 0.80 (0.30..0.80) | 26.4 | 12% "
-    "| 4.00 / 3.00 | 1.50 |",
-    # Ten batches in 0.2, 0.15 and 0.1 s.
-    "products": "| matrix products | 10.00 | 50% |",
-    "other layers": "| depthwise convolutions, elementwise work, dispatch | 5.00 | 25% |",
-    "host": "| host: batches in and out, folding, record | 5.00 | 25% |",
-    "sgemm": "JAX 211 (200..212) at 2048x2048; NumPy 199 (199..199) at 1024x1024",
-    "fine-tuning": "**Keras takes 5.00 times as long.**",
-    "an epoch": "| 1 | 4.5 (4.5..4.5) | 35.0 | 0.8000, 0.8000 | 0.8100 |",
-    "all epochs": "| **all** | 12.0 (10.0..14.0) | 60.0 |",
-    "compiling": "| compiling | 3.2 (3.2..3.2) |",
-    # 1000 images x 18 MFLOP in 2 s; 1500 x 30 MFLOP in 2 s.
-    "training rate": "train at 9.0 GFLOP/s (median of the epochs), 5% of JAX's sgemm peak of 180; "
-    "the frozen ones run at 22.5, 12%.",
-    "wall time": "| wall time, s | 20.0 | 90.0 | 4.50 |",
-    "memory": "| peak memory, GiB | 1.00 | 3.00 | 3.00 |",
-    "quality": "| test accuracy | 0.9500 | 0.9600 |  |",
-    "maps": "| 10-NN accuracy after, t-SNE | 0.7500 | 0.7500 |  |",
-}
 
-
-@pytest.fixture(scope="module")
-def rendered():
-    return tables.render(json.loads(json.dumps(RECORD)))
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_tables_hold_medians_ranges_and_ratios(line, rendered):
-    assert LINES[line] in rendered
-
-
-def test_tables_show_the_cases_that_ran_and_tell_a_quick_run():
-    record = copy.deepcopy(RECORD)
-    del record["forward"], record["finetune"]
-    record["sizes"]["quick"] = True
-    record["git"] = {"revision": None, "modified": None}
-    found = tables.render(record)
-    assert "## The whole" in found
-    assert "## Forward" not in found
-    assert "quick run" in found
-    assert "(unknown)" in found
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_manifest_is_told_in_one_line(fault, monkeypatch, capsys, tmp_path):
+    text, expected = WRONG[fault]
+    path = written(tmp_path, text)
+    assert run_main(monkeypatch, "run", path, "--out", tmp_path / "out") == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"benchmarks: {path}: ")
+    assert expected in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def run_main(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "experiment", *arguments])
-    with pytest.raises(SystemExit) as caught:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
+    try:
         command_line.main()
-    return caught.value.code
+    except SystemExit as end:
+        return end.code
+    return 0
 
 
-def test_missing_peers_are_named_with_what_to_install(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(experiment, "find_spec", lambda name: None)
-    assert run_main(monkeypatch, "--quick", "--out", str(tmp_path)) == 2
-    message = capsys.readouterr().err
-    assert message == (
-        'benchmarks: not installed: keras, tensorflow; install the peers: pip install -e ".[bench]"\n'
+def test_what_is_not_there_is_told(monkeypatch, capsys, tmp_path):
+    for arguments, expected in (
+        (("run", tmp_path / "none.toml"), "no such manifest; the suites are smoke, cpu, gpu, full"),
+        (("smoke", "--only", "pca,colour"), "--only: got colour; the cases of smoke are forward, trunk"),
+        (("table", tmp_path / "none.json"), "none.json: no such file"),
+        (("compare", written(tmp_path, "{}"), "b"), "not a result of this benchmark"),
+    ):
+        assert run_main(monkeypatch, *arguments) == 2
+        message = capsys.readouterr().err
+        assert expected in message
+        assert message.count("\n") == 1
+
+
+# A suite at work, with peers that only say that they were called.
+
+PEER = """
+import os, pathlib, time
+NAME = os.environ["FAKE"]
+
+def _log():
+    with open(os.environ["FAKE_LOG"], "a") as log:
+        log.write(NAME + "\\n")
+
+def versions(): return {"fake": "1.0"}
+def settings(): return {"device": NAME}
+def open_data(folder): pass
+def write_data(folder, n): pathlib.Path(folder, "features.npy").write_bytes(b"")
+
+def pca(n):
+    _log()
+    return {"seconds": 1.0 + len(NAME), "compile_seconds": 0.5, "quality": {"trustworthiness": 0.9},
+            "work": {"flops": 1e9, "bytes": 1e6}, "memory": {"peak_bytes": 2**30, "resting_bytes": 2**29}}
+
+def neighbors(n, k):
+    if NAME == "scikit-learn":
+        os.write(2, b"segmentation fault of sorts\\n")
+        os._exit(3)
+    return pca(n)
+
+def silhouette(n, space="features"):
+    if NAME == "scikit-learn":
+        raise ValueError("no such luck")
+    return pca(n)
+
+def davies_bouldin(n, space="features"):
+    if NAME == "scikit-learn":
+        time.sleep(600)
+    return pca(n)
+"""
+
+
+@pytest.fixture
+def fakes(monkeypatch, tmp_path):
+    """jaxtl and scikit-learn replaced; returns the file that tells who was called, in order."""
+    (tmp_path / "fake_peer.py").write_text(PEER)
+    log = tmp_path / "log"
+    for name in (OURS, "scikit-learn"):
+        environment = {"PYTHONPATH": str(tmp_path), "FAKE": name, "FAKE_LOG": str(log)}
+        monkeypatch.setitem(PEERS, name, Peer("fake_peer", name, environment))
+    # What is over at once would be called many times in a turn.
+    monkeypatch.setattr(suite, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(suite.Suite, "measure_machine", lambda self: None)
+    # The one process that has no peer's environment.
+    monkeypatch.setattr(suite.Suite, "prepare", lambda self: None)
+    return log
+
+
+def measure(tmp_path, text, record=None, seconds=60.0, save=None):
+    """Run a manifest; the record as its file would hold it."""
+    found = load_manifest(written(tmp_path, text))
+    deadline = Deadline(seconds)
+    record = record or suite.begin(found, deadline)
+    suite.run(found, record, deadline, save or (lambda record: None))
+    return json.loads(json.dumps(record))
+
+
+def case(name, **extra):
+    lines = [f"{key} = {json.dumps(value)}" for key, value in extra.items()]
+    given = [f'[[case]]\nname = "{name}"\nsizes = [300]', 'peers = ["jaxtl", "scikit-learn"]', *lines]
+    return "\n".join(given) + "\n"
+
+
+def test_peers_take_turns_after_a_first_call_that_stands_apart(fakes, tmp_path):
+    record = measure(tmp_path, case("pca", rounds=3))
+    assert fakes.read_text().split() == [OURS, "scikit-learn"] * 4
+    ours, theirs = record["rows"]
+    assert ours["state"] == theirs["state"] == "done"
+    assert ours["seconds"] == [6.0] * 3
+    assert (ours["first_seconds"], ours["compile_seconds"]) == (6.0, 0.5)
+    assert theirs["quality"] == {"trustworthiness": [0.9] * 3}
+    assert theirs["count"] == 300
+    assert record["peers"][OURS] == {"versions": {"fake": "1.0"}, "settings": {"device": OURS}}
+
+
+def test_what_fails_dies_or_is_missing_costs_its_own_row(fakes, tmp_path, monkeypatch):
+    cases = ["neighbors", "silhouette", "ridge_probe", "pca"]
+    monkeypatch.setitem(PEERS, "umap-learn", Peer("no_such_module", "umap-learn"))
+    text = 'rounds = 1\nprocesses = "suite"\n' + "".join(case(name) for name in cases)
+    text += '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["umap-learn"]\n'
+    record = measure(tmp_path, text)
+    found = {(row["case"], row["peer"]): (row["state"], row["reason"]) for row in record["rows"]}
+    assert found["neighbors", OURS] == ("done", "")
+    state, reason = found["neighbors", "scikit-learn"]
+    assert (state, reason) == ("failed", "fake_peer.neighbors: its process died with code 3")
+    assert found["silhouette", "scikit-learn"] == ("failed", "ValueError: no such luck")
+    assert found["ridge_probe", OURS][0] == "failed"
+    assert found["pca", "scikit-learn"] == ("done", "")
+    expected = ("absent", "not installed: no_such_module; pip install umap-learn")
+    assert found["tsne", "umap-learn"] == expected
+    text = tables.render(record)
+    assert "| `silhouette` | 300 | scikit-learn | failed | ValueError: no such luck |" in text
+
+
+def test_a_case_that_a_peer_lacks_is_absent(fakes, tmp_path, monkeypatch):
+    monkeypatch.setitem(PEERS, "openTSNE", Peer("benchmarks.peers.work", "openTSNE"))
+    record = measure(tmp_path, '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["openTSNE"]\n')
+    assert record["rows"][0]["state"] == "absent"
+    assert "has no attribute" in record["rows"][0]["reason"]
+
+
+def test_a_call_that_hangs_ends(fakes, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "_CALL_SECONDS", 1.5)
+    record = measure(tmp_path, "rounds = 1\n" + case("davies_bouldin") + case("pca"))
+    states = [(row["case"], row["peer"], row["state"]) for row in record["rows"]]
+    assert states == [
+        ("davies_bouldin", OURS, "done"), ("davies_bouldin", "scikit-learn", "failed"),
+        ("pca", OURS, "done"), ("pca", "scikit-learn", "done"),
+    ]  # fmt: skip
+
+
+def test_what_has_not_begun_in_time_is_recorded(fakes, tmp_path):
+    record = measure(tmp_path, case("pca"), seconds=0)
+    assert [(row["state"], row["reason"]) for row in record["rows"]] == [("not run", "out of time")] * 2
+    assert not fakes.exists()
+
+
+def test_a_stopped_run_keeps_its_rounds_and_goes_on(fakes, tmp_path):
+    saved = []
+
+    def stop(record):
+        saved.append(copy.deepcopy(record))
+        if len(saved) == 4:  # the first case takes three: two rounds, and its end
+            raise KeyboardInterrupt
+
+    text = (
+        "rounds = 2\n"
+        + case("pca")
+        + case("silhouette-map", peers=["jaxtl"]).replace('peers = ["jaxtl", "scikit-learn"]\n', "")
     )
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path, text, save=stop)
+    states = [(row["case"], row["state"], len(row["seconds"])) for row in saved[-1]["rows"]]
+    assert states == [("pca", "done", 2), ("pca", "done", 2), ("silhouette-map", "stopped", 1)]
+    fakes.unlink()
+    record = measure(tmp_path, text, record=saved[-1])
+    assert fakes.read_text().split() == [OURS] * 3
+    assert [row["state"] for row in record["rows"]] == ["done"] * 3
 
 
-def test_unknown_cases_are_refused(monkeypatch, capsys):
-    assert run_main(monkeypatch, "--only", "forward,backward") == 2
-    assert "got backward; the cases are forward, finetune, whole" in capsys.readouterr().err
+def test_a_result_of_other_code_is_not_gone_on_with(monkeypatch, capsys, tmp_path):
+    path = written(tmp_path, '[[case]]\nname = "help"\n')
+    old = suite.begin(load_manifest(path), Deadline(1))
+    (tmp_path / "mine.json").write_text(json.dumps(old | {"git": {"revision": "another"}}))
+    assert run_main(monkeypatch, "run", path, "--out", tmp_path, "--resume") == 2
+    assert "was measured with another git" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_named(monkeypatch, capsys, tmp_path):
-    (tmp_path / "file").write_text("")
-    assert run_main(monkeypatch, "--out", str(tmp_path / "file" / "out")) == 2
-    assert str(tmp_path / "file") in capsys.readouterr().err
+# What samples come to.
+
+
+def row(peer=OURS, seconds=(2.0, 3.0, 4.0), quality=None, **extra):
+    found = {
+        "case": "tsne", "size": 1000, "peer": peer, "arguments": {"n": 1000}, "count": 1000, "state": "done",
+        "reason": "", "first_seconds": 5.0, "compile_seconds": None, "seconds": list(seconds),
+        "calls": [1] * len(seconds), "quality": quality or {}, "work": None,
+        "memory": {"peak_bytes": 3 * 2**30, "resting_bytes": 2**30},
+    }  # fmt: skip
+    return found | extra
+
+
+def record_of(*rows):
+    return {
+        "benchmark": "suite", "format": suite.FORMAT, "suite": "mine", "date": "2030-01-02T03:04:05+00:00",
+        "git": {"revision": "0123456789abcdef", "modified": True, "changes": "ab"}, "device": "cpu",
+        "manifest": {"seed": 0}, "threads": {"OMP_NUM_THREADS": "2"}, "minutes": 12.5,
+        "machine": {"jaxtl": "0.1.0", "cpu": "Abacus", "cores": 2, "memory_gib": 4.0, "python": "3.11.0"},
+        "devices": ["cpu: beads"], "load_average_before": 0.1, "load_average_after": 1.9,
+        "ceilings": [{"flops": 90e9, "bytes": 10e9}, {"flops": 100e9, "bytes": 8e9}],
+        "peers": {OURS: {"versions": {"jax": "1.2.3"}, "settings": {"threads": 2}}},
+        "rows": list(rows),
+    }  # fmt: skip
+
+
+SLOWER = row(
+    "openTSNE", (4.0, 9.0, 8.0), {"trustworthiness": [0.9], "kl_divergence": [0.5]}, first_seconds=None
+)
+BEST = {"trustworthiness": [0.95], "kl_divergence": [1.0]}
+
+
+def test_tables_hold_medians_ranges_ratios_limits_and_quality():
+    ours = row(quality=BEST, compile_seconds=0.5, work={"flops": 75e9, "bytes": 1e9})
+    text = tables.render(record_of(ours, SLOWER, row("umap-learn", (), state="absent", reason="not | here")))
+    for line in (
+        # 75 GFLOP in 3 s are 25 of 100.
+        "| `tsne` | 1,000 | **jaxtl** | 3.00 (2.00..4.00) s | 333 points |  | 5.00 s (500 ms) "
+        "| 3.00 GiB, 2.00 above rest | 25.0% (arithmetic) | trustworthiness 0.95, kl_divergence 1 |",
+        # Round by round 2, 3 and 2.
+        "| `tsne` | 1,000 | openTSNE | 8.00 (4.00..9.00) s | 125 points | 2.00 (2.00..3.00) |  "
+        "| 3.00 GiB, 2.00 above rest |  | trustworthiness 0.9 (**worse**), kl_divergence 0.5 (**better**) |",
+        "| `tsne` | 1,000 | umap-learn | absent | not \\| here |",
+        "The machine at its best in this run: float32 product 100 GFLOP/s, copy 10.0 GB/s.",
+    ):
+        assert line in text.splitlines()
+    assert "jaxtl 0.1.0 (0123456789ab with changes), Abacus, 2 cores, 4.0 GiB; cpu: beads; Python" in text
+    assert "Threads: OMP_NUM_THREADS=2." in text
+
+
+def test_the_nearer_limit_counts():
+    limit = {"flops": 10.0, "bytes": 2.0}
+    share = measures.share_of_limit(row(seconds=[4.0], work={"flops": 10, "bytes": 4}), limit)
+    assert share == (pytest.approx(0.5), "memory")
+    assert measures.share_of_limit(row(), limit) is None
+    assert measures.share_of_limit(row(work={"flops": 1, "bytes": 1}), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ({"kl_divergence": [1.0]}, {"kl_divergence": [1.02]}, "better"),
+        ({"kl_divergence": [1.0]}, {"kl_divergence": [1.009]}, None),
+        ({"test_accuracy": [0.90, 0.96]}, {"test_accuracy": [0.90]}, None),
+        ({"knn_accuracy after, pca": [0.5]}, {"knn_accuracy after, pca": [0.6]}, "worse"),
+        ({"mean": [0.5]}, {"mean": [0.6]}, None),
+    ],
+)
+def test_quality_differs_beyond_tolerance_and_spread_only(ours, theirs, expected):
+    found = measures.judged(row(quality=ours), row(quality=theirs))
+    assert found == ({} if expected is None else {next(iter(ours)): expected})
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [([123.4], "123 s"), ([12.34], "12.3 s"), ([0.5, 0.25], "375 (250..500) ms"), ([2.5e-5], "25.0 µs")],
+)
+def test_durations_have_three_digits(samples, expected):
+    assert measures.duration(samples) == expected
+
+
+# Comparing.
+
+
+def noisy(middle, seed, rounds=7, noise=0.03):
+    return list(middle * np.exp(noise * np.random.default_rng(seed).standard_normal(rounds)))
+
+
+@pytest.mark.parametrize(
+    ("factor", "noise", "verdict"),
+    [
+        (1.0, 0.03, "no difference"),
+        (1.03, 0.003, "no difference"),  # certain, and less than the threshold
+        (1.3, 0.03, "slower"),
+        (1 / 1.3, 0.03, "faster"),
+        (1.3, 0.5, "no difference"),  # seen, and no more than noise
+    ],
+)
+def test_what_got_slower_is_told_from_noise(factor, noise, verdict):
+    for seed in range(10):
+        before = record_of(row(seconds=noisy(2.0, seed, noise=noise)))
+        after = record_of(row(seconds=noisy(2.0 * factor, seed + 100, noise=noise)))
+        (change,) = compare.compare(before, after)
+        assert change.verdict == verdict
+        assert change.low <= change.ratio <= change.high
+
+
+def test_equal_runs_seldom_differ():
+    """Forty pairs of runs of the same speed at 10 % noise: 99 % intervals may err once or twice."""
+    wrong = sum(
+        compare.compare(
+            record_of(row(seconds=noisy(2.0, seed, noise=0.1))),
+            record_of(row(seconds=noisy(2.0, seed + 1000, noise=0.1))),
+        )[0].verdict != "no difference"
+        for seed in range(40)
+    )  # fmt: skip
+    assert wrong <= 2
+
+
+def test_a_slower_machine_cancels_against_a_peer():
+    before = record_of(row(seconds=noisy(2.0, 1)), row("openTSNE", noisy(4.0, 2)))
+    after = record_of(row(seconds=noisy(3.0, 3)), row("openTSNE", noisy(6.0, 4)))
+    assert [change.verdict for change in compare.compare(before, after)] == ["slower"] * 2
+    (change,) = compare.compare(before, after, against="openTSNE")
+    assert change.verdict == "no difference"
+    with pytest.raises(JaxtlError, match="no shared row of 'cuML'; there are jaxtl, openTSNE"):
+        compare.compare(before, after, against="cuML")
+
+
+def test_few_rounds_and_other_arguments_decide_nothing():
+    few = compare.compare(record_of(row(seconds=[1, 1])), record_of(row(seconds=[9, 9])))
+    assert [change.verdict for change in few] == ["too few rounds"]
+    other = compare.compare(record_of(row()), record_of(row(arguments={"n": 5})))
+    assert [change.verdict for change in other] == ["other arguments"]
+    with pytest.raises(JaxtlError, match="no row in common"):
+        compare.compare(record_of(row()), record_of(row(size=5)))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, 0), ({"seconds": [3.0, 4.5, 6.0]}, 0), ({"seconds": [20.0, 30.0, 40.0]}, 1),
+        ({"seconds": [0.2, 0.3, 0.4], "quality": {"trustworthiness": [0.8], "kl_divergence": [1.0]}}, 1),
+    ],
+)  # fmt: skip
+def test_compare_fails_where_something_got_slower_or_worse(change, code, monkeypatch, capsys, tmp_path):
+    paths = [tmp_path / "before.json", tmp_path / "after.json"]
+    for path, each in zip(paths, (row(quality=BEST), row(quality=BEST) | change), strict=True):
+        path.write_text(json.dumps(record_of(each)))
+    assert run_main(monkeypatch, "compare", *paths, "--fail") == code
+    out = capsys.readouterr().out
+    assert "The machine itself, after / before: matrix product 1.00, bandwidth 1.00." in out
+    assert "| `tsne` | 1,000 | jaxtl |" in out
+    assert run_main(monkeypatch, "compare", *paths) == 0
+
+
+# Processes.
 
 
 def test_the_measuring_process_stays_small():
     """The kernel counts a parent's size into the peak of its children."""
-    code = "import sys, benchmarks.__main__; print(*{'jax', 'keras', 'tensorflow'} & set(sys.modules))"
+    code = (
+        "import sys, benchmarks.__main__; print(*{'jax', 'keras', 'tensorflow', 'torch'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
@@ -216,9 +478,18 @@ def test_a_worker_answers_and_reports_failures():
         assert worker.call("sgemm_numpy", size=16, products=1) > 0
 
 
+def test_a_worker_leaves_joblib_all_cores():
+    """In a child of multiprocessing it would take one thread, and scikit-learn with it."""
+    with Worker("joblib", Deadline(120)) as worker:
+        assert worker.call("effective_n_jobs", n_jobs=2) == 2
+
+
 def test_a_worker_that_dies_is_noticed():
-    with Worker("os", Deadline(120)) as worker, pytest.raises(RuntimeError, match="died with code 3"):
-        worker.call("_exit", status=3)
+    with Worker("os", Deadline(120)) as worker:
+        with pytest.raises(RuntimeError, match="died with code 3"):
+            worker.call("_exit", status=3)
+        with pytest.raises(RuntimeError, match="died with code 3"):
+            worker.call("getpid")
 
 
 def test_a_worker_ends_at_the_deadline():
@@ -248,43 +519,72 @@ def test_a_process_ends_at_the_deadline(tmp_path):
         run_process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, Deadline(0.5))
 
 
-def test_the_worker_of_jaxtl_times_each_part():
-    with Worker("benchmarks.peer_jaxtl", Deadline(300)) as worker:
-        size = worker.call("batch_size", n=256)
-        assert 1 < size <= 256
-        for command, arguments in (
-            ("forward", {"n": 256}),
-            ("network", {"size": size, "batches": 2}),
-            ("products", {"size": size, "batches": 2}),
-        ):
-            assert worker.call(command, **arguments)["seconds"] > 0
-        result = worker.call("finetune", train=96, test=64, epochs=2, seed=0)
-    parts = [result["trunk_seconds"], *result["training_seconds"], *result["testing_seconds"]]
-    assert len(parts) == 5
-    assert min(parts) > 0
-    assert sum(parts) <= result["seconds"]
-    assert len(result["test_accuracy"]) == 2
-    assert 0 < result["training_compile_seconds"][0] < result["training_seconds"][0]
-    assert result["training_compile_seconds"][1] < result["training_compile_seconds"][0]
+def test_memory_is_that_of_the_work(tmp_path):
+    """A peak before it does not count, where the kernel lets its mark be reset."""
+    before = np.ones(2**24)
+    del before
+    with memory.watched() as found:
+        work = np.ones(2**22)
+        del work
+    assert found["peak_bytes"] > 0
+    if "resting_bytes" in found and memory._reset():
+        above = found["peak_bytes"] - found["resting_bytes"]
+        assert 2**24 <= above < 2**26  # 32 MiB, of an earlier 128
 
 
-@pytest.mark.slow
-def test_a_quick_run_measures_every_case(tmp_path):
-    """As a user starts it; the same weights and images must give both peers the same features."""
-    command = [sys.executable, "-m", "benchmarks", "experiment", "--quick", "--out", str(tmp_path)]
+def test_the_machine_has_ceilings():
+    found = machine.ceilings([64], 1, 1)
+    assert set(found) == {"flops", "bytes"}
+    assert min(found.values()) > 0
+
+
+# The whole.
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The smoke suite as a user starts it."""
+    out = tmp_path_factory.mktemp("smoke")
+    command = [sys.executable, "-m", "benchmarks", "smoke", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / f"experiment.{suffix}") for suffix in ("json", "md")]
-    record = json.loads((tmp_path / "experiment.json").read_text())
-    assert (tmp_path / "experiment.md").read_text() == tables.render(record)
-    forward, finetune, whole = (record[name] for name in ("forward", "finetune", "whole"))
-    assert forward["largest_difference"] < 1e-3
-    assert {len(samples) for samples in forward["seconds"].values()} == {experiment.QUICK.repeats}
-    assert all(seconds > 0 for samples in forward["seconds"].values() for seconds in samples)
-    for peer in ("jaxtl", "keras"):
-        assert len(finetune[peer][0]["test_accuracy"]) == 1
-        assert set(whole[peer][0]["knn_accuracy"]["after"]) == {"features", "pca", "tsne", "lle"}
-        assert whole[peer][0]["peak_bytes"] > 2**28
-    before = [whole[peer][0]["knn_accuracy"]["before"] for peer in ("jaxtl", "keras")]
-    for space in ("features", "pca", "lle"):
-        assert before[0][space] == pytest.approx(before[1][space], abs=0.02)
+    assert done.stdout.split() == [str(out / f"smoke.{suffix}") for suffix in ("json", "md")]
+    return out
+
+
+def test_the_smoke_suite_works(smoke):
+    record = json.loads((smoke / "smoke.json").read_text())
+    assert [row for row in record["rows"] if row["state"] != "done"] == []
+    wanted = {entry.name for entry in load_manifest(shipped("smoke")).entries}
+    assert {row["case"] for row in record["rows"]} == wanted
+    for row in record["rows"]:
+        assert min(row["seconds"]) > 0
+        assert row["memory"]["peak_bytes"] > 2**20
+    qualities = {(row["case"], row["size"], row["peer"]): row["quality"] for row in record["rows"]}
+    for case in ("pca", "lle"):
+        ours, theirs = (qualities[case, 200, peer]["trustworthiness"] for peer in (OURS, "scikit-learn"))
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    assert {"jax", "numpy"} <= set(record["peers"][OURS]["versions"])
+    assert len(record["ceilings"]) == 2
+    assert (smoke / "smoke.md").read_text() == tables.render(record)
+
+
+def test_results_become_tables_figures_and_comparisons(smoke, monkeypatch, capsys, tmp_path):
+    result = smoke / "smoke.json"
+    assert run_main(monkeypatch, "table", result) == 0
+    assert capsys.readouterr().out == (smoke / "smoke.md").read_text()
+    assert run_main(monkeypatch, "plot", result, "--out", tmp_path) == 0
+    drawn = [Path(line) for line in capsys.readouterr().out.split()]
+    assert {path.name for path in drawn} >= {"smoke-maps.png", "smoke-network.svg", "smoke-processes.png"}
+    assert all(path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml") for path in drawn)
+    assert run_main(monkeypatch, "compare", result, result, "--fail") == 0
+    assert "slower" not in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_measured_again(smoke, monkeypatch, capsys):
+    before = json.loads((smoke / "smoke.json").read_text())
+    options = ("--out", smoke, "--resume", "--only", "tsne,help")
+    if run_main(monkeypatch, "smoke", *options) == 2:
+        assert "another git" in capsys.readouterr().err
+        pytest.skip("the code has changed meanwhile")
+    assert json.loads((smoke / "smoke.json").read_text())["rows"] == before["rows"]

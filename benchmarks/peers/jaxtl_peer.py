@@ -1,0 +1,170 @@
+"""jaxtl, on whatever device JAX has: every case with its default settings.
+
+Where another peer leaves something out that jaxtl cannot leave out, its time is in jaxtl's: every metric
+comes with a 95 % interval, t-SNE with an exact divergence, LLE with its residual and connected components.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import flops
+from benchmarks.peers import data, jax_clock, quality
+from benchmarks.peers.data import open_data as open_data
+from benchmarks.peers.jaxtl_maps import lle as lle
+from benchmarks.peers.jaxtl_maps import neighbors as neighbors
+from benchmarks.peers.jaxtl_maps import pca as pca
+from benchmarks.peers.jaxtl_maps import tsne as tsne
+from benchmarks.peers.jaxtl_metrics import calinski_harabasz as calinski_harabasz
+from benchmarks.peers.jaxtl_metrics import davies_bouldin as davies_bouldin
+from benchmarks.peers.jaxtl_metrics import dimensions as dimensions
+from benchmarks.peers.jaxtl_metrics import h_score as h_score
+from benchmarks.peers.jaxtl_metrics import kmeans_agreement as kmeans_agreement
+from benchmarks.peers.jaxtl_metrics import knn_accuracy as knn_accuracy
+from benchmarks.peers.jaxtl_metrics import leave_one_out_knn as leave_one_out_knn
+from benchmarks.peers.jaxtl_metrics import linear_cka as linear_cka
+from benchmarks.peers.jaxtl_metrics import log_me as log_me
+from benchmarks.peers.jaxtl_metrics import logistic_probe as logistic_probe
+from benchmarks.peers.jaxtl_metrics import procrustes as procrustes
+from benchmarks.peers.jaxtl_metrics import ridge_probe as ridge_probe
+from benchmarks.peers.jaxtl_metrics import silhouette as silhouette
+from benchmarks.peers.jaxtl_metrics import trustworthiness as trustworthiness
+from benchmarks.peers.jaxtl_metrics import two_nn as two_nn
+from benchmarks.peers.timing import Result, measured
+from jaxtl.extraction import extract
+from jaxtl.finetuning import Trainer, evaluate, with_head
+from jaxtl.finetuning import finetune as finetune_model
+from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.weights import load_model
+from jaxtl.runtime import cpu_count, leave_device_memory
+from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.trunk import Source, Trunk, trainable_boundary
+
+IMAGES = Images()
+_TEST_SPLIT = 10_000
+# Test images that judge a tail.
+_JUDGES = 1000
+
+leave_device_memory()
+
+
+def versions() -> dict[str, str]:
+    return data.installed("jaxtl", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+
+
+def settings() -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {"device": f"{device.platform}: {device.device_kind}", "precision": "highest", "dtype": "float32",
+            "threads": cpu_count()}  # fmt: skip
+
+
+def write_data(folder: str, n: int) -> None:
+    """The files that `open_data` takes: features of the first n of all test, then training images."""
+    splits = {"test": min(n, _TEST_SPLIT), "train": n - _TEST_SPLIT}
+    parts = [data.images(split, count) for split, count in splits.items() if count > 0]
+    values = [extract(_model(), part, IMAGES).values for part in parts]
+    np.save(Path(folder) / "features.npy", np.concatenate(values))
+    np.save(Path(folder) / "labels.npy", np.concatenate([part.labels for part in parts]))
+
+
+def forward(batch_size: int | None, n: int) -> Result:
+    """Features of n test images, from uint8; with `batch_size` None in the batches that jaxtl chooses."""
+    model, images = _model(), data.images("test", n)
+    return measured(
+        lambda: extract(model, images, IMAGES, batch_size=batch_size).values,
+        quality.of_features,
+        _forward_work(n, 0, model.config.pooled),
+        jax_clock.compiled,
+    )
+
+
+def trunk(n: int) -> Result:
+    """Outputs of the frozen layers for n training images; on a GPU they stay there, where training is."""
+    images, frozen = data.images("train", n).images, _trunk()
+    return measured(
+        lambda: jax.block_until_ready(frozen.source(images, keep=True)),
+        lambda found: {"mean": np.mean([np.mean(leaf) for leaf in jax.tree.leaves(found)])},
+        _forward_work(n, 0, frozen.boundary),
+        jax_clock.compiled,
+    )
+
+
+def tail(n: int, epochs: int, batch_size: int) -> Result:
+    """Training of the last 10 layers and the head on the trunk's outputs for n images, and no tests.
+
+    The quality is the last epoch's loss, and the accuracy on the first 1,000 test images. What is compiled is
+    kept from call to call.
+    """
+    trainer, source = _trainer(n, batch_size)
+
+    def work() -> Any:
+        state = trainer.initial()
+        for epoch in range(epochs):
+            state, loss, _ = trainer.run_epoch(state, *source, epoch, lambda fraction: None)
+        return jax.block_until_ready(state), loss
+
+    def judge(found: Any) -> dict[str, float]:
+        model, labels = trainer.model(found[0]), data.images("test", _JUDGES).labels
+        accuracy = evaluate(_trunk(), model, _source("test", _JUDGES), labels)[1]
+        return {"test_accuracy": accuracy, "loss": found[1]}
+
+    count = n * epochs
+    amount = {"flops": count * _training_flops(), "bytes": count * _trunk().bytes_per_image()}
+    return measured(work, judge, amount, jax_clock.compiled)
+
+
+def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
+    """`jaxtl.finetune` from uint8: trunk, training, and the test images after every epoch.
+
+    Everything is compiled anew, as in a user's process.
+    """
+    jax.clear_caches()
+    model, config = _model(), FinetuneConfig(epochs=epochs, seed=seed)
+    images = data.images("train", train), data.images("test", test)
+    once = (train + test) * flops.forward_flops(model.config, IMAGES.image_size, 0, _trunk().boundary)
+    tests = epochs * test * flops.forward_flops(model.config, IMAGES.image_size, _trunk().boundary)
+    pixels = sum(each.images.nbytes for each in images)
+    return measured(
+        lambda: finetune_model(model, *images, config, IMAGES)[1],
+        lambda history: {"test_accuracy": history[-1]["test_accuracy"], "loss": history[-1]["loss"]},
+        {"flops": once + tests + epochs * train * _training_flops(), "bytes": pixels},
+        jax_clock.compiled,
+    )
+
+
+def _forward_work(n: int, start: int, stop: int) -> dict[str, int]:
+    pixels, out = data.images("test", 1).images.nbytes, 4 * _model().config.features
+    count = flops.forward_flops(_model().config, IMAGES.image_size, start, stop)
+    return {"flops": n * count, "bytes": n * (pixels + out)}
+
+
+def _training_flops() -> int:
+    return flops.training_flops(_model().config, IMAGES.image_size, _trunk().boundary)
+
+
+@cache
+def _model() -> MobileNetV2:
+    return load_model()
+
+
+@cache
+def _trunk() -> Trunk:
+    model = _model()
+    return Trunk(model, trainable_boundary(model.config, FinetuneConfig().trainable), IMAGES)
+
+
+def _source(split: str, n: int) -> Source:
+    return _trunk().source(data.images(split, n).images, keep=True)
+
+
+@lru_cache(maxsize=1)
+def _trainer(n: int, batch_size: int) -> tuple[Trainer, tuple[Source, jax.Array]]:
+    """Kept from call to call, and with it what is compiled."""
+    config, images = FinetuneConfig(batch_size=batch_size), data.images("train", n)
+    head = with_head(_model(), len(images.class_names), config.seed)
+    return Trainer(_trunk(), head, config), jax.device_put((_source("train", n), images.labels))

@@ -1,0 +1,116 @@
+"""Keras's own MobileNetV2 with jaxtl's weights, on the backend that KERAS_BACKEND names.
+
+Images are resized and scaled by layers of the model, so that `predict` and `fit` take uint8 as it comes.
+Keras keeps no outputs of frozen layers: every step of `fit` goes through all of them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import keras
+from safetensors.numpy import load_file
+
+from benchmarks.peers import data, quality
+from benchmarks.peers.data import open_data as open_data
+from benchmarks.peers.timing import Result, measured
+from jaxtl.settings import FinetuneConfig, Images
+
+IMAGES = Images()
+
+
+def versions() -> dict[str, str]:
+    backends = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib")}
+    return data.installed("keras", *backends.get(keras.config.backend(), (keras.config.backend(),)))
+
+
+def settings() -> dict[str, Any]:
+    found = {"backend": keras.config.backend(), "dtype": keras.config.floatx()}
+    if keras.config.backend() == "tensorflow":
+        import tensorflow
+
+        # 0 is a thread a core.
+        found["threads"] = tensorflow.config.threading.get_intra_op_parallelism_threads()
+    return found | {"device": str(keras.distribution.list_devices()[0])}
+
+
+def write_weights(path: str) -> None:
+    """jaxtl's weights as a file that `keras.applications.MobileNetV2(weights=path)` loads."""
+    _network()[1].save_weights(path)
+
+
+def forward(batch_size: int, n: int) -> Result:
+    """`predict` of n test images."""
+    model, images = _extractor(batch_size), data.images("test", n).images
+    return measured(
+        lambda: model.predict(images, batch_size=batch_size, verbose=0),
+        quality.of_features,
+        compiled=_clock(),
+    )
+
+
+def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
+    """`fit` of a fresh model's last layers and head, tested after every epoch."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = _classifier()
+    learned, tested = data.images("train", train), data.images("test", test)
+    return measured(
+        lambda: model.fit(
+            learned.images, learned.labels, batch_size=FinetuneConfig.batch_size, epochs=epochs,
+            validation_data=(tested.images, tested.labels), verbose=0,
+        ).history,
+        lambda history: {"test_accuracy": history["val_accuracy"][-1], "loss": history["loss"][-1]},
+        compiled=_clock(),
+    )  # fmt: skip
+
+
+def _clock() -> Any:
+    """What tells compilation apart; TensorFlow does not say."""
+    if keras.config.backend() != "jax":
+        return None
+    from benchmarks.peers import jax_clock
+
+    return jax_clock.compiled
+
+
+@cache
+def _extractor(batch_size: int) -> keras.Model:
+    # One for each batch size, so that each has a warm-up of its own.
+    pixels, base = _network()
+    return keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(base(_enter(pixels))))
+
+
+def _classifier() -> keras.Model:
+    pixels, base = _network()
+    for layer in base.layers[: -int(FinetuneConfig.trainable)]:
+        layer.trainable = False
+    pooled = keras.layers.GlobalAveragePooling2D()(base(_enter(pixels)))
+    model = keras.Model(pixels, keras.layers.Dense(10, activation="softmax")(pooled))
+    optimizer = keras.optimizers.Adam(FinetuneConfig.learning_rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def _network() -> tuple[keras.KerasTensor, keras.Model]:
+    shape = (IMAGES.image_size, IMAGES.image_size, 3)
+    base = keras.applications.MobileNetV2(input_shape=shape, include_top=False, weights=None)
+    arrays = load_file(data.imagenet_file())
+    for layer in base.layers:
+        layer.set_weights([arrays.pop(_name(layer.name, variable.name)) for variable in layer.weights])
+    if arrays:
+        raise ValueError(f"Keras's MobileNetV2 has no {', '.join(arrays)}")
+    return keras.Input((28, 28, 1), dtype="uint8"), base
+
+
+def _name(layer: str, variable: str) -> str:
+    depthwise = layer.endswith("depthwise") and variable == "kernel"
+    return f"{layer}/{'depthwise_kernel' if depthwise else variable}"
+
+
+def _enter(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    # Scaled first, since JAX would resize integers to integers.
+    scaled = keras.layers.Rescaling(1 / 255)(pixels)
+    resized = keras.layers.Resizing(IMAGES.image_size, IMAGES.image_size)(scaled)
+    return keras.layers.Concatenate()([resized] * 3)

@@ -1,0 +1,99 @@
+"""How good results are, by one yardstick for all peers; nothing of this is timed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import data
+
+# Asked of all peers alike.
+PERPLEXITY = 30.0
+LLE_NEIGHBORS = 12
+# Anchors of the trustworthiness of maps: its standard error is then about 0.001.
+_ANCHORS = 500
+_COMPARED_FEATURES = 256
+_SEARCHED_ROWS = 100
+# Rows measured from at a time: in float64 100 MiB of features.
+_BLOCK = 10_000
+# Of the k-th distance: neighbours at one distance but for rounding are as good as each other.
+_EQUAL = 1e-6
+
+
+def of_map(coords: np.ndarray) -> dict[str, float]:
+    """10-NN accuracy (5-fold) in a map of the first rows, and its trustworthiness for 10 neighbours."""
+    from jaxtl.metrics import knn_accuracy, trustworthiness
+
+    coords = np.asarray(coords, np.float64)
+    n = len(coords)
+    trusted = trustworthiness(_anchored(n), coords, 10, resamples=2)
+    return {"knn_accuracy": knn_accuracy(coords, data.labels(n))[0], "trustworthiness": trusted.value}
+
+
+def of_pca(coords: np.ndarray, explained: np.ndarray) -> dict[str, float]:
+    """Also the variance's share, and the largest error, relative to an exact PCA's largest coordinate."""
+    coords, exact = np.asarray(coords, np.float64), data.space("map", len(coords))
+    signs = np.sign((coords * exact).sum(axis=0))
+    error = np.abs(coords * signs - exact).max() / np.abs(exact).max()
+    return of_map(coords) | {"explained_variance_ratio": float(np.sum(explained)), "largest_error": error}
+
+
+def of_tsne(coords: np.ndarray) -> dict[str, float]:
+    """Also the divergence, without exaggeration, from exact affinities of perplexity 30."""
+    from openTSNE import TSNEEmbedding
+
+    from jaxtl.reduction.tsne import measure_divergence
+
+    embedding = TSNEEmbedding(np.array(coords, np.float64), _affinities(len(coords)))
+    measure_divergence(embedding)
+    return of_map(coords) | {"kl_divergence": float(embedding.kl_divergence)}
+
+
+def of_lle(coords: np.ndarray, reconstruction_error: float) -> dict[str, float]:
+    """Also the sum of the eigenvalues that were used, which LLE minimises."""
+    return of_map(coords) | {"reconstruction_error": float(reconstruction_error)}
+
+
+def of_neighbors(indices: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """Share of the true neighbours found, over some rows of values [n, d].
+
+    `indices`, int [n, k], hold no row itself; -1 is a neighbour that was not found.
+    """
+    from scipy.spatial.distance import cdist
+
+    n, k = indices.shape
+    rows = np.random.default_rng(0).choice(n, min(n, _SEARCHED_ROWS), replace=False)
+    asked = values[rows].astype(np.float64)
+    blocks = [cdist(asked, values[start : start + _BLOCK]) for start in range(0, n, _BLOCK)]
+    shares = []
+    for row, apart in zip(rows, np.concatenate(blocks, axis=1), strict=True):
+        apart[row] = np.inf
+        farthest = np.partition(apart, k - 1)[k - 1]
+        found = np.unique(indices[row])
+        shares.append(np.sum(apart[found[found >= 0]] <= farthest * (1 + _EQUAL)) / k)
+    return {"recall": min(float(np.mean(shares)), 1.0)}
+
+
+def of_features(values: np.ndarray) -> dict[str, float]:
+    """Mean feature of test images, and the largest difference to jaxtl's on a CPU, of some of them."""
+    found = {"mean": float(np.mean(values, dtype=np.float64))}
+    if data.opened():
+        count = min(len(values), _COMPARED_FEATURES)
+        found["largest_difference"] = float(np.abs(values[:count] - data.features(count)).max())
+    return found
+
+
+@lru_cache(maxsize=1)
+def _anchored(n: int) -> Any:
+    from jaxtl.metrics import anchored
+
+    return anchored(data.features(n), anchors=_ANCHORS, pairs=1000)
+
+
+@lru_cache(maxsize=1)
+def _affinities(n: int) -> Any:
+    from openTSNE.affinity import PerplexityBasedNN
+
+    return PerplexityBasedNN(data.features(n), perplexity=PERPLEXITY, method="exact", n_jobs=-1)

@@ -1,0 +1,202 @@
+"""scikit-learn, and SciPy for Procrustes: as one calls them, on all cores where they take that.
+
+Where it is not jaxtl's question to the letter: `pca` leaves the solver to scikit-learn, which takes a
+randomised one in float32; `tsne` has Barnes-Hut at any size, one learning rate, n / 48 in openTSNE's measure,
+and may stop early; of equally many votes the least label wins; `trustworthiness` looks from all points.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from joblib import cpu_count
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
+from sklearn.manifold import TSNE, LocallyLinearEmbedding
+from sklearn.manifold import trustworthiness as trustworthiness_of
+from sklearn.metrics import (
+    adjusted_rand_score,
+    calinski_harabasz_score,
+    davies_bouldin_score,
+    normalized_mutual_info_score,
+    silhouette_score,
+)
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.peers import data, quality, work
+from benchmarks.peers.data import open_data as open_data
+from benchmarks.peers.timing import Result, measured
+
+_SEED = 0
+# jaxtl's, relative to the mean variance of a feature, and its C.
+_RIDGE = tuple(10.0 ** np.arange(-6, 4))
+_LOGISTIC = (1e-3, 1e-2, 1e-1, 1.0)
+
+
+def versions() -> dict[str, str]:
+    return data.installed("scikit-learn", "scipy", "numpy", "threadpoolctl", "joblib")
+
+
+def settings() -> dict[str, Any]:
+    return {"device": "cpu", "threads": cpu_count(), "n_jobs": -1, "dtype": "float32 as given"}
+
+
+def pca(n: int) -> Result:
+    values, model = data.features(n), PCA(n_components=2, random_state=_SEED)
+    return measured(
+        lambda: model.fit_transform(values),
+        lambda coords: quality.of_pca(coords, model.explained_variance_ratio_),
+        work.principal(*values.shape),
+    )
+
+
+def tsne(n: int) -> Result:
+    """750 iterations, of which 250 at exaggeration 12."""
+    values = data.features(n)
+    model = TSNE(
+        perplexity=quality.PERPLEXITY, early_exaggeration=12.0, learning_rate="auto", max_iter=750,
+        init="pca", method="barnes_hut", angle=0.5, n_jobs=-1, random_state=_SEED,
+    )  # fmt: skip
+    return measured(lambda: model.fit_transform(values), quality.of_tsne)
+
+
+def lle(n: int, method: str = "standard") -> Result:
+    """The neighbours by brute force, its fastest for so many dimensions."""
+    values = data.features(n)
+    model = LocallyLinearEmbedding(
+        n_neighbors=quality.LLE_NEIGHBORS, method=method, neighbors_algorithm="brute", n_jobs=-1,
+        random_state=_SEED,
+    )  # fmt: skip
+    return measured(
+        lambda: model.fit_transform(values),
+        lambda coords: quality.of_lle(coords, model.reconstruction_error_),
+    )
+
+
+def neighbors(n: int, k: int, space: str = "features") -> Result:
+    values = data.space(space, n)
+    return measured(
+        lambda: _neighbors(values, k),
+        lambda found: quality.of_neighbors(found, values),
+        work.distances(*values.shape, out=8 * n * k),
+    )
+
+
+def knn_accuracy(n: int, space: str = "features") -> Result:
+    """10 neighbours in 5 stratified folds."""
+    values, labels = data.space(space, n), data.labels(n)
+    model = KNeighborsClassifier(10, n_jobs=-1)
+    return measured(
+        lambda: cross_val_score(model, values, labels, cv=StratifiedKFold(5)).mean(),
+        lambda found: {"accuracy": found},
+        work.distances(*values.shape),
+    )
+
+
+def leave_one_out_knn(n: int, space: str = "features") -> Result:
+    """The votes of 10 neighbours counted by hand: a classifier would be fitted n times."""
+    values, labels = data.space(space, n), data.labels(n)
+
+    def accuracy() -> float:
+        return float((data.most_votes(labels[_neighbors(values, 10)]) == labels).mean())
+
+    return measured(accuracy, lambda found: {"accuracy": found}, work.distances(*values.shape))
+
+
+def silhouette(n: int, space: str = "features") -> Result:
+    values, labels = data.space(space, n), data.labels(n)
+    return measured(
+        lambda: silhouette_score(values, labels),
+        lambda found: {"silhouette": found},
+        work.distances(*values.shape),
+    )
+
+
+def davies_bouldin(n: int, space: str = "features") -> Result:
+    values, labels = data.space(space, n), data.labels(n)
+    return measured(
+        lambda: davies_bouldin_score(values, labels),
+        lambda found: {"davies_bouldin": found},
+        work.passes(*values.shape),
+    )
+
+
+def calinski_harabasz(n: int, space: str = "features") -> Result:
+    values, labels = data.space(space, n), data.labels(n)
+    return measured(
+        lambda: calinski_harabasz_score(values, labels),
+        lambda found: {"calinski_harabasz": found},
+        work.passes(*values.shape),
+    )
+
+
+def kmeans_agreement(n: int, space: str = "features") -> Result:
+    """As many clusters as classes, 4 starts, all cores; NMI and ARI."""
+    values, labels = data.space(space, n), data.labels(n)
+    model = KMeans(len(np.unique(labels)), n_init=4, random_state=_SEED)
+
+    def scores() -> tuple[float, float]:
+        clusters = model.fit_predict(values)
+        return normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
+
+    return measured(scores, lambda found: dict(zip(("nmi", "ari"), found, strict=True)))
+
+
+def trustworthiness(n: int) -> Result:
+    """Of an exact PCA's map, for 10 neighbours, from all points; n x n distances at once."""
+    values, coords = data.features(n), data.space("map", n)
+    return measured(
+        lambda: trustworthiness_of(values, coords, n_neighbors=10),
+        lambda found: {"trustworthiness": found},
+        work.distances(*values.shape),
+    )
+
+
+def ridge_probe(n: int) -> Result:
+    """`RidgeClassifierCV`, which also chooses by leave-one-out in closed form, among the same penalties."""
+    values, labels, test_values, test_labels = data.train_and_test(n)
+    unit = len(values) * values.var(axis=0, dtype=np.float64).mean()
+
+    def accuracy() -> float:
+        model = RidgeClassifierCV(alphas=[penalty * unit for penalty in _RIDGE])
+        return model.fit(values, labels).score(test_values, test_labels)
+
+    return measured(accuracy, lambda found: {"accuracy": found})
+
+
+def logistic_probe(n: int) -> Result:
+    """`LogisticRegressionCV` on standardised features; C of the same four by a held-out fifth of all rows."""
+    values, labels, test_values, test_labels = data.train_and_test(n)
+    folds = StratifiedShuffleSplit(1, test_size=0.2, random_state=_SEED)
+    classifier = LogisticRegressionCV(Cs=_LOGISTIC, cv=folds, scoring="neg_log_loss", max_iter=300, n_jobs=-1)
+
+    def accuracy() -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            # Of arguments to come; those that would end it are unknown to versions before.
+            warnings.simplefilter("ignore", FutureWarning)
+            model = make_pipeline(StandardScaler(), classifier).fit(values, labels)
+        # Its own score is that of the choice, the log-loss.
+        return float((model.predict(test_values) == test_labels).mean())
+
+    return measured(accuracy, lambda found: {"accuracy": found})
+
+
+def procrustes(n: int) -> Result:
+    """SciPy's, of the two halves of the features."""
+    from scipy.spatial import procrustes as align
+
+    first, second = data.halves(n)
+    return measured(lambda: align(first, second)[2], lambda found: {"disparity": found})
+
+
+def _neighbors(values: np.ndarray, k: int) -> np.ndarray:
+    # Asked without rows, it leaves out each row itself.
+    return NearestNeighbors(n_neighbors=k, n_jobs=-1).fit(values).kneighbors(return_distance=False)

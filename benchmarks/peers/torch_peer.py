@@ -1,0 +1,229 @@
+"""timm's MobileNetV2 in PyTorch with jaxtl's weights, on CUDA's device or, where that is hidden, a CPU.
+
+BENCHMARK_TORCH is "eager", as one begins, or "compiled" by `torch.compile`. TF32 is off unless
+BENCHMARK_TF32 is 1. Images are resized on the device by the model. Unlike Keras and jaxtl, PyTorch moves
+variances with the batch's unbiased one, and Adam's epsilon is outside of the bias correction.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.peers import data, quality
+from benchmarks.peers.data import open_data as open_data
+from benchmarks.peers.timing import Result, measured
+from benchmarks.peers.torch_network import Enter, backbone, halves
+from jaxtl.records import Dataset
+from jaxtl.settings import FinetuneConfig
+
+MODE = os.environ.get("BENCHMARK_TORCH", "eager")
+TF32 = os.environ.get("BENCHMARK_TF32") == "1"
+_ADAM_EPSILON = 1e-7  # Keras's
+_TEST_BATCH = 1024
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+
+if MODE not in ("eager", "compiled"):
+    raise ValueError(f"BENCHMARK_TORCH: must be eager or compiled, got {MODE!r}")
+torch.set_float32_matmul_precision("high" if TF32 else "highest")
+torch.backends.cudnn.allow_tf32 = TF32
+
+
+def versions() -> dict[str, str]:
+    return data.installed("torch", "timm", "numpy") | {"CUDA": str(torch.version.cuda)}
+
+
+def settings() -> dict[str, Any]:
+    card = torch.cuda.get_device_name() if _device().type == "cuda" else "cpu"
+    return {"device": card, "threads": torch.get_num_threads(), "mode": MODE, "TF32": TF32,
+            "dtype": "float32", "memory format": "channels last"}  # fmt: skip
+
+
+def forward(batch_size: int, n: int) -> Result:
+    """Features of n test images, with fixed statistics and no gradients."""
+    model, images = _extractor(batch_size), data.images("test", n).images
+    return measured(
+        lambda: _run(model, images, batch_size).cpu().numpy(), quality.of_features, compiled=_clock()
+    )
+
+
+def trunk(n: int) -> Result:
+    """Outputs of the frozen layers for n training images; on a GPU they stay there, where training is."""
+    model, images = _compiled_trunk(), data.images("train", n).images
+    return measured(
+        lambda: _waited(_run(model, images, _TEST_BATCH)),
+        lambda found: {"mean": found.mean(dtype=torch.float64).item()},
+        compiled=_clock(),
+    )
+
+
+def tail(n: int, epochs: int, batch_size: int) -> Result:
+    """Training of the last 10 layers and the head on the trunk's outputs for n images, and no tests.
+
+    The quality is the last epoch's loss, and the accuracy on the first 1,000 test images. What is compiled is
+    kept from call to call.
+    """
+    model, predict, start = _tail(batch_size)
+    model.load_state_dict(start)
+    source, labels = _outputs("train", n)
+
+    def work() -> float:
+        generator = torch.Generator().manual_seed(FinetuneConfig.seed)
+        optimizer = _optimizer(model)
+        for _ in range(epochs):
+            loss = _train_epoch(predict, optimizer, source, labels, batch_size, generator)
+        return loss
+
+    def judge(loss: float) -> dict[str, float]:
+        accuracy = _accuracy(model.eval(), *_outputs("test", 1000))
+        model.train()
+        return {"test_accuracy": accuracy, "loss": loss}
+
+    return measured(work, judge, compiled=_clock())
+
+
+def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
+    """Training by images through all layers, of which the last 10 and the head learn, and tests.
+
+    A fresh model, compiled anew.
+    """
+    torch._dynamo.reset()
+    torch.manual_seed(seed)
+    first, last = halves()
+    model = _placed(nn.Sequential(first, last))
+    predict, optimizer = _compile(model), _optimizer(model)
+    splits = data.images("train", train), data.images("test", test)
+
+    def work() -> dict[str, float]:
+        learned, tested = (_tensors(part) for part in splits)
+        generator, found = torch.Generator().manual_seed(seed), {}
+        for _ in range(epochs):
+            last.train()
+            found["loss"] = _train_epoch(predict, optimizer, *learned, FinetuneConfig.batch_size, generator)
+            last.eval()
+            found["test_accuracy"] = _accuracy(predict, *tested)
+        return found
+
+    return measured(work, lambda found: found, compiled=_clock())
+
+
+def _compile(model: nn.Module) -> Predict:
+    # A graph in pieces would be no peer; fullgraph refuses one.
+    return torch.compile(model, fullgraph=True, dynamic=False) if MODE == "compiled" else model
+
+
+@lru_cache(maxsize=1)
+def _extractor(batch_size: int) -> Predict:
+    torch._dynamo.reset()  # what was compiled for another batch size
+    return _compile(_placed(nn.Sequential(Enter(), backbone())).eval())
+
+
+@cache
+def _trunk() -> nn.Module:
+    return _placed(halves()[0]).eval()
+
+
+@cache
+def _compiled_trunk() -> Predict:
+    return _compile(_trunk())
+
+
+@lru_cache(maxsize=1)
+def _tail(batch_size: int) -> tuple[nn.Module, Predict, dict[str, torch.Tensor]]:
+    torch.manual_seed(FinetuneConfig.seed)
+    model = _placed(halves()[1])
+    return model, _compile(model), {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@lru_cache(maxsize=2)
+def _outputs(split: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The trunk's outputs for n images, and their labels, on the device."""
+    part = data.images(split, n)
+    return _run(_trunk(), part.images, _TEST_BATCH), _tensors(part)[1]
+
+
+def _tensors(part: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels on the device."""
+    pair = part.images, part.labels.astype(np.int64)
+    return tuple(torch.from_numpy(each).to(_device()) for each in pair)
+
+
+def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    learning = [each for each in model.parameters() if each.requires_grad]
+    return torch.optim.Adam(learning, lr=FinetuneConfig.learning_rate, eps=_ADAM_EPSILON)
+
+
+def _train_epoch(
+    predict: Predict,
+    optimizer: torch.optim.Optimizer,
+    source: torch.Tensor,
+    labels: torch.Tensor,
+    batch_size: int,
+    generator: torch.Generator,
+) -> float:
+    """One pass in random order; returns the mean loss."""
+    order = torch.randperm(len(source), generator=generator).to(source.device)
+    total = torch.zeros((), device=source.device)
+    for rows in order.split(batch_size):
+        optimizer.zero_grad(set_to_none=True)
+        batch = source[rows]
+        if batch.is_floating_point():  # a selection forgets how its source lay in memory
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(predict(batch), labels[rows])
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(rows)
+    return total.item() / len(source)
+
+
+@torch.no_grad()
+def _accuracy(predict: Predict, source: torch.Tensor, labels: torch.Tensor) -> float:
+    found = torch.cat([predict(batch) for batch in _even(source, _TEST_BATCH)])[: len(source)]
+    return (found.argmax(1) == labels).double().mean().item()
+
+
+@torch.no_grad()
+def _run(predict: Predict, images: np.ndarray, size: int) -> torch.Tensor:
+    batches = _even(torch.from_numpy(images), size)
+    return torch.cat([predict(batch.to(_device(), non_blocking=True)) for batch in batches])[: len(images)]
+
+
+def _even(source: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """Batches of one size, for one compiled network; the last is filled up with the last row."""
+    for batch in source.split(min(size, len(source))):
+        missing = min(size, len(source)) - len(batch)
+        yield torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
+
+
+def _placed(model: nn.Module) -> nn.Module:
+    return model.to(_device(), memory_format=torch.channels_last)
+
+
+@cache
+def _device() -> torch.device:
+    # Where no card is hidden on purpose, a PyTorch without CUDA has to fail, not to fall back.
+    return torch.device("cpu" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else "cuda")
+
+
+def _waited(found: Any) -> Any:
+    if _device().type == "cuda":
+        torch.cuda.synchronize()
+    return found
+
+
+def _clock() -> Callable[[], float] | None:
+    return _compiled_seconds if MODE == "compiled" else None
+
+
+def _compiled_seconds() -> float:
+    from torch._dynamo.utils import calculate_time_spent
+
+    return calculate_time_spent().get("total_wall_time", 0.0)
