@@ -1,0 +1,160 @@
+"""What a scaling study is asked for: sizes, methods and settings, and their file in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import JaxtlError
+from jaxtl.files import read_json_object, write_json
+from jaxtl.reduction import BACKENDS, LIBRARIES, choose
+from jaxtl.reduction.lle import check_neighbors
+from jaxtl.reduction.tsne import check_perplexity
+from jaxtl.runfolder import CONFIG
+from jaxtl.scaling.settings import LARGEST, SMALLEST, Settings
+from jaxtl.settings import METHODS
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make a map.
+
+    Attributes:
+        name: as users write it, such as "tsne" or "tsne@5000".
+        base: "pca", "tsne" or "lle".
+        landmarks: images that are mapped by the method itself, the others being placed among them; None
+            for all.
+        streamed: whether features are read from their file piece by piece, so that they need not fit into
+            memory.
+    """
+
+    name: str
+    base: str
+    landmarks: int | None = None
+    streamed: bool = False
+
+    def params(self, settings: Settings) -> dict[str, Any]:
+        """What `jaxtl.reduce` is given."""
+        own = {"tsne": {"perplexity": settings.perplexity}, "lle": {"n_neighbors": settings.n_neighbors}}
+        some = {} if self.landmarks is None else {"landmarks": self.landmarks}
+        return {"seed": settings.seed, **own.get(self.base, {}), **some}
+
+    def check(self, n: int, settings: Settings) -> None:
+        """Raises JaxtlError where n images are too few for the method's own parameters."""
+        fitted = min(n, self.landmarks or n)
+        if self.base == "tsne":
+            check_perplexity(fitted, settings.perplexity)
+        if self.base == "lle":
+            check_neighbors(fitted, settings.n_neighbors)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A method by one library: a curve of the study."""
+
+    method: Method
+    backend: str
+    on_gpu: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.name}_{self.backend}"
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Numbers with commas between, ascending and each once. Raises JaxtlError for what is none, or too large."""
+    parts = [part.strip().replace("_", "") for part in text.split(",") if part.strip()]
+    wrong = [part for part in parts if not part.isdecimal()]
+    if wrong or not parts:
+        raise JaxtlError(f"sizes: {wrong[0] if wrong else text!r} is not a whole number; "
+                         "give some such as 500,1000,2000")  # fmt: skip
+    sizes = sorted({int(part) for part in parts})
+    if sizes[0] < SMALLEST or sizes[-1] > LARGEST:
+        outside = sizes[0] if sizes[0] < SMALLEST else sizes[-1]
+        raise JaxtlError(f"sizes: {outside:,} is outside {SMALLEST} to {LARGEST:,}; leave it out")
+    return tuple(sizes)
+
+
+def parse_methods(text: str) -> tuple[Method, ...]:
+    """Names with commas between, each once, in their order. Raises JaxtlError for one that is unknown."""
+    names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise JaxtlError(f"methods: none given; {_KNOWN}")
+    return tuple(_parse_method(name) for name in names)
+
+
+_KNOWN = f"the methods are {', '.join(METHODS)}, and with landmarks such as tsne@5000"
+
+
+def _parse_method(name: str) -> Method:
+    base, at, count = name.partition("@")
+    if base not in METHODS or (at and not (count.isdecimal() and SMALLEST <= int(count) <= LARGEST)):
+        raise JaxtlError(f"unknown method {name!r}; {_KNOWN}")
+    return Method(name, base, int(count), streamed=True) if at else Method(name, base)
+
+
+def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
+    """One curve for every method and every one of the backends, with commas between, that has it.
+
+    A method that none of them has is left to `jaxtl.reduction.choose`, as is every method with "auto".
+
+    Raises JaxtlError for a backend that is unknown or cannot work.
+    """
+    wanted = list(dict.fromkeys(part.strip() for part in backends.split(",") if part.strip()))
+    unknown = [name for name in wanted if name not in LIBRARIES and name != "auto"]
+    if unknown:
+        raise JaxtlError(f"unknown backend {unknown[0]!r}; the backends are auto, {', '.join(LIBRARIES)}")
+    found = []
+    for method in methods:
+        own = [name for name in wanted if name in BACKENDS[method.base]]
+        names = own + ["auto"] * ("auto" in wanted or not own)
+        choices = {choice.name: choice for choice in (choose(method.base, name) for name in names)}
+        found += [Series(method, name, choice.on_gpu) for name, choice in choices.items()]
+    return tuple(found)
+
+
+def check_sizes(sizes: tuple[int, ...], methods: tuple[Method, ...], settings: Settings) -> None:
+    """Raises JaxtlError where the smallest size is too small for a method."""
+    for method in methods:
+        try:
+            method.check(sizes[0], settings)
+        except JaxtlError as error:
+            raise JaxtlError(f"size {sizes[0]:,}: {error}") from None
+
+
+def write_config(folder: Path, settings: Settings, weights_digest: str, asked: dict[str, Any]) -> None:
+    """Record the settings, the digest of the weights, and the sizes and methods asked for so far."""
+    record = {**asdict(settings), "weights_digest": weights_digest}
+    write_json(folder / CONFIG, {**record, "digest": _digest(record), "asked": asked})
+
+
+def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
+    """A study's settings, the digest of its weights, and what was asked for: sizes, methods, backends.
+
+    Raises JaxtlError where there are none, or they were edited.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise JaxtlError(f"{folder}: no scaling study (it has no {CONFIG}); start one with "
+                         f"jaxtl scale --out {folder}")  # fmt: skip
+    record = read_json_object(path)
+    asked, digest = record.pop("asked", None), record.pop("digest", None)
+    if asked is None:
+        raise JaxtlError(f"{folder}: no scaling study but something else's folder; give another with --out")
+    if digest != _digest(record):
+        raise JaxtlError(
+            f"{path}: was edited since the study started; undo that, or start a new one with --out"
+        )
+    try:
+        weights_digest = record.pop("weights_digest")
+        return Settings(**record), weights_digest, asked
+    except (KeyError, TypeError) as error:
+        raise JaxtlError(
+            f"{path}: not the settings of a study of this jaxtl ({error}); start a new one with --out"
+        ) from None
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

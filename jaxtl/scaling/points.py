@@ -1,0 +1,109 @@
+"""The points of a study: one map each, what it took and what it is worth, a file each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import JaxtlError
+from jaxtl.files import read_json_object, write_json
+from jaxtl.scaling.settings import Limits
+
+DONE, OVER_TIME, OVER_MEMORY = "done", "over time", "over memory"
+OUT_OF_MEMORY, FAILED, NOT_TRIED = "out of memory", "failed", "not tried"
+# A larger size of the same curve cannot fare better.
+HOPELESS = (OVER_TIME, OVER_MEMORY, OUT_OF_MEMORY)
+# What is available varies a little; a limit larger by less is the same limit.
+_LARGER = 1.1
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method by one library on the first n images.
+
+    Attributes:
+        method, backend, n: which point it is.
+        status: one of the words above.
+        note: why it is not done, one line.
+        seconds: of each repetition of the reduction alone; empty unless done.
+        start_seconds: of imports and a tiny map beforehand.
+        baseline: bytes of the process before it read the features, files not counted; as all of these.
+        peak: the most bytes during the reduction.
+        resident_peak: the same with files that were mapped into memory, which can be given back.
+        device_peak: the most bytes of the GPU in use, by all processes; None without a GPU.
+        limits: those that the point had to keep.
+        machine: processor, cores and GPU.
+        quality: value, low and high by metric; None before it was measured.
+    """
+
+    method: str
+    backend: str
+    n: int
+    status: str
+    note: str = ""
+    seconds: tuple[float, ...] = ()
+    start_seconds: float | None = None
+    baseline: int | None = None
+    peak: int | None = None
+    resident_peak: int | None = None
+    device_peak: int | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, tuple[float, float | None, float | None]] | None = None
+
+    @property
+    def typical_seconds(self) -> float:
+        """The median of the repetitions."""
+        ordered = sorted(self.seconds)
+        return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that the reduction took beyond what its process had before, the features included.
+
+        On a machine that does not tell what is a file's, and for maps too small to show, it may be 0.
+        """
+        return None if self.peak is None or self.baseline is None else max(0, self.peak - self.baseline)
+
+    def settled(self, limits: Limits) -> bool:
+        """Whether there is no reason to compute it (again) under these limits."""
+        if self.status == OVER_TIME:
+            return limits.seconds <= _LARGER * self.limits["seconds"]
+        if self.status == OVER_MEMORY:
+            return limits.memory <= _LARGER * self.limits["memory"]
+        return self.status == DONE
+
+    def with_quality(self, quality: dict[str, tuple[float, float | None, float | None]]) -> Point:
+        return replace(self, quality=quality)
+
+
+def stem(method: str, backend: str, n: int) -> str:
+    """The name of a point's files, without their suffix."""
+    return f"{method}_{backend}_{n}"
+
+
+def save(folder: Path, point: Point) -> None:
+    write_json(folder / f"{stem(point.method, point.backend, point.n)}.json", asdict(point))
+
+
+def load(path: Path) -> Point:
+    """Raises JaxtlError where the file does not hold a point."""
+    record = read_json_object(path)
+    try:
+        quality = record.pop("quality")
+        record["seconds"] = tuple(record["seconds"])
+        measured = None if quality is None else {name: tuple(each) for name, each in quality.items()}
+        return Point(**record, quality=measured)
+    except (KeyError, TypeError) as error:
+        raise JaxtlError(f"{path}: not a point of a study ({error}); delete it to compute it again") from None
+
+
+def load_all(folder: Path) -> list[Point]:
+    """All points of a study, by method, backend and size."""
+    files = [path for path in folder.glob("*.json") if not path.name.startswith((".", FEATURES))]
+    return sorted(map(load, files), key=lambda point: (point.method, point.backend, point.n))
+
+
+# Files that tell of the features themselves begin with this.
+FEATURES = "features_"

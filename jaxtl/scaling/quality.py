@@ -1,0 +1,99 @@
+"""What the maps of a study are worth, measured apart from what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxtl import metrics
+from jaxtl.errors import JaxtlError
+from jaxtl.forecast import available_memory
+from jaxtl.metrics.estimates import Estimate
+from jaxtl.metrics.voting import _vote, classified
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.records import Embedding
+from jaxtl.scoring import LEAVE_ONE_OUT, N_NEIGHBORS
+
+TRUSTWORTHINESS = "trustworthiness"
+KL, RECONSTRUCTION, VARIANCE = "KL divergence", "reconstruction error", "explained variance"
+# What the libraries say of their maps, and what it is called here.
+_DIAGNOSTICS = {"kl_divergence": KL, "reconstruction_error": RECONSTRUCTION}
+
+Quality = dict[str, tuple[float, float | None, float | None]]
+
+_ANCHORS = 2000
+# Ranks held at a time: 560 MB at 70,000 points, 800 MB where anchors become fewer, beyond 100,000.
+_RANKS = 200_000_000
+
+
+@dataclass(frozen=True)
+class Space:
+    """The features of n images as their maps are compared with them.
+
+    Attributes:
+        ranks: from random anchors; None where memory does not allow them, and then `note` says so.
+        labels: int32 [n].
+        seed: of anchors and resampling.
+    """
+
+    ranks: metrics.Anchored | None
+    labels: np.ndarray
+    seed: int
+    note: str = ""
+
+    @property
+    def own(self) -> Quality:
+        """Leave-one-out 10-NN accuracy of the anchors in the features."""
+        if self.ranks is None:
+            return {}
+        anchors, ranks = self.ranks.anchors, self.ranks.ranks
+        near = np.empty((len(anchors), N_NEIGHBORS), np.int64)
+        rows, columns = np.nonzero((ranks >= 1) & (ranks <= N_NEIGHBORS))
+        near[rows, ranks[rows, columns].astype(np.int64) - 1] = columns
+        classes, members = np.unique(self.labels, return_inverse=True)
+        predicted = _vote(members[near], len(classes))
+        found = classified(predicted, members[anchors], classes, 1000, self.seed)
+        return {LEAVE_ONE_OUT: _triple(found.accuracy)}
+
+    def quality(self, embedding: Embedding) -> Quality:
+        """Numbers of one map, with intervals where they have some."""
+        near = exact_neighbors(embedding.coords, N_NEIGHBORS)
+        voted = metrics.leave_one_out_knn(near, embedding.labels, seed=self.seed)
+        found: Quality = {LEAVE_ONE_OUT: _triple(voted.accuracy)}
+        if self.ranks is not None:
+            trusted = metrics.trustworthiness(self.ranks, embedding.coords, N_NEIGHBORS, seed=self.seed)
+            found[TRUSTWORTHINESS] = _triple(trusted)
+        for key, name in _DIAGNOSTICS.items():
+            if isinstance(value := embedding.diagnostics.get(key), (int, float)):
+                found[name] = float(value), None, None
+        if ratios := embedding.diagnostics.get("explained_variance_ratio"):
+            found[VARIANCE] = float(sum(ratios)), None, None
+        return found
+
+
+def look(features: Path, labels: np.ndarray, seed: int) -> Space:
+    """The first len(labels) rows of a file of features, ranked from up to 2000 of them.
+
+    Beyond 100,000 rows there are fewer anchors, 200 at 10^6, and wider intervals.
+    """
+    n = len(labels)
+    values = np.load(features, mmap_mode="r")[:n]
+    count = min(_ANCHORS, n, max(1, _RANKS // n))
+    # Distances are taken in float64.
+    needed = 8 * values.size + 8 * n * count
+    if needed > available_memory():
+        note = f"trustworthiness of {n:,} points left out: it needs {needed / 2**30:.1f} GiB"
+        return Space(None, labels, seed, note)
+    return Space(metrics.anchored(values, anchors=count, pairs=1, seed=seed), labels, seed)
+
+
+def check(labels: np.ndarray) -> None:
+    """Raises JaxtlError where images are all of one class, of which no accuracy can be told."""
+    if len(np.unique(labels)) < 2:
+        raise JaxtlError(f"the first {len(labels):,} images are all of one class; take larger sizes")
+
+
+def _triple(found: Estimate) -> tuple[float, float, float]:
+    return float(found.value), float(found.low), float(found.high)

@@ -1,0 +1,67 @@
+"""What a scaling study can be set to, with its defaults; light to import, so that help is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtl.errors import JaxtlError
+from jaxtl.settings import TYPICAL_SEED, Images
+
+SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
+LARGEST = 1_000_000
+TIME_LIMIT = 900.0
+# Of the memory that is available when a study starts.
+MEMORY_SHARE = 0.8
+# Trustworthiness of 10 neighbours needs them to be less than half of the points.
+SMALLEST = 22
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting that a study's maps and features depend on; all its points share them.
+
+    Attributes:
+        dataset: what `jaxtl.load` takes; its training and test images are used together.
+        image_size, preprocessing: see `jaxtl.settings.Images`.
+        weights: a safetensors file; None takes the bundled ImageNet weights.
+        perplexity: of t-SNE.
+        n_neighbors: of LLE.
+        seed: of the shuffle, of images beyond the dataset, and of the maps.
+    """
+
+    dataset: str = "mnist"
+    image_size: int = 48
+    preprocessing: str = "unit"
+    weights: str | None = None
+    perplexity: float = 30.0
+    n_neighbors: int = 12
+    seed: int = TYPICAL_SEED
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        _ = self.images
+
+    @property
+    def images(self) -> Images:
+        return Images(self.image_size, self.preprocessing)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one point may take.
+
+    Attributes:
+        seconds: of one reduction, > 0.
+        memory: bytes that are resident and not files, of the point's process and its children, > 0.
+    """
+
+    seconds: float
+    memory: int
+
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and self.memory > 0):
+            raise JaxtlError(
+                f"limits: seconds and memory must be above 0, got {self.seconds:g} s and "
+                f"{self.memory / 2**30:.3g} GiB"
+            )
