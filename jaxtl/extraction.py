@@ -32,6 +32,8 @@ _BATCH_SIZE = {"cpu": 64}
 _ACCELERATOR_BATCH_SIZE = 1024
 # By measurement on two cores: 13 % more images a second than one after the other; three gain nothing more.
 _BATCHES_AT_A_TIME = 2
+# Images at a time where features are streamed: whole batches for any platform, 80 MiB of features.
+STREAMED = 16_384
 
 
 def extract(
@@ -68,6 +70,39 @@ def extract(
         precision=precision, notice=notice,
     ).x  # fmt: skip
     return features_of(model, dataset, images, values, precision)
+
+
+def stream(
+    model: MobileNetV2,
+    images_of: Callable[[int, int], np.ndarray],
+    n: int,
+    images: Images = Images(),
+    *,
+    first: int = 0,
+    batch_size: int | None = None,
+    precision: ops.Precision = "highest",
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> Iterator[np.ndarray]:
+    """`extract` piece by piece, for features or images that do not fit into memory together.
+
+    Args:
+        images_of: uint8 images of the rows from a number to another, exclusive.
+        n, first: rows `first` to n, exclusive.
+        images, batch_size, precision, progress, notice: as of `extract`.
+
+    Yields float32 [some, model.config.features], in order.
+    """
+    for start in range(first, n, STREAMED):
+        stop = min(start + STREAMED, n)
+
+        def tell(fraction: float, start: int = start, stop: int = stop) -> None:
+            _report(progress, (start - first + (stop - start) * fraction) / (n - first))
+
+        yield run_layers(
+            model, 0, model.config.pooled, images_of(start, stop), images, batch_size, tell,
+            precision=precision, notice=notice,
+        ).x  # fmt: skip
 
 
 def extract_layers(

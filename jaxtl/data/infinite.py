@@ -64,6 +64,10 @@ class Digits:
     def __len__(self) -> int:
         return self.n
 
+    def first(self, n: int) -> Digits:
+        """The first n of them, none of which is made yet."""
+        return Digits(min(n, self.n), self.seed)
+
     def __getitem__(self, key: Any) -> np.ndarray:
         if isinstance(key, slice):
             return self._rows(range(*key.indices(self.n)))
@@ -83,7 +87,7 @@ class Digits:
     def _rows(self, wanted: range | np.ndarray) -> np.ndarray:
         out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         places = np.asarray(wanted, np.int64)
-        blocks, starts = places // _BLOCK, {}
+        blocks = places // _BLOCK
         # Equal blocks lie together in a slice, and in sorted indices.
         edges = np.flatnonzero(np.diff(blocks, prepend=-1, append=-1)) if len(places) else []
         starts = list(zip(edges[:-1], edges[1:], strict=True)) if len(edges) else []
@@ -121,7 +125,10 @@ def infinite(n: int, seed: int = 0) -> Dataset:
 
 
 def load(count: str, split: str) -> tuple[Digits | np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The first `count` deformed digits of seed 0 for training; the test digits as they are."""
+    """The first `count` deformed digits of seed 0 for training; the test digits as they are.
+
+    Raises JaxtlError where `count` is no number in range.
+    """
     if not count.isdecimal():
         raise JaxtlError(f"infinite:{count}: not a number of digits; give it as in infinite:200000")
     digits = infinite(int(count))
@@ -166,7 +173,7 @@ def _coordinates(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     drawn = noise[:, _NOISE : _NOISE + 8]
     angle, shear = ROTATION * _normal(drawn[:, :2]), SHEAR * _normal(drawn[:, 2:4])
     log_scale = SCALE * _normal(drawn[:, 4:6])
-    stretch = np.exp(log_scale * np.array(1.0))
+    stretch = np.exp(log_scale)
     cos, sin = np.cos(angle) * stretch, np.sin(angle) * stretch
     centred = np.arange(_SIDE) - (_SIDE - 1) / 2
     y, x = centred[:, None], centred[None, :]

@@ -17,6 +17,7 @@ from jaxtl.runfolder import CONFIG
 from jaxtl.scaling.settings import LARGEST, SMALLEST, Settings
 from jaxtl.settings import METHODS
 
+
 @dataclass(frozen=True)
 class Method:
     """A way to make a map.
