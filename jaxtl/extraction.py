@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl import store
 from jaxtl.data.preprocess import preprocess
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, tensor_digest
-from jaxtl.records import Dataset, Features
+from jaxtl.records import Dataset, Features, Pathlike
 from jaxtl.settings import Images
 
 Progress = Callable[[float], None]
@@ -103,6 +104,20 @@ def stream(
             model, 0, model.config.pooled, images_of(start, stop), images, batch_size, tell,
             precision=precision, notice=notice,
         ).x  # fmt: skip
+
+
+def extract_to_store(
+    path: Pathlike, model: MobileNetV2, dataset: Dataset, images: Images = Images(), **how: Any
+) -> None:
+    """`extract` to a store on disk (`jaxtl.store`), piece by piece: neither all images nor all features are
+    ever in memory. Arguments as of `extract`; raises OSError where the store cannot be written.
+    """
+    d = model.config.features
+    meta = features_of(
+        model, dataset.take(1), images, np.zeros((1, d), np.float32), how.get("precision", "highest")
+    ).meta
+    pieces = stream(model, lambda start, stop: dataset.images[start:stop], len(dataset), images, **how)
+    store.write(path, pieces, dataset.labels, dataset.index, meta, d)
 
 
 def extract_layers(

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Digits:
         blocks = places // _BLOCK
         # Equal blocks lie together in a slice, and in sorted indices.
         edges = np.flatnonzero(np.diff(blocks, prepend=-1, append=-1)) if len(places) else []
-        starts = list(zip(edges[:-1], edges[1:], strict=True)) if len(edges) else []
+        starts = list(pairwise(edges))
 
         def fill(edge: tuple[int, int]) -> None:
             some = slice(*edge)

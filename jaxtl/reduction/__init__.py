@@ -120,7 +120,8 @@ def reduce(
 
     Args:
         features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be mapped from a file
-            (`jaxtl.store.load`), and are read piece by piece by the backends in `STREAMED` and with landmarks.
+            (`jaxtl.store.load`); the backends in `STREAMED` read them piece by piece, as all do with
+            landmarks.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
         neighbors: exact ones of these features, at least as many as the method uses: backends on the CPU

@@ -11,7 +11,7 @@ from jaxtl import metrics
 from jaxtl.errors import JaxtlError
 from jaxtl.memory import available_memory
 from jaxtl.metrics.estimates import Estimate
-from jaxtl.metrics.voting import vote, classified
+from jaxtl.metrics.voting import classified, vote
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import Embedding
 from jaxtl.scoring import LEAVE_ONE_OUT, N_NEIGHBORS

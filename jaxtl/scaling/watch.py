@@ -80,16 +80,17 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
             stream.close()
 
     def follow(self, progress: Callable[[float], None]) -> Outcome:
+        reached = 0.0
         for message in self._messages():
             self._look()
             if self._peak > self._limits.memory:
                 return self._over_memory()
             if time.monotonic() > self._deadline:
                 return self._over_time()
-            if "progress" in message:
-                progress(message["progress"])
-            elif not message:
-                progress(0.0)  # so that Ctrl-C is noticed while the process is silent
+            if "progress" in message or not message:
+                # Told while the process is silent too, so that Ctrl-C is noticed.
+                reached = message.get("progress", reached)
+                progress(reached)
             elif "ready" in message:
                 self._start, self._baseline = message["ready"], message["baseline"]
                 self._deadline = time.monotonic() + self._limits.seconds
