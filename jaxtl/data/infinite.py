@@ -23,7 +23,8 @@ from jaxtl.records import Dataset
 from jaxtl.runtime import cpu_count
 
 LARGEST = 100_000_000
-# Simard's smoothing, in pixels, and the root mean square of the displacement that his alpha = 34 gives.
+# Simard's smoothing, in pixels, and the root mean square of the displacement along each axis that his
+# alpha = 34 gives: 34 / sqrt(3) / (2 sqrt(pi) 4).
 SMOOTHING = 4.0
 DISPLACEMENT = 1.4
 # Standard deviations of rotation, shear (radians) and logarithm of the scale: Ciresan et al. 2010 (Neural
@@ -105,8 +106,9 @@ def infinite(n: int, seed: int = 0) -> Dataset:
     """n deformed training digits of MNIST with their labels, split "train", images made when asked for.
 
     Image i is training digit i mod 60,000, in an order that the seed shuffles, under a deformation of its
-    own: displacements of 1.4 pixels (root mean square), smooth over 4 pixels, with rotation and shear of 7.5
-    degrees and a scale of 7.5 % (standard deviations). The first n images are the same for every n.
+    own: displacements of 1.4 pixels along each axis (root mean square), smooth over 4 pixels, with rotation
+    and shear of 7.5 degrees and a scale of 7.5 % (standard deviations). The first n images are the same for
+    every n.
 
     Args:
         n: 1 to 100,000,000.

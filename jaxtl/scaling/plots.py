@@ -28,6 +28,8 @@ from jaxtl.scoring import LEAVE_ONE_OUT
 
 _MARKERS = "osD^vPX*hp"
 _FEATURES_COLOUR = "#555555"
+# Below, an axis has numbers within decades too.
+_FEW_DECADES = 500
 _CELL = 1.3
 # Points of a map that are drawn at most: more only cover one another.
 _DRAWN = 20_000
@@ -96,8 +98,8 @@ def quality_figure(curves: Sequence[Curve], features: dict[int, Quality]) -> Fig
 def maps_figure(curves: Sequence[Curve], coords: Coords, class_names: tuple[str, ...]) -> Figure:
     """Every map in one strip: a row for each curve, a column for each size, coloured by class.
 
-    Maps are turned (t-SNE) or mirrored (the others) to lie on that of the next smaller size, as nested
-    samples allow; no axis has a scale.
+    Maps are turned (PCA, whose axes mean something: mirrored) to lie on that of the next smaller size, which
+    nested samples allow; no axis has a scale.
     """
     sizes = sorted({point.n for curve in curves for point in curve.points})
     width = max(_CELL * len(sizes) + 0.4, 4.0)
@@ -145,6 +147,9 @@ def _cost_axes(axes: Axes, unit: str, text: Callable[[float, int], str]) -> None
     axes.set_yscale("log")
     _size_axis(axes)
     axes.set_ylabel(unit)
+    low, high = axes.get_ylim()
+    if high < _FEW_DECADES * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(text))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(color="#E4E4E4", linewidth=0.6)
@@ -209,7 +214,7 @@ def _draw_strip(
             _draw_missing(axes, point)
             continue
         places, labels = coords(point)
-        before = places = _turned(places, before, free=curve.method.startswith("tsne"))
+        before = places = _turned(places, before, free=not curve.method.startswith("pca"))
         _draw_points(axes, places, labels, len(class_names))
         if accuracy := (point.quality or {}).get(LEAVE_ONE_OUT):
             axes.set_xlabel(f"10-NN {accuracy[0]:.2f}", labelpad=2, fontsize=6)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from jaxtl.costs import Costs, duration, gib
+from jaxtl.costs import Cost, Costs, duration, gib
 from jaxtl.forecast import PowerLaw
+from jaxtl.plots import NAMES
+from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.plots import label
 from jaxtl.scaling.points import DONE, Point
 from jaxtl.scaling.quality import TRUSTWORTHINESS
 from jaxtl.scoring import LEAVE_ONE_OUT
@@ -18,14 +19,20 @@ from jaxtl.scoring import LEAVE_ONE_OUT
 def points_table(curves: Sequence[Curve]) -> Table:
     """One row a point: what it took and what it is worth, or why it is missing."""
     table = Table(title="What maps cost, and what they are worth", title_justify="left")
-    table.add_column("map")
-    for heading in ("images", "seconds", "memory", "10-NN accuracy", "trustworthiness"):
+    table.add_column("map", no_wrap=True)
+    for heading in ("images", "time", "memory", "10-NN\naccuracy", "trust-\nworthiness"):
         table.add_column(heading, justify="right")
     for curve in curves:
         for number, point in enumerate(curve.points):
-            name = label(curve.method, curve.backend) if not number else ""
+            name = _name(curve) if not number else ""
             table.add_row(name, f"{point.n:,}", *_cells(point), end_section=point is curve.points[-1])
     return table
+
+
+def _name(curve: Curve | Cost) -> str:
+    """As users write the method, with its library: narrow enough for a terminal."""
+    base, at, landmarks = curve.method.partition("@")
+    return f"{NAMES.get(base, base)}{at}{landmarks}, {LIBRARIES.get(curve.backend, curve.backend)}"
 
 
 def _cells(point: Point) -> tuple[str, ...]:
@@ -50,8 +57,7 @@ def laws_table(curves: Sequence[Curve]) -> Table:
         if curve.seconds or curve.memory:
             law = curve.seconds or curve.memory
             sizes = f"{law.smallest:,.0f} to {law.largest:,.0f}"
-            name = label(curve.method, curve.backend)
-            table.add_row(name, _exponent(curve.seconds), _exponent(curve.memory), sizes)
+            table.add_row(_name(curve), _exponent(curve.seconds), _exponent(curve.memory), sizes)
     return table
 
 
@@ -74,7 +80,7 @@ def forecast_table(costs: Costs, n: int, available: int) -> Table:
             verdict = "fits"
         else:
             verdict = "[red]does not fit[/]; would: " + ", ".join(costs.remedies(cost, n, available))
-        table.add_row(label(cost.method, cost.backend), duration(taken.value), interval, gib(needed), verdict)
+        table.add_row(_name(cost), duration(taken.value), interval, gib(needed), verdict)
     return table
 
 

@@ -80,7 +80,7 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
             stream.close()
 
     def follow(self, progress: Callable[[float], None]) -> Outcome:
-        reached = 0.0
+        reached, ran = 0.0, False
         for message in self._messages():
             self._look()
             if self._peak > self._limits.memory:
@@ -95,7 +95,11 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
                 self._start, self._baseline = message["ready"], message["baseline"]
                 self._deadline = time.monotonic() + self._limits.seconds
             elif "run" in message:
+                # A quick one may be over before this side looks at the clock.
+                if not ran and message["run"] > self._limits.seconds:
+                    return self._over_time()
                 # The map is there: repetitions, of which the first was the measure, are not held against it.
+                ran = True
                 self._deadline = time.monotonic() + self._limits.seconds + _START_SECONDS
             else:
                 return self._end(message)
