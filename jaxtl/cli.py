@@ -436,7 +436,7 @@ def export(folder: Path, form: str, stage: str, out: Path) -> None:
     help="The study's folder: new, or a study that goes on.  [default: runs/scale-DATASET]",
 )
 @click.option("--sizes", metavar="N,...", help="Numbers of images, each the first of one shuffle.  "
-              f"[default: what the study was asked for, else {','.join(map(str, SIZES))}]")  # fmt: skip
+              f"[default: what was asked for last, else {','.join(map(str, SIZES))}]")  # fmt: skip
 @click.option("--methods", metavar="M,...", help="pca, tsne, lle, or with landmarks such as tsne@5000, which "
               "maps 5000 images and places the others.  [default: likewise, else pca,tsne,lle]")  # fmt: skip
 @click.option("--backends", metavar="NAME,...", help="Libraries, a curve for each that has the method: "

@@ -1,5 +1,6 @@
 """The scaling study as a user meets it: what it leaves, how it goes on, what limits do, what it refuses."""
 
+import contextlib
 import csv
 import json
 import os
@@ -143,7 +144,7 @@ def test_more_sizes_and_methods_are_added(copied, jaxtl):
     assert len(grown) == 130
     np.testing.assert_array_equal(grown[:120], features)
     asked = json.loads((copied / "config.json").read_text())["asked"]
-    assert asked == {"sizes": "40,80,120,130", "methods": "pca,lle,pca@50", "backends": "auto,jaxtl"}
+    assert asked == {"sizes": "130", "methods": "pca", "backends": "jaxtl"}
     assert {row["n"] for row in table(copied) if row["backend"] == "sklearn"} == {"40", "80", "120"}
 
 
@@ -154,6 +155,8 @@ def test_killed_it_goes_on_where_it_was(launch, jaxtl, asked, finished, tmp_path
     _wait(first.is_file)
     process.kill()
     process.wait()
+    # The process of the point under way ends with it.
+    _wait(lambda: not _points_under_way(folder))
     kept = first.read_bytes()
     code, _, err = jaxtl("scale", "--out", folder)
     assert code == 0, err
@@ -178,6 +181,14 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(launch, asked, tmp_path
     assert {row["method"] for row in table(folder)} >= {"pca"}
 
 
+def _points_under_way(folder):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes())
+    return [words for words in found if b"jaxtl.scaling.point" in words and str(folder).encode() in words]
+
+
 def _wait(there, seconds=120):
     end = time.monotonic() + seconds
     while not there():
@@ -190,11 +201,11 @@ def _wait(there, seconds=120):
 
 def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied):
     again = study.prepare(copied, {}, study.Grid("40,80", "pca", "jaxtl"), Limits(1e-4, 2**36))
-    found = {(p.backend, p.n): p for curve in again.run() for p in curve.points}
-    over, beyond = found["jaxtl", 40], found["jaxtl", 80]
+    found = {(p.method, p.backend, p.n): p for curve in again.run() for p in curve.points}
+    over, beyond = found["pca", "jaxtl", 40], found["pca", "jaxtl", 80]
     assert (over.status, over.note) == (OVER_TIME, "ended after 0.0001 s, the limit")
     assert (beyond.status, beyond.note) == (NOT_TRIED, "40 images were over time already")
-    rows = {row["n"]: row for row in table(copied) if row["backend"] == "jaxtl"}
+    rows = {row["n"]: row for row in table(copied) if (row["method"], row["backend"]) == ("pca", "jaxtl")}
     assert (rows["40"]["status"], rows["40"]["metric"], rows["40"]["value"]) == (
         OVER_TIME,
         "seconds",
@@ -206,7 +217,7 @@ def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied):
     study.prepare(copied, {}, study.Grid("40", "pca", "jaxtl"), Limits(1e-4, 2**36)).run()
     assert stamps(copied)["pca_jaxtl_40.json"] == before["pca_jaxtl_40.json"]
     found = study.prepare(copied, {}, study.Grid("40", "pca", "jaxtl"), LIMITS).run()
-    assert next(curve for curve in found if curve.backend == "jaxtl").points[0].status == DONE
+    assert next(c for c in found if (c.method, c.backend) == ("pca", "jaxtl")).points[0].status == DONE
 
 
 def test_over_memory_is_recorded(copied, jaxtl):

@@ -134,13 +134,13 @@ def check_sizes(sizes: tuple[int, ...], methods: tuple[Method, ...], settings: S
 
 
 def write_config(folder: Path, settings: Settings, weights_digest: str, asked: dict[str, Any]) -> None:
-    """Record the settings, the digest of the weights, and the sizes and methods asked for so far."""
+    """Record the settings, the digest of the weights, and the sizes, methods and backends asked for."""
     record = {**asdict(settings), "weights_digest": weights_digest}
     write_json(folder / CONFIG, {**record, "digest": _digest(record), "asked": asked})
 
 
 def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
-    """A study's settings, the digest of its weights, and what was asked for: sizes, methods, backends.
+    """A study's settings, the digest of its weights, and what was asked for last.
 
     Raises JaxtlError where there are none, or they were edited.
     """

@@ -61,7 +61,7 @@ class Silent:
 
 
 class Grid(NamedTuple):
-    """What is asked for, as users write it; None takes what was asked for before, else the default."""
+    """What is asked for, as users write it; None takes what was asked for last, else the default."""
 
     sizes: str | None = None
     methods: str | None = None
@@ -100,12 +100,12 @@ def prepare(
     wanted = Grid(*(new or old or usual for new, old, usual in zip(grid, before, _DEFAULT, strict=True)))
     study = Study(folder, settings, wanted, limits or default_limits(), report or Silent())
     study.check()
-    study.record(before)
+    study.record()
     return study
 
 
 def _settings(folder: Path, given: dict[str, Any]) -> tuple[Settings, Grid]:
-    """Settings of a folder, or for a new one, and what it was asked for before."""
+    """Settings of a folder, or for a new one, and what it was asked for last."""
     if not (folder / CONFIG).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise JaxtlError(f"{folder}: holds something else than a study; give a new folder with --out")
@@ -152,10 +152,9 @@ class Study:
         check_writable(self.folder / CONFIG)
         self._check_disk()
 
-    def record(self, before: Grid) -> None:
-        """Write down what was asked for, now and before."""
-        asked = Grid(*(_union(old, new) for old, new in zip(before, self.grid, strict=True)))
-        plan.write_config(self.folder, self.settings, _weights_digest(self.settings), asked._asdict())
+    def record(self) -> None:
+        """Write down what is asked for now."""
+        plan.write_config(self.folder, self.settings, _weights_digest(self.settings), self.grid._asdict())
 
     def run(self) -> list[Curve]:
         """Do what is left to do. Returns the curves through all points of the folder."""
@@ -315,11 +314,6 @@ class Study:
     def _coords(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
         embedding = Embedding.load(self._map(point))
         return embedding.coords, embedding.labels
-
-
-def _union(old: str | None, new: str) -> str:
-    parts = [part.strip() for text in (old or "", new) for part in text.split(",") if part.strip()]
-    return ",".join(dict.fromkeys(parts))
 
 
 def read_curves(folder: Path) -> Sequence[Curve]:
