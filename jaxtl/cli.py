@@ -505,7 +505,9 @@ def scale(
         raise Stopped(f"stopped, what is done is kept; {go_on}") from None
     except OSError as error:
         raise JaxtlError(f"{_explain(error)}; {go_on}") from None
-    console.print(points_table(curves), laws_table(curves))
+    console.print(points_table(curves))
+    if any(curve.seconds or curve.memory for curve in curves):
+        console.print(laws_table(curves))
     report.path("Tables", out / study.TABLE)
     report.path("Pictures", out / "figures")
 

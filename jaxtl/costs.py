@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
 from jaxtl.files import read_json_object
 from jaxtl.forecast import PowerLaw
 from jaxtl.metrics.estimates import Estimate
+from jaxtl.reduction import STREAMED
 
 REFERENCE = "reference.json"
 # Landmarks that are advised: a map of so many takes any machine seconds.
@@ -44,11 +45,21 @@ class Cost:
         """The method without its landmarks."""
         return self.method.partition("@")[0]
 
+    @property
+    def streamed(self) -> bool:
+        """Whether features stay on disk, so that memory need not grow with n."""
+        return "@" in self.method or (self.method, self.backend) in STREAMED
+
+    def seconds_at(self, n: float) -> Estimate:
+        """Of one map of n images."""
+        return self.seconds.at_least_linear(n)
+
     def bytes_at(self, n: float) -> Estimate:
         """Memory of the whole process for n images."""
         if self.memory is None:
             return Estimate(self.baseline, self.baseline, self.baseline)
-        return Estimate(*(self.baseline + each for each in self.memory.at(n)))
+        law = self.memory.at if self.streamed else self.memory.at_least_linear
+        return Estimate(*(self.baseline + each for each in law(n)))
 
     def fits(self, n: float, available: int, maps: int = 1) -> bool:
         """Whether so many maps at a time of n images are expected to fit into so many bytes."""
@@ -60,6 +71,8 @@ class Cost:
         if left <= 0:
             return 0
         most = math.inf if self.memory is None else self.memory.largest_within(left)
+        if self.memory is not None and not self.streamed and most > self.memory.largest:
+            most = min(most, self.memory.largest * left / self.memory.at(self.memory.largest).value)
         if not most < 1e12:
             return 10**12
         step = 10 ** max(0, int(math.log10(max(most, 1))) - 1)
@@ -85,16 +98,50 @@ class Costs:
     def of(self, method: str, backend: str) -> Cost | None:
         return next((c for c in self.maps if (c.method, c.backend) == (method, backend)), None)
 
-    def remedies(self, cost: Cost, n: int, available: int, maps: int = 1) -> list[str]:
-        """What would fit where n images by `cost` do not: libraries, landmarks, or fewer images."""
+    def remedies(self, cost: Cost, n: int, available: int, maps: int = 1) -> Remedies:
+        """What would fit where n images by `cost` do not."""
         others = [c for c in self.maps if c.base == cost.base and c != cost and c.fits(n, available, maps)]
-        found = [f"backend {c.backend}" for c in others if "@" not in c.method]
-        found += [f"{c.method}" for c in others if "@" in c.method]
-        if most := cost.largest(available, maps):
-            found.append(f"at most {most:,} images")
-            if not any("@" in c.method for c in others):
-                found.append(f"landmarks ({cost.base}@{min(most, _LANDMARKS)})")
-        return found or ["a machine with more memory"]
+        known = [int(c.method.partition("@")[2]) for c in others if "@" in c.method]
+        most = cost.largest(available, maps)
+        return Remedies(
+            cost.base,
+            tuple(c.backend for c in others if "@" not in c.method),
+            most,
+            max(known) if known else min(most, _LANDMARKS),
+        )
+
+
+class Remedies(NamedTuple):
+    """Instead of a map that does not fit.
+
+    Attributes:
+        method: without landmarks.
+        backends: libraries whose maps would fit.
+        images: so many would, by the same library; 0 where none would.
+        landmarks: so many could be mapped and the others placed; 0 where none could.
+    """
+
+    method: str
+    backends: tuple[str, ...]
+    images: int
+    landmarks: int
+
+    def in_study(self) -> str:
+        """As one says it of a study or of Python."""
+        found = [f"backend {name}" for name in self.backends]
+        found += [f"landmarks ({self.method}@{self.landmarks})"] * bool(self.landmarks)
+        found += [f"at most {self.images:,} images"] * bool(self.images)
+        return ", ".join(found) or "a machine with more memory"
+
+    def in_run(self) -> str:
+        """As options of `jaxtl run`, which has no landmarks."""
+        found = [f"--backend {name}" for name in self.backends]
+        found += [f"--samples {self.images}"] * bool(self.images)
+        found += ["no " + self.method + " in --methods"]
+        if self.landmarks:
+            reduced = f"jaxtl reduce --method {self.method} --set landmarks={self.landmarks}"
+            found[-1] += f" and landmarks afterwards ({reduced})"
+        return ", or ".join(found)
 
 
 def reference() -> Costs:
@@ -134,10 +181,10 @@ def check_memory(
     needed = Estimate(*(maps * each for each in cost.bytes_at(n)))
     both = f"{maps} maps at a time of {n:,} images" if maps > 1 else f"a map of {n:,} images"
     if needed.value > available:
-        remedies = ", ".join(costs.remedies(cost, n, available, maps))
+        remedies = costs.remedies(cost, n, available, maps)
         raise JaxtlError(
             f"{method} by {backend}: {both} would take {gib(needed.value)} of memory, {gib(available)} are "
-            f"available; what would fit: {remedies}; or leave {method} out of --methods"
+            f"available; what would fit: {remedies.in_run()}"
         )
     # Beyond what was measured the interval may be wide; within it, what is expected is what comes.
     if n > cost.memory.largest and min(needed.high, 2 * needed.value) > available:
@@ -164,10 +211,12 @@ def spoken(stages: Sequence[tuple[str, float | None]]) -> str:
 
 
 def duration(value: float) -> str:
-    """Such as "0.05 s", "12 s", "8 min" and "3.2 h"."""
+    """Such as "0.05 s", "12 s", "8 min", "3.2 h" and "40 days"."""
     if value < 100:
         return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:,.3g} h"
+    if value < 6000:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h" if value < 200 * 3600 else f"{value / 86400:,.0f} days"
 
 
 def gib(value: float) -> str:

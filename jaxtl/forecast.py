@@ -59,6 +59,17 @@ class PowerLaw:
         factor = math.exp(half) if half < 700 else math.inf
         return Estimate(value, value / factor, value * factor)
 
+    def at_least_linear(self, n: float) -> Estimate:
+        """`at`, but beyond the sizes fitted never growing less than in proportion to n.
+
+        What is constant at small n makes a curve too flat there; what reads n rows is not flat for long.
+        """
+        found = self.at(n)
+        if n <= self.largest or self.exponent >= 1:
+            return found
+        steady = [each * n / self.largest for each in self.at(self.largest)]
+        return Estimate(*map(max, found, steady))
+
     def largest_within(self, y: float) -> float:
         """The n at which y is reached; infinite where the curve does not rise."""
         return (y / self.coefficient) ** (1 / self.exponent) if self.exponent > 0 else math.inf

@@ -115,7 +115,7 @@ class Mapper:
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
             rounds = 1 if self.together(method) else 2
-            found.append((NAMES[method], cost and rounds * cost.seconds.at(self._points).value))
+            found.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
         return found
 
     def make(self, jobs: Sequence[Job], progress: Progress, notice: Callable[[str], None]) -> None:

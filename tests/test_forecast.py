@@ -34,6 +34,22 @@ def test_a_power_law_is_found_again(coefficient, exponent):
         assert found.largest_within(value) == pytest.approx(1e6, rel=1e-6)
 
 
+def test_what_is_flat_at_small_sizes_is_not_flat_for_ever():
+    flat = law(100, 0.5)
+    assert flat.at_least_linear(5000) == flat.at(5000)
+    assert flat.at_least_linear(100_000).value == pytest.approx(100 * 10_000**0.5 * 10, rel=1e-6)
+    steep = law(1e-6, 2)
+    assert steep.at_least_linear(100_000) == steep.at(100_000)
+    held = Cost("pca", "sklearn", flat, law(1e4, 0.5), 0)
+    # 1 MB at 10,000 images and in proportion from there.
+    assert held.bytes_at(1_000_000).value == pytest.approx(1e8, rel=1e-6)
+    assert held.largest(100_000_000) in (990_000, 1_000_000)
+    # Features on disk need not grow in memory.
+    assert Cost("pca", "jaxtl", flat, law(1e4, 0.5), 0).bytes_at(1_000_000).value == pytest.approx(
+        1e7, rel=1e-6
+    )
+
+
 def test_intervals_hold_what_they_promise():
     """95 % of intervals hold the exponent, and 95 % of forecasts the next measurement."""
     rng, sizes, runs = np.random.default_rng(0), np.array([1000, 2000, 5000, 10_000, 20_000]), 2000
@@ -153,16 +169,23 @@ def test_memory_is_the_laws_and_the_processs_own(known):
 
 def test_remedies_are_what_would_fit(known):
     n, available = 1_000_000, 8 * GIB
-    assert known.remedies(known.of("pca", "sklearn"), n, available) == [
-        "backend jaxtl", "at most 410,000 images", "landmarks (pca@5000)",
-    ]  # fmt: skip
-    assert known.remedies(known.of("lle", "jaxtl"), n, available) == [
-        "at most 32,000 images", "landmarks (lle@5000)",
-    ]  # fmt: skip
-    assert known.remedies(known.of("tsne", "opentsne"), 100 * n, available) == [
-        "tsne@5000", "at most 8,500,000 images",
-    ]  # fmt: skip
-    assert known.remedies(known.of("pca", "sklearn"), n, 1000) == ["a machine with more memory"]
+
+    def would(method, backend, n=n, available=available):
+        return known.remedies(known.of(method, backend), n, available)
+
+    assert would("pca", "sklearn") == ("pca", ("jaxtl",), 410_000, 5000)
+    assert would("lle", "jaxtl") == ("lle", (), 32_000, 5000)
+    assert would("tsne", "opentsne", 100 * n) == ("tsne", (), 8_500_000, 5000)
+    assert would("pca", "sklearn").in_study() == (
+        "backend jaxtl, landmarks (pca@5000), at most 410,000 images"
+    )
+    assert would("pca", "sklearn").in_run() == (
+        "--backend jaxtl, or --samples 410000, or no pca in --methods and landmarks afterwards (jaxtl reduce "
+        "--method pca --set landmarks=5000)"
+    )
+    # Few landmarks where memory is small, and none where nothing fits.
+    assert would("lle", "jaxtl", available=8_100_000) == ("lle", (), 1000, 1000)
+    assert would("pca", "sklearn", available=1000).in_study() == "a machine with more memory"
 
 
 def test_a_map_that_does_not_fit_is_refused_with_what_would(known):
@@ -172,7 +195,8 @@ def test_a_map_that_does_not_fit_is_refused_with_what_would(known):
         costs.check_memory(known, "lle", "jaxtl", 60_000, 8 * GIB)
     assert str(caught.value) == (
         "lle by jaxtl: a map of 60,000 images would take 26.8 GiB of memory, 8 GiB are available; what would "
-        "fit: at most 32,000 images, landmarks (lle@5000); or leave lle out of --methods"
+        "fit: --samples 32000, or no lle in --methods and landmarks afterwards (jaxtl reduce --method lle "
+        "--set landmarks=5000)"
     )
     with pytest.raises(JaxtlError, match="2 maps at a time of 25,000 images would take 9"):
         costs.check_memory(known, "lle", "jaxtl", 25_000, 8 * GIB, maps=2)
@@ -191,7 +215,7 @@ def test_the_networks_time_goes_with_images_and_their_area(known):
     assert costs.network_seconds(known, 100, 1000, 96, "10") == pytest.approx((0.4, 0.8))
     assert costs.network_seconds(known, 100, 1000, 48, "all") == (pytest.approx(0.1), None)
     text = costs.spoken([("features", 20.04), ("fine-tuning", None), ("LLE", 0.123), ("t-SNE", 7200.0)])
-    assert text == "features 20 s, LLE 0.12 s, t-SNE 2 h"
+    assert text == "features 20 s, LLE 0.12 s, t-SNE 2.0 h"
 
 
 # The table that comes with jaxtl, and the path from a study to it.
@@ -254,9 +278,9 @@ def test_forecast_by_a_study(jaxtl, study, monkeypatch):
     code, out, err = jaxtl("scale", "--out", study, "--forecast", 100_000)
     assert (code, err) == (0, "")
     row = next(line for line in out.splitlines() if "LLE" in line)
-    assert "2.78 h" in row
+    assert "2.8 h" in row
     assert "75.5 GiB" in row
-    assert "does not fit; would: at most 32,000 images, landmarks (lle@5000)" in row
+    assert "does not fit; would: landmarks (lle@5000), at most 32,000 images" in row
     assert f"By the study in {study} on A CPU, 4 cores" in out
     assert "100,000 is 25 times the largest size measured for every method, 4,000" in out
     assert "fits" in jaxtl("scale", "--out", study, "--forecast", 3000)[1]

@@ -174,10 +174,14 @@ class Study:
     @property
     def curves(self) -> list[Curve]:
         """Of all points, those asked for now first."""
-        order = list(dict.fromkeys((each.method.name, each.backend) for each in self.series))
-        place = {name: number for number, name in enumerate(order)}
-        known = sorted(self.points.values(), key=lambda p: place.get((p.method, p.backend), len(place)))
-        return curves(known)
+        asked = list(dict.fromkeys((each.method.name, each.backend) for each in self.series))
+
+        def place(point: Point) -> tuple[int, bool, int, int]:
+            name, (base, _, landmarks) = (point.method, point.backend), point.method.partition("@")
+            number = asked.index(name) if name in asked else len(asked)
+            return number, bool(landmarks), METHODS.index(base), int(landmarks or 0)
+
+        return curves(sorted(self.points.values(), key=place))
 
     # Features.
 

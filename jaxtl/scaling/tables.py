@@ -22,10 +22,13 @@ def points_table(curves: Sequence[Curve]) -> Table:
     table.add_column("map", no_wrap=True)
     for heading in ("images", "time", "memory", "10-NN\naccuracy", "trust-\nworthiness"):
         table.add_column(heading, justify="right")
+    several = any(len(curve.points) > 1 for curve in curves)
     for curve in curves:
         for number, point in enumerate(curve.points):
             name = _name(curve) if not number else ""
-            table.add_row(name, f"{point.n:,}", *_cells(point), end_section=point is curve.points[-1])
+            table.add_row(
+                name, f"{point.n:,}", *_cells(point), end_section=several and point is curve.points[-1]
+            )
     return table
 
 
@@ -74,12 +77,12 @@ def forecast_table(costs: Costs, n: int, available: int) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for cost in costs.maps:
-        taken, needed = cost.seconds.at(n), cost.bytes_at(n).value
+        taken, needed = cost.seconds_at(n), cost.bytes_at(n).value
         interval = f"{duration(taken.low)} to {_bound(taken.high)}"
         if cost.fits(n, available):
             verdict = "fits"
         else:
-            verdict = "[red]does not fit[/]; would: " + ", ".join(costs.remedies(cost, n, available))
+            verdict = "[red]does not fit[/]; would: " + costs.remedies(cost, n, available).in_study()
         table.add_row(_name(cost), duration(taken.value), interval, gib(needed), verdict)
     return table
 
