@@ -52,13 +52,13 @@ class Cost:
 
     def seconds_at(self, n: float) -> Estimate:
         """Of one map of n images."""
-        return self.seconds.at_least_linear(n)
+        return self.seconds.cost(n)
 
     def bytes_at(self, n: float) -> Estimate:
         """Memory of the whole process for n images."""
         if self.memory is None:
             return Estimate(self.baseline, self.baseline, self.baseline)
-        law = self.memory.at if self.streamed else self.memory.at_least_linear
+        law = self.memory.at if self.streamed else self.memory.cost
         return Estimate(*(self.baseline + each for each in law(n)))
 
     def fits(self, n: float, available: int, maps: int = 1) -> bool:

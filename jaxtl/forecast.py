@@ -59,12 +59,15 @@ class PowerLaw:
         factor = math.exp(half) if half < 700 else math.inf
         return Estimate(value, value / factor, value * factor)
 
-    def at_least_linear(self, n: float) -> Estimate:
-        """`at`, but beyond the sizes fitted never growing less than in proportion to n.
+    def cost(self, n: float) -> Estimate:
+        """`at` for seconds or bytes of a job of n rows, kept sensible outside the sizes fitted.
 
-        What is constant at small n makes a curve too flat there; what reads n rows is not flat for long.
+        Beyond them it never grows less than in proportion to n: what is constant at small n makes a curve too
+        flat there, and what reads n rows is not flat for long. Below, it is never more than at the smallest.
         """
         found = self.at(n)
+        if n < self.smallest:
+            return Estimate(*map(min, found, self.at(self.smallest)))
         if n <= self.largest or self.exponent >= 1:
             return found
         steady = [each * n / self.largest for each in self.at(self.largest)]

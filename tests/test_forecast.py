@@ -36,10 +36,12 @@ def test_a_power_law_is_found_again(coefficient, exponent):
 
 def test_what_is_flat_at_small_sizes_is_not_flat_for_ever():
     flat = law(100, 0.5)
-    assert flat.at_least_linear(5000) == flat.at(5000)
-    assert flat.at_least_linear(100_000).value == pytest.approx(100 * 10_000**0.5 * 10, rel=1e-6)
+    assert flat.cost(5000) == flat.at(5000)
+    assert flat.cost(100_000).value == pytest.approx(100 * 10_000**0.5 * 10, rel=1e-6)
     steep = law(1e-6, 2)
-    assert steep.at_least_linear(100_000) == steep.at(100_000)
+    assert steep.cost(100_000) == steep.at(100_000)
+    falling = law(100, -0.5)
+    assert falling.cost(10) == falling.at(1000)
     held = Cost("pca", "sklearn", flat, law(1e4, 0.5), 0)
     # 1 MB at 10,000 images and in proportion from there.
     assert held.bytes_at(1_000_000).value == pytest.approx(1e8, rel=1e-6)

@@ -30,7 +30,7 @@ LIMITS = Limits(300, 2**36)
 
 @pytest.fixture(scope="module")
 def asked(few_digits):
-    return ["scale", "--dataset", few_digits, *SMALL, "--sizes", "40,80,120", "--methods", "pca,lle"]
+    return ["scale", "--dataset", few_digits, *SMALL, "--sizes", "40,80", "--methods", "pca,lle"]
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +161,11 @@ def test_killed_it_goes_on_where_it_was(launch, jaxtl, asked, finished, tmp_path
     code, _, err = jaxtl("scale", "--out", folder)
     assert code == 0, err
     assert json.loads(first.read_bytes())["seconds"] == json.loads(kept)["seconds"]
-    done = {path.name for path in (finished / "points").iterdir() if "@" not in path.name}
+    whole = (finished / "points").iterdir()
+    done = {path.name for path in whole if "@" not in path.name and "120" not in path.name}
     assert {path.name for path in (folder / "points").iterdir()} == done
     assert not list(folder.rglob(".*"))
-    np.testing.assert_array_equal(np.load(folder / "features.npy"), np.load(finished / "features.npy"))
+    np.testing.assert_array_equal(np.load(folder / "features.npy"), np.load(finished / "features.npy")[:80])
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(launch, asked, tmp_path):

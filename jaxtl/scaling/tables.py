@@ -89,7 +89,7 @@ def forecast_table(costs: Costs, n: int, available: int) -> Table:
 
 def _bound(seconds: float) -> str:
     # Three points that hardly lie on a line allow anything.
-    return duration(seconds) if seconds < 3e9 else "any time"
+    return duration(seconds) if seconds < 1e8 else "any time"
 
 
 def beyond(costs: Costs, n: int) -> str:
