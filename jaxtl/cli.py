@@ -46,7 +46,8 @@ def _options(*options: Callable) -> Callable:
 
 _dataset = click.option(
     "--dataset", default=_RUN.dataset, show_default=True, metavar="NAME",
-    help="mnist (comes with jaxtl), idx:FOLDER, folder:PATH (PATH/train/CLASS/*.png), or tfds:NAME.",
+    help="mnist (comes with jaxtl), infinite:N (its digits, deformed anew), idx:FOLDER, "
+    "folder:PATH (PATH/train/CLASS/*.png), or tfds:NAME.",
 )  # fmt: skip
 _weights = click.option(
     "--weights", type=click.Path(dir_okay=False), metavar="FILE",
