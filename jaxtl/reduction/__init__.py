@@ -104,7 +104,7 @@ def reduce(
     method: str,
     backend: str = "auto",
     *,
-    neighbors: Neighbors | None = None,
+    near: Neighbors | None = None,
     progress: Callable[[float], None] | None = None,
     **params: Any,
 ) -> Embedding:
@@ -116,7 +116,7 @@ def reduce(
         features: values float32 [n, d], finite, n >= 3 and d >= 2.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
-        neighbors: exact ones of these features, at least as many as the method uses: backends on the CPU
+        near: exact neighbours of these features, at least as many as the method uses: backends on the CPU
             that need any then look for none.
         progress: called with the fraction of the work done, from 0 to 1.
         params: the method's own parameters; see `defaults` and the backend's docstring.
@@ -142,7 +142,7 @@ def reduce(
     _check_values(method, features.values)
     report = progress or (lambda fraction: None)
     report(0.0)
-    known_neighbors = {"near": neighbors} if neighbors and _takes_neighbors(function) else {}
+    known_neighbors = {"near": near} if near and _takes_neighbors(function) else {}
     coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
