@@ -312,7 +312,9 @@ def test_as_a_process_too_there_is_one_line_and_no_traceback(launch):
     process = launch("run", "--dataset", "mnits")
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
-    assert err == ("jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH\n")
+    assert err == (
+        "jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH, infinite:N\n"
+    )
 
 
 @pytest.mark.parametrize(
