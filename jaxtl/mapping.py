@@ -144,7 +144,7 @@ class Mapper:
                 neighbors_path=job.neighbors, progress=progress,
             )  # fmt: skip
         embedding = reduce(
-            Features.load(job.features), job.method, choice.name, neighbors=Neighbors.load(job.neighbors),
+            Features.load(job.features), job.method, choice.name, near=Neighbors.load(job.neighbors),
             progress=progress, **job.params,
         )  # fmt: skip
         embedding.save(job.target)

@@ -44,6 +44,7 @@ FLOORS = [
     ["jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
     ["jaxtl.repeats", "jaxtl.scaling"],
     ["jaxtl.cli"],
+    ["jaxtl.__main__"],
 ]
 NEVER = {"torch", "tensorflow", "keras", "weights_convert", "benchmarks", "tests"}
 HEAVY = {

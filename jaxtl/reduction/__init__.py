@@ -109,7 +109,7 @@ def reduce(
     method: str,
     backend: str = "auto",
     *,
-    neighbors: Neighbors | None = None,
+    near: Neighbors | None = None,
     landmarks: int | None = None,
     progress: Callable[[float], None] | None = None,
     **params: Any,
@@ -124,7 +124,7 @@ def reduce(
             landmarks.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
-        neighbors: exact ones of these features, at least as many as the method uses: backends on the CPU
+        near: exact neighbours of these features, at least as many as the method uses: backends on the CPU
             that need any then look for none.
         landmarks: rows, drawn by the seed, that are mapped by the method; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
@@ -152,7 +152,7 @@ def reduce(
             function, features.values, method, landmarks, progress, params
         )
     else:
-        known_neighbors = {"near": neighbors} if neighbors and _takes_neighbors(function) else {}
+        known_neighbors = {"near": near} if near and _takes_neighbors(function) else {}
         coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
