@@ -19,6 +19,7 @@ _BELOW_MAPS = (
     sections.separation,
     sections.classes,
     sections.depth,
+    sections.transferability,
     sections.training,
     provenance.timings,
     sections.all_scores,

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from jaxtl.plots import NAMES
 from jaxtl.records import Score
 from jaxtl.report.charts import Line, heat_map, line_chart
@@ -31,10 +33,15 @@ from jaxtl.report.markup import (
 from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 
 KNN_METRIC = "10-NN accuracy"
+LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
 FAITHFULNESS = ("trustworthiness", "continuity", "Shepard correlation", "Q_NX AUC")
 SPACES = {"features": "Features", **NAMES}
 _MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files
 _LAYER_METRICS_LAST = "CKA"
+# Said before training, of the features that it starts from.
+_PROMISES = ("LogME", "H-score, shrunk", "logistic probe accuracy", "ridge probe accuracy")
+# In words: so many classes, and so many pairs of them.
+_TOLD = 3
 _DATASETS = {"mnist": "MNIST"}
 
 
@@ -168,7 +175,8 @@ def separation(run: RunData) -> str:
     head = ["Measure", *(f"{SPACES[space]} {stage}" for stage, space in columns)]
     rows = [[metric, *(_value(run.score(*at, metric)) for at in columns)] for metric in metrics]
     body = table(head, rows) if rows else ""
-    own = unique(s.metric for s in run.scores if s.space == "features" and s.metric not in {*known, *metrics})
+    elsewhere = {*known, *metrics, *_PROMISES[:2]}
+    own = unique(s.metric for s in run.scores if s.space == "features" and s.metric not in elsewhere)
     if own:
         head = ["The features as a whole", "before", "after", "one against the other"]
         stages = (*STAGES, "both")
@@ -181,6 +189,23 @@ def separation(run: RunData) -> str:
 
 def _value(score: Score | None) -> str:
     return "–" if score is None else number(score.value)
+
+
+def transferability(run: RunData) -> str:
+    """What was said of the features before training, beside what training then gave."""
+    found = [(name, run.score("before", "features", name)) for name in _PROMISES]
+    rows = [[name, Html("before training"), interval(score)] for name, score in found if score]
+    accuracy = _test_accuracy(run)
+    if not rows or not accuracy:
+        return ""
+    rows.append(["test accuracy of the tuned network", "after training", f"{accuracy[0]:.3f}"])
+    told = note(
+        "LogME and H-score have no scale of their own: they put networks, or settings, in order for one task. "
+        "To see whether the order comes true, compare runs: jaxtl report RUN1 RUN2. The probes are linear "
+        "classifiers that training images taught on the features as they were, tried on the test images."
+    )
+    body = table(["Measure", "known", "value"], rows, texts=2) + told
+    return section("transferability", "What the features promised, and what training gave", body)
 
 
 def faithfulness(run: RunData) -> str:
@@ -259,7 +284,36 @@ def classes(run: RunData) -> str:
             else ""
         )
     body = "".join(_class_table(run, metric) for metric in unique(row["metric"] for row in run.class_scores))
-    return section("classes", "Class by class", body + _confusions(run))
+    return section("classes", "Class by class", _class_words(run) + body + _confusions(run))
+
+
+def _class_words(run: RunData) -> str:
+    """Which classes gain, and which pairs stay mixed, in the features themselves."""
+    rows = [r for r in run.class_scores if r["space"] == "features" and r["metric"] == LEAVE_ONE_OUT]
+    before, after = ({r["class"]: r["value"] for r in rows if r["stage"] == stage} for stage in STAGES)
+    both = {c: (before[c], after[c]) for c in before if c in after and None not in (before[c], after[c])}
+    sentences = []
+    if both:
+        gains = sorted(both, key=lambda c: both[c][0] - both[c][1])
+        most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in gains[:_TOLD]]
+        sentences.append(
+            f"In the features themselves, {_listed(most)} gain most by {LEAVE_ONE_OUT}; ‘{gains[-1]}’ gains "
+            f"least ({number(both[gains[-1]][0])} to {number(both[gains[-1]][1])})."
+        )
+    for stage in STAGES:
+        shares = run.measures.get(f"confusion_{stage}_features")
+        if shares is not None and len(shares) > 1:
+            sentences.append(f"Most mixed {stage} fine-tuning: {_listed(_mixed(shares, run.class_names))}.")
+    return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
+
+
+def _mixed(shares: np.ndarray, names: Sequence[str]) -> list[str]:
+    """The classes whose neighbours are most often of one other class."""
+    others = np.nan_to_num(np.array(shares, np.float64))
+    np.fill_diagonal(others, 0)
+    places = np.argsort(-others, axis=None, kind="stable")[:_TOLD]
+    pairs = [np.unravel_index(place, others.shape) for place in places]
+    return [f"‘{names[i]}’ with ‘{names[j]}’ ({100 * others[i, j]:.1f} % of its neighbours)" for i, j in pairs]
 
 
 def _class_table(run: RunData, metric: str) -> str:
