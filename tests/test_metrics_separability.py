@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn import metrics as peer
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 
 from jaxtl import metrics
 from jaxtl.errors import JaxtlError
@@ -50,6 +51,12 @@ def test_training_points_vote_for_test_points():
     nearest = LABELS[:200][cdist(VALUES[200:], VALUES[:200]).argmin(axis=1)]
     np.testing.assert_array_equal(found.predicted, nearest)
     assert found.accuracy.value == pytest.approx(np.mean(nearest == LABELS[200:]))
+    found = metrics.train_to_test_knn(*given, n_neighbors=7)
+    theirs = KNeighborsClassifier(7).fit(*given[:2])
+    shares = np.sort(theirs.predict_proba(VALUES[200:]), axis=1)
+    decided = shares[:, -1] > shares[:, -2]  # a tie goes to the lowest class there, to the nearest here
+    assert decided.mean() > 0.8
+    np.testing.assert_array_equal(found.predicted[decided], theirs.predict(VALUES[200:])[decided])
 
 
 def test_neighbourhood_hit_and_confusion_by_hand():

@@ -18,10 +18,11 @@ from PIL import Image
 import jaxtl.report
 from jaxtl.errors import JaxtlError
 from jaxtl.files import write_json, write_npz
-from jaxtl.records import Embedding, Features, save_history, save_scores
+from jaxtl.records import Embedding, Features, Score, save_history, save_scores
 from jaxtl.report import RunData, build_page, load_run
 from jaxtl.report.payload import fitted
 from jaxtl.report.provenance import command
+from jaxtl.scoring import LEAVE_ONE_OUT
 from tests.browser.synthetic import CONFIG, synthetic_run
 
 VOID = {"meta", "link", "input", "br", "path", "circle", "rect"}
@@ -85,6 +86,10 @@ def pixels(sheet):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.partition(",")[2]))))
 
 
+def section_of(text, name):
+    return next(text for a, text in Page(text).all("section") if name in a.get("class", "").split())
+
+
 def headings(page):
     return [text for _, text in page.all("h2")]
 
@@ -127,7 +132,7 @@ def test_key_numbers_and_claims_come_before_the_maps(page):
 def test_every_section_is_there_when_the_run_holds_its_data(page):
     assert headings(page)[3:] == [
         "How far to trust the maps", "How far apart the classes lie", "Class by class", "Through the layers",
-        "Training",
+        "What the features promised, and what training gave", "Training",
         "Where the time went", "Every number", "How to repeat it", "Sources",
     ]  # fmt: skip
 
@@ -284,6 +289,46 @@ def test_only_what_was_used_is_cited(run):
     assert not any(word in sources for word in ("ImageNet", "LeCun", "t-SNE", "Pearson"))
 
 
+def test_sources_of_measures_are_those_of_the_run(run):
+    held = {"silhouette": "Rousseeuw", "trustworthiness": "Venna", "LogME": "You"}
+    for metric, author in held.items():
+        one = dataclasses.replace(run, scores=[s for s in run.scores if s.metric == metric])
+        sources = Page(build_page([one])).all("ol")[0][1]
+        assert author in sources
+        assert not any(other in sources for other in set(held.values()) - {author})
+
+
+def test_what_was_promised_stands_beside_what_came(run):
+    scores = [Score("before", "features", "LogME", 0.25, 0.2, 0.3)]
+    held = section_of(build_page([dataclasses.replace(run, scores=scores)]), "transferability")
+    assert "LogMEbefore training0.250 [0.200, 0.300]" in held
+    assert "test accuracy of the tuned networkafter training0.900" in held
+    untrained = Page(build_page([dataclasses.replace(run, history=[])]))
+    assert "What the features promised, and what training gave" not in headings(untrained)
+
+
+def test_gains_and_mixed_pairs_are_told_in_words(run):
+    values = {
+        "before": {"0": 0.5, "1": 0.9, "2": 0.2, "3": 0.7},
+        "after": {"0": 0.6, "1": 0.8, "2": 0.9, "3": 0.9},
+    }
+    rows = [
+        {"stage": stage, "space": "features", "metric": LEAVE_ONE_OUT, "class": name, "value": value}
+        for stage, of in values.items()
+        for name, value in of.items()
+    ]
+    shares = np.eye(10)
+    shares[4, 9], shares[9, 4], shares[3, 5] = 0.3, 0.2, 0.1
+    measures = {"confusion_before_features": shares, "confusion_after_features": np.full((10, 10), np.nan)}
+    held = section_of(build_page([dataclasses.replace(run, class_scores=rows, measures=measures)]), "classes")
+    assert "‘2’ (0.200 to 0.900), ‘3’ (0.700 to 0.900) and ‘0’ (0.500 to 0.600) gain most" in held
+    assert "‘1’ gains least (0.900 to 0.800)" in held
+    assert (
+        "Most mixed before fine-tuning: ‘4’ with ‘9’ (30.0 % of its neighbours), ‘9’ with ‘4’ (20.0 %" in held
+    )
+    assert "Most mixed after" not in held
+
+
 def test_runs_side_by_side(run):
     other = dataclasses.replace(run, name="longer", config={**run.config, "epochs": 5}, history=[])
     page = Page(build_page([run, other]))
@@ -382,7 +427,7 @@ def test_a_folder_is_read_whole(run, folder):
     assert read.layers == run.layers
     assert [row["value"] for row in read.class_scores] == [0.5] * 20
     assert set(read.measures) == set(run.measures)
-    assert len(Page(build_page([read])).all("section")) == 12
+    assert len(Page(build_page([read])).all("section")) == 13
 
 
 def test_a_folder_of_an_earlier_version_is_enough(folder):

@@ -146,8 +146,8 @@ _MEASURES = {
         "10.1016/0377-0427(87)90125-7",
     ),
     "Davies-Bouldin": (
-        "D. L. Davies, D. W. Bouldin: A cluster separation measure. IEEE Transactions on Pattern Analysis and "
-        "Machine Intelligence 1, 1979.",
+        "D. L. Davies, D. W. Bouldin: A cluster separation measure. IEEE Transactions on Pattern Analysis "
+        "and Machine Intelligence 1, 1979.",
         "10.1109/TPAMI.1979.4766909",
     ),
     "Calinski-Harabasz": (

@@ -194,15 +194,16 @@ def _value(score: Score | None) -> str:
 def transferability(run: RunData) -> str:
     """What was said of the features before training, beside what training then gave."""
     found = [(name, run.score("before", "features", name)) for name in _PROMISES]
-    rows = [[name, Html("before training"), interval(score)] for name, score in found if score]
+    rows = [[name, "before training", interval(score)] for name, score in found if score]
     accuracy = _test_accuracy(run)
     if not rows or not accuracy:
         return ""
     rows.append(["test accuracy of the tuned network", "after training", f"{accuracy[0]:.3f}"])
     told = note(
-        "LogME and H-score have no scale of their own: they put networks, or settings, in order for one task. "
-        "To see whether the order comes true, compare runs: jaxtl report RUN1 RUN2. The probes are linear "
-        "classifiers that training images taught on the features as they were, tried on the test images."
+        "LogME and H-score have no scale of their own: they put networks, or settings, in order for one "
+        "task. To see whether the order comes true, compare runs: jaxtl report RUN1 RUN2. The probes are "
+        "linear classifiers that training images taught on the features as they were, tried on the test "
+        "images."
     )
     body = table(["Measure", "known", "value"], rows, texts=2) + told
     return section("transferability", "What the features promised, and what training gave", body)
@@ -302,8 +303,9 @@ def _class_words(run: RunData) -> str:
         )
     for stage in STAGES:
         shares = run.measures.get(f"confusion_{stage}_features")
-        if shares is not None and len(shares) > 1:
-            sentences.append(f"Most mixed {stage} fine-tuning: {_listed(_mixed(shares, run.class_names))}.")
+        mixed = [] if shares is None else _mixed(shares, run.class_names)
+        if mixed:
+            sentences.append(f"Most mixed {stage} fine-tuning: {_listed(mixed)}.")
     return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
 
 
@@ -312,8 +314,11 @@ def _mixed(shares: np.ndarray, names: Sequence[str]) -> list[str]:
     others = np.nan_to_num(np.array(shares, np.float64))
     np.fill_diagonal(others, 0)
     places = np.argsort(-others, axis=None, kind="stable")[:_TOLD]
-    pairs = [np.unravel_index(place, others.shape) for place in places]
-    return [f"‘{names[i]}’ with ‘{names[j]}’ ({100 * others[i, j]:.1f} % of its neighbours)" for i, j in pairs]
+    return [
+        f"‘{names[i]}’ with ‘{names[j]}’ ({100 * others[i, j]:.1f} % of its neighbours)"
+        for i, j in zip(*np.unravel_index(places, others.shape), strict=True)
+        if others[i, j] > 0
+    ]
 
 
 def _class_table(run: RunData, metric: str) -> str:
