@@ -117,15 +117,17 @@ def test_nothing_is_fetched(run):
     assert "connect-src" not in policy
 
 
-def test_key_numbers_and_claims_come_before_the_maps(page):
+def test_key_numbers_and_verdicts_come_before_the_maps(page):
     order = headings(page)
-    assert order[:3] == ["Key numbers", "Claims, and whether this run bears them out", "The maps"]
+    assert order[:3] == ["Key numbers", "The maps", "Claims, and whether this run bears them out"]
     text = " ".join(page.text)
     assert "300 test images of MNIST, 48 × 48 pixels each" in text
     assert "the network's last 10 layers and a softmax head learned from 2,000 training images" in text
     assert "0.900" in text  # the last epoch's test accuracy
     assert "[0.450, 0.550]" in text
-    assert "PCA separates poorly before" in text
+    first = next(text for a, text in page.all("section") if "key-numbers" in a.get("class", ""))
+    assert "1 claim: 1 holds, 0 do not, 0 undecided" in first
+    assert "holds: PCA separates poorly before" in first
     assert "below 0.600" in text
 
 
@@ -305,6 +307,52 @@ def test_what_was_promised_stands_beside_what_came(run):
     assert "test accuracy of the tuned networkafter training0.900" in held
     untrained = Page(build_page([dataclasses.replace(run, history=[])]))
     assert "What the features promised, and what training gave" not in headings(untrained)
+
+
+def test_maps_that_flatter_or_mix_are_told_of(run):
+    scores = [
+        Score(stage, space, metric, value, value - 0.01, value + 0.01)
+        for stage, space, metric, value in (
+            ("after", "features", "silhouette", 0.2), ("after", "tsne", "silhouette", 0.6),
+            ("after", "pca", "silhouette", 0.21), ("after", "features", LEAVE_ONE_OUT, 0.96),
+            ("after", "tsne", LEAVE_ONE_OUT, 0.97), ("after", "pca", LEAVE_ONE_OUT, 0.5),
+        )
+    ]  # fmt: skip
+    measures = {"qnx_k": np.array([1, 9, 40]), "qnx_after_tsne": np.array([0.1, 0.5, 0.9])}
+    told = section_of(
+        build_page([dataclasses.replace(run, scores=scores, measures=measures)]), "faithfulness"
+    )
+    assert (
+        "t-SNE after. Of an image's 9 nearest on the map 50 % are among its 9 nearest in the features."
+        in told
+    )
+    assert (
+        "It draws the classes further apart than they lie in the features (silhouette 0.600 against 0.200"
+        in told
+    )
+    assert (
+        "PCA after. It mixes classes that the features hold apart (10-NN accuracy 0.500 against 0.960)"
+        in told
+    )
+    assert told.count("It draws") == told.count("It mixes") == 1
+
+
+def test_what_moved_through_the_layers_is_told(run):
+    accuracies = {"before": (0.5, 0.9, 0.8), "after": (0.5, 0.9, 0.97)}
+    layers = [
+        {"stage": stage, "layer": name, "metric": "10-NN accuracy", "value": value, "low": value - 0.01,
+         "high": value + 0.01}
+        for stage, of in accuracies.items()
+        for name, value in zip("abc", of, strict=True)
+    ]  # fmt: skip
+    layers += [
+        {"stage": "both", "layer": name, "metric": "CKA", "value": value, "low": None, "high": None}
+        for name, value in zip("abc", (1.0, 0.9999999, 0.6), strict=True)
+    ]
+    told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
+    assert "highest at the end of b, 0.900; at the output it is 0.800: the layers between lose" in told
+    assert "left all up to the end of b as it was, and moved c (CKA 0.600)" in told
+    assert "at the output the 10-NN accuracy is now 0.970" in told
 
 
 def test_gains_and_mixed_pairs_are_told_in_words(run):
