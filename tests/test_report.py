@@ -383,6 +383,7 @@ def test_runs_side_by_side(run):
     table = next(text for a, text in page.all("section") if "comparison" in a.get("class", ""))
     assert "The first 1 row: settings in which the runs differ." in table
     assert "epochs25" in table
+    assert "PCA separates poorly before✓ holds✓ holds" in table
     options = [text for _, text in page.all("option")]
     assert options == ["made-up", "longer"]
     shown = [a for a, _ in page.all("div") if "data-run" in a]

@@ -564,40 +564,66 @@ def seeds(runs: Sequence[RunData]) -> str:
                 rows.append([f"{metric}, {label}", *(interval(each) if each else "" for each in pair)])
     told = note(
         f"Means over {len(runs)} runs that differ in their seed alone, with 95 % intervals by Student's t: "
-        "what another seed would give. The intervals of each run are about other test images."
+        "what another seed would give. The width is zero for what does not depend on the seed, such as the "
+        "features before; that other test images would give other numbers comes on top, and is in the "
+        "intervals of the claims."
     )
+    shown = [row for row in rows if not row[1] or row[0].startswith(LEAVE_ONE_OUT)]
+    rest = [row for row in rows if row not in shown]
     decided = _claims_table(claims_over_seeds([run.claims for run in runs]))
-    held = table(["", "before", "after"], rows) + decided
-    return section("seeds", f"Over {len(runs)} seeds", told + held)
+    held = table(["", "before", "after"], shown) if shown else ""
+    held += details(f"{len(rest)} more numbers", table(["", "before", "after"], rest)) if rest else ""
+    return section("seeds", f"Over {len(runs)} seeds", decided + held + told)
 
 
 def comparison(runs: Sequence[RunData]) -> str:
-    """One row a number, one column a run; and the settings in which the runs differ."""
+    """The settings in which the runs differ, the numbers that matter most, the verdicts; then the rest."""
     if len(runs) < 2:
         return ""
-    rows = []
-    settings = unique(name for run in runs for name in run.config if name not in ("digest", "weights_digest"))
-    for name in settings:
-        values = [plain(run.config.get(name)) for run in runs]
-        if len(set(values)) > 1:
-            rows.append([name, *values])
-    differing = len(rows)
+    names = [run.name for run in runs]
+    differing = _differing(runs)
+    rows = [*differing]
     if any(run.history for run in runs):
         rows.append(
             ["test accuracy", *(f"{a[0]:.3f}" if (a := _test_accuracy(run)) else "–" for run in runs)]
         )
+    rest = []
     for metric in unique(
         s.metric for run in runs for s in run.scores if s.space in SPACES and s.stage in STAGES
     ):
         for space, label in SPACES.items():
             for stage in STAGES:
                 found = [run.score(stage, space, metric) for run in runs]
+                row = [f"{metric}, {label} {stage}", *map(interval, found)]
                 if any(found):
-                    rows.append([f"{metric}, {label} {stage}", *map(interval, found)])
+                    (rows if metric in (LEAVE_ONE_OUT, *_PROMISES[:2]) else rest).append(row)
     told = (
-        f"The first {differing} row{'s' if differing != 1 else ''}: settings in which the runs differ."
+        f"The first {len(differing)} row{'s' * (len(differing) != 1)}: settings in which the runs differ."
         if differing
         else "The runs have the same settings."
     )
-    held = table(["", *(run.name for run in runs)], rows)
-    return section("comparison", "The runs side by side", held + note(told))
+    held = table(["", *names], rows) + note(told) + _verdicts_of(runs)
+    held += details(f"{len(rest)} more numbers", table(["", *names], rest)) if rest else ""
+    return section("comparison", "The runs side by side", held)
+
+
+def _differing(runs: Sequence[RunData]) -> list[list[str]]:
+    rows = []
+    for name in unique(
+        name for run in runs for name in run.config if name not in ("digest", "weights_digest")
+    ):
+        values = [plain(run.config.get(name)) for run in runs]
+        if len(set(values)) > 1:
+            rows.append([name, *values])
+    return rows
+
+
+def _verdicts_of(runs: Sequence[RunData]) -> str:
+    """What became of each claim in each run."""
+    of_runs = [{claim.get("id", claim["text"]): claim for claim in run.claims} for run in runs]
+    rows = []
+    for id_ in unique(id_ for claims in of_runs for id_ in claims):
+        own = [claims.get(id_) for claims in of_runs]
+        text = next(_said(claim, "text") for claim in own if claim)
+        rows.append([text, *(Html(_mark(claim, word=True)) if claim else "–" for claim in own)])
+    return table(["Claim", *(run.name for run in runs)], rows) if rows else ""
