@@ -58,7 +58,8 @@ def claims_over_seeds(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str
         words = (
             f"Over {len(runs)} seeds {first['statistic']} is {mean.value:.3f} on average (95 % interval over "
             f"seeds and test images {mean.low:.3f} to {mean.high:.3f}); the claim asks for "
-            f"{first['direction']} {first['threshold']:g}. It holds in {held} of {len(runs)} runs by themselves."
+            f"{first['direction']} {first['threshold']:g}. It holds in {held} of {len(runs)} runs by "
+            "themselves."
         )
         told = {"verdict": verdict, "words": words, "values": values, "held_in": held}
         rows.append({**first, **mean._asdict(), **told})

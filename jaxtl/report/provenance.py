@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxtl.plots import NAMES
 from jaxtl.report.data import RunData
-from jaxtl.report.markup import details, note, pairs, section
+from jaxtl.report.markup import details, note, pairs, section, setting
 from jaxtl.settings import RunConfig
 
 BACKENDS = {
@@ -56,8 +56,9 @@ def repeat(run: RunData) -> str:
     version = str(run.environment.get("jaxtl", ""))
     text = f"<p>With jaxtl {escape(version)}:</p>" if version else ""
     text += f"<pre class='command'><code>{escape(command(run.config))}</code></pre>"
-    settings = pairs({k: v for k, v in run.config.items() if k not in ("digest", "weights_digest")})
-    digests = pairs({k: v for k, v in run.config.items() if k in ("digest", "weights_digest")})
+    digests = ("digest", "weights_digest")
+    settings = pairs({k: setting(k, v) for k, v in run.config.items() if k not in digests})
+    settings += pairs({k: v for k, v in run.config.items() if k in digests})
     environment = {k: v for k, v in run.environment.items() if k != "versions"}
     environment |= run.environment.get("versions") or {}
     maps = "".join(
@@ -70,7 +71,7 @@ def repeat(run: RunData) -> str:
     return section(
         "repeat",
         "How to repeat it",
-        f"{text}<div class='two'><div><h3>Settings</h3>{settings}{digests}</div>"
+        f"{text}<div class='two'><div><h3>Settings</h3>{settings}</div>"
         f"<div><h3>Environment</h3>{pairs(environment)}</div></div>{maps}",
     )
 

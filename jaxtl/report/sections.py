@@ -25,8 +25,8 @@ from jaxtl.report.markup import (
     maybe,
     note,
     number,
-    plain,
     section,
+    setting,
     table,
     unique,
 )
@@ -612,7 +612,7 @@ def _differing(runs: Sequence[RunData]) -> list[list[str]]:
     for name in unique(
         name for run in runs for name in run.config if name not in ("digest", "weights_digest")
     ):
-        values = [plain(run.config.get(name)) for run in runs]
+        values = [setting(name, run.config.get(name)) for run in runs]
         if len(set(values)) > 1:
             rows.append([name, *values])
     return rows
