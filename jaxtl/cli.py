@@ -14,6 +14,7 @@ import click
 import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.runtime import PRECISIONS, configure
+from jaxtl.scaling.settings import SIZES, TIME_LIMIT
 from jaxtl.settings import METHODS, PREPROCESSING, FinetuneConfig, Images, RunConfig
 
 _RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
@@ -207,19 +208,23 @@ def run(
     "--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [default: by platform]"
 )
 @_computing
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="F.npz")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="F.npz|F.npy",
+              help=".npy: written piece by piece, and mapped by who reads it, for more features than memory "
+              "holds; labels and index are beside it in F.rows.npz.")  # fmt: skip
 def extract(
     dataset: str, split: str, samples: int | None, image_size: int, preprocessing: str, weights: str | None,
     batch_size: int | None, precision: str, deterministic: bool, compilation_cache: Path | None, out: Path,
 ) -> None:  # fmt: skip
     """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
+    from jaxtl import store
     from jaxtl.data import load
     from jaxtl.extraction import extract as extract_features
+    from jaxtl.extraction import extract_to_store
     from jaxtl.files import check_writable
     from jaxtl.models.weights import load_model
     from jaxtl.terminal import TerminalReport
 
-    _check_suffix(out, ".npz")
+    _check_suffix(out, ".npz", store.SUFFIX)
     configure(deterministic=deterministic, compilation_cache=compilation_cache)
     report = TerminalReport(_console())
     images, model = Images(image_size, preprocessing), load_model(weights)
@@ -227,12 +232,12 @@ def extract(
     data = data if samples is None else data.take(samples)
     check_writable(out)
     with report.stage(f"Features of {len(data):,} images") as progress:
-        features = extract_features(
-            model, data, images, batch_size=batch_size, precision=precision,
-            progress=progress, notice=report.note,
-        )  # fmt: skip
-    features.save(out)
-    click.echo(f"{out}: {features.values.shape[0]} x {features.values.shape[1]} features")
+        how = {"batch_size": batch_size, "precision": precision, "progress": progress, "notice": report.note}
+        if out.suffix == store.SUFFIX:
+            extract_to_store(out, model, data, images, **how)
+        else:
+            extract_features(model, data, images, **how).save(out)
+    click.echo(f"{out}: {len(data)} x {model.config.features} features")
 
 
 @cli.command()
@@ -286,17 +291,19 @@ def finetune(
 
 
 @cli.command()
-@click.argument("features", type=click.Path(dir_okay=False, path_type=Path), metavar="F.npz")
+@click.argument("features", type=click.Path(dir_okay=False, path_type=Path), metavar="F.npz|F.npy")
 @click.option("--method", type=click.Choice(METHODS), required=True)
 @click.option(
     "--backend", default="auto", show_default=True, metavar="NAME", help="The library that computes it."
 )
 @_seed
 @click.option("--set", "params", multiple=True, metavar="NAME=VALUE",
-              help="A parameter of the method, such as perplexity=50; may be repeated.")  # fmt: skip
+              help="A parameter of the method, such as perplexity=50; may be repeated. landmarks=5000 maps "
+              "5000 points and places the others among them.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="E.npz")
 def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[str, ...], out: Path) -> None:
     """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
+    from jaxtl import store
     from jaxtl.files import check_writable
     from jaxtl.records import Features
     from jaxtl.reduction import defaults
@@ -304,8 +311,9 @@ def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[s
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".npz")
-    loaded, chosen = Features.load(features), dict(map(_parse_setting, params))
-    known = defaults(method, backend)
+    load = store.load if features.suffix == store.SUFFIX else Features.load
+    loaded, chosen = load(features), dict(map(_parse_setting, params))
+    known = [*defaults(method, backend), "landmarks"]
     for name in chosen:
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
@@ -420,6 +428,88 @@ def export(folder: Path, form: str, stage: str, out: Path) -> None:
 
 
 @cli.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The study's folder: new, or a study that goes on.  [default: runs/scale-DATASET]",
+)
+@click.option("--sizes", metavar="N,...", help="Numbers of images, each the first of one shuffle.  "
+              f"[default: what the study was asked for, else {','.join(map(str, SIZES))}]")  # fmt: skip
+@click.option("--methods", metavar="M,...", help="pca, tsne, lle, or with landmarks such as tsne@5000, which "
+              "maps 5000 images and places the others.  [default: likewise, else pca,tsne,lle]")  # fmt: skip
+@click.option("--backends", metavar="NAME,...", help="Libraries, a curve for each that has the method: "
+              "sklearn, opentsne, jaxtl, cuml, auto.  [default: likewise, else auto]")  # fmt: skip
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help=f"For one map.  [default: {TIME_LIMIT:g}]")  # fmt: skip
+@click.option("--memory-limit", type=click.FloatRange(0, min_open=True), metavar="GIB",
+              help="For the process of one map.  [default: 80 % of what is available]")  # fmt: skip
+@click.option(
+    "--forecast",
+    type=click.IntRange(3),
+    metavar="N",
+    help="Only tell what maps of N images would take, by the study in DIR, else by reference curves.",
+)
+@_dataset
+@_image_options
+@_weights
+@click.option("--perplexity", default=_RUN.perplexity, show_default=True, metavar="X", help="Of t-SNE.")
+@click.option("--n-neighbors", default=_RUN.n_neighbors, show_default=True, metavar="K", help="Of LLE.")
+@_seed
+@click.pass_context
+def scale(
+    ctx: click.Context, out: Path | None, sizes: str | None, methods: str | None, backends: str | None,
+    time_limit: float | None, memory_limit: float | None, forecast: int | None, **settings: Any,
+) -> None:  # fmt: skip
+    """What happens to time, memory and a map's worth as the number of images grows.
+
+    Training and test images together, in one shuffled order of which every size takes the first; beyond
+    MNIST's 70,000 its digits go on, deformed anew each time. Every map is made in a process of its own, which
+    is ended where it goes over a limit: that is recorded, and larger sizes of its curve are not tried.
+
+    \b
+    The folder then holds
+      scaling.csv    every number: seconds, bytes, 10-NN accuracy, trustworthiness, ..., one a row
+      fits.csv       power laws of seconds and bytes, exponents with their intervals
+      figures/       seconds, memory, quality, maps: .png, .svg
+      maps/          METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
+      features.npy   [n, 1280], to be mapped: jaxtl reduce DIR/features.npy --set landmarks=5000 ...
+
+    \b
+    The same command again goes on:   jaxtl scale --out DIR
+    More of the same study:           jaxtl scale --out DIR --sizes 100000 --methods pca,tsne@5000
+    What would a million take?        jaxtl scale --out DIR --forecast 1000000
+    """
+    usual = Path("runs") / f"scale-{_folder_name(settings['dataset'])}"
+    if forecast is not None:
+        _forecast(out, usual, forecast)
+        return
+    console, out = _console(), out or usual
+    from jaxtl.scaling import study
+    from jaxtl.scaling.tables import laws_table, points_table
+    from jaxtl.terminal import TerminalReport
+
+    configure()
+    report = TerminalReport(console)
+    given = {name: value for name, value in settings.items() if _given(ctx, name)}
+    limits = study.default_limits(time_limit, memory_limit)
+    work = study.prepare(out, given, study.Grid(sizes, methods, backends), limits, report)
+    report.path("Study", out)
+    again = {"--time-limit": time_limit, "--memory-limit": memory_limit}
+    words = [f"{name} {value:g}" for name, value in again.items() if value is not None]
+    go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(out)), *words])
+    try:
+        curves = work.run()
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped, what is done is kept; {go_on}") from None
+    except OSError as error:
+        raise JaxtlError(f"{_explain(error)}; {go_on}") from None
+    console.print(points_table(curves), laws_table(curves))
+    report.path("Tables", out / study.TABLE)
+    report.path("Pictures", out / "figures")
+
+
+@cli.command()
 @click.option("--json", "in_json", is_flag=True, help="The same as one JSON object.")
 def doctor(in_json: bool) -> None:
     """What this machine computes with, what does not work, and what to do about it.
@@ -432,6 +522,27 @@ def doctor(in_json: bool) -> None:
     click.echo(as_json(report) if in_json else "\n".join(lines(report)))
     if not report.healthy:
         sys.exit(1)
+
+
+def _forecast(folder: Path | None, usual: Path, n: int) -> None:
+    """Print what maps of n images would take, by a study's curves where there are some."""
+    from rich.console import Console
+
+    from jaxtl import costs
+    from jaxtl.memory import available_memory
+    from jaxtl.scaling.reference import costs_of
+    from jaxtl.scaling.tables import beyond, forecast_table
+
+    if folder is None and not (usual / "config.json").is_file():
+        known = costs.reference()
+        source = f"By reference curves from another machine, {known.machine}; for your own: jaxtl scale"
+    else:
+        known = costs_of(folder or usual)
+        source = f"By the study in {folder or usual} on {known.machine}"
+    console = Console()
+    console.print(forecast_table(known, n, available_memory()))
+    for line in filter(None, (source, beyond(known, n))):
+        click.echo(line)
 
 
 class Stopped(Exception):
@@ -500,8 +611,7 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 def _fresh_folder(config: RunConfig) -> Path:
     """The first of runs/NAME, runs/NAME-2, ... that is not there."""
-    name = config.dataset.replace(":", "-").replace("/", "-")
-    base = f"{name}-{config.samples or 'all'}"
+    base = f"{_folder_name(config.dataset)}-{config.samples or 'all'}"
     number, folder = 1, Path("runs") / base
     while folder.exists():
         number += 1
@@ -509,9 +619,13 @@ def _fresh_folder(config: RunConfig) -> Path:
     return folder
 
 
-def _check_suffix(path: Path, suffix: str) -> None:
-    if path.suffix != suffix:
-        raise JaxtlError(f"--out {path}: must end in {suffix}")
+def _folder_name(dataset: str) -> str:
+    return dataset.replace(":", "-").replace("/", "-")
+
+
+def _check_suffix(path: Path, *suffixes: str) -> None:
+    if path.suffix not in suffixes:
+        raise JaxtlError(f"--out {path}: must end in {' or '.join(suffixes)}")
 
 
 def _parse_setting(text: str) -> tuple[str, Any]:

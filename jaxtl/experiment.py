@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxtl import depth
+from jaxtl import costs, cuda, depth
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress, extract_layers, features_of
@@ -144,7 +144,7 @@ def resume(
                 "or give a new folder with --out"
             )
     experiment = Experiment(config, folder, report or Silent(), means)
-    _ = experiment.maps
+    experiment.maps.check_memory(experiment.unmapped, experiment.report.note)
     if experiment.weights_digest != weights_digest:
         raise JaxtlError(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
@@ -210,7 +210,9 @@ class Experiment:
             return self._run()
 
     def _run(self) -> list[Score]:
-        self.maps.get_ready([method for method in self.config.methods if self._unmapped(method)])
+        self.maps.get_ready(self.unmapped)
+        if expected := self._expected():
+            self.report.note(expected)
         if self._pending("environment"):
             write_json(self.folder / "environment.json", environment())
         self._do("before", "Features before", self._extract_before, "_test_source")
@@ -260,6 +262,7 @@ class Experiment:
                 check_most_neighbors(self.config.perplexity)
         if "lle" in self.config.methods:
             check_neighbors(n, self.config.n_neighbors)
+        self.maps.check_memory(self.config.methods, self.report.note)
 
     def scores(self) -> list[Score]:
         return load_scores(self.folder / "scores.csv")
@@ -373,6 +376,23 @@ class Experiment:
         save_history(self.folder / "history.csv", history)
         provenance = {"made_by": "jaxtl run", "started_from": self.weights_digest, "dataset": self.train.name}
         save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
+
+    @property
+    def unmapped(self) -> list[str]:
+        """Methods that some map is still to be made by."""
+        return [method for method in self.config.methods if self._unmapped(method)]
+
+    def _expected(self) -> str:
+        """What the main stages that are left will take, one line; nothing where nothing is left or known."""
+        known, config = costs.reference(), self.config
+        network: list[tuple[str, float | None]] = []
+        # The costs are a CPU's.
+        if self._pending("finetune") and cuda.jax_gpu_fault():
+            images, taught = len(self.train) + len(self.test), config.epochs * len(self.train)
+            taken = costs.network_seconds(known, images, taught, config.image_size, config.trainable)
+            network = list(zip(("features", "fine-tuning"), taken, strict=True))
+        stages = costs.spoken([*network, *self.maps.expected(self.unmapped, known)])
+        return stages and f"Expect about: {stages} (as on {known.machine})"
 
     def _unmapped(self, method: str) -> list[str]:
         return [stage for stage in STAGES if self._pending(f"{method}_{stage}")]

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl import store
 from jaxtl.data.preprocess import preprocess
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, tensor_digest
-from jaxtl.records import Dataset, Features
+from jaxtl.records import Dataset, Features, Pathlike
 from jaxtl.settings import Images
 
 Progress = Callable[[float], None]
@@ -32,6 +33,8 @@ _BATCH_SIZE = {"cpu": 64}
 _ACCELERATOR_BATCH_SIZE = 1024
 # By measurement on two cores: 13 % more images a second than one after the other; three gain nothing more.
 _BATCHES_AT_A_TIME = 2
+# Images at a time where features are streamed: whole batches for any platform, 80 MiB of features.
+STREAMED = 16_384
 
 
 def extract(
@@ -68,6 +71,53 @@ def extract(
         precision=precision, notice=notice,
     ).x  # fmt: skip
     return features_of(model, dataset, images, values, precision)
+
+
+def stream(
+    model: MobileNetV2,
+    images_of: Callable[[int, int], np.ndarray],
+    n: int,
+    images: Images = Images(),
+    *,
+    first: int = 0,
+    batch_size: int | None = None,
+    precision: ops.Precision = "highest",
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> Iterator[np.ndarray]:
+    """`extract` piece by piece, for features or images that do not fit into memory together.
+
+    Args:
+        images_of: uint8 images of the rows from a number to another, exclusive.
+        n, first: rows `first` to n, exclusive.
+        images, batch_size, precision, progress, notice: as of `extract`.
+
+    Yields float32 [some, model.config.features], in order.
+    """
+    for start in range(first, n, STREAMED):
+        stop = min(start + STREAMED, n)
+
+        def tell(fraction: float, start: int = start, stop: int = stop) -> None:
+            _report(progress, (start - first + (stop - start) * fraction) / (n - first))
+
+        yield run_layers(
+            model, 0, model.config.pooled, images_of(start, stop), images, batch_size, tell,
+            precision=precision, notice=notice,
+        ).x  # fmt: skip
+
+
+def extract_to_store(
+    path: Pathlike, model: MobileNetV2, dataset: Dataset, images: Images = Images(), **how: Any
+) -> None:
+    """`extract` to a store on disk (`jaxtl.store`), piece by piece: neither all images nor all features are
+    ever in memory. Arguments as of `extract`; raises OSError where the store cannot be written.
+    """
+    d = model.config.features
+    meta = features_of(
+        model, dataset.take(1), images, np.zeros((1, d), np.float32), how.get("precision", "highest")
+    ).meta
+    pieces = stream(model, lambda start, stop: dataset.images[start:stop], len(dataset), images, **how)
+    store.write(path, pieces, dataset.labels, dataset.index, meta, d)
 
 
 def extract_layers(

@@ -1,4 +1,4 @@
-"""How long, and how much memory: power laws through measured points, and what a machine has left.
+"""How long, and how much memory: power laws through measured points.
 
 Seconds and bytes of a method are close to c n^p over a range of sizes, a line in logarithms (least squares
 with t-intervals; Draper & Smith 1998, ch. 3). Which range is for the caller to say: what is constant at small
@@ -8,21 +8,16 @@ n (imports, compilation, loops) flattens a curve there and makes forecasts from 
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import Estimate
-from jaxtl.runtime import physical_memory
 
 _FEWEST = 3
 _UPPER_TAIL = 0.975
-_ROOT = Path("/")
 
 
 @dataclass(frozen=True)
@@ -112,70 +107,3 @@ def _t(degrees: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, _UPPER_TAIL))
-
-
-def available_memory() -> int:
-    """Bytes that this process can still take without swapping or being killed.
-
-    The least of what the system calls available and what each control group above this process leaves
-    (version 1 and 2); cache of files counts as available, as the kernel gives it back. Where neither is
-    known (macOS has `vm_stat`), all of the machine's memory.
-    """
-    known = [*_system(), *_unified_groups(), *_memory_groups()]
-    return min([each for each in known if each >= 0] or [physical_memory()])
-
-
-def _system() -> Iterator[int]:
-    info = _read("proc/meminfo")
-    for line in info.splitlines():
-        if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) * 1024
-    if not info and sys.platform == "darwin":
-        yield _vm_stat(subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout)
-
-
-def _vm_stat(text: str) -> int:
-    """Bytes free, inactive and speculative, of macOS's report in pages; -1 where it is not one."""
-    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    try:
-        page = int(text.split("page size of ", 1)[1].split()[0])
-        pages = (lines[f"Pages {kind}"] for kind in ("free", "inactive", "speculative"))
-        return page * sum(int(count.strip(" .")) for count in pages)
-    except (IndexError, KeyError, ValueError):
-        return -1
-
-
-def _unified_groups() -> Iterator[int]:
-    """What each control group of version 2 above this process leaves."""
-    path = next((line[3:] for line in _read("proc/self/cgroup").splitlines() if line.startswith("0::")), None)
-    for group in _upward("sys/fs/cgroup", path):
-        yield from _left(group, "memory.max", "memory.current", "inactive_file")
-
-
-def _memory_groups() -> Iterator[int]:
-    lines = (line.split(":", 2) for line in _read("proc/self/cgroup").splitlines())
-    path = next((each[2] for each in lines if len(each) == 3 and "memory" in each[1].split(",")), None)
-    for group in _upward("sys/fs/cgroup/memory", path):
-        yield from _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-
-
-def _upward(root: str, path: str | None) -> Iterator[str]:
-    # In a container the path is the host's and need not be there; its own group is then at the root.
-    parts = [part for part in (path or "").split("/") if part not in ("", "..")]
-    for count in range(len(parts), -1, -1):
-        yield "/".join([root, *parts[:count]])
-
-
-def _left(group: str, limit: str, usage: str, cache: str) -> Iterator[int]:
-    most, used = _read(f"{group}/{limit}").strip(), _read(f"{group}/{usage}").strip()
-    if most.isdigit() and used.isdigit():
-        pairs = (line.split() for line in _read(f"{group}/memory.stat").splitlines())
-        cached = next((int(pair[1]) for pair in pairs if pair[0] == cache), 0)
-        yield max(0, int(most) - int(used) + cached)
-
-
-def _read(path: str) -> str:
-    try:
-        return (_ROOT / path).read_text()
-    except OSError:
-        return ""

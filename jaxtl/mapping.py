@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxtl import costs
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress
+from jaxtl.memory import available_memory
 from jaxtl.plots import NAMES
 from jaxtl.records import Embedding, Features, Neighbors
 from jaxtl.reduction import LIBRARIES, Choice, choose, preferred, reduce
@@ -92,6 +94,30 @@ class Mapper:
         choice = self.choices[method]
         return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1
 
+    def check_memory(self, methods: Sequence[str], notice: Callable[[str], None]) -> None:
+        """Refuse maps that would not fit into the memory that is available, as far as costs are known.
+
+        `notice` is told of one that may not. Raises JaxtlError with what would fit.
+        """
+        known, available = costs.reference(), available_memory()
+        for method in methods:
+            choice = self.choices[method]
+            maps = 2 if self.together(method) else 1
+            if not choice.on_gpu and (
+                doubt := costs.check_memory(known, method, choice.name, self._points, available, maps)
+            ):
+                notice(doubt)
+
+    def expected(self, methods: Sequence[str], known: costs.Costs) -> list[tuple[str, float | None]]:
+        """Name and seconds of both maps of each method on a CPU, None where nothing is known."""
+        found = []
+        for method in methods:
+            choice = self.choices[method]
+            cost = None if choice.on_gpu else known.of(method, choice.name)
+            rounds = 1 if self.together(method) else 2
+            found.append((NAMES[method], cost and rounds * cost.seconds.at(self._points).value))
+        return found
+
     def make(self, jobs: Sequence[Job], progress: Progress, notice: Callable[[str], None]) -> None:
         """Make maps of one method, to their files.
 
@@ -118,7 +144,7 @@ class Mapper:
                 neighbors_path=job.neighbors, progress=progress,
             )  # fmt: skip
         embedding = reduce(
-            Features.load(job.features), job.method, choice.name, neighbors=Neighbors.load(job.neighbors),
+            Features.load(job.features), job.method, choice.name, near=Neighbors.load(job.neighbors),
             progress=progress, **job.params,
         )  # fmt: skip
         embedding.save(job.target)

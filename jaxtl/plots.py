@@ -39,7 +39,7 @@ NAMES = {"pca": "PCA", "tsne": "t-SNE", "lle": "LLE"}
 SUFFIXES = (".png", ".svg", ".pdf")
 
 _LEGEND_UP_TO = 40
-_RASTERISED_ABOVE = 5000
+RASTERISED_ABOVE = 5000
 _NAME_LENGTH, _LEGEND_NAME_LENGTH = 10, 28
 _COLUMN_INCHES, _MAP_INCHES = 2.4, 2.15  # a row of maps: the share of each, and what its labels leave of it
 _STYLE = {
@@ -69,7 +69,7 @@ def _style() -> contextlib.AbstractContextManager[None]:
     return matplotlib.style.context(["default", _STYLE])
 
 
-def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw under the style, then lay the figure out once for all.
 
     Laid out anew at each saving, it would come out a little different each time.
@@ -86,20 +86,20 @@ def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-@_figure
+@styled
 def embedding_figure(embedding: Embedding, accuracy: float | None = None, title: str | None = None) -> Figure:
     """One map, 4 inches wide. `accuracy` is its 10-NN accuracy in the plane, 0 to 1."""
     names = _class_names([embedding])
-    height = 4.55 + 0.2 * bool(title) + _legend_height(names, 4.0)
+    height = 4.55 + 0.2 * bool(title) + legend_height(names, 4.0)
     figure = Figure(figsize=(4.0, height), layout="constrained")
     _draw_map(figure.add_subplot(), embedding, names, accuracy, inches=3.6)
     if title:
         figure.suptitle(title, parse_math=False)
-    _add_legend(figure, names, width=4.0)
+    add_legend(figure, names, width=4.0)
     return figure
 
 
-@_figure
+@styled
 def stage_figure(
     embeddings: Sequence[Embedding], stage: str, accuracies: Mapping[str, float] | None = None
 ) -> Figure:
@@ -112,15 +112,15 @@ def stage_figure(
     """
     _check_some(embeddings)
     names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
-    figure = Figure(figsize=(width, 3.05 + _legend_height(names, width)), layout="constrained")
+    figure = Figure(figsize=(width, 3.05 + legend_height(names, width)), layout="constrained")
     axes = figure.subplots(1, len(embeddings), squeeze=False)
     _draw_row(axes[0], embeddings, names, accuracies or {})
     figure.suptitle(_stage_title(stage), parse_math=False)
-    _add_legend(figure, names, width)
+    add_legend(figure, names, width)
     return figure
 
 
-@_figure
+@styled
 def comparison_figure(
     before: Sequence[Embedding],
     after: Sequence[Embedding],
@@ -141,17 +141,17 @@ def comparison_figure(
             "give the same ones in the same order"
         )
     names, width = _class_names([*before, *after]), _COLUMN_INCHES * len(before)
-    figure = Figure(figsize=(width, 5.95 + _legend_height(names, width)), layout="constrained")
+    figure = Figure(figsize=(width, 5.95 + legend_height(names, width)), layout="constrained")
     rows = figure.subfigures(2, 1)
     for row, stage, embeddings in zip(rows, ("before", "after"), (before, after), strict=True):
         axes = row.subplots(1, len(embeddings), squeeze=False)
         _draw_row(axes[0], embeddings, names, (accuracies or {}).get(stage, {}))
         row.suptitle(_stage_title(stage), parse_math=False)
-    _add_legend(figure, names, width)
+    add_legend(figure, names, width)
     return figure
 
 
-@_figure
+@styled
 def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and accuracy after each epoch.
 
@@ -180,7 +180,7 @@ def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-@_figure
+@styled
 def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
     """A profile of the network by depth: where the classes come apart, and what fine-tuning moved.
 
@@ -287,15 +287,15 @@ def _draw_map(
         s=float(np.clip(4.0 * (2000 / n) ** 0.7, 0.25, 16.0)),
         c=class_colours(len(names))[labels[order]],
         linewidths=0,
-        rasterized=n > _RASTERISED_ABOVE,
+        rasterized=n > RASTERISED_ABOVE,
     )
-    _set_limits(axes, coords)
+    square_limits(axes, coords)
     _label_axes(axes, embedding)
     axes.set_title(_map_title(embedding, accuracy))
     _write_class_names(axes, coords, labels, names, inches)
 
 
-def _set_limits(axes: Axes, coords: np.ndarray) -> None:
+def square_limits(axes: Axes, coords: np.ndarray) -> None:
     """A square around all points with a margin of 4 %, so that both axes share one scale."""
     low, high = coords.min(axis=0).astype(float), coords.max(axis=0).astype(float)
     half = 0.54 * (max(high - low) or 1.0)
@@ -403,13 +403,13 @@ def _legend_columns(names: tuple[str, ...], width: float) -> int:
     return int(np.clip(width / column, 1, len(names)))
 
 
-def _legend_height(names: tuple[str, ...], width: float) -> float:
-    """Inches that `_add_legend` takes."""
+def legend_height(names: tuple[str, ...], width: float) -> float:
+    """Inches that `add_legend` takes."""
     rows = 1 if len(names) > _LEGEND_UP_TO else -(-len(names) // _legend_columns(names, width))
     return 0.145 * rows
 
 
-def _add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
+def add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
     """Below the maps; with more classes than a legend can hold, a note instead."""
     if len(names) > _LEGEND_UP_TO:
         note = (

@@ -24,7 +24,8 @@ class Dataset:
     """Labelled images of one split.
 
     Attributes:
-        images: uint8 [n, height, width, channels], channels 1 or 3, values 0 to 255.
+        images: uint8 [n, height, width, channels], channels 1 or 3, values 0 to 255; an array, or what is
+            indexed like one and makes images when they are asked for (`jaxtl.data.infinite.Digits`).
         labels: int32 [n], each in range(len(class_names)).
         class_names: the name of each class, in label order.
         split: "train" or "test".
@@ -64,9 +65,10 @@ class Dataset:
         if not 1 <= n <= len(self):
             where = f"dataset {self.name} ({self.split})"
             raise JaxtlError(f"{where}: has {len(self)} images, asked for {n}; take fewer, or all")
-        return Dataset(
-            self.images[:n], self.labels[:n], self.class_names, self.split, self.name, self.index[:n]
-        )
+        # What is made when it is asked for stays so.
+        first = getattr(self.images, "first", None)
+        images = first(n) if first else self.images[:n]
+        return Dataset(images, self.labels[:n], self.class_names, self.split, self.name, self.index[:n])
 
 
 @dataclass(frozen=True)

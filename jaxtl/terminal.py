@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +33,14 @@ from jaxtl.records import Score
 _BAR_AFTER_SECONDS = 1.0
 
 
+@dataclass
+class Attempt:
+    """Work under way: whom to tell the fraction done, and what went wrong, if anything."""
+
+    progress: Callable[[float], None]
+    failure: str = ""
+
+
 class TerminalReport:
     """A `jaxtl.experiment.Report` on a rich console: on a terminal bars, elsewhere one line a stage."""
 
@@ -40,6 +49,12 @@ class TerminalReport:
 
     @contextlib.contextmanager
     def stage(self, title: str) -> Iterator[Callable[[float], None]]:
+        with self.attempt(title) as attempt:
+            yield attempt.progress
+
+    @contextlib.contextmanager
+    def attempt(self, title: str) -> Iterator[Attempt]:
+        """A stage that may fail and leaves the rest to go on: it says so in the attempt's `failure`."""
         began = time.monotonic()
         with _lasting_ctrl_c() as check, self._bar(title) as draw:
 
@@ -47,9 +62,13 @@ class TerminalReport:
                 check()
                 draw(fraction)
 
-            yield report
+            attempt = Attempt(report)
+            yield attempt
             check()
-        self.console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
+        mark = "[red]✗[/]" if attempt.failure else "[green]✓[/]"
+        why = f" {escape(attempt.failure)}" if attempt.failure else ""
+        took = time.monotonic() - began
+        self.console.print(f"{mark} {title} [dim]{took:.1f} s[/]{why}", highlight=False)
 
     def note(self, text: str) -> None:
         self.console.print(f"[dim]· {text}[/]", highlight=False)

@@ -312,7 +312,9 @@ def test_as_a_process_too_there_is_one_line_and_no_traceback(launch):
     process = launch("run", "--dataset", "mnits")
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
-    assert err == ("jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH\n")
+    assert err == (
+        "jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH, infinite:N\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,10 @@ def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digit
         f"go on with: jaxtl run --resume '{folder}'"
     )
     kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert kept == {"config.json", "environment.json", "timings.json", "features/before.npz", "history.csv"}
+    assert kept == {
+        "config.json", "environment.json", "timings.json", "history.csv",
+        "features/before.npz", "features/train_before.npz",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", ["extract", "reduce", "plot"])

@@ -427,7 +427,10 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match=r"No space left on device.*/model\.safetensors"):
             experiment.start(few, folder).run()
-    done = {"config.json", "environment.json", "timings.json", "history.csv", "features/before.npz"}
+    done = {
+        "config.json", "environment.json", "timings.json", "history.csv",
+        "features/before.npz", "features/train_before.npz",
+    }  # fmt: skip
     assert set(stamps(folder)) == done
     finish(folder)
     assert contents(folder) == contents(few_run)
@@ -642,8 +645,8 @@ def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_p
         embedding.diagnostics["warning"] = "the graph has 2 components"
         return embedding
 
-    reduce = experiment.reduce
-    monkeypatch.setattr(experiment, "reduce", fall_apart)
+    reduce = mapping.reduce
+    monkeypatch.setattr(mapping, "reduce", fall_apart)
     report = Notes()
     experiment.start(few, tmp_path, report).run()
     assert "PCA after: the graph has 2 components" in report.said

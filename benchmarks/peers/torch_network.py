@@ -1,4 +1,4 @@
-"""timm's MobileNetV2 with jaxtl's weights, padded and normalised as Keras's: whole, or cut where training begins."""
+"""timm's MobileNetV2 with jaxtl's weights, padded and normalised as Keras's: whole, or cut where training starts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtl.data import folder, idx, tfds
+from jaxtl.data import folder, idx, infinite, tfds
 from jaxtl.errors import JaxtlError
 from jaxtl.records import Dataset
 
@@ -31,12 +31,17 @@ def _folder(path: str, split: str, image_size: int | None, data_dir: Path | None
     return folder.load(Path(path).expanduser(), split, image_size)
 
 
+def _infinite(count: str, split: str, image_size: int | None, data_dir: Path | None) -> Loaded:
+    return infinite.load(count, split)
+
+
 # What stands before the colon -> what stands after it, and what reads it.
 SOURCES: dict[str, tuple[str | None, Loader]] = {
     "mnist": (None, _mnist),
     "idx": ("FOLDER", _idx),
     "tfds": ("NAME", tfds.load),
     "folder": ("PATH", _folder),
+    "infinite": ("N", _infinite),
 }
 
 
@@ -47,7 +52,7 @@ def load(
     image_size: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Read one split of a set of labelled images into memory.
+    """Read one split of a set of labelled images; all but "infinite" are then in memory.
 
     Args:
         name: one of
@@ -56,7 +61,9 @@ def load(
             KMNIST are published;
             "tfds:NAME": an image classification set of TensorFlow Datasets, NAME as `tfds.load` takes it,
             such as "tfds:cifar10" or "tfds:emnist/letters";
-            "folder:PATH": images as PATH/train/CLASS/*.png and PATH/test/CLASS/*.png.
+            "folder:PATH": images as PATH/train/CLASS/*.png and PATH/test/CLASS/*.png;
+            "infinite:N": N deformed training digits, made when they are asked for, and MNIST's test digits;
+            see `jaxtl.data.infinite`.
         split: "train" or "test"; the test images are the validation images where a set has no others.
         image_size: height and width, in pixels, that images are resized to (bilinear, no antialiasing)
             where they differ in size among themselves. Sets whose images all have one size are kept as

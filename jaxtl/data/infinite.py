@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from jaxtl.records import Dataset
 from jaxtl.runtime import cpu_count
 
 LARGEST = 100_000_000
-# Simard's smoothing, in pixels, and the root mean square of the displacement that his alpha = 34 gives.
+# Simard's smoothing, in pixels, and the root mean square of the displacement along each axis that his
+# alpha = 34 gives: 34 / sqrt(3) / (2 sqrt(pi) 4).
 SMOOTHING = 4.0
 DISPLACEMENT = 1.4
 # Standard deviations of rotation, shear (radians) and logarithm of the scale: Ciresan et al. 2010 (Neural
@@ -64,6 +66,10 @@ class Digits:
     def __len__(self) -> int:
         return self.n
 
+    def first(self, n: int) -> Digits:
+        """The first n of them, none of which is made yet."""
+        return Digits(min(n, self.n), self.seed)
+
     def __getitem__(self, key: Any) -> np.ndarray:
         if isinstance(key, slice):
             return self._rows(range(*key.indices(self.n)))
@@ -83,10 +89,10 @@ class Digits:
     def _rows(self, wanted: range | np.ndarray) -> np.ndarray:
         out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         places = np.asarray(wanted, np.int64)
-        blocks, starts = places // _BLOCK, {}
+        blocks = places // _BLOCK
         # Equal blocks lie together in a slice, and in sorted indices.
         edges = np.flatnonzero(np.diff(blocks, prepend=-1, append=-1)) if len(places) else []
-        starts = list(zip(edges[:-1], edges[1:], strict=True)) if len(edges) else []
+        starts = list(pairwise(edges))
 
         def fill(edge: tuple[int, int]) -> None:
             some = slice(*edge)
@@ -100,8 +106,9 @@ def infinite(n: int, seed: int = 0) -> Dataset:
     """n deformed training digits of MNIST with their labels, split "train", images made when asked for.
 
     Image i is training digit i mod 60,000, in an order that the seed shuffles, under a deformation of its
-    own: displacements of 1.4 pixels (root mean square), smooth over 4 pixels, with rotation and shear of 7.5
-    degrees and a scale of 7.5 % (standard deviations). The first n images are the same for every n.
+    own: displacements of 1.4 pixels along each axis (root mean square), smooth over 4 pixels, with rotation
+    and shear of 7.5 degrees and a scale of 7.5 % (standard deviations). The first n images are the same for
+    every n.
 
     Args:
         n: 1 to 100,000,000.
@@ -121,7 +128,10 @@ def infinite(n: int, seed: int = 0) -> Dataset:
 
 
 def load(count: str, split: str) -> tuple[Digits | np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The first `count` deformed digits of seed 0 for training; the test digits as they are."""
+    """The first `count` deformed digits of seed 0 for training; the test digits as they are.
+
+    Raises JaxtlError where `count` is no number in range.
+    """
     if not count.isdecimal():
         raise JaxtlError(f"infinite:{count}: not a number of digits; give it as in infinite:200000")
     digits = infinite(int(count))
@@ -166,7 +176,7 @@ def _coordinates(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     drawn = noise[:, _NOISE : _NOISE + 8]
     angle, shear = ROTATION * _normal(drawn[:, :2]), SHEAR * _normal(drawn[:, 2:4])
     log_scale = SCALE * _normal(drawn[:, 4:6])
-    stretch = np.exp(log_scale * np.array(1.0))
+    stretch = np.exp(log_scale)
     cos, sin = np.cos(angle) * stretch, np.sin(angle) * stretch
     centred = np.arange(_SIDE) - (_SIDE - 1) / 2
     y, x = centred[:, None], centred[None, :]

@@ -146,9 +146,9 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        near = nearest_rows(self._fit_values, X, self.n_neighbors, self._workers).indices
-        weights = alignment.barycenter_weights(self._fit_values, X, near, self.reg, self._workers)
-        return np.einsum("mk,mkc->mc", weights, self.embedding_[near])
+        return place_by_weights(
+            self._fit_values, self.embedding_, X, self.n_neighbors, self.reg, self._workers
+        )
 
     @property
     def _workers(self) -> int:
@@ -242,6 +242,28 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 self.max_iter,
                 seed,
             )
+
+
+def place_by_weights(
+    values: np.ndarray,
+    coords: np.ndarray,
+    rows: np.ndarray,
+    n_neighbors: int,
+    reg: float,
+    workers: int | None = None,
+) -> np.ndarray:
+    """Rows [m, d] placed among embedded ones by the weights that rebuild them from their neighbours there.
+
+    Args:
+        values, coords: of the embedded points, [n, d] and [n, c].
+        workers: threads; None takes all cores.
+
+    Returns float64 [m, c].
+    """
+    workers = workers or cpu_count()
+    near = nearest_rows(values, rows, n_neighbors, workers).indices
+    weights = alignment.barycenter_weights(values, rows, near, reg, workers)
+    return np.einsum("mk,mkc->mc", weights, coords[near])
 
 
 def _all_eigenpairs(matrix: sparse.csr_array, count: int) -> Spectrum:

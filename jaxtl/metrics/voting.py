@@ -70,7 +70,7 @@ def leave_one_out_knn(
         JaxtlError: fewer than two classes, fewer neighbours than asked for, or labels of another number.
     """
     near, (classes, members) = _checked("leave-one-out k-NN", neighbors, labels, n_neighbors)
-    predicted = _vote(members[near], len(classes))
+    predicted = vote(members[near], len(classes))
     return classified(predicted, members, classes, resamples, seed)
 
 
@@ -102,7 +102,7 @@ def train_to_test_knn(
     if not 1 <= n_neighbors <= len(train):
         raise JaxtlError(f"{where}: n_neighbors must be 1 to {len(train)}, got {n_neighbors}")
     near = nearest_rows(train_values, test_values, n_neighbors).indices
-    return classified(_vote(train[near], len(classes)), test, classes, resamples, seed)
+    return classified(vote(train[near], len(classes)), test, classes, resamples, seed)
 
 
 def neighborhood_hit(
@@ -203,7 +203,7 @@ def votes(near: np.ndarray, n_classes: int) -> np.ndarray:
     return np.bincount(places.ravel(), minlength=len(near) * n_classes).reshape(-1, n_classes)
 
 
-def _vote(near: np.ndarray, n_classes: int) -> np.ndarray:
+def vote(near: np.ndarray, n_classes: int) -> np.ndarray:
     # argmax takes the first, that is the nearest, of those whose class has most votes.
     first = np.take_along_axis(votes(near, n_classes), near, axis=1).argmax(axis=1)
     return near[np.arange(len(near)), first]

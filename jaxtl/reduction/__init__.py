@@ -19,17 +19,22 @@ from jaxtl import cuda
 from jaxtl.errors import JaxtlError
 from jaxtl.records import Embedding, Features, Neighbors
 from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
+from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_others, placer
 from jaxtl.reduction.lle import own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
-from jaxtl.reduction.pca import sklearn_pca
+from jaxtl.reduction.pca import sklearn_pca, streamed_pca
 from jaxtl.reduction.tsne import opentsne
 
 # "auto" takes cuML where it can work, else the first backend of a method.
 BACKENDS: dict[str, dict[str, Callable[..., tuple[np.ndarray, dict[str, Any], dict[str, Any]]]]] = {
-    "pca": {"sklearn": sklearn_pca, "cuml": cuml_pca},
+    "pca": {"sklearn": sklearn_pca, "jaxtl": streamed_pca, "cuml": cuml_pca},
     "tsne": {"opentsne": opentsne, "cuml": cuml_tsne},
     "lle": {"jaxtl": own_lle, "sklearn": sklearn_lle},
 }
+# Those that read the features piece by piece, so that these may be mapped from a file larger than memory.
+STREAMED = {("pca", "jaxtl")}
+# Values looked at together before a method is given them.
+_PIECE = 2**24
 # As their makers write them.
 LIBRARIES = {"sklearn": "scikit-learn", "opentsne": "openTSNE", "cuml": "cuML", "jaxtl": "jaxtl"}
 
@@ -68,7 +73,7 @@ def choose(method: str, backend: str = "auto") -> Choice:
         without_gpu = cuda.gpu_fault() is not None and not fault.broken
         remedy = "take --backend auto" if without_gpu else fault.remedy
         raise JaxtlError(f"{method}: backend cuml cannot work: {fault.what}; {remedy}")
-    return Choice(backend, "asked for", _computes_on_gpu(backend))
+    return Choice(backend, "asked for", _computes_on_gpu(method, backend))
 
 
 def preferred(method: str, libraries: str) -> str:
@@ -95,8 +100,8 @@ def _automatic(method: str) -> Choice:
     return Choice(first, fault.what, False, fault if fault.broken else None)
 
 
-def _computes_on_gpu(name: str) -> bool:
-    return name == "cuml" or (name == "jaxtl" and cuda.jax_gpu_fault() is None)
+def _computes_on_gpu(method: str, name: str) -> bool:
+    return name == "cuml" or ((method, name) == ("lle", "jaxtl") and cuda.jax_gpu_fault() is None)
 
 
 def reduce(
@@ -104,7 +109,8 @@ def reduce(
     method: str,
     backend: str = "auto",
     *,
-    neighbors: Neighbors | None = None,
+    near: Neighbors | None = None,
+    landmarks: int | None = None,
     progress: Callable[[float], None] | None = None,
     **params: Any,
 ) -> Embedding:
@@ -113,11 +119,16 @@ def reduce(
     The same features, parameters and seed give the same bytes on the same machine.
 
     Args:
-        features: values float32 [n, d], finite, n >= 3 and d >= 2.
+        features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be mapped from a file
+            (`jaxtl.store.load`); the backends in `STREAMED` read them piece by piece, as all do with
+            landmarks.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
-        neighbors: exact ones of these features, at least as many as the method uses: backends on the CPU
+        near: exact neighbours of these features, at least as many as the method uses: backends on the CPU
             that need any then look for none.
+        landmarks: rows, drawn by the seed, that are mapped by the method; the others are placed among them
+            (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
+            there are no more rows, and by default, all are mapped.
         progress: called with the fraction of the work done, from 0 to 1.
         params: the method's own parameters; see `defaults` and the backend's docstring.
 
@@ -132,18 +143,17 @@ def reduce(
     if choice.fault:
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
     name, function = choice.name, BACKENDS[method][choice.name]
-    known = _parameters(function)
-    unknown = [key for key in params if key not in known]
-    if unknown:
-        raise JaxtlError(
-            f"{method} ({name}) has no parameter {', '.join(unknown)}; its parameters are {', '.join(known)}"
-        )
-    check_number(method, "seed", params.get("seed", 0), low=0, high=2**32 - 1, whole=True)
+    _check_parameters(method, name, params, landmarks)
     _check_values(method, features.values)
     report = progress or (lambda fraction: None)
     report(0.0)
-    known_neighbors = {"near": neighbors} if neighbors and _takes_neighbors(function) else {}
-    coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
+    if landmarks is not None and landmarks < len(features.values):
+        coords, used, diagnostics = _among_landmarks(
+            function, features.values, method, landmarks, progress, params
+        )
+    else:
+        known_neighbors = {"near": near} if near and _takes_neighbors(function) else {}
+        coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
     report(1.0)
@@ -159,6 +169,32 @@ def reduce(
     )
 
 
+def _among_landmarks(
+    function: Callable[..., Any],
+    values: np.ndarray,
+    method: str,
+    landmarks: int,
+    progress: Callable[[float], None] | None,
+    params: dict[str, Any],
+) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    halves = [_half(progress, number) if progress else None for number in (0, 1)]
+    chosen = choose_landmarks(len(values), landmarks, params.get("seed", 0))
+    some = np.ascontiguousarray(values[chosen])
+    if (some == some[0]).all():
+        raise JaxtlError(f"{method}: all {landmarks} landmarks are equal; take more landmarks")
+    coords, used, diagnostics = function(some, halves[0], **params)
+    coords = np.asarray(coords, np.float64)
+    place, placing = placer(method, some, coords, used)
+    coords = place_others(values, chosen, coords, place, halves[1])
+    used = used | {"landmarks": int(landmarks), "placing": placing}
+    # What a library says of its map is true of the landmarks alone.
+    return coords, used, {"of_landmarks": diagnostics, "placed": len(values) - int(landmarks)}
+
+
+def _half(progress: Callable[[float], None], number: int) -> Callable[[float], None]:
+    return lambda fraction: progress((number + fraction) / 2)
+
+
 def defaults(method: str, backend: str = "auto") -> dict[str, Any]:
     """The parameters of a method and what they are unless given. Raises JaxtlError as `choose` does."""
     return _parameters(BACKENDS[method][choose(method, backend).name])
@@ -167,6 +203,19 @@ def defaults(method: str, backend: str = "auto") -> dict[str, Any]:
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     arguments = inspect.signature(function).parameters.values()
     return {each.name: each.default for each in arguments if each.kind is each.KEYWORD_ONLY}
+
+
+def _check_parameters(method: str, name: str, params: dict[str, Any], landmarks: Any) -> None:
+    known = _parameters(BACKENDS[method][name])
+    unknown = [key for key in params if key not in known]
+    if unknown:
+        raise JaxtlError(
+            f"{method} ({name}) has no parameter {', '.join(unknown)}; its parameters are "
+            f"{', '.join(known)}, landmarks"
+        )
+    check_number(method, "seed", params.get("seed", 0), low=0, high=2**32 - 1, whole=True)
+    if landmarks is not None:
+        check_landmarks(method, landmarks)
 
 
 def _takes_neighbors(function: Callable[..., Any]) -> bool:
@@ -179,14 +228,19 @@ def _check_values(method: str, values: np.ndarray) -> None:
         raise JaxtlError(
             f"{method}: features are [{n}, {d}]; a map needs at least 3 rows and 2 columns, give more images"
         )
-    bad_rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    # Piece by piece: they may be mapped, and more than memory holds.
+    step = max(1, _PIECE // d)
+    pieces = [slice(start, start + step) for start in range(0, n, step)]
+    bad_rows = np.concatenate([
+        some.start + np.flatnonzero(~np.isfinite(values[some]).all(axis=1)) for some in pieces
+    ])  # fmt: skip
     if len(bad_rows):
-        count = int(values.size - np.isfinite(values).sum())
+        count = int((~np.isfinite(values[bad_rows])).sum())
         raise JaxtlError(
             f"{method}: features hold {count} NaN or infinite values in {len(bad_rows)} of {n} rows, the "
             f"first in row {bad_rows[0]}; drop these rows or extract the features again"
         )
-    if (values == values[0]).all():
+    if all((values[some] == values[0]).all() for some in pieces):
         raise JaxtlError(f"{method}: all {n} rows of the features are equal; there is nothing to map")
 
 

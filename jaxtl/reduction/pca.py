@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxtl.reduction.parameters import check_choice, versions
 
+# Doubles of rows held at a time: 32 MiB.
+_PIECE = 2**22
 SOLVERS = ("auto", "covariance_eigh", "full", "randomized", "arpack")
 
 
@@ -47,6 +49,71 @@ def sklearn_pca(
         "versions": versions("scikit-learn", "numpy"),
     }
     return coords, params, {"explained_variance_ratio": model.explained_variance_ratio_.tolist()}
+
+
+def streamed_pca(
+    values: np.ndarray,
+    progress: Callable[[float], None] | None,
+    *,
+    seed: int = 0,
+) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Scores on the first two principal components, in memory that does not grow with n but for the map.
+
+    The rows are read three times, a piece at a time, so that they may be mapped from a file: for their mean,
+    for the covariance about it (float64, 8 d^2 bytes), and for their scores. The mean comes first, since a
+    covariance from one pass would lose digits to large means. Exact where scikit-learn's IncrementalPCA, one
+    pass that keeps few components, is not. Signs by the same rule as `sklearn_pca`.
+
+    Args:
+        values: [n, d].
+        progress: called with the fraction of the rows read.
+        seed: unused; nothing is drawn.
+
+    Diagnostics: `explained_variance_ratio` of the two components, each 0 to 1.
+    """
+    from scipy.linalg import eigh
+
+    n, d = values.shape
+    tell = _passes(progress, 3, n)
+    mean = sum(piece.sum(axis=0) for piece in _pieces(values, tell(0))) / n
+    covariance = np.zeros((d, d))
+    for piece in _pieces(values, tell(1)):
+        piece -= mean
+        covariance += piece.T @ piece
+    variances, components = eigh(covariance, subset_by_index=[d - 2, d - 1])
+    components = _signed(components[:, ::-1].T)
+    coords = np.concatenate([(piece - mean) @ components.T for piece in _pieces(values, tell(2))])
+    params = {
+        "n_components": 2,
+        "passes": 3,
+        "dtype": "float64",
+        "seed": int(seed),
+        "versions": versions("scikit-learn", "scipy", "numpy"),
+    }
+    return coords, params, {"explained_variance_ratio": (variances[::-1] / np.trace(covariance)).tolist()}
+
+
+def _signed(components: np.ndarray) -> np.ndarray:
+    largest = components[range(len(components)), np.abs(components).argmax(axis=1)]
+    return components * np.where(largest < 0, -1.0, 1.0)[:, None]
+
+
+def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndarray]:
+    """Copies of some rows after another, in float64; `tell` is told how many were handed out."""
+    step = max(1, _PIECE // values.shape[1])
+    for start in range(0, len(values), step):
+        piece = values[start : start + step].astype(np.float64)
+        yield piece
+        tell(start + len(piece))
+
+
+def _passes(
+    progress: Callable[[float], None] | None, count: int, n: int
+) -> Callable[[int], Callable[[int], None]]:
+    def of(number: int) -> Callable[[int], None]:
+        return lambda rows: progress and progress((number + rows / n) / count)
+
+    return of
 
 
 def exact_solver(shape: tuple[int, int]) -> str:

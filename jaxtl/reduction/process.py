@@ -58,8 +58,8 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
         method: str,
         backend: str,
         params: dict[str, Any],
-        neighbors_path: Pathlike | None = None,
         progress: Callable[[float], None] | None = None,
+        neighbors_path: Pathlike | None = None,
     ) -> Embedding:
         """`jaxtl.reduce` of the features in a file to an embedding in another, and that embedding.
 
@@ -67,8 +67,8 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             features_path: an npz of `Features`.
             out_path: where the embedding goes; whole or not at all.
             method, backend, params: as for `jaxtl.reduce`; params must be what JSON can hold.
-            neighbors_path: an npz of `Neighbors` of these features, where they are known.
             progress: called with the fraction of the work done, from 0 to 1. What it raises ends the work.
+            neighbors_path: an npz of `Neighbors` of these features, where they are known.
 
         Raises:
             JaxtlError: as `jaxtl.reduce`; no result within the time limit; the process died.
@@ -293,7 +293,7 @@ def _answer(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
             Features.load(request["features"]),
             request["method"],
             request["backend"],
-            neighbors=Neighbors.load(request["neighbors"]) if request["neighbors"] else None,
+            near=Neighbors.load(request["neighbors"]) if request["neighbors"] else None,
             progress=progress if request["progress"] else None,
             **request["params"],
         )

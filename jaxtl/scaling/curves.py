@@ -104,7 +104,16 @@ def save_fits(path: Path, found: Sequence[Curve]) -> None:
         if law is not None
     ]
     rows = [
-        (*name, law.coefficient, law.exponent, law.low, law.high, int(law.smallest), int(law.largest), law.count)
+        (
+            *name,
+            law.coefficient,
+            law.exponent,
+            law.low,
+            law.high,
+            int(law.smallest),
+            int(law.largest),
+            law.count,
+        )
         for *name, law in laws
     ]
     _write(path, FIT_COLUMNS, rows)

@@ -10,12 +10,13 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.files import read_json_object, write_json
-from jaxtl.reduction import BACKENDS, LIBRARIES, choose
+from jaxtl.reduction import BACKENDS, LIBRARIES, STREAMED, choose
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity
 from jaxtl.runfolder import CONFIG
 from jaxtl.scaling.settings import LARGEST, SMALLEST, Settings
 from jaxtl.settings import METHODS
+
 
 @dataclass(frozen=True)
 class Method:
@@ -26,20 +27,21 @@ class Method:
         base: "pca", "tsne" or "lle".
         landmarks: images that are mapped by the method itself, the others being placed among them; None
             for all.
-        streamed: whether features are read from their file piece by piece, so that they need not fit into
-            memory.
     """
 
     name: str
     base: str
     landmarks: int | None = None
-    streamed: bool = False
 
     def params(self, settings: Settings) -> dict[str, Any]:
         """What `jaxtl.reduce` is given."""
         own = {"tsne": {"perplexity": settings.perplexity}, "lle": {"n_neighbors": settings.n_neighbors}}
         some = {} if self.landmarks is None else {"landmarks": self.landmarks}
         return {"seed": settings.seed, **own.get(self.base, {}), **some}
+
+    def has(self, n: int) -> bool:
+        """Whether n is a size of this method: where all images are landmarks it is the plain method."""
+        return self.landmarks is None or n > self.landmarks
 
     def check(self, n: int, settings: Settings) -> None:
         """Raises JaxtlError where n images are too few for the method's own parameters."""
@@ -59,12 +61,16 @@ class Series:
     on_gpu: bool = False
 
     @property
-    def name(self) -> str:
-        return f"{self.method.name}_{self.backend}"
+    def streamed(self) -> bool:
+        """Whether features are read from their file piece by piece, so that they need not fit into memory."""
+        return self.method.landmarks is not None or (self.method.base, self.backend) in STREAMED
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
-    """Numbers with commas between, ascending and each once. Raises JaxtlError for what is none, or too large."""
+    """Numbers with commas between, ascending and each once.
+
+    Raises JaxtlError for what is no number, and for one that is too small or too large.
+    """
     parts = [part.strip().replace("_", "") for part in text.split(",") if part.strip()]
     wrong = [part for part in parts if not part.isdecimal()]
     if wrong or not parts:
@@ -92,7 +98,7 @@ def _parse_method(name: str) -> Method:
     base, at, count = name.partition("@")
     if base not in METHODS or (at and not (count.isdecimal() and SMALLEST <= int(count) <= LARGEST)):
         raise JaxtlError(f"unknown method {name!r}; {_KNOWN}")
-    return Method(name, base, int(count), streamed=True) if at else Method(name, base)
+    return Method(name, base, int(count)) if at else Method(name, base)
 
 
 def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
@@ -116,12 +122,15 @@ def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
 
 
 def check_sizes(sizes: tuple[int, ...], methods: tuple[Method, ...], settings: Settings) -> None:
-    """Raises JaxtlError where the smallest size is too small for a method."""
+    """Raises JaxtlError where a method has none of the sizes, or its smallest is too small for it."""
     for method in methods:
+        own = [n for n in sizes if method.has(n)]
+        if not own:
+            raise JaxtlError(f"{method.name}: no size is above its landmarks; add a larger one to --sizes")
         try:
-            method.check(sizes[0], settings)
+            method.check(own[0], settings)
         except JaxtlError as error:
-            raise JaxtlError(f"size {sizes[0]:,}: {error}") from None
+            raise JaxtlError(f"size {own[0]:,}: {error}") from None
 
 
 def write_config(folder: Path, settings: Settings, weights_digest: str, asked: dict[str, Any]) -> None:

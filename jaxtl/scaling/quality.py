@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxtl import metrics
 from jaxtl.errors import JaxtlError
-from jaxtl.forecast import available_memory
+from jaxtl.memory import available_memory
 from jaxtl.metrics.estimates import Estimate
-from jaxtl.metrics.voting import _vote, classified
+from jaxtl.metrics.voting import classified, vote
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import Embedding
 from jaxtl.scoring import LEAVE_ONE_OUT, N_NEIGHBORS
@@ -53,7 +53,7 @@ class Space:
         rows, columns = np.nonzero((ranks >= 1) & (ranks <= N_NEIGHBORS))
         near[rows, ranks[rows, columns].astype(np.int64) - 1] = columns
         classes, members = np.unique(self.labels, return_inverse=True)
-        predicted = _vote(members[near], len(classes))
+        predicted = vote(members[near], len(classes))
         found = classified(predicted, members[anchors], classes, 1000, self.seed)
         return {LEAVE_ONE_OUT: _triple(found.accuracy)}
 

@@ -6,25 +6,24 @@ The first n rows are the study's n images, so that every size holds the smaller 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from jaxtl import store
 from jaxtl.data import load
 from jaxtl.data.infinite import infinite
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Notice, Progress, features_of, run_layers
-from jaxtl.files import remove_leftovers, replacing, write_npz
+from jaxtl.extraction import Notice, Progress, features_of, stream
 from jaxtl.models.weights import load_model
 from jaxtl.records import Dataset
 from jaxtl.scaling.settings import Settings
 
-FEATURES, IMAGES = "features.npy", "images.npz"
+FEATURES = "features.npy"
 # Only MNIST's digits go on without end.
 _ENDLESS = "mnist"
-# Images extracted at a time: whole batches for any platform, 80 MiB of features.
-_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,12 @@ class Source:
         train, test = (load(name, split, image_size=size) for split in ("train", "test"))
         if train.class_names != test.class_names or train.images.shape[1:] != test.images.shape[1:]:
             raise JaxtlError(
-                f"dataset {name}: training and test images differ in classes or shape, {train.images.shape[1:]} "
-                f"and {test.images.shape[1:]}; a study takes both together: give images of one kind"
+                f"dataset {name}: training and test images differ in classes or shape, "
+                f"{train.images.shape[1:]} and {test.images.shape[1:]}; a study takes both together: give "
+                "images of one kind"
             )
         images, labels = (
-            np.concatenate(both)
-            for both in ((train.images, test.images), (train.labels, test.labels))
+            np.concatenate(both) for both in ((train.images, test.images), (train.labels, test.labels))
         )
         return Dataset(images, labels, train.class_names, "train and test", name)
 
@@ -89,47 +88,22 @@ class Source:
 
 
 def stored(folder: Path) -> int:
-    """Rows of features that a study has."""
+    """Rows of features that a study has. Raises JaxtlError where their file is damaged."""
     path = folder / FEATURES
-    if not path.is_file():
-        return 0
-    try:
-        return len(np.load(path, mmap_mode="r"))
-    except (ValueError, EOFError, OSError):
-        raise JaxtlError(f"{path}: not a readable array; delete it to extract the features again") from None
+    return len(store.mapped(path)) if path.is_file() else 0
 
 
 def extract(folder: Path, source: Source, n: int, progress: Progress, notice: Notice | None = None) -> None:
     """Bring a study's features up to n rows, those that are there kept as they are.
 
-    They go to `features.npy`, float32 [n, d], which is written piece by piece, whatever n; one that was
-    stopped begins again with the rows that the study had. `images.npz` tells labels and index.
+    They go to a store (`jaxtl.store`) that is written piece by piece, whatever n; one that was stopped begins
+    again with the rows that the study had.
 
     Raises OSError where they cannot be written.
     """
-    path, had = folder / FEATURES, stored(folder)
-    remove_leftovers(path)
-    settings, model = source.settings, load_model(source.settings.weights)
-    one = np.zeros((1, model.config.features), np.float32)
-    meta = features_of(model, source.whole.take(1), settings.images, one).meta
-    # First, so that no row of features ever lacks its label.
-    write_npz(folder / IMAGES, {"labels": source.labels(n), "index": source.index(n)}, meta)
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        # Written, not mapped: a full disk is then an error, and not the end of the process.
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n, model.config.features)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, had, _CHUNK):
-            stream.write(np.load(path, mmap_mode="r")[start : min(start + _CHUNK, had)].tobytes())
-        for start in range(had, n, _CHUNK):
-            stop = min(start + _CHUNK, n)
-            images, done = source.images(start, stop), (start - had) / (n - had)
-            share = (stop - start) / (n - had)
-            tell = partial(_tell, progress, done, share)
-            values = run_layers(
-                model, 0, model.config.pooled, images, settings.images, progress=tell, notice=notice
-            ).x
-            stream.write(np.ascontiguousarray(values, "<f4").tobytes())
-
-
-def _tell(progress: Progress, done: float, share: float, fraction: float) -> None:
-    progress(done + share * fraction)
+    model, had = load_model(source.settings.weights), stored(folder)
+    d = model.config.features
+    meta = features_of(model, source.whole.take(1), source.settings.images, np.zeros((1, d), np.float32)).meta
+    kept = store.copied(store.mapped(folder / FEATURES), had) if had else ()
+    new = stream(model, source.images, n, source.settings.images, first=had, progress=progress, notice=notice)
+    store.write(folder / FEATURES, chain(kept, new), source.labels(n), source.index(n), meta, d)

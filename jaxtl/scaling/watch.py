@@ -80,21 +80,26 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
             stream.close()
 
     def follow(self, progress: Callable[[float], None]) -> Outcome:
+        reached, ran = 0.0, False
         for message in self._messages():
             self._look()
             if self._peak > self._limits.memory:
                 return self._over_memory()
             if time.monotonic() > self._deadline:
                 return self._over_time()
-            if "progress" in message:
-                progress(message["progress"])
-            elif not message:
-                progress(0.0)  # so that Ctrl-C is noticed while the process is silent
+            if "progress" in message or not message:
+                # Told while the process is silent too, so that Ctrl-C is noticed.
+                reached = message.get("progress", reached)
+                progress(reached)
             elif "ready" in message:
                 self._start, self._baseline = message["ready"], message["baseline"]
                 self._deadline = time.monotonic() + self._limits.seconds
             elif "run" in message:
+                # A quick one may be over before this side looks at the clock.
+                if not ran and message["run"] > self._limits.seconds:
+                    return self._over_time()
                 # The map is there: repetitions, of which the first was the measure, are not held against it.
+                ran = True
                 self._deadline = time.monotonic() + self._limits.seconds + _START_SECONDS
             else:
                 return self._end(message)
@@ -189,5 +194,7 @@ def _private(pid: int) -> int:
         return int(told.strip() or 0) * 1024
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) * 1024
+        return (
+            sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) * 1024
+        )
     return 0

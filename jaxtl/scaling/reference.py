@@ -1,0 +1,92 @@
+"""A study's curves as a table of costs: for forecasts, and for the one that comes with jaxtl.
+
+`python -m jaxtl.scaling.reference STUDY RUN` writes jaxtl/assets/reference.json anew: maps and features from
+a study's folder, training from that of a run with default settings, both made on the same machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jaxtl.costs import REFERENCE, Cost, Costs, duration
+from jaxtl.errors import JaxtlError
+from jaxtl.files import read_json_object, write_json
+from jaxtl.runfolder import read_config
+from jaxtl.scaling.curves import Curve
+from jaxtl.scaling.study import EXTRACTION, read_curves
+
+
+def costs_of(study: Path) -> Costs:
+    """The costs of a study's folder. Raises JaxtlError where no curve has the points for a power law."""
+    curves = read_curves(study)
+    maps = tuple(_cost(curve) for curve in curves if curve.seconds is not None)
+    if not maps:
+        raise JaxtlError(
+            f"{study}: no method has been measured at three sizes, which a forecast needs; add some with: "
+            f"jaxtl scale --out {study} --sizes N,..."
+        )
+    known = study / EXTRACTION
+    taken = read_json_object(known) if known.is_file() else None
+    seconds = None
+    if taken:
+        seconds = taken["seconds"] / taken["images"] * (48 / taken["image_size"]) ** 2
+    return Costs(maps, _machine(curves), seconds)
+
+
+def _cost(curve: Curve) -> Cost:
+    baseline = max((point.baseline or 0) for point in curve.done)
+    return Cost(curve.method, curve.backend, curve.seconds, curve.memory, baseline)
+
+
+def _machine(curves: list[Curve]) -> str:
+    done = next(point for curve in curves for point in reversed(curve.done))
+    cores = done.machine.get("cores")
+    return ", ".join(filter(None, [done.machine.get("cpu"), f"{cores} cores", done.machine.get("device")]))
+
+
+def training_seconds(run: Path) -> float:
+    """Of one image in one epoch of a finished run with the default network. Raises JaxtlError for another."""
+    config, _ = read_config(run)
+    taken = read_json_object(run / "timings.json").get("finetune")
+    if taken is None or config.trainable != "10" or config.image_size != 48:
+        raise JaxtlError(f"{run}: must be a finished run of 48x48 images and the last 10 layers")
+    history = (run / "history.csv").read_text().splitlines()[1:]
+    images = config.train_samples or _default_training_images(config.dataset)
+    return taken / (images * len(history))
+
+
+def _default_training_images(dataset: str) -> int:
+    from jaxtl.data import load
+
+    return len(load(dataset, "train"))
+
+
+def as_record(costs: Costs) -> dict[str, Any]:
+    """What `jaxtl.costs.read` reads."""
+    return asdict(costs)
+
+
+def main(arguments: list[str]) -> None:
+    if not 1 <= len(arguments) <= 3:
+        sys.exit("usage: python -m jaxtl.scaling.reference STUDY [RUN [OUT.json]]")
+    study, run, out = [Path(each) for each in arguments] + [None] * (3 - len(arguments))
+    try:
+        costs = costs_of(study)
+        if run is not None:
+            costs = replace(costs, training_seconds=training_seconds(run))
+    except JaxtlError as error:
+        sys.exit(str(error))
+    target = out or Path(str(resources.files("jaxtl") / "assets" / REFERENCE))
+    write_json(target, as_record(costs))
+    for cost in costs.maps:
+        law = cost.seconds
+        print(f"{cost.method} by {cost.backend}: {duration(law.at(law.largest).value)} at {law.largest:,.0f}")
+    print(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

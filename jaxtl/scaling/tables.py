@@ -1,0 +1,97 @@
+"""A study on a terminal: its points and its power laws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from jaxtl.costs import Cost, Costs, duration, gib
+from jaxtl.forecast import PowerLaw
+from jaxtl.plots import NAMES
+from jaxtl.reduction import LIBRARIES
+from jaxtl.scaling.curves import Curve
+from jaxtl.scaling.points import DONE, Point
+from jaxtl.scaling.quality import TRUSTWORTHINESS
+from jaxtl.scoring import LEAVE_ONE_OUT
+
+
+def points_table(curves: Sequence[Curve]) -> Table:
+    """One row a point: what it took and what it is worth, or why it is missing."""
+    table = Table(title="What maps cost, and what they are worth", title_justify="left")
+    table.add_column("map", no_wrap=True)
+    for heading in ("images", "time", "memory", "10-NN\naccuracy", "trust-\nworthiness"):
+        table.add_column(heading, justify="right")
+    for curve in curves:
+        for number, point in enumerate(curve.points):
+            name = _name(curve) if not number else ""
+            table.add_row(name, f"{point.n:,}", *_cells(point), end_section=point is curve.points[-1])
+    return table
+
+
+def _name(curve: Curve | Cost) -> str:
+    """As users write the method, with its library: narrow enough for a terminal."""
+    base, at, landmarks = curve.method.partition("@")
+    return f"{NAMES.get(base, base)}{at}{landmarks}, {LIBRARIES.get(curve.backend, curve.backend)}"
+
+
+def _cells(point: Point) -> tuple[str, ...]:
+    if point.status != DONE:
+        return (f"[red]{point.status}[/]" if point.limits else point.status, "", "", "")
+    found = point.quality or {}
+    worth = (f"{found[name][0]:.3f}" if name in found else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS))
+    return (duration(point.typical_seconds), gib(point.memory) if point.memory is not None else "", *worth)
+
+
+def laws_table(curves: Sequence[Curve]) -> Table:
+    """The exponents of seconds and memory in n."""
+    table = Table(title="Fitted power laws, with 95 % intervals", title_justify="left")
+    for heading, justify in (
+        ("map", "left"),
+        ("seconds", "right"),
+        ("memory", "right"),
+        ("fitted from", "right"),
+    ):
+        table.add_column(heading, justify=justify)
+    for curve in curves:
+        if curve.seconds or curve.memory:
+            law = curve.seconds or curve.memory
+            sizes = f"{law.smallest:,.0f} to {law.largest:,.0f}"
+            table.add_row(_name(curve), _exponent(curve.seconds), _exponent(curve.memory), sizes)
+    return table
+
+
+def _exponent(law: PowerLaw | None) -> str:
+    return "" if law is None else f"n^{law.exponent:.2f} \\[{law.low:.2f}, {law.high:.2f}]"
+
+
+def forecast_table(costs: Costs, n: int, available: int) -> Table:
+    """What maps of n images would take, by method and library, and what would fit where they do not."""
+    title = f"A map of {n:,} images; {gib(available)} of memory are available"
+    table = Table(title=title, title_justify="left")
+    table.add_column("map")
+    for heading in ("time", "95 % interval", "memory"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for cost in costs.maps:
+        taken, needed = cost.seconds.at(n), cost.bytes_at(n).value
+        interval = f"{duration(taken.low)} to {_bound(taken.high)}"
+        if cost.fits(n, available):
+            verdict = "fits"
+        else:
+            verdict = "[red]does not fit[/]; would: " + ", ".join(costs.remedies(cost, n, available))
+        table.add_row(_name(cost), duration(taken.value), interval, gib(needed), verdict)
+    return table
+
+
+def _bound(seconds: float) -> str:
+    # Three points that hardly lie on a line allow anything.
+    return duration(seconds) if seconds < 3e9 else "any time"
+
+
+def beyond(costs: Costs, n: int) -> str:
+    """How far n is from what was measured; empty where it is not."""
+    largest = min(cost.seconds.largest for cost in costs.maps)
+    if n <= largest:
+        return ""
+    return f"{n:,} is {n / largest:.3g} times the largest size measured for every method, {largest:,.0f}"

@@ -1,0 +1,321 @@
+"""What maps will take: power laws, the memory that is left, what fits, and the refusal before any work."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxtl import costs, mapping, memory
+from jaxtl.costs import Cost, Costs
+from jaxtl.errors import JaxtlError
+from jaxtl.forecast import PowerLaw, fit
+from jaxtl.runfolder import write_config
+from jaxtl.scaling import points, reference
+from jaxtl.scaling.points import Point
+from jaxtl.settings import RunConfig
+
+GIB = 2**30
+
+
+def law(coefficient, exponent, sizes=(1000, 2000, 5000, 10_000)):
+    return fit(sizes, [coefficient * n**exponent for n in sizes])
+
+
+@pytest.mark.parametrize(("coefficient", "exponent"), [(3e-4, 1.0), (2e-9, 2.3), (5.0, 0.0)])
+def test_a_power_law_is_found_again(coefficient, exponent):
+    found = law(coefficient, exponent)
+    assert found.exponent == pytest.approx(exponent, abs=1e-9)
+    assert found.coefficient == pytest.approx(coefficient, rel=1e-8)
+    assert (found.smallest, found.largest, found.count) == (1000, 10_000, 4)
+    value, low, high = found.at(1e6)
+    assert value == pytest.approx(coefficient * 1e6**exponent, rel=1e-7)
+    assert low <= value <= high
+    if exponent:
+        assert found.largest_within(value) == pytest.approx(1e6, rel=1e-6)
+
+
+def test_intervals_hold_what_they_promise():
+    """95 % of intervals hold the exponent, and 95 % of forecasts the next measurement."""
+    rng, sizes, runs = np.random.default_rng(0), np.array([1000, 2000, 5000, 10_000, 20_000]), 2000
+    held = np.zeros(2)
+    for _ in range(runs):
+        noise = np.exp(0.1 * rng.normal(size=6))
+        found = fit(sizes, 1e-5 * sizes**1.5 * noise[:5])
+        low, high = found.at(70_000)[1:]
+        held += (found.low <= 1.5 <= found.high, low <= 1e-5 * 70_000**1.5 * noise[5] <= high)
+    # Three standard errors of a share of 2000.
+    np.testing.assert_allclose(held / runs, 0.95, atol=3 * np.sqrt(0.95 * 0.05 / runs))
+
+
+def test_it_is_scipys_regression():
+    from scipy.stats import linregress, t
+
+    sizes, values = [100, 300, 900, 4000], [0.2, 0.9, 2.1, 12.0]
+    found, theirs = fit(sizes, values), linregress(np.log(sizes), np.log(values))
+    assert found.exponent == pytest.approx(theirs.slope)
+    assert found.high - found.exponent == pytest.approx(t.ppf(0.975, 2) * theirs.stderr)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values", "said"),
+    [
+        ([1, 2], [1, 2], "needs at least 3 different sizes, got 2"),
+        ([1, 1, 1, 2], [1, 1, 1, 2], "needs at least 3 different sizes, got 2"),
+        ([1, 2, 3], [1, 0, 2], "finite and above 0"),
+        ([1, 2, 3], [1, 2], "one value a size"),
+    ],
+)
+def test_what_has_no_power_law_is_refused(sizes, values, said):
+    with pytest.raises(JaxtlError, match=said):
+        fit(sizes, values)
+    with pytest.raises(JaxtlError, match="n must be a positive number"):
+        law(1, 1).at(0)
+
+
+# The memory that is left.
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A function that writes files of a made-up Linux."""
+    monkeypatch.setattr(memory, "_ROOT", tmp_path)
+
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return write
+
+
+def test_what_the_system_calls_available_is(system):
+    system(proc__meminfo="MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n")
+    assert memory.available_memory() == 2048 * 1024
+
+
+def test_a_control_group_leaves_less_and_files_do_not_count(system):
+    system(
+        proc__meminfo="MemAvailable: 99999999 kB\n",
+        proc__self__cgroup="0::/user/job\n",
+        sys__fs__cgroup__user__memory_dot_max=f"{8 * GIB}\n",
+        sys__fs__cgroup__user__memory_dot_current=f"{5 * GIB}\n",
+        sys__fs__cgroup__user__memory_dot_stat=f"anon 1\ninactive_file {GIB}\n",
+        sys__fs__cgroup__user__job__memory_dot_max="max\n",
+        sys__fs__cgroup__user__job__memory_dot_current=f"{GIB}\n",
+    )
+    assert memory.available_memory() == 4 * GIB
+
+
+def test_where_nothing_tells_it_is_all_of_the_machines(system, monkeypatch):
+    monkeypatch.setattr(memory, "physical_memory", lambda: 7 * GIB)
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    assert memory.available_memory() == 7 * GIB
+
+
+def test_macos_tells_in_pages():
+    text = "Mach: (page size of 16384 bytes)\nPages free: 10.\nPages inactive: 5.\nPages speculative: 1.\n"
+    assert memory._vm_stat(text) == 16 * 16384
+    assert memory._vm_stat("nonsense") == -1
+
+
+# What fits.
+
+
+def cost(method, backend, seconds=(1e-3, 1.0), memory_=(1000.0, 1.0), baseline=0):
+    return Cost(method, backend, law(*seconds), memory_ and law(*memory_), baseline)
+
+
+@pytest.fixture
+def known():
+    return Costs(
+        (
+            cost("pca", "sklearn", memory_=(20_480, 1.0), baseline=100_000_000),
+            cost("pca", "jaxtl", memory_=None, baseline=100_000_000),
+            cost("lle", "jaxtl", memory_=(8.0, 2.0)),
+            cost("tsne", "opentsne"),
+            cost("tsne@5000", "opentsne", memory_=(10.0, 1.0)),
+        ),
+        "a machine, 2 cores", image_seconds=1e-3, training_seconds=2e-4,
+    )  # fmt: skip
+
+
+def test_memory_is_the_laws_and_the_processs_own(known):
+    pca = known.of("pca", "sklearn")
+    assert pca.bytes_at(10_000).value == pytest.approx(1e8 + 204.8e6, rel=1e-6)
+    assert pca.fits(10_000, 400_000_000)
+    assert not pca.fits(10_000, 400_000_000, maps=2)
+    # (400 - 100) MB / 20480 bytes = 14,648.
+    assert pca.largest(400_000_000) == 14_000
+    assert pca.largest(50_000_000) == 0
+    assert known.of("pca", "jaxtl").largest(400_000_000) == 10**12
+
+
+def test_remedies_are_what_would_fit(known):
+    n, available = 1_000_000, 8 * GIB
+    assert known.remedies(known.of("pca", "sklearn"), n, available) == [
+        "backend jaxtl", "at most 410,000 images", "landmarks (pca@5000)",
+    ]  # fmt: skip
+    assert known.remedies(known.of("lle", "jaxtl"), n, available) == [
+        "at most 32,000 images", "landmarks (lle@5000)",
+    ]  # fmt: skip
+    assert known.remedies(known.of("tsne", "opentsne"), 100 * n, available) == [
+        "tsne@5000", "at most 8,500,000 images",
+    ]  # fmt: skip
+    assert known.remedies(known.of("pca", "sklearn"), n, 1000) == ["a machine with more memory"]
+
+
+def test_a_map_that_does_not_fit_is_refused_with_what_would(known):
+    assert costs.check_memory(known, "lle", "jaxtl", 10_000, GIB) is None
+    assert costs.check_memory(known, "lle", "unknown", 10**9, GIB) is None
+    with pytest.raises(JaxtlError) as caught:
+        costs.check_memory(known, "lle", "jaxtl", 60_000, 8 * GIB)
+    assert str(caught.value) == (
+        "lle by jaxtl: a map of 60,000 images would take 26.8 GiB of memory, 8 GiB are available; what would "
+        "fit: at most 32,000 images, landmarks (lle@5000); or leave lle out of --methods"
+    )
+    with pytest.raises(JaxtlError, match="2 maps at a time of 25,000 images would take 9"):
+        costs.check_memory(known, "lle", "jaxtl", 25_000, 8 * GIB, maps=2)
+
+
+def test_a_doubt_beyond_what_was_measured_is_told():
+    noisy = fit([1000, 2000, 5000, 10_000], [1e6, 2.4e6, 4.6e6, 11e6])
+    known = Costs((Cost("lle", "jaxtl", law(1, 1), noisy, 0),), "m")
+    needed = noisy.at(100_000).value
+    assert "may need more" in costs.check_memory(known, "lle", "jaxtl", 100_000, int(1.2 * needed))
+    assert costs.check_memory(known, "lle", "jaxtl", 100_000, int(3 * needed)) is None
+    assert costs.check_memory(known, "lle", "jaxtl", 9000, int(1.2 * noisy.at(9000).value)) is None
+
+
+def test_the_networks_time_goes_with_images_and_their_area(known):
+    assert costs.network_seconds(known, 100, 1000, 96, "10") == pytest.approx((0.4, 0.8))
+    assert costs.network_seconds(known, 100, 1000, 48, "all") == (pytest.approx(0.1), None)
+    text = costs.spoken([("features", 20.04), ("fine-tuning", None), ("LLE", 0.123), ("t-SNE", 7200.0)])
+    assert text == "features 20 s, LLE 0.12 s, t-SNE 2 h"
+
+
+# The table that comes with jaxtl, and the path from a study to it.
+
+
+def test_the_reference_is_whole():
+    known = costs.reference()
+    assert known.machine
+    for method, backend in (("pca", "sklearn"), ("tsne", "opentsne"), ("lle", "jaxtl")):
+        found = known.of(method, backend)
+        assert 0 < found.seconds.at(2000).value < 1000
+        assert GIB / 100 < found.bytes_at(2000).value < 4 * GIB
+    assert known.image_seconds > 0
+    assert known.training_seconds > 0
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A folder with the points of a study that was never computed: LLE that takes 8 n^2 bytes."""
+    from jaxtl.scaling import plan
+    from jaxtl.scaling.settings import Settings
+
+    folder = tmp_path / "study"
+    plan.write_config(folder, Settings(), "digest", {"sizes": "1000", "methods": "lle", "backends": "auto"})
+    for n in (1000, 2000, 4000):
+        points.save(
+            folder / "points",
+            Point("lle", "jaxtl", n, "done", seconds=(1e-6 * n**2,), baseline=GIB, peak=GIB + 8 * n**2,
+                  machine={"cpu": "A CPU", "cores": 4}),
+        )  # fmt: skip
+    (folder / "extraction.json").write_text(json.dumps({"images": 100, "seconds": 4.0, "image_size": 96}))
+    return folder
+
+
+def test_a_study_becomes_a_table_by_one_command(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reference, "training_seconds", lambda run: 5e-4)
+    reference.main([str(study), str(tmp_path), str(tmp_path / "reference.json")])
+    assert "lle by jaxtl: 16 s at 4,000" in capsys.readouterr().out
+    found = costs.read(tmp_path / "reference.json")
+    assert found.machine == "A CPU, 4 cores"
+    assert isinstance(found.maps[0].seconds, PowerLaw)
+    assert found.maps[0].seconds.exponent == pytest.approx(2)
+    assert found.maps[0].bytes_at(10_000).value == pytest.approx(GIB + 8e8)
+    assert (found.image_seconds, found.training_seconds) == (pytest.approx(0.01), 5e-4)
+
+
+def test_training_is_timed_by_a_run(tmp_path):
+    (tmp_path / "timings.json").write_text(json.dumps({"finetune": 10.0}))
+    write_config(tmp_path, RunConfig(trainable="2"), "digest")
+    with pytest.raises(JaxtlError, match="must be a finished run of 48x48 images and the last 10 layers"):
+        reference.training_seconds(tmp_path)
+    write_config(tmp_path, RunConfig(train_samples=500), "digest")
+    (tmp_path / "history.csv").write_text("epoch\n1\n2\n")
+    assert reference.training_seconds(tmp_path) == pytest.approx(0.01)
+
+
+def test_forecast_by_a_study(jaxtl, study, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 9 * GIB)
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = jaxtl("scale", "--out", study, "--forecast", 100_000)
+    assert (code, err) == (0, "")
+    row = next(line for line in out.splitlines() if "LLE" in line)
+    assert "2.78 h" in row
+    assert "75.5 GiB" in row
+    assert "does not fit; would: at most 32,000 images, landmarks (lle@5000)" in row
+    assert f"By the study in {study} on A CPU, 4 cores" in out
+    assert "100,000 is 25 times the largest size measured for every method, 4,000" in out
+    assert "fits" in jaxtl("scale", "--out", study, "--forecast", 3000)[1]
+
+
+def test_forecast_without_a_study_says_whose_curves_it_takes(jaxtl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = jaxtl("scale", "--forecast", 5000)
+    assert code == 0
+    assert f"By reference curves from another machine, {costs.reference().machine}" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_forecast_of_what_is_no_study_is_refused(jaxtl, tmp_path, study):
+    run = tmp_path / "run"
+    write_config(run, RunConfig(), "digest")
+    for folder, said in ((tmp_path, "no scaling study"), (run, "no scaling study but something else's")):
+        code, _, err = jaxtl("scale", "--out", folder, "--forecast", 5000)
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+    for path in (study / "points").glob("lle_jaxtl_1000.json"):
+        path.unlink()
+    code, _, err = jaxtl("scale", "--out", study, "--forecast", 5000)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no method has been measured at three sizes" in err
+
+
+# What `jaxtl run` makes of it.
+
+
+def test_a_run_that_would_not_fit_is_refused_before_any_work(jaxtl, few_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapping, "available_memory", lambda: 1000)
+    run = ["run", "--dataset", few_digits, "--samples", "all", "--methods", "pca"]
+    code, out, err = jaxtl(*run, "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert err.startswith("jaxtl: pca by sklearn: a map of 60 images would take ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_says_what_it_will_take(config, tmp_path):
+    from jaxtl import experiment
+
+    work = experiment.start(config, tmp_path / "run")
+    text = work._expected()
+    assert text.startswith("Expect about: features ")
+    # Training is known for the last ten layers alone.
+    assert "fine-tuning" not in text
+    assert text.endswith(f"(as on {costs.reference().machine})")
+    for name in ("PCA", "t-SNE", "LLE"):
+        assert name in text
+    # What is done is not told of.
+    for output in (
+        "history.csv",
+        "model.safetensors",
+        "embeddings/before_lle.npz",
+        "embeddings/after_lle.npz",
+    ):
+        (tmp_path / "run" / output).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / output).touch()
+    assert "LLE" not in work._expected()
+    assert "features" not in work._expected()
