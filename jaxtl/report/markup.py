@@ -58,7 +58,7 @@ def pairs(values: dict[str, Any]) -> str:
     return f"<dl class='pairs'>{rows}</dl>" if rows else ""
 
 
-def setting(name: str, value: Any) -> str:
+def in_words(name: str, value: Any) -> str:
     """A run's setting in words; what None means depends on which it is."""
     return (
         {"samples": "all", "train_samples": "all", "weights": "ImageNet"}.get(name, "–")

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxtl.plots import NAMES
 from jaxtl.report.data import RunData
-from jaxtl.report.markup import details, note, pairs, section, setting
+from jaxtl.report.markup import details, in_words, note, pairs, section
 from jaxtl.settings import RunConfig
 
 BACKENDS = {
@@ -57,7 +57,7 @@ def repeat(run: RunData) -> str:
     text = f"<p>With jaxtl {escape(version)}:</p>" if version else ""
     text += f"<pre class='command'><code>{escape(command(run.config))}</code></pre>"
     digests = ("digest", "weights_digest")
-    settings = pairs({k: setting(k, v) for k, v in run.config.items() if k not in digests})
+    settings = pairs({k: in_words(k, v) for k, v in run.config.items() if k not in digests})
     settings += pairs({k: v for k, v in run.config.items() if k in digests})
     environment = {k: v for k, v in run.environment.items() if k != "versions"}
     environment |= run.environment.get("versions") or {}

@@ -21,12 +21,12 @@ from jaxtl.report.markup import (
     bounded,
     details,
     figures,
+    in_words,
     interval,
     maybe,
     note,
     number,
     section,
-    setting,
     table,
     unique,
 )
@@ -612,7 +612,7 @@ def _differing(runs: Sequence[RunData]) -> list[list[str]]:
     for name in unique(
         name for run in runs for name in run.config if name not in ("digest", "weights_digest")
     ):
-        values = [setting(name, run.config.get(name)) for run in runs]
+        values = [in_words(name, run.config.get(name)) for run in runs]
         if len(set(values)) > 1:
             rows.append([name, *values])
     return rows
