@@ -1,4 +1,4 @@
-"""RAPIDS cuML on an NVIDIA GPU; never run so far, but by a stand-in on the CPU.
+"""RAPIDS cuML on an NVIDIA GPU.
 
 Everything starts from arrays in host memory and ends there, in float32. `tsne` is asked for jaxtl's problem,
 but cuML counts a row among its own neighbours, and its second phase has a learning rate of n / 6: see
