@@ -77,6 +77,7 @@ class _Claim:
     threshold: float
     measure: Callable[[Evidence], Estimate]
     needs: tuple[str, ...]
+    parts: Callable[[Evidence], str] = lambda evidence: ""
 
 
 def decide(evidence: Evidence) -> list[Verdict]:
@@ -85,7 +86,7 @@ def decide(evidence: Evidence) -> list[Verdict]:
     possible = [claim for claim in _CLAIMS if set(claim.needs) <= methods]
     if "1" not in evidence.class_names:
         possible = [claim for claim in possible if claim.id != "pca-before-one"]
-    return [_verdict(claim, claim.measure(evidence)) for claim in possible]
+    return [_verdict(claim, claim.measure(evidence), claim.parts(evidence)) for claim in possible]
 
 
 def verdict_of(found: Estimate, threshold: float, direction: str) -> str:
@@ -98,11 +99,11 @@ def verdict_of(found: Estimate, threshold: float, direction: str) -> str:
     return "undecided"
 
 
-def _verdict(claim: _Claim, found: Estimate) -> Verdict:
+def _verdict(claim: _Claim, found: Estimate, parts: str) -> Verdict:
     verdict = verdict_of(found, claim.threshold, claim.direction)
     words = (
         f"{_LEAD[verdict]}: {claim.statistic} is {found.value:.3f} (95 % interval {found.low:.3f} to "
-        f"{found.high:.3f}); the claim asks for {claim.direction} {claim.threshold:g}."
+        f"{found.high:.3f}); the claim asks for {claim.direction} {claim.threshold:g}.{parts}"
     )
     return Verdict(
         claim.id, claim.text, claim.statistic, found.value, found.low, found.high, claim.threshold,
@@ -162,7 +163,26 @@ def _both(*methods: str) -> Sequence[tuple[str, str]]:
     return [(stage, method) for method in methods for stage in ("before", "after")]
 
 
+def _each(told: str, value: Callable[[Evidence, str], float]) -> Callable[[Evidence], str]:
+    """What a difference between maps is made of, so that a reader sees which one leads."""
+
+    def words(evidence: Evidence) -> str:
+        found = (f"{_NAMES[method]} {value(evidence, method):.3f}" for method in _ALL)
+        return f" {told}: {', '.join(found)}."
+
+    return words
+
+
+def _accuracy(stage: str) -> Callable[[Evidence, str], float]:
+    return lambda evidence, method: float(evidence.correct[stage, method].mean())
+
+
+def _gain(evidence: Evidence, method: str) -> float:
+    return _accuracy("after")(evidence, method) - _accuracy("before")(evidence, method)
+
+
 _ALL = ("tsne", "pca", "lle")
+_NAMES = {"tsne": "t-SNE", "pca": "PCA", "lle": "LLE"}
 _BEFORE, _AFTER = ([(stage, method) for method in _ALL] for stage in ("before", "after"))
 _CLAIMS = (
     _Claim("pca-before-poor", "Before, PCA separates the classes poorly", "10-NN accuracy in PCA before",
@@ -183,16 +203,16 @@ _CLAIMS = (
            "above", 0.0, _accuracies(lambda b, a: a - b, *_both("lle")), ("lle",)),
     _Claim("tsne-improves-most", "After fine-tuning, t-SNE improves most",
            "gain of 10-NN accuracy of t-SNE, less the largest gain of PCA and LLE", "above", 0.0,
-           _accuracies(_gain_lead, *_both(*_ALL)), _ALL),
+           _accuracies(_gain_lead, *_both(*_ALL)), _ALL, _each("Gains", _gain)),
     _Claim("tsne-after-clusters", "After fine-tuning, t-SNE forms one cluster for each class",
            "normalised mutual information of k-means clusters and classes in t-SNE after", "above",
            _ONE_CLUSTER_EACH, _score("after", "tsne", "k-means NMI"), ("tsne",)),
     _Claim("tsne-best-before", "Before, t-SNE separates best",
            "10-NN accuracy in t-SNE before, less the better one of PCA and LLE", "above", 0.0,
-           _accuracies(_lead, *_BEFORE), _ALL),
+           _accuracies(_lead, *_BEFORE), _ALL, _each("Accuracies", _accuracy("before"))),
     _Claim("tsne-best-after", "After, t-SNE separates best",
            "10-NN accuracy in t-SNE after, less the better one of PCA and LLE", "above", 0.0,
-           _accuracies(_lead, *_AFTER), _ALL),
+           _accuracies(_lead, *_AFTER), _ALL, _each("Accuracies", _accuracy("after"))),
     _Claim("tsne-lead-grows", "t-SNE's lead is largest after fine-tuning",
            "lead of t-SNE in 10-NN accuracy over the next best map, after less before", "above", 0.0,
            _accuracies(_lead_growth, *_BEFORE, *_AFTER), _ALL),

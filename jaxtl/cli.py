@@ -396,10 +396,9 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     from jaxtl import repeats
     from jaxtl.runfolder import write_report
 
-    runs = tuple(folder for run in runs for folder in repeats.folders_of(run))
     path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     _check_suffix(path, ".html")
-    write_report(runs, path)
+    write_report([folder for run in runs for folder in repeats.folders_of(run)], path)
     click.echo(str(path))
 
 

@@ -162,6 +162,8 @@ class Experiment:
         configure(deterministic=config.deterministic)
         self.config, self.folder, self.report, self.means = config, folder, report, means
         self._shared = False
+        # A stage that is done again, and those whose results hang on its.
+        self._again: tuple[str, ...] = ()
         timings = folder / "timings.json"
         self.timings: dict[str, Any] = read_json_object(timings) if timings.is_file() else {}
 
@@ -235,15 +237,17 @@ class Experiment:
         return self.scores()
 
     def redo(self, *stages: str) -> list[Score]:
-        """Do stages of a finished run again, and nothing else. Raises JaxtlError where it is not finished."""
+        """Do stages of a finished run again, and nothing else. Raises JaxtlError where it is not finished.
+
+        What the first of them made before stays until there is better; then the others, which show it, go.
+        """
         unfinished = [stage for stage in self.outputs if self._pending(stage) and stage not in stages]
         if unfinished:
             raise JaxtlError(
                 f"{self.folder}: is not finished ({unfinished[0]} is missing); go on with: jaxtl run "
                 f"--resume {shlex.quote(str(self.folder))}"
             )
-        for output in chain(*(self.outputs[stage] for stage in stages)):
-            (self.folder / output).unlink(missing_ok=True)
+        self._again = stages
         return self.run()
 
     def check(self) -> None:
@@ -437,6 +441,9 @@ class Experiment:
         features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
         neighbors = {stage: Neighbors.load(self._neighbors_path(stage)) for stage in STAGES}
         references = {stage: Features.load(self._features_path(f"train_{stage}")) for stage in STAGES}
+        for kind, some in (("", features), ("train_", references)):
+            for stage, each in some.items():
+                self._check_finite(self._features_path(kind + stage), each)
         maps = {
             stage: {method: self._embedding(stage, method) for method in self.config.methods}
             for stage in STAGES
@@ -451,10 +458,21 @@ class Experiment:
         for row in load_history(self.folder / "history.csv"):
             epoch = f"epoch {row['epoch']:.0f}"
             scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
+        # Last to come, and first to go: with it the stage is done.
+        (self.folder / "scores.csv").unlink(missing_ok=True)
         save_class_scores(self.folder / "classes.csv", found.class_scores)
         write_json(self.folder / "claims.json", {"claims": [each.as_dict() for each in found.verdicts]})
         write_npz(self.folder / "measures.npz", found.arrays, {})
         save_scores(self.folder / "scores.csv", scores)
+
+    def _check_finite(self, path: Path, features: Features) -> None:
+        wrong = np.flatnonzero(~np.isfinite(features.values).all(axis=1))
+        if len(wrong):
+            raise JaxtlError(
+                f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first "
+                f"in row {wrong[0]}; delete it and go on with: jaxtl run --resume "
+                f"{shlex.quote(str(self.folder))}"
+            )
 
     def _write_report(self, progress: Progress) -> None:
         write_report([self.folder], self.folder / "report.html")
@@ -472,6 +490,10 @@ class Experiment:
             getattr(self, need)  # computed under a title of its own
         with self._timed(name, title) as progress:
             work(progress)
+        if name in self._again[:1]:
+            for output in chain(*(self.outputs[stage] for stage in self._again[1:])):
+                (self.folder / output).unlink(missing_ok=True)
+            self._again = ()
 
     @contextlib.contextmanager
     def _timed(self, name: str, title: str) -> Iterator[Progress]:
@@ -484,7 +506,9 @@ class Experiment:
         write_json(self.folder / "timings.json", self.timings)
 
     def _pending(self, stage: str) -> bool:
-        return not all((self.folder / output).is_file() for output in self.outputs[stage])
+        return stage in self._again[:1] or not all(
+            (self.folder / output).is_file() for output in self.outputs[stage]
+        )
 
     def _load(self, split: str) -> Dataset:
         return load(self.config.dataset, split, image_size=self.config.image_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -86,8 +87,21 @@ def draw(folder: Path) -> dict[str, Figure]:
 
 
 def write_report(folders: Sequence[Path], path: Path) -> None:
-    """The interactive page of one finished run, or of several side by side, as one HTML file."""
-    write_text(path, build_page([load_run(folder) for folder in folders]))
+    """The interactive page of one finished run, or of several side by side, as one HTML file.
+
+    Raises JaxtlError where a run is not finished, or its files are damaged.
+    """
+    runs = [load_run(folder) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        wanted = [(stage, method) for method in run.config.get("methods", ()) for stage in STAGES]
+        absent = [f"{method}_{stage}" for stage, method in wanted if (stage, method) not in run.maps]
+        absent += [] if run.scores else ["scores.csv"]
+        if absent:
+            raise JaxtlError(
+                f"{folder}: is not finished ({absent[0]} is missing); go on with: jaxtl run --resume "
+                f"{shlex.quote(str(folder))}"
+            )
+    write_text(path, build_page(runs))
 
 
 def claims(folder: Path) -> list[dict[str, Any]]:

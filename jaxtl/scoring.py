@@ -231,6 +231,17 @@ class _Work:
     def map(self, stage: str, method: str, coords: np.ndarray) -> None:
         """How well a map keeps the classes apart, and how true it is to the features."""
         self.space(stage, method, coords, exact_neighbors(coords, min(KNN_CANDIDATES, len(coords) - 1)))
+        # A map holds no training images, so its probes are tried on folds of the test images.
+        for metric, probe in (
+            ("ridge probe accuracy, 5 folds", metrics.ridge_probe_cross_validated),
+            ("logistic probe accuracy, 5 folds", metrics.logistic_probe_cross_validated),
+        ):
+            self._try(
+                stage,
+                method,
+                metric,
+                lambda probe=probe: probe(coords, self.labels, seed=self.seed).accuracy,
+            )
         k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
         true = metrics.faithfulness(self._anchored, coords, k, seed=self.seed)
         self._add(stage, method, "trustworthiness", true.trustworthiness)

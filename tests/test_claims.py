@@ -62,6 +62,16 @@ def test_other_numbers_are_judged_otherwise(changed, claim, verdict):
     assert f"{found.value:.3f}" in found.words
 
 
+def test_what_a_lead_is_made_of_is_told():
+    given = evidence(**(FOUNDING | {"after_lle": 0.9}))
+    gains = {
+        m: given.correct["after", m].mean() - given.correct["before", m].mean()
+        for m in ("tsne", "pca", "lle")
+    }
+    told = f"Gains: t-SNE {gains['tsne']:.3f}, PCA {gains['pca']:.3f}, LLE {gains['lle']:.3f}."
+    assert verdicts(given)["tsne-improves-most"].words.endswith(told)
+
+
 def test_a_difference_is_judged_on_the_same_points():
     # Two maps that are right on the same points differ in none of them, however few points there are.
     given = evidence(n=50, **FOUNDING)

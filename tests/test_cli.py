@@ -476,6 +476,35 @@ def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
     assert "Before, PCA separates" in said
 
 
+def test_numbers_that_cannot_be_had_again_leave_those_there_are(jaxtl, finished, contents, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    path = folder / "features" / "after.npz"
+    features = Features.load(path)
+    features.values[7, 3] = np.nan
+    features.save(path)
+    before = contents(folder)
+    code, _, said = jaxtl("score", folder)
+    assert code == 2
+    last = said.strip().splitlines()[-1]
+    assert last.startswith(f"jaxtl: {path}: NaN or infinite features in 1 of 250 rows, the first in row 7")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("embeddings/after_tsne.npz", "tsne_after"), ("scores.csv", "scores.csv")]
+)
+def test_a_run_that_is_not_finished_has_no_page(jaxtl, finished, name, missing, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    for path in (name, "report.html"):
+        (folder / path).unlink()
+    code, _, said = jaxtl("report", folder)
+    assert code == 2
+    assert said.strip() == (
+        f"jaxtl: {folder}: is not finished ({missing} is missing); go on with: jaxtl run --resume {folder}"
+    )
+    assert not (folder / "report.html").exists()
+
+
 def test_layers_of_a_run_without_them_are_refused(jaxtl, finished):
     code, _, said = jaxtl("layers", finished)
     assert code == 2

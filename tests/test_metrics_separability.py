@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn import metrics as peer
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 
 from jaxtl import metrics
 from jaxtl.errors import JaxtlError
@@ -50,6 +51,12 @@ def test_training_points_vote_for_test_points():
     nearest = LABELS[:200][cdist(VALUES[200:], VALUES[:200]).argmin(axis=1)]
     np.testing.assert_array_equal(found.predicted, nearest)
     assert found.accuracy.value == pytest.approx(np.mean(nearest == LABELS[200:]))
+    found = metrics.train_to_test_knn(*given, n_neighbors=7)
+    theirs = KNeighborsClassifier(7).fit(*given[:2])
+    shares = np.sort(theirs.predict_proba(VALUES[200:]), axis=1)
+    decided = shares[:, -1] > shares[:, -2]  # a tie goes to the lowest class there, to the nearest here
+    assert decided.mean() > 0.8
+    np.testing.assert_array_equal(found.predicted[decided], theirs.predict(VALUES[200:])[decided])
 
 
 def test_neighbourhood_hit_and_confusion_by_hand():
@@ -134,15 +141,17 @@ def test_ridge_takes_the_penalty_of_least_leave_one_out_error():
 
 
 @pytest.mark.parametrize("strength", [1e-2, 1.0])
-def test_logistic_minimum_is_scikit_learns(strength):
-    values = VALUES.astype(np.float32)
-    found = probes.fit_logistic(values, LABELS, 4, strength, tolerance=1e-12)
-    expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(values.astype(np.float64), LABELS)
+@pytest.mark.parametrize("d", [2, 6, 40])  # few weights, and many
+def test_logistic_minimum_is_scikit_learns(strength, d):
+    values, labels = blobs(d=d, apart=2 / np.sqrt(d))
+    values = values.astype(np.float32)
+    found = probes.fit_logistic(values, labels, 4, strength, tolerance=1e-12)
+    expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(values.astype(np.float64), labels)
     theirs = np.vstack([expected.coef_.T, expected.intercept_])
 
     def objective(weights):
-        logits = VALUES @ weights[:-1] + weights[-1]
-        own = logits[np.arange(300), LABELS]
+        logits = values.astype(np.float64) @ weights[:-1] + weights[-1]
+        own = logits[np.arange(300), labels]
         loss = np.sum(np.log(np.exp(logits).sum(axis=1)) - own)
         return loss + np.sum(weights[:-1] ** 2) / (2 * strength)
 

@@ -130,3 +130,17 @@ def test_a_claim_that_some_seeds_bear_out_is_undecided():
     (row,) = claims_over_seeds(runs)
     assert (row["verdict"], row["held_in"]) == ("undecided", 1)
     assert "holds in 1 of 2 runs" in row["words"]
+
+
+def test_what_no_seed_changes_is_as_unsure_as_its_images():
+    claim = {"id": "x", "text": "X", "statistic": "s", "threshold": 0.5, "direction": "below"}
+    run = [claim | {"value": 0.49, "low": 0.47, "high": 0.52, "verdict": "undecided"}]
+    (row,) = claims_over_seeds([run, run, run])
+    assert (row["low"], row["high"]) == pytest.approx((0.47, 0.52))
+    assert (row["verdict"], row["held_in"]) == ("undecided", 0)
+    # Both sources of error, where both are there, add up as independent ones do.
+    runs = [[run[0] | {"value": v, "low": v - 0.03, "high": v + 0.04}] for v in (0.1, 0.2, 0.3)]
+    (row,) = claims_over_seeds(runs)
+    seeds = over_seeds([0.1, 0.2, 0.3])
+    assert row["value"] - row["low"] == pytest.approx(np.hypot(seeds.value - seeds.low, 0.03))
+    assert row["high"] - row["value"] == pytest.approx(np.hypot(seeds.high - seeds.value, 0.04))

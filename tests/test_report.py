@@ -18,10 +18,11 @@ from PIL import Image
 import jaxtl.report
 from jaxtl.errors import JaxtlError
 from jaxtl.files import write_json, write_npz
-from jaxtl.records import Embedding, Features, save_history, save_scores
+from jaxtl.records import Embedding, Features, Score, save_history, save_scores
 from jaxtl.report import RunData, build_page, load_run
 from jaxtl.report.payload import fitted
 from jaxtl.report.provenance import command
+from jaxtl.scoring import LEAVE_ONE_OUT
 from tests.browser.synthetic import CONFIG, synthetic_run
 
 VOID = {"meta", "link", "input", "br", "path", "circle", "rect"}
@@ -85,6 +86,10 @@ def pixels(sheet):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.partition(",")[2]))))
 
 
+def section_of(text, name):
+    return next(text for a, text in Page(text).all("section") if name in a.get("class", "").split())
+
+
 def headings(page):
     return [text for _, text in page.all("h2")]
 
@@ -112,22 +117,24 @@ def test_nothing_is_fetched(run):
     assert "connect-src" not in policy
 
 
-def test_key_numbers_and_claims_come_before_the_maps(page):
+def test_key_numbers_and_verdicts_come_before_the_maps(page):
     order = headings(page)
-    assert order[:3] == ["Key numbers", "Claims, and whether this run bears them out", "The maps"]
+    assert order[:3] == ["Key numbers", "The maps", "Claims, and whether this run bears them out"]
     text = " ".join(page.text)
     assert "300 test images of MNIST, 48 × 48 pixels each" in text
     assert "the network's last 10 layers and a softmax head learned from 2,000 training images" in text
     assert "0.900" in text  # the last epoch's test accuracy
     assert "[0.450, 0.550]" in text
-    assert "PCA separates poorly before" in text
+    first = next(text for a, text in page.all("section") if "key-numbers" in a.get("class", ""))
+    assert "1 claim: 1 holds, 0 do not, 0 undecided" in first
+    assert "holds: PCA separates poorly before" in first
     assert "below 0.600" in text
 
 
 def test_every_section_is_there_when_the_run_holds_its_data(page):
     assert headings(page)[3:] == [
         "How far to trust the maps", "How far apart the classes lie", "Class by class", "Through the layers",
-        "Training",
+        "What the features promised, and what training gave", "Training",
         "Where the time went", "Every number", "How to repeat it", "Sources",
     ]  # fmt: skip
 
@@ -284,12 +291,99 @@ def test_only_what_was_used_is_cited(run):
     assert not any(word in sources for word in ("ImageNet", "LeCun", "t-SNE", "Pearson"))
 
 
+def test_sources_of_measures_are_those_of_the_run(run):
+    held = {"silhouette": "Rousseeuw", "trustworthiness": "Venna", "LogME": "You"}
+    for metric, author in held.items():
+        one = dataclasses.replace(run, scores=[s for s in run.scores if s.metric == metric])
+        sources = Page(build_page([one])).all("ol")[0][1]
+        assert author in sources
+        assert not any(other in sources for other in set(held.values()) - {author})
+
+
+def test_what_was_promised_stands_beside_what_came(run):
+    scores = [Score("before", "features", "LogME", 0.25, 0.2, 0.3)]
+    held = section_of(build_page([dataclasses.replace(run, scores=scores)]), "transferability")
+    assert "LogMEbefore training0.250 [0.200, 0.300]" in held
+    assert "test accuracy of the tuned networkafter training0.900" in held
+    untrained = Page(build_page([dataclasses.replace(run, history=[])]))
+    assert "What the features promised, and what training gave" not in headings(untrained)
+
+
+def test_maps_that_flatter_or_mix_are_told_of(run):
+    scores = [
+        Score(stage, space, metric, value, value - 0.01, value + 0.01)
+        for stage, space, metric, value in (
+            ("after", "features", "silhouette", 0.2), ("after", "tsne", "silhouette", 0.6),
+            ("after", "pca", "silhouette", 0.21), ("after", "features", LEAVE_ONE_OUT, 0.96),
+            ("after", "tsne", LEAVE_ONE_OUT, 0.97), ("after", "pca", LEAVE_ONE_OUT, 0.5),
+        )
+    ]  # fmt: skip
+    measures = {"qnx_k": np.array([1, 9, 40]), "qnx_after_tsne": np.array([0.1, 0.5, 0.9])}
+    told = section_of(
+        build_page([dataclasses.replace(run, scores=scores, measures=measures)]), "faithfulness"
+    )
+    assert (
+        "t-SNE after. Of an image's 9 nearest on the map 50 % are among its 9 nearest in the features."
+        in told
+    )
+    assert (
+        "It draws the classes further apart than they lie in the features (silhouette 0.600 against 0.200"
+        in told
+    )
+    assert (
+        "PCA after. It mixes classes that the features hold apart (10-NN accuracy 0.500 against 0.960)"
+        in told
+    )
+    assert told.count("It draws") == told.count("It mixes") == 1
+
+
+def test_what_moved_through_the_layers_is_told(run):
+    accuracies = {"before": (0.5, 0.9, 0.8), "after": (0.5, 0.9, 0.97)}
+    layers = [
+        {"stage": stage, "layer": name, "metric": "10-NN accuracy", "value": value, "low": value - 0.01,
+         "high": value + 0.01}
+        for stage, of in accuracies.items()
+        for name, value in zip("abc", of, strict=True)
+    ]  # fmt: skip
+    layers += [
+        {"stage": "both", "layer": name, "metric": "CKA", "value": value, "low": None, "high": None}
+        for name, value in zip("abc", (1.0, 0.9999999, 0.6), strict=True)
+    ]
+    told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
+    assert "highest at the end of b, 0.900; at the output it is 0.800: the layers between lose" in told
+    assert "left all up to the end of b as it was, and moved c (CKA 0.600)" in told
+    assert "at the output the 10-NN accuracy is now 0.970" in told
+
+
+def test_gains_and_mixed_pairs_are_told_in_words(run):
+    values = {
+        "before": {"0": 0.5, "1": 0.9, "2": 0.2, "3": 0.7},
+        "after": {"0": 0.6, "1": 0.8, "2": 0.9, "3": 0.9},
+    }
+    rows = [
+        {"stage": stage, "space": "features", "metric": LEAVE_ONE_OUT, "class": name, "value": value}
+        for stage, of in values.items()
+        for name, value in of.items()
+    ]
+    shares = np.eye(10)
+    shares[4, 9], shares[9, 4], shares[3, 5] = 0.3, 0.2, 0.1
+    measures = {"confusion_before_features": shares, "confusion_after_features": np.full((10, 10), np.nan)}
+    held = section_of(build_page([dataclasses.replace(run, class_scores=rows, measures=measures)]), "classes")
+    assert "‘2’ (0.200 to 0.900), ‘3’ (0.700 to 0.900) and ‘0’ (0.500 to 0.600) gain most" in held
+    assert "‘1’ gains least (0.900 to 0.800)" in held
+    assert (
+        "Most mixed before fine-tuning: ‘4’ with ‘9’ (30.0 % of its neighbours), ‘9’ with ‘4’ (20.0 %" in held
+    )
+    assert "Most mixed after" not in held
+
+
 def test_runs_side_by_side(run):
     other = dataclasses.replace(run, name="longer", config={**run.config, "epochs": 5}, history=[])
     page = Page(build_page([run, other]))
     table = next(text for a, text in page.all("section") if "comparison" in a.get("class", ""))
     assert "The first 1 row: settings in which the runs differ." in table
     assert "epochs25" in table
+    assert "PCA separates poorly before✓ holds✓ holds" in table
     options = [text for _, text in page.all("option")]
     assert options == ["made-up", "longer"]
     shown = [a for a, _ in page.all("div") if "data-run" in a]
@@ -382,7 +476,7 @@ def test_a_folder_is_read_whole(run, folder):
     assert read.layers == run.layers
     assert [row["value"] for row in read.class_scores] == [0.5] * 20
     assert set(read.measures) == set(run.measures)
-    assert len(Page(build_page([read])).all("section")) == 12
+    assert len(Page(build_page([read])).all("section")) == 13
 
 
 def test_a_folder_of_an_earlier_version_is_enough(folder):

@@ -68,6 +68,15 @@ def test_faithfulness_is_of_a_map_to_its_own_features(finished, scores, method):
         np.testing.assert_allclose(arrays[f"qnx_{stage}_{method}"], true.co_ranking.q.value, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["ridge", "logistic"])
+def test_probes_in_maps_are_of_folds_of_the_test_images(finished, scores, kind):
+    probe = getattr(metrics, f"{kind}_probe_cross_validated")
+    for stage, method in (("before", "pca"), ("after", "tsne")):
+        found = scores[stage, method, f"{kind} probe accuracy, 5 folds"]
+        expected = probe(*space(finished, stage, method), seed=1).accuracy
+        assert (found.value, found.low, found.high) == pytest.approx(tuple(expected), abs=2e-6)
+
+
 def test_features_are_described_and_compared(scores):
     for stage in STAGES:
         for metric in (

@@ -156,7 +156,9 @@ def kmeans_agreement(
     with warnings.catch_warnings(), threadpool_limits(1):
         # Fewer different points than classes: then there are fewer clusters, and that is the answer.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        clusters = KMeans(len(classes), n_init=n_init, random_state=seed).fit_predict(values)
+        # Elkan's bounds save a third of the distances, and give Lloyd's clusters.
+        means = KMeans(len(classes), n_init=n_init, random_state=seed, algorithm="elkan")
+        clusters = means.fit_predict(values)
     places = members * len(classes) + clusters
     table = np.bincount(places, minlength=len(classes) ** 2).reshape(1, len(classes), len(classes))
     resampled = table_estimates(table[0], resamples, seed)

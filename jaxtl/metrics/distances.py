@@ -89,11 +89,21 @@ def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         rows = slice(start, start + size)
         apart = points.squared(anchors[rows], slice(None))
         apart[np.arange(len(apart)), anchors[rows]] = -1
-        order = np.argsort(apart, axis=1, kind="stable")
+        order = _order(apart)
         np.put_along_axis(ranks[rows], order, np.broadcast_to(places, order.shape), axis=1)
 
     list(in_threads(fill, range(0, len(anchors), size)))
     return ranks
+
+
+def _order(apart: np.ndarray) -> np.ndarray:
+    """Stable argsort of each row: the quick one, twice as fast, wherever no two distances are equal."""
+    order = np.argsort(apart, axis=1)
+    ascending = np.take_along_axis(apart, order, axis=1)
+    tied = (ascending[:, 1:] == ascending[:, :-1]).any(axis=1)
+    if tied.any():
+        order[tied] = np.argsort(apart[tied], axis=1, kind="stable")
+    return order
 
 
 def rank_type(n: int) -> type:

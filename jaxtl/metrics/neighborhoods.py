@@ -169,9 +169,9 @@ def _penalties(outside: np.ndarray, inside: np.ndarray, k: int) -> tuple[np.ndar
     scores = np.empty((2, len(outside)))
     for rows in _blocks(outside):
         for score, there, here in ((scores[0], outside, inside), (scores[1], inside, outside)):
-            far, near = there[rows].astype(np.int64), here[rows]
-            excess = np.where((near <= k) & (far > k), far - k, 0)
-            score[rows] = 1 - scale * excess.sum(axis=1)
+            # Each anchor's k nearest, and itself, of rank 0 in both.
+            ranks = there[rows][here[rows] <= k].reshape(-1, k + 1).astype(np.int64)
+            score[rows] = 1 - scale * np.maximum(ranks - k, 0).sum(axis=1)
     return scores[0], scores[1]
 
 

@@ -13,12 +13,14 @@ from jaxtl.report.payload import payload
 
 # The one library that is published as a module only.
 _MODULE_EXPORTS = "export { globalPubSub, createPubSub };\nexport default createPubSub;"
-_ABOVE_MAPS = (sections.lead, sections.key_numbers, sections.claims)
+_ABOVE_MAPS = (sections.lead, sections.key_numbers)
 _BELOW_MAPS = (
+    sections.claims,
     sections.faithfulness,
     sections.separation,
     sections.classes,
     sections.depth,
+    sections.transferability,
     sections.training,
     provenance.timings,
     sections.all_scores,

@@ -58,6 +58,15 @@ def pairs(values: dict[str, Any]) -> str:
     return f"<dl class='pairs'>{rows}</dl>" if rows else ""
 
 
+def in_words(name: str, value: Any) -> str:
+    """A run's setting in words; what None means depends on which it is."""
+    return (
+        {"samples": "all", "train_samples": "all", "weights": "ImageNet"}.get(name, "–")
+        if value is None
+        else plain(value)
+    )
+
+
 def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items())

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxtl.plots import NAMES
 from jaxtl.report.data import RunData
-from jaxtl.report.markup import details, note, pairs, section
+from jaxtl.report.markup import details, in_words, note, pairs, section
 from jaxtl.settings import RunConfig
 
 BACKENDS = {
@@ -56,8 +56,9 @@ def repeat(run: RunData) -> str:
     version = str(run.environment.get("jaxtl", ""))
     text = f"<p>With jaxtl {escape(version)}:</p>" if version else ""
     text += f"<pre class='command'><code>{escape(command(run.config))}</code></pre>"
-    settings = pairs({k: v for k, v in run.config.items() if k not in ("digest", "weights_digest")})
-    digests = pairs({k: v for k, v in run.config.items() if k in ("digest", "weights_digest")})
+    digests = ("digest", "weights_digest")
+    settings = pairs({k: in_words(k, v) for k, v in run.config.items() if k not in digests})
+    settings += pairs({k: v for k, v in run.config.items() if k in digests})
     environment = {k: v for k, v in run.environment.items() if k != "versions"}
     environment |= run.environment.get("versions") or {}
     maps = "".join(
@@ -70,7 +71,7 @@ def repeat(run: RunData) -> str:
     return section(
         "repeat",
         "How to repeat it",
-        f"{text}<div class='two'><div><h3>Settings</h3>{settings}{digests}</div>"
+        f"{text}<div class='two'><div><h3>Settings</h3>{settings}</div>"
         f"<div><h3>Environment</h3>{pairs(environment)}</div></div>{maps}",
     )
 
@@ -126,10 +127,78 @@ _SOURCES = {
         "290, 2000.",
         "10.1126/science.290.5500.2323",
     ),
+    "cuml": (
+        "S. Raschka, J. Patterson, C. Nolet: Machine learning in Python: Main developments and technology "
+        "trends in data science, machine learning, and artificial intelligence. Information 11, 2020.",
+        "10.3390/info11040193",
+    ),
     "pca": (
         "K. Pearson: On lines and planes of closest fit to systems of points in space. Philosophical "
         "Magazine 2, 1901.",
         "10.1080/14786440109462720",
+    ),
+}
+
+# By a word of the measure's name in scores.csv.
+_MEASURES = {
+    "silhouette": (
+        "P. J. Rousseeuw: Silhouettes: a graphical aid to the interpretation and validation of cluster "
+        "analysis. Journal of Computational and Applied Mathematics 20, 1987.",
+        "10.1016/0377-0427(87)90125-7",
+    ),
+    "Davies-Bouldin": (
+        "D. L. Davies, D. W. Bouldin: A cluster separation measure. IEEE Transactions on Pattern Analysis "
+        "and Machine Intelligence 1, 1979.",
+        "10.1109/TPAMI.1979.4766909",
+    ),
+    "Calinski-Harabasz": (
+        "T. Caliński, J. Harabasz: A dendrite method for cluster analysis. Communications in Statistics 3, "
+        "1974.",
+        "10.1080/03610927408827101",
+    ),
+    "k-means ARI": (
+        "L. Hubert, P. Arabie: Comparing partitions. Journal of Classification 2, 1985.",
+        "10.1007/BF01908075",
+    ),
+    "trustworthiness": (
+        "J. Venna, S. Kaski: Neighborhood preservation in nonlinear projection methods: an experimental "
+        "study. ICANN 2001.",
+        "10.1007/3-540-44668-0_68",
+    ),
+    "Q_NX AUC": (
+        "J. A. Lee, D. H. Peluffo-Ordóñez, M. Verleysen: Multi-scale similarities in stochastic neighbour "
+        "embedding: Reducing dimensionality while preserving both local and global structure. Neurocomputing "
+        "169, 2015.",
+        "10.1016/j.neucom.2014.12.095",
+    ),
+    "linear CKA": (
+        "S. Kornblith, M. Norouzi, H. Lee, G. Hinton: Similarity of neural network representations "
+        "revisited. ICML 2019.",
+        "",
+    ),
+    "effective rank": (
+        "O. Roy, M. Vetterli: The effective rank: a measure of effective dimensionality. EUSIPCO 2007.",
+        "",
+    ),
+    "intrinsic dimension": (
+        "E. Facco, M. d'Errico, A. Rodriguez, A. Laio: Estimating the intrinsic dimension of datasets by a "
+        "minimal neighborhood information. Scientific Reports 7, 2017.",
+        "10.1038/s41598-017-11873-y",
+    ),
+    "Hoyer sparsity": (
+        "P. O. Hoyer: Non-negative matrix factorization with sparseness constraints. Journal of Machine "
+        "Learning Research 5, 2004.",
+        "",
+    ),
+    "LogME": (
+        "K. You, Y. Liu, J. Wang, M. Long: LogME: Practical assessment of pre-trained models for transfer "
+        "learning. ICML 2021.",
+        "",
+    ),
+    "H-score, shrunk": (
+        "S. Ibrahim, N. Ponomareva, R. Mazumder: Newer is not always better: Rethinking transferability "
+        "metrics, their peculiarities, stability and performance. ECML PKDD 2022.",
+        "10.1007/978-3-031-26387-3_42",
     ),
 }
 
@@ -141,9 +210,11 @@ def citations(run: RunData) -> str:
     used += ["mnist"] if run.config.get("dataset") == "mnist" else []
     for method in run.methods:
         used += [method] if method in _SOURCES else []
-        if any(e.backend == "opentsne" for (_, m), e in run.maps.items() if m == method):
-            used.append("opentsne")
-    items = "".join(f"<li>{escape(text)}{_doi(doi)}</li>" for text, doi in (_SOURCES[name] for name in used))
+    backends = {embedding.backend for embedding in run.maps.values()}
+    used += [name for name in ("opentsne", "cuml") if name in backends]
+    measured = {score.metric for score in run.scores}
+    works = [_SOURCES[name] for name in used] + [_MEASURES[name] for name in _MEASURES if name in measured]
+    items = "".join(f"<li>{escape(text)}{_doi(doi)}</li>" for text, doi in works)
     return section("sources", "Sources", f"<ol class='works'>{items}</ol>")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from jaxtl.plots import NAMES
 from jaxtl.records import Score
 from jaxtl.report.charts import Line, heat_map, line_chart
@@ -19,11 +21,11 @@ from jaxtl.report.markup import (
     bounded,
     details,
     figures,
+    in_words,
     interval,
     maybe,
     note,
     number,
-    plain,
     section,
     table,
     unique,
@@ -31,10 +33,18 @@ from jaxtl.report.markup import (
 from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 
 KNN_METRIC = "10-NN accuracy"
+LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
 FAITHFULNESS = ("trustworthiness", "continuity", "Shepard correlation", "Q_NX AUC")
 SPACES = {"features": "Features", **NAMES}
 _MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files
 _LAYER_METRICS_LAST = "CKA"
+# CKA of what has not changed, but for rounding.
+_SAME = 1 - 1e-5
+# Said before training, of the features that it starts from.
+_PROMISES = ("LogME", "H-score, shrunk", "logistic probe accuracy", "ridge probe accuracy")
+_FEW_NEIGHBORS = 10
+# In words: so many classes, and so many pairs of them.
+_TOLD = 3
 _DATASETS = {"mnist": "MNIST"}
 
 
@@ -90,6 +100,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def key_numbers(run: RunData) -> str:
+    """The accuracy of the network, that of neighbours in every space, and the claims in a line each."""
     accuracy = _test_accuracy(run)
     figure = ""
     if accuracy:
@@ -97,14 +108,42 @@ def key_numbers(run: RunData) -> str:
             f"<div class='figure-number'><b>{accuracy[0]:.3f}</b><span>test accuracy of the tuned network, "
             f"after epoch {accuracy[1]:.0f}</span></div>"
         )
-    tables = "".join(_before_and_after(run, metric) for metric in _accuracies(run))
+    metrics = _accuracies(run)
+    # First the one that the claims and the classes are told by.
+    metrics.sort(key=lambda metric: metric != LEAVE_ONE_OUT)
+    tables = [_before_and_after(run, metric) for metric in metrics]
+    numbers = figure
     if tables:
         told = "Share of images whose 10 nearest neighbours, by majority, name their class."
-        bounded = any(s.low is not None for s in run.scores if s.metric in _accuracies(run))
+        bounded = any(s.low is not None for s in run.scores if s.metric in metrics)
         told += " In brackets: 95 % intervals." if bounded else " This run holds no intervals for it."
-        tables += note(told)
-    body = f"<div class='key'>{figure}<div>{tables}</div></div>" if tables or figure else ""
-    return section("key-numbers", "Key numbers", body)
+        numbers += tables[0] + note(told)
+    if tables[1:]:
+        numbers += details("Counted in other ways", "".join(tables[1:]))
+    parts = "".join(f"<div>{part}</div>" for part in (numbers, _tally(run.claims)) if part)
+    return section("key-numbers", "Key numbers", f"<div class='key'>{parts}</div>" if parts else "")
+
+
+def _tally(claims: Sequence[dict[str, Any]]) -> str:
+    """How many claims hold, and each in a line."""
+    if not claims:
+        return ""
+    kinds = [_VERDICTS.get(str(claim["verdict"]), _OPEN)[1] for claim in claims]
+    held, not_held, left = (kinds.count(kind) for kind in ("yes", "no", "open"))
+    counted = f"{held} hold{'s' * (held == 1)}, {not_held} do{'es' * (not_held == 1)} not, {left} undecided"
+    lines = "".join(f"<li>{_mark(claim)}<span>{escape(_said(claim, 'text'))}</span></li>" for claim in claims)
+    total = f"{len(claims)} claim{'s' * (len(claims) != 1)}"
+    return f"<h3 class='tally'>{total}: {counted}</h3><ul class='tally'>{lines}</ul>" + note(
+        "What decided each stands below the maps."
+    )
+
+
+def _mark(claim: dict[str, Any], word: bool = False) -> str:
+    """A claim's verdict as a sign, with its word beside it or for those who hear the page."""
+    mark, kind = _VERDICTS.get(str(claim["verdict"]), _OPEN)
+    said = escape(str(claim["verdict"]))
+    text = said if word else f"<span class='unseen'>{said}: </span>"
+    return f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> {text}</span>"
 
 
 def _accuracies(run: RunData) -> list[str]:
@@ -130,29 +169,31 @@ def _test_accuracy(run: RunData) -> tuple[float, float] | None:
     return (run.history[-1]["test_accuracy"], run.history[-1]["epoch"]) if run.history else None
 
 
-_VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided": ("?", "open")}
+_OPEN = ("?", "open")
+_VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided": _OPEN}
 
 
 def claims(run: RunData) -> str:
     heading = "Claims, and whether this run bears them out"
-    return section("claims", heading, _claims_table(run.claims)) if run.claims else ""
+    told = note(
+        "A claim holds where the whole 95 % interval lies on its side of the threshold, does not where the "
+        "whole lies on the other, and is undecided where the interval holds the threshold. 10-NN accuracies "
+        "here leave one out: the 10 nearest other test images vote. The intervals are about other test "
+        "images; another seed would add to them."
+    )
+    return section("claims", heading, _claims_table(run.claims) + told) if run.claims else ""
 
 
 def _claims_table(claims: Sequence[dict[str, Any]]) -> str:
     rows = []
     for claim in claims:
-        mark, kind = _VERDICTS.get(str(claim["verdict"]), ("?", "open"))
-        verdict = (
-            f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> "
-            f"{escape(str(claim['verdict']))}</span>"
-        )
         words = f"<b>{escape(_said(claim, 'text'))}</b><br>"
-        words += f"<span class='quiet'>{escape(_said(claim, 'words'))}</span>"
+        words += f"<span class='quiet'>{escape(_said(claim, 'words') or _said(claim, 'statistic'))}</span>"
         threshold = claim.get("threshold")
         bound = "" if threshold is None else f"{_said(claim, 'direction')} {number(threshold)}".strip()
         value = bounded(claim["value"], claim.get("low"), claim.get("high"))
-        rows.append([Html(verdict), Html(words), _said(claim, "statistic"), value, bound])
-    return table(["Verdict", "Claim", "Statistic", "Value", "Holds if"], rows, texts=3) if rows else ""
+        rows.append([Html(_mark(claim, word=True)), Html(words), value, bound])
+    return table(["Verdict", "Claim", "Value", "Holds if"], rows, texts=2) if rows else ""
 
 
 def _said(claim: dict[str, Any], name: str) -> str:
@@ -168,7 +209,8 @@ def separation(run: RunData) -> str:
     head = ["Measure", *(f"{SPACES[space]} {stage}" for stage, space in columns)]
     rows = [[metric, *(_value(run.score(*at, metric)) for at in columns)] for metric in metrics]
     body = table(head, rows) if rows else ""
-    own = unique(s.metric for s in run.scores if s.space == "features" and s.metric not in {*known, *metrics})
+    elsewhere = {*known, *metrics, *_PROMISES[:2]}
+    own = unique(s.metric for s in run.scores if s.space == "features" and s.metric not in elsewhere)
     if own:
         head = ["The features as a whole", "before", "after", "one against the other"]
         stages = (*STAGES, "both")
@@ -181,6 +223,24 @@ def separation(run: RunData) -> str:
 
 def _value(score: Score | None) -> str:
     return "–" if score is None else number(score.value)
+
+
+def transferability(run: RunData) -> str:
+    """What was said of the features before training, beside what training then gave."""
+    found = [(name, run.score("before", "features", name)) for name in _PROMISES]
+    rows = [[name, "before training", interval(score)] for name, score in found if score]
+    accuracy = _test_accuracy(run)
+    if not rows or not accuracy:
+        return ""
+    rows.append(["test accuracy of the tuned network", "after training", f"{accuracy[0]:.3f}"])
+    told = note(
+        "LogME and H-score have no scale of their own: they put networks, or settings, in order for one "
+        "task. To see whether the order comes true, compare runs: jaxtl report RUN1 RUN2. The probes are "
+        "linear classifiers that training images taught on the features as they were, tried on the test "
+        "images."
+    )
+    body = table(["Measure", "known", "value"], rows, texts=2) + told
+    return section("transferability", "What the features promised, and what training gave", body)
 
 
 def faithfulness(run: RunData) -> str:
@@ -204,8 +264,47 @@ def faithfulness(run: RunData) -> str:
         text += note(
             "This run holds no measure of how faithful its maps are; only what the methods say of themselves."
         )
-    body = text + (table(head, rows) if rows else "") + _scales(run)
+    body = text + _trust_words(run, columns) + (table(head, rows) if rows else "") + _scales(run)
     return section("faithfulness", "How far to trust the maps", body)
+
+
+def _trust_words(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
+    """Of each map, how many neighbours it keeps, and whether classes lie as far apart as in the features."""
+    items = []
+    for stage, method in columns:
+        told = [_kept(run, stage, method)]
+        drawn, true = (run.score(stage, space, "silhouette") for space in (method, "features"))
+        if _above(drawn, true):
+            told.append(
+                f"It draws the classes further apart than they lie in the features (silhouette "
+                f"{number(drawn.value)} against {number(true.value)})."
+            )
+        drawn, true = (run.score(stage, space, LEAVE_ONE_OUT) for space in (method, "features"))
+        if _above(true, drawn):
+            told.append(
+                f"It mixes classes that the features hold apart (10-NN accuracy {number(drawn.value)} "
+                f"against {number(true.value)})."
+            )
+        if any(told):
+            name = f"{NAMES.get(method, method)} {stage}"
+            items.append(f"<li><b>{escape(name)}.</b> {escape(' '.join(filter(None, told)))}</li>")
+    return f"<ul class='told'>{''.join(items)}</ul>" if items else ""
+
+
+def _kept(run: RunData, stage: str, method: str) -> str:
+    sizes, shares = run.measures.get("qnx_k"), run.measures.get(f"qnx_{stage}_{method}")
+    if sizes is None or shares is None:
+        return ""
+    place = int(np.abs(np.asarray(sizes) - _FEW_NEIGHBORS).argmin())
+    return (
+        f"Of an image's {sizes[place]} nearest on the map {100 * float(shares[place]):.0f} % are among its "
+        f"{sizes[place]} nearest in the features."
+    )
+
+
+def _above(one: Score | None, other: Score | None) -> bool:
+    """Whether one is larger by more than both their intervals."""
+    return None not in (one, other) and None not in (one.low, other.high) and one.low > other.high
 
 
 def _own_words(run: RunData, columns: Sequence[tuple[str, str]]) -> list[list[str]]:
@@ -259,7 +358,40 @@ def classes(run: RunData) -> str:
             else ""
         )
     body = "".join(_class_table(run, metric) for metric in unique(row["metric"] for row in run.class_scores))
-    return section("classes", "Class by class", body + _confusions(run))
+    return section("classes", "Class by class", _class_words(run) + body + _confusions(run))
+
+
+def _class_words(run: RunData) -> str:
+    """Which classes gain, and which pairs stay mixed, in the features themselves."""
+    rows = [r for r in run.class_scores if r["space"] == "features" and r["metric"] == LEAVE_ONE_OUT]
+    before, after = ({r["class"]: r["value"] for r in rows if r["stage"] == stage} for stage in STAGES)
+    both = {c: (before[c], after[c]) for c in before if c in after and None not in (before[c], after[c])}
+    sentences = []
+    if both:
+        gains = sorted(both, key=lambda c: both[c][0] - both[c][1])
+        most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in gains[:_TOLD]]
+        sentences.append(
+            f"In the features themselves, {_listed(most)} gain most by {LEAVE_ONE_OUT}; ‘{gains[-1]}’ gains "
+            f"least ({number(both[gains[-1]][0])} to {number(both[gains[-1]][1])})."
+        )
+    for stage in STAGES:
+        shares = run.measures.get(f"confusion_{stage}_features")
+        mixed = [] if shares is None else _mixed(shares, run.class_names)
+        if mixed:
+            sentences.append(f"Most mixed {stage} fine-tuning: {_listed(mixed)}.")
+    return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
+
+
+def _mixed(shares: np.ndarray, names: Sequence[str]) -> list[str]:
+    """The classes whose neighbours are most often of one other class."""
+    others = np.nan_to_num(np.array(shares, np.float64))
+    np.fill_diagonal(others, 0)
+    places = np.argsort(-others, axis=None, kind="stable")[:_TOLD]
+    return [
+        f"‘{names[i]}’ with ‘{names[j]}’ ({100 * others[i, j]:.1f} % of its neighbours)"
+        for i, j in zip(*np.unravel_index(places, others.shape), strict=True)
+        if others[i, j] > 0
+    ]
 
 
 def _class_table(run: RunData, metric: str) -> str:
@@ -331,7 +463,45 @@ def depth(run: RunData) -> str:
             )
         if lines:
             charts.append(line_chart(lines, metric, "layer, from input to output", x_names=names))
-    return section("depth", "Through the layers", figures(charts))
+    drawn = figures(charts)
+    return section("depth", "Through the layers", _depth_words(run) + drawn if drawn else "")
+
+
+def _depth_words(run: RunData) -> str:
+    """Where the task is solved already, and what fine-tuning moved."""
+    found = {(r["metric"], r["stage"], r["layer"]): r for r in run.layers if r["value"] is not None}
+    layers = unique(row["layer"] for row in run.layers)
+    before, after = ({n: r for n in layers if (r := found.get((KNN_METRIC, s, n)))} for s in STAGES)
+    sentences = []
+    if before and layers[-1] in before:
+        best, last = max(before, key=lambda name: before[name]["value"]), layers[-1]
+        text = (
+            f"Before fine-tuning the {KNN_METRIC} is highest at the end of {best}, "
+            f"{number(before[best]['value'])}; at the output it is {number(before[last]['value'])}"
+        )
+        bounds = before[best].get("low"), before[last].get("high")
+        if best != last and None not in bounds:
+            text += (
+                ": the layers between lose what tells the classes apart"
+                if bounds[0] > bounds[1]
+                else ", which is no clear difference"
+            )
+        sentences.append(f"{text}.")
+    alike = {name: found[_LAYER_METRICS_LAST, "both", name]["value"] for name in layers
+             if (_LAYER_METRICS_LAST, "both", name) in found}  # fmt: skip
+    moved = [name for name in alike if alike[name] < _SAME]
+    if moved:
+        kept = [name for name in alike if layers.index(name) < layers.index(moved[0])]
+        text = (
+            f"Fine-tuning left all up to the end of {kept[-1]} as it was, and moved" if kept else "It moved"
+        )
+        text += f" {_listed(moved)} (CKA {', '.join(number(alike[name]) for name in moved)})"
+        if layers[-1] in before and layers[-1] in after:
+            text += f"; at the output the {KNN_METRIC} is now {number(after[layers[-1]]['value'])}"
+        sentences.append(f"{text}.")
+    elif alike:
+        sentences.append("Fine-tuning moved no layer.")
+    return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
 
 
 def training(run: RunData) -> str:
@@ -394,40 +564,66 @@ def seeds(runs: Sequence[RunData]) -> str:
                 rows.append([f"{metric}, {label}", *(interval(each) if each else "" for each in pair)])
     told = note(
         f"Means over {len(runs)} runs that differ in their seed alone, with 95 % intervals by Student's t: "
-        "what another seed would give. The intervals of each run are about other test images."
+        "what another seed would give. The width is zero for what does not depend on the seed, such as the "
+        "features before; that other test images would give other numbers comes on top, and is in the "
+        "intervals of the claims."
     )
+    shown = [row for row in rows if not row[1] or row[0].startswith(LEAVE_ONE_OUT)]
+    rest = [row for row in rows if row not in shown]
     decided = _claims_table(claims_over_seeds([run.claims for run in runs]))
-    held = table(["", "before", "after"], rows) + decided
-    return section("seeds", f"Over {len(runs)} seeds", told + held)
+    held = table(["", "before", "after"], shown) if shown else ""
+    held += details(f"{len(rest)} more numbers", table(["", "before", "after"], rest)) if rest else ""
+    return section("seeds", f"Over {len(runs)} seeds", decided + held + told)
 
 
 def comparison(runs: Sequence[RunData]) -> str:
-    """One row a number, one column a run; and the settings in which the runs differ."""
+    """The settings in which the runs differ, the numbers that matter most, the verdicts; then the rest."""
     if len(runs) < 2:
         return ""
-    rows = []
-    settings = unique(name for run in runs for name in run.config if name not in ("digest", "weights_digest"))
-    for name in settings:
-        values = [plain(run.config.get(name)) for run in runs]
-        if len(set(values)) > 1:
-            rows.append([name, *values])
-    differing = len(rows)
+    names = [run.name for run in runs]
+    differing = _differing(runs)
+    rows = [*differing]
     if any(run.history for run in runs):
         rows.append(
             ["test accuracy", *(f"{a[0]:.3f}" if (a := _test_accuracy(run)) else "–" for run in runs)]
         )
+    rest = []
     for metric in unique(
         s.metric for run in runs for s in run.scores if s.space in SPACES and s.stage in STAGES
     ):
         for space, label in SPACES.items():
             for stage in STAGES:
                 found = [run.score(stage, space, metric) for run in runs]
+                row = [f"{metric}, {label} {stage}", *map(interval, found)]
                 if any(found):
-                    rows.append([f"{metric}, {label} {stage}", *map(interval, found)])
+                    (rows if metric in (LEAVE_ONE_OUT, *_PROMISES[:2]) else rest).append(row)
     told = (
-        f"The first {differing} row{'s' if differing != 1 else ''}: settings in which the runs differ."
+        f"The first {len(differing)} row{'s' * (len(differing) != 1)}: settings in which the runs differ."
         if differing
         else "The runs have the same settings."
     )
-    held = table(["", *(run.name for run in runs)], rows)
-    return section("comparison", "The runs side by side", held + note(told))
+    held = table(["", *names], rows) + note(told) + _verdicts_of(runs)
+    held += details(f"{len(rest)} more numbers", table(["", *names], rest)) if rest else ""
+    return section("comparison", "The runs side by side", held)
+
+
+def _differing(runs: Sequence[RunData]) -> list[list[str]]:
+    rows = []
+    for name in unique(
+        name for run in runs for name in run.config if name not in ("digest", "weights_digest")
+    ):
+        values = [in_words(name, run.config.get(name)) for run in runs]
+        if len(set(values)) > 1:
+            rows.append([name, *values])
+    return rows
+
+
+def _verdicts_of(runs: Sequence[RunData]) -> str:
+    """What became of each claim in each run."""
+    of_runs = [{claim.get("id", claim["text"]): claim for claim in run.claims} for run in runs]
+    rows = []
+    for id_ in unique(id_ for claims in of_runs for id_ in claims):
+        own = [claims.get(id_) for claims in of_runs]
+        text = next(_said(claim, "text") for claim in own if claim)
+        rows.append([text, *(Html(_mark(claim, word=True)) if claim else "–" for claim in own)])
+    return table(["Claim", *(run.name for run in runs)], rows) if rows else ""

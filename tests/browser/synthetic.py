@@ -86,6 +86,7 @@ def scores_of(draw):
     others = [
         ("before", "tsne", "trustworthiness"),
         ("after", "lle", "silhouette"),
+        ("before", "features", "LogME"),
         ("both", "features", "CKA"),
     ]
     return [*accuracies, *(Score(*of, float(draw.random())) for of in others)]

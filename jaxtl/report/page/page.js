@@ -478,7 +478,7 @@
       facts.append(el("dt", {}, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
     add("class", className(run.labels[row]));
     for (const [when, what, right] of predictions(row)) add(when, what, !right);
-    const parts = [el("h3", {}, `Image ${run.index[row]}`), el("div", { className: "seen" }, thumb(row, 96), facts)];
+    const parts = [el("h3", {}, `Image ${run.index[row]}`), el("div", { className: "seen" }, thumb(row, 72), facts)];
     for (const stage of ["before", "after"]) {
       const neighbors = neighborsOf(row, stage);
       if (!neighbors) continue;
