@@ -41,7 +41,7 @@ class Processes:
         self.folder, self.environment = folder, environment
 
     def call(self, case: str, peer: str, deadline: Deadline, arguments: Mapping[str, Any]) -> Result:
-        """One process of a case: seconds, cpu_seconds, quality, and its memory.
+        """One process of a case: seconds, cpu_seconds, quality, its memory, and seconds by stage if it tells.
 
         Raises:
             JaxtlError: the deadline passes first.
@@ -51,7 +51,7 @@ class Processes:
         try:
             command, judge = _CASES[case](self, peer, deadline, arguments)
             done = run_process(command, folder, deadline, self._environment(case, peer))
-            quality = judge(folder) if judge else {}
+            quality, parts = judge(folder) if judge else {}, _parts(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return {
@@ -59,6 +59,7 @@ class Processes:
             "cpu_seconds": done.cpu_seconds,
             "quality": quality,
             "memory": {"peak_bytes": done.peak_bytes},
+            **({"parts": parts} if parts else {}),
         }
 
     def _environment(self, case: str, peer: str) -> Mapping[str, str]:
@@ -124,6 +125,15 @@ def _assets() -> str:
     import jaxtl
 
     return str(Path(jaxtl.__file__).parent / "assets")
+
+
+def _parts(folder: Path) -> dict[str, float]:
+    """Seconds of its stages, as the run or the script itself wrote them; empty for other processes."""
+    for path in (folder / "run" / "timings.json", folder / "scores.json"):
+        if path.is_file():
+            found = json.loads(path.read_text())
+            return {k: v for k, v in found.get("seconds", found).items() if k != "peak_memory_gib"}
+    return {}
 
 
 def _judge_jaxtl(folder: Path) -> dict[str, float]:

@@ -270,6 +270,8 @@ def _add(row: Row, calls: list[Row]) -> None:
             pick = min if name == "resting_bytes" else max
             row["memory"][name] = pick(row["memory"].get(name, value), value)
     row["work"] = last.get("work") or row["work"]
+    if "parts" in last:
+        row["parts"] = last["parts"]
     if "cpu_seconds" in last:
         row.setdefault("cpu_seconds", []).append(last["cpu_seconds"])
     if row["first_seconds"] is None and "compile_seconds" in last:

@@ -24,7 +24,7 @@ def render(record: Record) -> str:
     for family, title in FAMILIES.items():
         rows = [row for row in record["rows"] if CASES[row["case"]].family == family]
         if any(row["seconds"] for row in rows):
-            lines += ["", f"## {title}", "", *_titles(rows), "", *_family(rows, limits(record))]
+            lines += ["", f"## {title}", "", *_titles(rows), "", *_family(rows, limits(record)), *_parts(rows)]
     lines += _legend(record)
     missing = [row for row in record["rows"] if row["state"] != "done"]
     if missing:
@@ -125,6 +125,17 @@ def _quality(row: Row, ours: Row | None) -> str:
         text = f"{name} {value:.4g}"
         parts.append(f"{text} (**{verdict}**)" if verdict else text)
     return ", ".join(parts)
+
+
+def _parts(rows: Sequence[Row]) -> list[str]:
+    """Where the time of whole processes goes, in their last round and their own words."""
+    lines = []
+    for row in rows:
+        if parts := row.get("parts"):
+            said = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f}" for name, seconds in parts.items())
+            size = "" if row["size"] is None else f" {row['size']:,}"
+            lines += ["", f"- `{row['case']}`{size}, {row['peer']}, last round, s: {said}"]
+    return lines
 
 
 def _legend(record: Record) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import compare, flops, machine, measures, memory, suite, tables
+from benchmarks import compare, flops, machine, measures, memory, processes, suite, tables
 from benchmarks.cases import CASES, OURS, PEERS, PROCESS_PEERS, Peer
 from benchmarks.manifest import SUITES, load_manifest, shipped
 from benchmarks.workers import Deadline, Worker, run_process
@@ -350,6 +350,22 @@ def test_tables_hold_medians_ranges_ratios_limits_and_quality():
         assert line in text.splitlines()
     assert "jaxtl 0.1.0 (0123456789ab with changes), Abacus, 2 cores, 4.0 GiB; cpu: beads; Python" in text
     assert "Threads: OMP_NUM_THREADS=2." in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("run/timings.json", '{"finetune": 54.1, "peak_memory_gib": 2.4}', "s: finetune 54.1"),
+        ("scores.json", '{"after": {}, "seconds": {"fit": 371.0, "maps after": 42.0}}',
+         "s: fit 371.0, maps after 42.0"),
+    ],
+)  # fmt: skip
+def test_stages_of_whole_processes_are_told(name, text, said, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    parts = processes._parts(tmp_path)
+    lines = tables.render(record_of(row(case="whole", size=60_000, parts=parts))).splitlines()
+    assert [line for line in lines if line.endswith(said)]
 
 
 def test_the_nearer_limit_counts():
