@@ -24,7 +24,8 @@ def render(record: Record) -> str:
     for family, title in FAMILIES.items():
         rows = [row for row in record["rows"] if CASES[row["case"]].family == family]
         if any(row["seconds"] for row in rows):
-            lines += ["", f"## {title}", "", *_titles(rows), "", *_family(rows, limits(record)), *_parts(rows)]
+            lines += ["", f"## {title}", "", *_titles(rows), "", *_family(rows, limits(record))]
+            lines += _parts(rows)
     lines += _legend(record)
     missing = [row for row in record["rows"] if row["state"] != "done"]
     if missing:
