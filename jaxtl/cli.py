@@ -483,7 +483,8 @@ def scale(
     """
     usual = Path("runs") / f"scale-{_folder_name(settings['dataset'])}"
     if forecast is not None:
-        _forecast(out, usual, forecast)
+        _check_forecast(ctx)
+        _forecast(out, usual, forecast, methods, backends, memory_limit)
         return
     console, out = _console(), out or usual
     from jaxtl.scaling import study
@@ -527,13 +528,27 @@ def doctor(in_json: bool) -> None:
         sys.exit(1)
 
 
-def _forecast(folder: Path | None, usual: Path, n: int) -> None:
+def _check_forecast(ctx: click.Context) -> None:
+    """Refuse options that a forecast would not heed; --dataset names the folder where --out does not."""
+    heeded = {"out", "methods", "backends", "memory_limit", "forecast"}
+    heeded |= set() if _given(ctx, "out") else {"dataset"}
+    for name in ctx.params:
+        if name not in heeded and _given(ctx, name):
+            raise JaxtlError(
+                f"--{name.replace('_', '-')}: has no bearing on --forecast, which takes the curves of a study as "
+                "they are; leave it out"
+            )
+
+
+def _forecast(
+    folder: Path | None, usual: Path, n: int, methods: str | None, backends: str | None, gib: float | None
+) -> None:
     """Print what maps of n images would take, by a study's curves where there are some."""
     from rich.console import Console
 
     from jaxtl import costs
     from jaxtl.memory import available_memory
-    from jaxtl.scaling.reference import costs_of
+    from jaxtl.scaling.reference import chosen, costs_of
     from jaxtl.scaling.tables import beyond, forecast_table
 
     if folder is None and not (usual / "config.json").is_file():
@@ -542,9 +557,10 @@ def _forecast(folder: Path | None, usual: Path, n: int) -> None:
     else:
         known = costs_of(folder or usual)
         source = f"By the study in {folder or usual} on {known.machine}"
-    console = Console()
-    console.print(forecast_table(known, n, available_memory()))
-    for line in filter(None, (source, beyond(known, n))):
+    shown = chosen(known, methods, backends)
+    available = available_memory() if gib is None else int(gib * 2**30)
+    Console().print(forecast_table(known, n, available, shown))
+    for line in filter(None, (source, beyond(shown, n))):
         click.echo(line)
 
 

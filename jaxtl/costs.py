@@ -61,8 +61,13 @@ class Cost:
         law = self.memory.at if self.streamed else self.memory.cost
         return Estimate(*(self.baseline + each for each in law(n)))
 
-    def fits(self, n: float, available: int, maps: int = 1) -> bool:
-        """Whether so many maps at a time of n images are expected to fit into so many bytes."""
+    def fits(self, n: float, available: int, maps: int = 1) -> bool | None:
+        """Whether so many maps at a time of n images are expected to fit into so many bytes.
+
+        None where it is unknown, as what they take besides the process's own was never measured.
+        """
+        if self.memory is None and maps * self.baseline <= available:
+            return None
         return maps * self.bytes_at(n).value <= available
 
     def largest(self, available: int, maps: int = 1) -> int:
@@ -101,14 +106,13 @@ class Costs:
     def remedies(self, cost: Cost, n: int, available: int, maps: int = 1) -> Remedies:
         """What would fit where n images by `cost` do not."""
         others = [c for c in self.maps if c.base == cost.base and c != cost and c.fits(n, available, maps)]
-        known = [int(c.method.partition("@")[2]) for c in others if "@" in c.method]
+        apart = [c for c in others if "@" in c.method and c.method != cost.method]
+        known = [int(c.method.partition("@")[2]) for c in apart]
         most = cost.largest(available, maps)
-        return Remedies(
-            cost.base,
-            tuple(c.backend for c in others if "@" not in c.method),
-            most,
-            max(known) if known else min(most, _LANDMARKS),
-        )
+        # Where landmarks do not fit, no others are known to but those that were measured.
+        usual = 0 if "@" in cost.method else min(most, _LANDMARKS)
+        backends = tuple(c.backend for c in others if c.method == cost.method)
+        return Remedies(cost.base, backends, most, max(known, default=usual))
 
 
 class Remedies(NamedTuple):
@@ -143,6 +147,13 @@ class Remedies(NamedTuple):
             found[-1] += f" and landmarks afterwards ({reduced})"
         return ", or ".join(found)
 
+    def in_resumed_run(self) -> str:
+        """As options of `jaxtl run --resume`, which takes no other settings than the run began with."""
+        found = [f"--backend {name}" for name in self.backends]
+        found += ["more memory (end other programs)"]
+        found += [f"a new run with --out and --samples {self.images}"] * bool(self.images)
+        return ", or ".join(found)
+
 
 def reference() -> Costs:
     """The curves that come with jaxtl, measured on the machine that they name."""
@@ -165,12 +176,13 @@ def _cost(record: dict[str, Any]) -> Cost:
 
 
 def check_memory(
-    costs: Costs, method: str, backend: str, n: int, available: int, maps: int = 1
+    costs: Costs, method: str, backend: str, n: int, available: int, maps: int = 1, resumed: bool = False
 ) -> str | None:
     """A line of warning where a map may not fit into memory, None where it will or nothing is known.
 
     Args:
         maps: that are made at the same time.
+        resumed: whether the run has begun, so that its settings are as they are.
 
     Raises:
         JaxtlError: it is not expected to fit; the line says what would.
@@ -182,9 +194,10 @@ def check_memory(
     both = f"{maps} maps at a time of {n:,} images" if maps > 1 else f"a map of {n:,} images"
     if needed.value > available:
         remedies = costs.remedies(cost, n, available, maps)
+        would = remedies.in_resumed_run() if resumed else remedies.in_run()
         raise JaxtlError(
             f"{method} by {backend}: {both} would take {gib(needed.value)} of memory, {gib(available)} are "
-            f"available; what would fit: {remedies.in_run()}"
+            f"available; what would fit: {would}"
         )
     # Beyond what was measured the interval may be wide; within it, what is expected is what comes.
     if n > cost.memory.largest and min(needed.high, 2 * needed.value) > available:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from itertools import chain
@@ -102,9 +102,16 @@ class Silent:
 
 
 def start(
-    config: RunConfig, folder: Path, report: Report | None = None, means: Means = Means()
+    config: RunConfig,
+    folder: Path,
+    report: Report | None = None,
+    means: Means = Means(),
+    *,
+    check_memory: bool = True,
 ) -> Experiment:
     """A new experiment in a folder that is empty or does not exist yet.
+
+    `check_memory`: whether maps that would not fit into memory are refused, too.
 
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
@@ -116,6 +123,8 @@ def start(
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
     experiment = Experiment(config, folder, report or Silent(), means)
     experiment.check()
+    if check_memory:
+        experiment.check_memory()
     write_config(folder, config, experiment.weights_digest)
     return experiment
 
@@ -125,11 +134,14 @@ def resume(
     given: dict[str, Any] | None = None,
     report: Report | None = None,
     means: Means = Means(),
+    *,
+    check_memory: bool = True,
 ) -> Experiment:
     """An experiment that goes on where its folder was left.
 
     Args:
         given: settings that the caller insists on.
+        check_memory: whether maps that would not fit into memory are refused, too.
 
     Raises:
         JaxtlError: no run folder, settings that were edited, weights that were exchanged, or a given
@@ -144,7 +156,8 @@ def resume(
                 "or give a new folder with --out"
             )
     experiment = Experiment(config, folder, report or Silent(), means)
-    experiment.maps.check_memory(experiment.unmapped, experiment.report.note)
+    if check_memory:
+        experiment.check_memory(resumed=True)
     if experiment.weights_digest != weights_digest:
         raise JaxtlError(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
@@ -262,7 +275,11 @@ class Experiment:
                 check_most_neighbors(self.config.perplexity)
         if "lle" in self.config.methods:
             check_neighbors(n, self.config.n_neighbors)
-        self.maps.check_memory(self.config.methods, self.report.note)
+
+    def check_memory(self, left: Mapping[str, int] | None = None, resumed: bool = False) -> None:
+        """Refuse maps that would not fit: those still to be made, or so many by each method."""
+        left = self.unmapped if left is None else left
+        self.maps.check_memory(left, self.report.note, resumed)
 
     def scores(self) -> list[Score]:
         return load_scores(self.folder / "scores.csv")
@@ -326,7 +343,7 @@ class Experiment:
 
     def _trunk_outputs(self, images: np.ndarray, what: str) -> Source:
         if not self._keep:
-            return images
+            return self.trunk.source(images, False)
         with self._timed(f"trunk_{what}", f"Frozen layers, {len(images):,} {what} images") as progress:
             return self.trunk.source(images, True, progress, self.report.note)
 
@@ -378,9 +395,10 @@ class Experiment:
         save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
 
     @property
-    def unmapped(self) -> list[str]:
-        """Methods that some map is still to be made by."""
-        return [method for method in self.config.methods if self._unmapped(method)]
+    def unmapped(self) -> dict[str, int]:
+        """How many maps are still to be made, by each method that has some."""
+        left = {method: len(self._unmapped(method)) for method in self.config.methods}
+        return {method: count for method, count in left.items() if count}
 
     def _expected(self) -> str:
         """What the main stages that are left will take, one line; nothing where nothing is left or known."""

@@ -17,6 +17,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import Estimate
 
 _FEWEST = 3
+# Sizes closer together tell nothing of growth, and exponents beyond what a float can raise to.
+_LEAST_RANGE = 1.5
 _UPPER_TAIL = 0.975
 
 
@@ -84,7 +86,8 @@ def fit(n: Sequence[float], y: Sequence[float]) -> PowerLaw:
     All given points are used: leave out sizes that are too small to be on the line.
 
     Raises:
-        JaxtlError: fewer than three different sizes, or values that have no logarithm.
+        JaxtlError: fewer than three different sizes, sizes within a factor of 1.5, or values that have no
+            logarithm.
     """
     sizes, values = np.asarray(n, np.float64), np.asarray(y, np.float64)
     if sizes.shape != values.shape or sizes.ndim != 1:
@@ -97,6 +100,11 @@ def fit(n: Sequence[float], y: Sequence[float]) -> PowerLaw:
         )
     if not (np.isfinite(sizes) & np.isfinite(values) & (sizes > 0) & (values > 0)).all():
         raise JaxtlError("forecast: sizes and values must be finite and above 0; leave out the others")
+    if sizes.max() < _LEAST_RANGE * sizes.min():
+        raise JaxtlError(
+            f"forecast: sizes {sizes.min():g} to {sizes.max():g} are too close together; measure one at least "
+            f"{_LEAST_RANGE:g} times the smallest"
+        )
     x, z = np.log(sizes), np.log(values)
     centre, width = x.mean(), ((x - x.mean()) ** 2).sum()
     exponent = ((x - centre) @ z) / width

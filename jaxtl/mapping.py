@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +72,7 @@ class Mapper:
         self._processes = contextlib.ExitStack()
         self.choices = {method: choose(method, preferred(method, means.backend)) for method in methods}
 
-    def get_ready(self, methods: Sequence[str]) -> None:
+    def get_ready(self, methods: Iterable[str]) -> None:
         """Start the process for these methods' maps on a GPU, if any, while something else works."""
         if any(self.choices[method].on_gpu for method in methods):
             _ = self._on_gpu
@@ -94,27 +94,36 @@ class Mapper:
         choice = self.choices[method]
         return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1
 
-    def check_memory(self, methods: Sequence[str], notice: Callable[[str], None]) -> None:
+    def check_memory(
+        self, left: Mapping[str, int], notice: Callable[[str], None], resumed: bool = False
+    ) -> None:
         """Refuse maps that would not fit into the memory that is available, as far as costs are known.
 
-        `notice` is told of one that may not. Raises JaxtlError with what would fit.
+        Args:
+            left: how many maps by each method.
+            notice: told of one that may not fit.
+            resumed: whether the run has begun, so that other settings are no remedy.
+
+        Raises JaxtlError with what would fit.
         """
         known, available = costs.reference(), available_memory()
-        for method in methods:
+        for method, count in left.items():
             choice = self.choices[method]
-            maps = 2 if self.together(method) else 1
+            maps = count if self.together(method) else 1
             if not choice.on_gpu and (
-                doubt := costs.check_memory(known, method, choice.name, self._points, available, maps)
+                doubt := costs.check_memory(
+                    known, method, choice.name, self._points, available, maps, resumed
+                )
             ):
                 notice(doubt)
 
-    def expected(self, methods: Sequence[str], known: costs.Costs) -> list[tuple[str, float | None]]:
-        """Name and seconds of both maps of each method on a CPU, None where nothing is known."""
+    def expected(self, left: Mapping[str, int], known: costs.Costs) -> list[tuple[str, float | None]]:
+        """Name and seconds of so many maps of each method on a CPU, None where nothing is known."""
         found = []
-        for method in methods:
+        for method, count in left.items():
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
-            rounds = 1 if self.together(method) else 2
+            rounds = 1 if self.together(method) else count
             found.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
         return found
 

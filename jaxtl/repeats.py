@@ -57,18 +57,39 @@ class Repeats:
 
     def _works(self) -> Iterator[Experiment]:
         for seed, folder in zip(self.seeds, self.folders, strict=True):
-            if (folder / CONFIG).is_file():
-                work = experiment.resume(folder, report=self._report, means=self._means)
-                self._config = self._config or work.config
-                if work.config != replace(self._config, seed=seed):
-                    raise JaxtlError(f"{folder}: was made with other settings than the runs beside it; move "
-                                     "it away to have it made again")  # fmt: skip
-            elif self._config is None:
-                raise JaxtlError(f"{folder}: the first run is missing; start again with --out")
-            else:
-                config = replace(self._config, seed=seed)
-                work = experiment.start(config, folder, self._report, self._means)
+            try:
+                work = self._open(replace(self._config, seed=seed), folder)
+            except JaxtlError as error:
+                go_on = f"then go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
+                raise JaxtlError(f"{error}; {go_on}") from None
             yield work
+
+    def _open(self, config: RunConfig, folder: Path) -> Experiment:
+        # Memory was checked when all began: what runs before it hold now is not to stop this one.
+        how = {"report": self._report, "means": self._means, "check_memory": False}
+        if not (folder / CONFIG).is_file():
+            return experiment.start(config, folder, **how)
+        work = experiment.resume(folder, **how)
+        if work.config != config:
+            raise JaxtlError(
+                f"{folder}: was made with other settings than the runs beside it; move it away to have it "
+                "made again"
+            )
+        return work
+
+    def go_on(self, first: Experiment) -> Repeats:
+        """These, with the settings of the first run. Raises JaxtlError where maps left would not fit."""
+        self._config = first.config
+        seeds = zip(self.seeds, self.folders, strict=True)
+        works = [
+            Experiment(replace(first.config, seed=seed), folder, Silent(), self._means)
+            for seed, folder in seeds
+        ]
+        left: dict[str, int] = {}
+        for work in works:
+            left |= {method: max(count, left.get(method, 0)) for method, count in work.unmapped.items()}
+        first.check_memory(left, resumed=True)
+        return self
 
 
 def start(
@@ -123,5 +144,4 @@ def resume(
     Raises JaxtlError as `experiment.resume`, and where the folder's record is damaged.
     """
     repeats = Repeats(folder, _seeds(folder), None, report or Silent(), means)
-    experiment.resume(repeats.folders[0], given, report, means)
-    return repeats
+    return repeats.go_on(experiment.resume(repeats.folders[0], given, report, means, check_memory=False))

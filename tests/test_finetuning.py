@@ -274,6 +274,15 @@ def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, t
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
 
 
+@pytest.mark.parametrize("trainable", ["none", pytest.param("all", marks=pytest.mark.slow)])
+def test_digits_made_when_asked_for_train_without_a_kept_trunk(pretrained, test, trainable, monkeypatch):
+    # As where all layers learn, and where the outputs of many digits do not fit.
+    monkeypatch.setattr(Trunk, "keeps", lambda self, n: False)
+    config = FinetuneConfig(trainable=trainable, epochs=1, learning_rate=1e-4)
+    _, history = finetune(pretrained, load("infinite:200", "train"), test.take(20), config, Images(32))
+    assert np.isfinite(history[0]["loss"])
+
+
 def test_an_accelerator_keeps_the_trunk_s_outputs_and_trains_alike(pretrained, train, test, monkeypatch):
     few, config = train.take(70), FinetuneConfig(trainable="none", epochs=2)
     trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "none"), Images(32), form="matmul")

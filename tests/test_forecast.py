@@ -1,6 +1,7 @@
 """What maps will take: power laws, the memory that is left, what fits, and the refusal before any work."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,12 +227,18 @@ def test_the_networks_time_goes_with_images_and_their_area(known):
 def test_the_reference_is_whole():
     known = costs.reference()
     assert known.machine
+    for each in known.maps:
+        assert each.seconds.exponent > 0, (each.method, each.backend)
+        assert each.seconds.at(10_000).value > each.seconds.at(2000).value
     for method, backend in (("pca", "sklearn"), ("tsne", "opentsne"), ("lle", "jaxtl")):
         found = known.of(method, backend)
         assert 0 < found.seconds.at(2000).value < 1000
         assert GIB / 100 < found.bytes_at(2000).value < 4 * GIB
     assert known.image_seconds > 0
     assert known.training_seconds > 0
+    usual = RunConfig()
+    taken = costs.network_seconds(known, 70_000, usual.epochs * 60_000, usual.image_size, usual.trainable)
+    assert sum(taken) < 400
 
 
 @pytest.fixture
@@ -262,6 +269,28 @@ def test_a_study_becomes_a_table_by_one_command(study, tmp_path, monkeypatch, ca
     assert found.maps[0].seconds.exponent == pytest.approx(2)
     assert found.maps[0].bytes_at(10_000).value == pytest.approx(GIB + 8e8)
     assert (found.image_seconds, found.training_seconds) == (pytest.approx(0.01), 5e-4)
+
+
+def test_a_study_where_more_images_took_less_time_becomes_no_table(study, tmp_path):
+    for n in (1000, 2000, 4000):
+        point = points.load(study / "points" / f"lle_jaxtl_{n}.json")
+        points.save(study / "points", replace(point, seconds=(1000 / n,)))
+    with pytest.raises(SystemExit) as caught:
+        reference.main([str(study), str(tmp_path), str(tmp_path / "reference.json")])
+    assert str(caught.value) == (
+        "lle by jaxtl: seconds go with n^-1.00, less for more images: measured on a busy machine? measure "
+        "again"
+    )
+    assert not (tmp_path / "reference.json").exists()
+
+
+def test_a_study_of_two_machines_becomes_no_table(study):
+    point = points.load(study / "points" / "lle_jaxtl_4000.json")
+    points.save(study / "points", replace(point, machine={"cpu": "A CPU", "cores": 8}))
+    with pytest.raises(
+        JaxtlError, match=r"of more than one machine \(cores 4 and 8\), which a forecast cannot"
+    ):
+        reference.costs_of(study)
 
 
 def test_training_is_timed_by_a_run(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from jaxtl import LocallyLinearEmbedding, store
 from jaxtl.errors import JaxtlError
+from jaxtl.files import write_npz
 from jaxtl.records import Features
 from jaxtl.reduction import landmarks, pca, reduce
 from jaxtl.reduction.landmarks import choose_landmarks
@@ -205,6 +206,65 @@ def test_a_full_disk_leaves_no_half_store(cloud, tmp_path):
     with pytest.raises(OSError, match="No space left"):
         store.write(tmp_path / "f.npy", pieces(), cloud.labels, cloud.index, {}, 12)
     assert {path.name for path in tmp_path.iterdir()} == {"f.rows.npz"}
+
+
+def test_features_are_never_taken_with_the_labels_of_others(cloud, tmp_path):
+    path, other = tmp_path / "f.npy", cloud.labels[::-1]
+
+    def stopped():
+        yield cloud.values[:0:-1]
+        raise KeyboardInterrupt
+
+    store.write(path, [cloud.values], cloud.labels, cloud.index, {}, 12)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(path, stopped(), other, cloud.index, {}, 12)
+    np.testing.assert_array_equal(np.load(path), cloud.values)
+    with pytest.raises(JaxtlError) as caught:
+        store.load(path)
+    rows = tmp_path / "f.rows.npz"
+    assert str(caught.value) == (f"{path}: belongs to other labels than {rows}; extract the features again")
+
+    def not_begun():
+        raise KeyboardInterrupt
+        yield
+
+    # Stopped before the first feature, what was there stays whole.
+    store.write(path, [cloud.values], cloud.labels, cloud.index, {}, 12)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(path, not_begun(), other, cloud.index, {}, 12)
+    np.testing.assert_array_equal(store.load(path).labels, cloud.labels)
+
+
+def test_a_store_that_grows_is_one_throughout(cloud, tmp_path):
+    path = tmp_path / "f.npy"
+    store.write(path, [cloud.values[:100]], cloud.labels[:100], cloud.index[:100], {}, 12)
+
+    def stopped():
+        yield from store.copied(store.mapped(path), 100)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write(path, stopped(), cloud.labels, cloud.index, {}, 12)
+    np.testing.assert_array_equal(store.load(path).labels, cloud.labels[:100])
+
+
+def test_a_store_of_an_earlier_version_is_read(cloud, tmp_path):
+    path = tmp_path / "f.npy"
+    np.save(path, cloud.values)
+    write_npz(store.rows_path(path), {"labels": cloud.labels, "index": cloud.index}, {"model": "m"})
+    assert store.load(path).meta == {"model": "m"}
+
+
+def test_what_cannot_be_opened_is_not_called_damaged(jaxtl, tmp_path):
+    path = tmp_path / "f.npy"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        store.mapped(path)
+    path.rmdir()
+    path.symlink_to(path)  # a loop, which root cannot open either
+    code, _, err = jaxtl("reduce", path, "--method", "pca", "--out", tmp_path / "e.npz")
+    assert code == 2
+    assert "delete it" not in err
 
 
 def test_extract_to_a_store_and_reduce_from_it(jaxtl, few_digits, tmp_path):

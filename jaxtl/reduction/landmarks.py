@@ -28,6 +28,9 @@ _TSNE = {
     "max_grad_norm": 0.25,
 }
 
+# Of the largest sum of squared scores: below, another is rounding of float32 features.
+_FLAT = np.finfo(np.float32).eps ** 2
+
 Place = Callable[[np.ndarray], np.ndarray]
 
 
@@ -78,7 +81,10 @@ def _on_components(
 ) -> tuple[Place, dict[str, Any]]:
     """PCA: projection. Scores are U S and centred rows U S V', which gives V whoever found the scores."""
     mean = values.mean(axis=0, dtype=np.float64)
-    components = (values - mean).T @ (coords / (coords**2).sum(axis=0))
+    squares = (coords**2).sum(axis=0)
+    # Landmarks on a line have no second component, and those in a point none: there all lies at 0, as they do.
+    squares = np.where(squares > _FLAT * squares.max(), squares, np.inf)
+    components = (values - mean).T @ (coords / squares)
     return lambda rows: (rows - mean) @ components, {"by": "projection"}
 
 

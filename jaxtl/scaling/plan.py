@@ -101,6 +101,15 @@ def _parse_method(name: str) -> Method:
     return Method(name, base, int(count)) if at else Method(name, base)
 
 
+def parse_backends(text: str) -> list[str]:
+    """Names with commas between, each once, in their order. Raises JaxtlError for one that is unknown."""
+    wanted = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in wanted if name not in LIBRARIES and name != "auto"]
+    if unknown:
+        raise JaxtlError(f"unknown backend {unknown[0]!r}; the backends are auto, {', '.join(LIBRARIES)}")
+    return wanted
+
+
 def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
     """One curve for every method and every one of the backends, with commas between, that has it.
 
@@ -108,10 +117,7 @@ def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
 
     Raises JaxtlError for a backend that is unknown or cannot work.
     """
-    wanted = list(dict.fromkeys(part.strip() for part in backends.split(",") if part.strip()))
-    unknown = [name for name in wanted if name not in LIBRARIES and name != "auto"]
-    if unknown:
-        raise JaxtlError(f"unknown backend {unknown[0]!r}; the backends are auto, {', '.join(LIBRARIES)}")
+    wanted = parse_backends(backends)
     found = []
     for method in methods:
         own = [name for name in wanted if name in BACKENDS[method.base]]

@@ -23,10 +23,12 @@ import numpy as np
 
 from jaxtl import store
 from jaxtl.errors import JaxtlError
+from jaxtl.memory import available_memory
 from jaxtl.records import Features
 from jaxtl.reduction import reduce
 from jaxtl.reduction.process import _dying_with_parent, _send, _take_channels
-from jaxtl.runtime import cpu_count, cpu_name, peak_memory
+from jaxtl.runtime import peak_memory
+from jaxtl.scaling.machine import machine as machine_now
 
 # Rows of the tiny map that has everything imported and compiled beforehand.
 _WARM_ROWS = 256
@@ -64,6 +66,7 @@ def _measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], be
     _forget_peak()
     tell({"ready": time.monotonic() - began, "baseline": baseline})
     features = _load(request, request["n"])
+    whole = features.values.nbytes <= available_memory() or not request["streamed"]
     seconds, used, embedding, peaks = [], 0.0, None, {}
     while not seconds or (used + seconds[-1] < _REPEAT_SECONDS and len(seconds) < _REPEATS):
         started = time.perf_counter()
@@ -73,7 +76,7 @@ def _measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], be
         tell({"run": seconds[-1]})
         if embedding is None:
             # Later repetitions only find memory more in pieces.
-            embedding, peaks = made, _peaks()
+            embedding, peaks = made, _peaks(whole)
     embedding.save(request["out"])
     device, machine = _device(request)
     return {"done": {"seconds": seconds, **peaks, "device_peak": device, "machine": machine}}
@@ -115,11 +118,13 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peaks() -> dict[str, int]:
-    """Peak of all that was resident, and of what is no file's."""
+def _peaks(whole: bool) -> dict[str, int | None]:
+    """Peak of all that was resident, and of what is no file's; the latter only if files fit beside it."""
     highest = _resident("VmHWM") or peak_memory()
-    # Pages of files stay once they were touched, so that this is never too much.
-    return {"resident_peak": highest, "peak": highest - (_resident("RssFile") or 0)}
+    # Pages of files that were touched stay while there is memory for them, and then this is never too much.
+    # Of a larger file the system takes pages back, which would be counted as the method's: there what is
+    # seen from outside has to do.
+    return {"resident_peak": highest, "peak": highest - (_resident("RssFile") or 0) if whole else None}
 
 
 def _resident(name: str) -> int | None:
@@ -131,8 +136,8 @@ def _resident(name: str) -> int | None:
 
 
 def _device(request: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
-    """Peak of JAX's own memory on a GPU, and the machine's name."""
-    machine = {"cpu": cpu_name(), "cores": cpu_count()}
+    """Peak of JAX's own memory on a GPU, and what was computed on and with."""
+    machine = machine_now(request["on_gpu"])
     jax = sys.modules.get("jax")
     if not request["on_gpu"] or request["backend"] != "jaxtl" or jax is None:
         return None, machine

@@ -14,7 +14,7 @@ DONE, OVER_TIME, OVER_MEMORY = "done", "over time", "over memory"
 OUT_OF_MEMORY, FAILED, NOT_TRIED = "out of memory", "failed", "not tried"
 # A larger size of the same curve cannot fare better.
 HOPELESS = (OVER_TIME, OVER_MEMORY, OUT_OF_MEMORY)
-# What is available varies a little; a limit larger by less is the same limit.
+# What is available varies a little; a limit of memory larger by less is the same limit.
 _LARGER = 1.1
 
 
@@ -33,7 +33,7 @@ class Point:
         resident_peak: the same with files that were mapped into memory, which can be given back.
         device_peak: the most bytes of the GPU in use, by all processes; None without a GPU.
         limits: those that the point had to keep.
-        machine: processor, cores and GPU.
+        machine: processor, cores and GPU, and versions of libraries (which old points lack).
         quality: value, low and high by metric; None before it was measured.
     """
 
@@ -69,8 +69,8 @@ class Point:
     def settled(self, limits: Limits) -> bool:
         """Whether there is no reason to compute it (again) under these limits."""
         if self.status == OVER_TIME:
-            return limits.seconds <= _LARGER * self.limits["seconds"]
-        if self.status == OVER_MEMORY:
+            return limits.seconds <= self.limits["seconds"]
+        if self.status in (OVER_MEMORY, OUT_OF_MEMORY):
             return limits.memory <= _LARGER * self.limits["memory"]
         return self.status == DONE
 

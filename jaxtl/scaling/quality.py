@@ -79,14 +79,24 @@ def look(features: Path, labels: np.ndarray, seed: int) -> Space:
     Beyond 100,000 rows there are fewer anchors, 200 at 10^6, and wider intervals.
     """
     n = len(labels)
-    values = np.load(features, mmap_mode="r")[:n]
-    count = min(_ANCHORS, n, max(1, _RANKS // n))
-    # Distances are taken in float64.
-    needed = 8 * values.size + 8 * n * count
-    if needed > available_memory():
-        note = f"trustworthiness of {n:,} points left out: it needs {needed / 2**30:.1f} GiB"
+    if note := shortage(features, n):
         return Space(None, labels, seed, note)
-    return Space(metrics.anchored(values, anchors=count, pairs=1, seed=seed), labels, seed)
+    values = np.load(features, mmap_mode="r")[:n]
+    return Space(metrics.anchored(values, anchors=_anchors(n), pairs=1, seed=seed), labels, seed)
+
+
+def shortage(features: Path, n: int) -> str:
+    """What there is too little memory for now, with the first n rows; empty where there is enough."""
+    d = np.load(features, mmap_mode="r").shape[1]
+    # Distances are taken in float64.
+    needed = 8 * n * (d + _anchors(n))
+    if needed <= available_memory():
+        return ""
+    return f"trustworthiness of {n:,} points left out: it needs {needed / 2**30:.1f} GiB"
+
+
+def _anchors(n: int) -> int:
+    return min(_ANCHORS, n, max(1, _RANKS // n))
 
 
 def check(labels: np.ndarray) -> None:

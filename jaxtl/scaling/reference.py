@@ -17,6 +17,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.files import read_json_object, write_json
 from jaxtl.runfolder import read_config
 from jaxtl.scaling.curves import Curve
+from jaxtl.scaling.machine import MACHINE, differing, spoken
+from jaxtl.scaling.plan import parse_backends, parse_methods
 from jaxtl.scaling.study import EXTRACTION, read_curves
 
 
@@ -31,10 +33,32 @@ def costs_of(study: Path) -> Costs:
         )
     known = study / EXTRACTION
     taken = read_json_object(known) if known.is_file() else None
+    if mixed := differing([point.machine for curve in curves for point in curve.done], MACHINE):
+        raise JaxtlError(
+            f"{study}: its points are of more than one machine ({spoken(mixed)}), which a forecast "
+            "cannot take together; make a study on one in a new folder"
+        )
     seconds = None
     if taken:
         seconds = taken["seconds"] / taken["images"] * (48 / taken["image_size"]) ** 2
     return Costs(maps, _machine(curves), seconds)
+
+
+def chosen(known: Costs, methods: str | None, backends: str | None) -> tuple[Cost, ...]:
+    """Those of some methods by some backends, with commas between; None and "auto" take all.
+
+    Raises JaxtlError for a name that is unknown, and where nothing is left.
+    """
+    names = {method.name for method in parse_methods(methods)} if methods is not None else None
+    libraries = parse_backends(backends) if backends is not None else ["auto"]
+    found = tuple(
+        cost for cost in known.maps
+        if (names is None or cost.method in names) and ("auto" in libraries or cost.backend in libraries)
+    )  # fmt: skip
+    if not found:
+        there = ", ".join(f"{cost.method} by {cost.backend}" for cost in known.maps)
+        raise JaxtlError(f"forecast: no such curve has been measured; there are {there}")
+    return found
 
 
 def _cost(curve: Curve) -> Cost:
@@ -65,6 +89,16 @@ def _default_training_images(dataset: str) -> int:
     return len(load(dataset, "train"))
 
 
+def _check_growth(costs: Costs) -> None:
+    """Raises JaxtlError where a method took no longer for more images, which no quiet machine finds."""
+    for cost in costs.maps:
+        if cost.seconds.exponent <= 0:
+            raise JaxtlError(
+                f"{cost.method} by {cost.backend}: seconds go with n^{cost.seconds.exponent:.2f}, less for "
+                "more images: measured on a busy machine? measure again"
+            )
+
+
 def as_record(costs: Costs) -> dict[str, Any]:
     """What `jaxtl.costs.read` reads."""
     return asdict(costs)
@@ -76,6 +110,7 @@ def main(arguments: list[str]) -> None:
     study, run, out = [Path(each) for each in arguments] + [None] * (3 - len(arguments))
     try:
         costs = costs_of(study)
+        _check_growth(costs)
         if run is not None:
             costs = replace(costs, training_seconds=training_seconds(run))
     except JaxtlError as error:

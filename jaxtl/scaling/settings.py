@@ -40,6 +40,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        if self.dataset.startswith("infinite:"):
+            # Its images would all be made, and in memory together.
+            raise JaxtlError(
+                f"dataset {self.dataset}: a study of endless digits is --dataset mnist with larger --sizes"
+            )
         _ = self.images
 
     @property

@@ -28,6 +28,7 @@ from jaxtl.runfolder import CONFIG
 from jaxtl.runtime import cpu_count, cpu_name
 from jaxtl.scaling import plan, plots, points, quality, source, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
+from jaxtl.scaling.machine import differing, machine, spoken
 from jaxtl.scaling.points import DONE, HOPELESS, NOT_TRIED, Point, stem
 from jaxtl.scaling.settings import MEMORY_SHARE, SIZES, TIME_LIMIT, Limits, Settings
 from jaxtl.settings import METHODS
@@ -101,6 +102,7 @@ def prepare(
     study = Study(folder, settings, wanted, limits or default_limits(), report or Silent())
     study.check()
     study.record()
+    study.compare()
     return study
 
 
@@ -122,7 +124,18 @@ def _settings(folder: Path, given: dict[str, Any]) -> tuple[Settings, Grid]:
             f"{settings.weights or imagenet_path()}: not the weights that {folder} was started with; restore "
             "that file"
         )
-    return settings, Grid(**asked)
+    return settings, _asked(folder, asked)
+
+
+def _asked(folder: Path, asked: Any) -> Grid:
+    # Settings have a digest; this may be edited, if it is what could be asked for.
+    known = isinstance(asked, dict) and set(asked) <= set(Grid._fields)
+    if not known or not all(isinstance(each, str | None) for each in asked.values()):
+        raise JaxtlError(
+            f"{folder / CONFIG}: asked must have {', '.join(Grid._fields)}, each a text or null; undo that "
+            "edit, or start a new study with --out"
+        )
+    return Grid(**asked)
 
 
 def _weights_digest(settings: Settings) -> str:
@@ -155,6 +168,19 @@ class Study:
     def record(self) -> None:
         """Write down what is asked for now."""
         plan.write_config(self.folder, self.settings, _weights_digest(self.settings), self.grid._asdict())
+
+    def compare(self) -> None:
+        """Tell where a curve asked for has points of another machine, or of other versions, than now."""
+        mixed: dict[str, list[Any]] = {}
+        for series in self.series:
+            name = series.method.name, series.backend
+            made = [
+                p.machine for p in self.points.values() if (p.method, p.backend) == name and p.status == DONE
+            ]
+            for key, values in differing([*made, machine(series.on_gpu)]).items():
+                mixed[key] = list(dict.fromkeys([*mixed.get(key, []), *values]))
+        if mixed:
+            self.report.note(f"Curves mix machines or versions: {spoken(mixed)}")
 
     def run(self) -> list[Curve]:
         """Do what is left to do. Returns the curves through all points of the folder."""
@@ -270,18 +296,27 @@ class Study:
     # What maps are worth.
 
     def _judge(self, n: int) -> None:
-        unjudged = [p for p in self.points.values() if p.n == n and p.status == DONE and p.quality is None]
-        known = self._features_path(n)
+        unjudged, known = self._unjudged(n), self._features_path(n)
         if not unjudged and known.is_file():
             return
         with self.report.attempt(f"Quality of maps of {n:,} images") as attempt:
             space = quality.look(self.folder / source.FEATURES, self.source.labels(n), self.settings.seed)
-            write_json(known, space.own)
+            # What was found with more memory stays.
+            if space.own or not known.is_file():
+                write_json(known, space.own)
             for number, point in enumerate(unjudged):
                 attempt.progress((number + 1) / (len(unjudged) + 1))
                 self._keep(point.with_quality(space.quality(Embedding.load(self._map(point)))))
         if space.note:
             self.report.note(space.note)
+
+    def _unjudged(self, n: int) -> list[Point]:
+        """Points without quality, and those without the part of it that memory allows by now."""
+        done = [p for p in self.points.values() if p.n == n and p.status == DONE]
+        lacking = [p for p in done if quality.TRUSTWORTHINESS not in (p.quality or {})]
+        if any(p.quality for p in lacking) and quality.shortage(self.folder / source.FEATURES, n):
+            return [p for p in lacking if p.quality is None]
+        return lacking
 
     def _features_path(self, n: int) -> Path:
         return self.folder / "points" / f"{points.FEATURES}{n}.json"

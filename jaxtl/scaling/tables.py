@@ -68,23 +68,33 @@ def _exponent(law: PowerLaw | None) -> str:
     return "" if law is None else f"n^{law.exponent:.2f} \\[{law.low:.2f}, {law.high:.2f}]"
 
 
-def forecast_table(costs: Costs, n: int, available: int) -> Table:
-    """What maps of n images would take, by method and library, and what would fit where they do not."""
+def forecast_table(costs: Costs, n: int, available: int, shown: Sequence[Cost]) -> Table:
+    """What maps of n images would take, by method and library, and what would fit where they do not.
+
+    Args:
+        costs: what else would fit is taken from.
+        shown: some of its maps.
+    """
     title = f"A map of {n:,} images; {gib(available)} of memory are available"
     table = Table(title=title, title_justify="left")
     table.add_column("map")
     for heading in ("time", "95 % interval", "memory"):
         table.add_column(heading, justify="right")
     table.add_column("")
-    for cost in costs.maps:
+    for cost in shown:
         taken, needed = cost.seconds_at(n), cost.bytes_at(n).value
         interval = f"{duration(taken.low)} to {_bound(taken.high)}"
-        if cost.fits(n, available):
-            verdict = "fits"
-        else:
-            verdict = "[red]does not fit[/]; would: " + costs.remedies(cost, n, available).in_study()
-        table.add_row(_name(cost), duration(taken.value), interval, gib(needed), verdict)
+        memory = gib(needed) if cost.memory else "unknown"
+        verdict = _verdict(costs, cost, n, available)
+        table.add_row(_name(cost), duration(taken.value), interval, memory, verdict)
     return table
+
+
+def _verdict(costs: Costs, cost: Cost, n: int, available: int) -> str:
+    fits = cost.fits(n, available)
+    if fits is None:
+        return "unknown"
+    return "fits" if fits else "[red]does not fit[/]; would: " + costs.remedies(cost, n, available).in_study()
 
 
 def _bound(seconds: float) -> str:
@@ -92,9 +102,9 @@ def _bound(seconds: float) -> str:
     return duration(seconds) if seconds < 1e8 else "any time"
 
 
-def beyond(costs: Costs, n: int) -> str:
+def beyond(shown: Sequence[Cost], n: int) -> str:
     """How far n is from what was measured; empty where it is not."""
-    largest = min(cost.seconds.largest for cost in costs.maps)
+    largest = min(cost.seconds.largest for cost in shown)
     if n <= largest:
         return ""
     return f"{n:,} is {n / largest:.3g} times the largest size measured for every method, {largest:,.0f}"

@@ -34,7 +34,7 @@ _MESSAGE = 1 << 16
 class Outcome:
     """How a point ended: as the fields of `jaxtl.scaling.points.Point` of these names.
 
-    `peak` is the largest of what was seen from outside and what the process says of itself.
+    `peak` is the largest of what was seen from outside and what the process says of itself, if it can tell.
     """
 
     status: str
@@ -136,7 +136,7 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
         return self._outcome(
             DONE,
             seconds=tuple(found["seconds"]),
-            peak=max(self._peak, found["peak"]),
+            peak=max(self._peak, found["peak"] or 0),
             resident_peak=found["resident_peak"],
             device_peak=found["device_peak"] or self._device_peak or None,
             machine=found["machine"],
