@@ -535,7 +535,7 @@ def _check_forecast(ctx: click.Context) -> None:
     for name in ctx.params:
         if name not in heeded and _given(ctx, name):
             raise JaxtlError(
-                f"--{name.replace('_', '-')}: has no bearing on --forecast, which takes the curves of a study as "
+                f"--{name.replace('_', '-')}: has no bearing on --forecast, which takes a study's curves as "
                 "they are; leave it out"
             )
 

@@ -102,8 +102,8 @@ def fit(n: Sequence[float], y: Sequence[float]) -> PowerLaw:
         raise JaxtlError("forecast: sizes and values must be finite and above 0; leave out the others")
     if sizes.max() < _LEAST_RANGE * sizes.min():
         raise JaxtlError(
-            f"forecast: sizes {sizes.min():g} to {sizes.max():g} are too close together; measure one at least "
-            f"{_LEAST_RANGE:g} times the smallest"
+            f"forecast: sizes {sizes.min():g} to {sizes.max():g} are too close together; measure one at "
+            f"least {_LEAST_RANGE:g} times the smallest"
         )
     x, z = np.log(sizes), np.log(values)
     centre, width = x.mean(), ((x - x.mean()) ** 2).sum()

@@ -82,6 +82,7 @@ def test_it_is_scipys_regression():
         ([1, 1, 1, 2], [1, 1, 1, 2], "needs at least 3 different sizes, got 2"),
         ([1, 2, 3], [1, 0, 2], "finite and above 0"),
         ([1, 2, 3], [1, 2], "one value a size"),
+        ([9999, 10_000, 10_001], [1, 2, 9], "sizes 9999 to 10001 are too close together"),
     ],
 )
 def test_what_has_no_power_law_is_refused(sizes, values, said):
@@ -150,7 +151,8 @@ def known():
     return Costs(
         (
             cost("pca", "sklearn", memory_=(20_480, 1.0), baseline=100_000_000),
-            cost("pca", "jaxtl", memory_=None, baseline=100_000_000),
+            cost("pca", "jaxtl", memory_=(1e5, 0.5), baseline=100_000_000),
+            cost("pca@500", "sklearn", memory_=None, baseline=100_000_000),
             cost("lle", "jaxtl", memory_=(8.0, 2.0)),
             cost("tsne", "opentsne"),
             cost("tsne@5000", "opentsne", memory_=(10.0, 1.0)),
@@ -167,7 +169,11 @@ def test_memory_is_the_laws_and_the_processs_own(known):
     # (400 - 100) MB / 20480 bytes = 14,648.
     assert pca.largest(400_000_000) == 14_000
     assert pca.largest(50_000_000) == 0
-    assert known.of("pca", "jaxtl").largest(400_000_000) == 10**12
+    # (300e6 / 1e5)^2 = 9e6.
+    assert known.of("pca", "jaxtl").largest(400_000_000) in (8_900_000, 9_000_000)
+    # Where nothing was measured beside the process's own, it is not known to fit.
+    assert known.of("pca@500", "sklearn").fits(1_000_000, 400_000_000) is None
+    assert known.of("pca@500", "sklearn").fits(1_000_000, 99_000_000) is False
 
 
 def test_remedies_are_what_would_fit(known):
@@ -186,6 +192,9 @@ def test_remedies_are_what_would_fit(known):
         "--backend jaxtl, or --samples 410000, or no pca in --methods and landmarks afterwards (jaxtl reduce "
         "--method pca --set landmarks=5000)"
     )
+    # What does not fit is not advised for itself, and its library not for another method.
+    assert would("tsne@5000", "opentsne", 1000 * n) == ("tsne", (), 850_000_000, 0)
+    assert would("tsne@5000", "opentsne", 1000 * n).in_study() == "at most 850,000,000 images"
     # Few landmarks where memory is small, and none where nothing fits.
     assert would("lle", "jaxtl", available=8_100_000) == ("lle", (), 1000, 1000)
     assert would("pca", "sklearn", available=1000).in_study() == "a machine with more memory"
@@ -200,6 +209,12 @@ def test_a_map_that_does_not_fit_is_refused_with_what_would(known):
         "lle by jaxtl: a map of 60,000 images would take 26.8 GiB of memory, 8 GiB are available; what would "
         "fit: --samples 32000, or no lle in --methods and landmarks afterwards (jaxtl reduce --method lle "
         "--set landmarks=5000)"
+    )
+    # What a run cannot change any more is no remedy.
+    with pytest.raises(JaxtlError) as caught:
+        costs.check_memory(known, "pca", "sklearn", 1_000_000, 8 * GIB, resumed=True)
+    assert str(caught.value).partition("what would fit: ")[2] == (
+        "--backend jaxtl, or more memory (end other programs), or a new run with --out and --samples 410000"
     )
     with pytest.raises(JaxtlError, match="2 maps at a time of 25,000 images would take 9"):
         costs.check_memory(known, "lle", "jaxtl", 25_000, 8 * GIB, maps=2)
@@ -317,6 +332,33 @@ def test_forecast_by_a_study(jaxtl, study, monkeypatch):
     assert "fits" in jaxtl("scale", "--out", study, "--forecast", 3000)[1]
 
 
+def test_forecast_heeds_methods_backends_and_memory_and_refuses_the_rest(jaxtl, study, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for n in (1000, 2000, 4000):
+        flat = Point("pca", "jaxtl", n, "done", seconds=(1e-6 * n,), baseline=GIB, peak=GIB,
+                     machine={"cpu": "A CPU", "cores": 4})  # fmt: skip
+        points.save(study / "points", flat)
+    forecast = ["scale", "--out", study, "--forecast", 100_000]
+    both = jaxtl(*forecast, "--memory-limit", 200)[1]
+    assert "200 GiB of memory are available" in both
+    assert [line.count("unknown") for line in both.splitlines() if "PCA" in line] == [2]
+    assert " fits " in next(line for line in both.splitlines() if "LLE" in line)
+    for only in (["--methods", "lle"], ["--methods", "lle,tsne", "--backends", "auto"]):
+        code, out, _ = jaxtl(*forecast, *only)
+        assert ("LLE" in out, "PCA" in out) == (True, False)
+    for given, said in (
+        (["--backends", "sklearn"], "no such curve has been measured; there are lle by jaxtl, pca by jaxtl"),
+        (["--methods", "umap"], "unknown method 'umap'"),
+        (["--sizes", "500"], "--sizes: has no bearing on --forecast"),
+        (["--dataset", "mnist"], "--dataset: has no bearing on --forecast"),
+        (["--perplexity", "5"], "--perplexity: has no bearing on --forecast"),
+        (["--time-limit", "5"], "--time-limit: has no bearing on --forecast"),
+    ):
+        code, out, err = jaxtl(*forecast, *given)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
+
+
 def test_forecast_without_a_study_says_whose_curves_it_takes(jaxtl, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = jaxtl("scale", "--forecast", 5000)
@@ -350,6 +392,28 @@ def test_a_run_that_would_not_fit_is_refused_before_any_work(jaxtl, few_digits, 
     assert err.startswith("jaxtl: pca by sklearn: a map of 60 images would take ")
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_maps_that_are_there_are_not_counted():
+    known = Costs((cost("lle", "jaxtl"), cost("tsne", "opentsne")), "m")
+    maps = mapping.Mapper(("lle", "tsne"), mapping.Means(), 2000)
+    assert maps.expected({"lle": 1}, known) == [("LLE", pytest.approx(2))]
+    assert maps.expected({"lle": 2, "tsne": 1}, known) == [
+        ("LLE", pytest.approx(4)), ("t-SNE", pytest.approx(2)),
+    ]  # fmt: skip
+
+
+def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits, tmp_path, monkeypatch):
+    from jaxtl import experiment
+
+    folder = tmp_path / "run"
+    settings = RunConfig(dataset=few_digits, samples=None, methods=("pca",), n_neighbors=5)
+    experiment.start(settings, folder)
+    monkeypatch.setattr(mapping, "available_memory", lambda: 1000)
+    code, _, err = jaxtl("run", "--resume", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "more memory (end other programs)" in err
+    assert "--methods" not in err
 
 
 def test_a_run_says_what_it_will_take(config, tmp_path):

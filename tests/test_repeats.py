@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxtl import experiment, repeats
+from jaxtl import experiment, mapping, repeats
 from jaxtl.claims import verdict_of
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import Estimate
@@ -86,6 +86,31 @@ def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_pa
     for name in ("seed-3", "seed-4", "seed-5"):
         assert contents(folder / name) == contents(done / name)
     assert (folder / "scores.csv").read_bytes() == (done / "scores.csv").read_bytes()
+
+
+def test_memory_is_checked_once_and_for_all_seeds(few, done, tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    work = repeats.start(few, 3, folder)
+    monkeypatch.setattr(mapping, "available_memory", lambda: 1000)
+    # What the first run holds is not to stop the second.
+    assert [each.config.seed for each in work._works()] == [3, 4, 5]
+    # Going on is a start again, whichever seed's maps are missing.
+    shutil.copytree(done, tmp_path / "done")
+    repeats.resume(tmp_path / "done")
+    (tmp_path / "done" / "seed-5" / "embeddings" / "after_pca.npz").unlink()
+    for unfinished in (folder, tmp_path / "done"):
+        with pytest.raises(JaxtlError, match=r"what would fit: .*more memory \(end other programs\)"):
+            repeats.resume(unfinished)
+
+
+def test_a_later_seed_that_is_refused_says_how_to_go_on(few, tmp_path):
+    folder = tmp_path / "runs"
+    work = repeats.start(few, 2, folder)
+    (folder / "seed-4").mkdir()
+    (folder / "seed-4" / "thesis.txt").touch()
+    with pytest.raises(JaxtlError) as caught:
+        list(work._works())
+    assert str(caught.value).endswith(f"; then go on with: jaxtl run --resume {folder}")
 
 
 def test_another_setting_is_refused(done):

@@ -18,9 +18,9 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.records import Embedding
 from jaxtl.reduction import reduce
-from jaxtl.scaling import plan, plots, points, quality, study, watch
+from jaxtl.scaling import plan, plots, point, points, quality, study, watch
 from jaxtl.scaling.curves import curves
-from jaxtl.scaling.points import DONE, FAILED, NOT_TRIED, OVER_MEMORY, OVER_TIME, Point
+from jaxtl.scaling.points import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.settings import Limits, Settings
 from jaxtl.scaling.source import Source
 
@@ -255,6 +255,96 @@ def _children():
     return Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
 
 
+def test_another_machine_in_a_curve_is_told(copied):
+    class Told(study.Silent):
+        def __init__(self):
+            self.notes = []
+
+        def note(self, text):
+            self.notes.append(text)
+
+    def notes(methods="pca,lle"):
+        told = Told()
+        study.prepare(copied, {}, study.Grid("40,80", methods), LIMITS, told)
+        return told.notes
+
+    assert notes() == []
+    path = copied / "points" / "pca_sklearn_40.json"
+    point = points.load(path)
+    assert {"jaxtl", "numpy", "scipy", "scikit-learn", "openTSNE"} <= set(point.machine["versions"])
+    versions = point.machine["versions"]
+    other = point.machine | {"cores": 99, "versions": versions | {"numpy": "1.0"}}
+    points.save(copied / "points", replace(point, machine=other))
+    cores, numpy = point.machine["cores"], versions["numpy"]
+    assert notes() == [f"Curves mix machines or versions: cores 99 and {cores}, numpy 1.0 and {numpy}"]
+    assert notes("lle") == []
+    # Points of before there were versions are read, and taken for no other.
+    points.save(copied / "points", replace(point, machine={"cpu": point.machine["cpu"], "cores": cores}))
+    assert notes() == []
+
+
+def test_a_peak_that_cannot_be_told_from_files_is_left_to_the_parent(finished, tmp_path, monkeypatch):
+    request = {"features": str(finished / "features.npy"), "out": str(tmp_path / "e.npz"), "method": "pca",
+               "backend": "jaxtl", "params": {"seed": 1}, "n": 80, "streamed": True,
+               "on_gpu": False}  # fmt: skip
+
+    def peaks(available, **changes):
+        monkeypatch.setattr(point, "available_memory", lambda: available)
+        done = point._measure(request | changes, lambda message: None, time.monotonic())["done"]
+        return done["peak"], done["resident_peak"]
+
+    whole, resident = peaks(2**40)
+    assert 0 < whole < resident
+    # 80 x 1280 float32 take 409,600 bytes.
+    assert peaks(409_600)[0] is not None
+    assert peaks(409_599)[0] is None
+    # In memory the features are no file's.
+    assert peaks(409_599, streamed=False)[0] is not None
+    watched = object.__new__(watch._Watched)
+    watched._peak, watched._device_peak, watched._start, watched._baseline = 7, 0, 1.0, 2
+    done = {"seconds": [1.0], "peak": None, "resident_peak": 9, "device_peak": None, "machine": {}}
+    assert watched._end({"done": done}).peak == 7
+
+
+@pytest.mark.parametrize(
+    ("status", "limits", "settled"),
+    [
+        (OVER_TIME, Limits(900, 2**34), True),
+        (OVER_TIME, Limits(901, 2**34), False),
+        (OVER_MEMORY, Limits(900, int(1.05 * 2**34)), True),
+        (OVER_MEMORY, Limits(900, int(1.2 * 2**34)), False),
+        (OUT_OF_MEMORY, Limits(950, int(1.05 * 2**34)), True),
+        (OUT_OF_MEMORY, Limits(900, int(1.2 * 2**34)), False),
+        (FAILED, Limits(900, 2**34), False),
+        (NOT_TRIED, Limits(900, 2**34), False),
+        (DONE, Limits(9000, 2**36), True),
+    ],
+)
+def test_a_point_is_tried_again_where_a_limit_is_higher(status, limits, settled):
+    assert made("lle", 1000, 1.0, status).settled(limits) is settled
+
+
+def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied, monkeypatch):
+    grid, features = study.Grid("40", "pca,lle"), copied / "points" / "features_40.json"
+    kept = features.read_bytes()
+    pca, lle = (points.load(copied / "points" / f"{name}_40.json") for name in ("pca_sklearn", "lle_jaxtl"))
+    points.save(copied / "points", replace(pca, quality=None))
+    monkeypatch.setattr(quality, "available_memory", lambda: 1000)
+    study.prepare(copied, {}, grid, LIMITS).run()
+    assert features.read_bytes() == kept
+    found = points.load(copied / "points" / "pca_sklearn_40.json").quality
+    assert quality.LEAVE_ONE_OUT in found
+    assert quality.TRUSTWORTHINESS not in found
+    # With as little it is not looked at again, with enough it is.
+    before = stamps(copied)
+    study.prepare(copied, {}, grid, LIMITS).run()
+    assert stamps(copied) == before
+    monkeypatch.undo()
+    study.prepare(copied, {}, grid, LIMITS).run()
+    assert points.load(copied / "points" / "pca_sklearn_40.json").quality == pca.quality
+    assert points.load(copied / "points" / "lle_jaxtl_40.json") == lle
+
+
 def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied):
     (copied / "maps" / "pca_sklearn_40.npz").unlink()
     point = points.load(copied / "points" / "pca_sklearn_80.json")
@@ -283,6 +373,7 @@ def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied):
         (["--backends", "torch"], "unknown backend 'torch'"),
         (["--backends", "cuml"], "backend cuml cannot work"),
         (["--time-limit", "0"], "--time-limit"),
+        (["--dataset", "infinite:99"], "not infinite:99"),
     ],
 )  # fmt: skip
 def test_what_cannot_go_on_is_refused_in_one_line(jaxtl, finished, given, said):
@@ -317,6 +408,27 @@ def test_edited_settings_and_damaged_points_are_refused(copied, jaxtl):
     code, _, err = jaxtl("scale", "--out", copied)
     assert (code, err.count("\n")) == (2, 1)
     assert "not a point of a study" in err
+
+
+def test_what_was_asked_for_may_be_edited_but_sensibly(copied, jaxtl):
+    config = copied / "config.json"
+    text = config.read_text()
+    for edited in (
+        text.replace('"sizes": ', '"size": '),
+        text.replace('"sizes": "40,80,120"', '"sizes": 40'),
+        json.dumps(json.loads(text) | {"asked": ["40"]}),
+    ):
+        config.write_text(edited)
+        code, _, err = jaxtl("scale", "--out", copied)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "asked must have sizes, methods, backends, each a text or null" in err
+
+
+def test_a_study_of_endless_digits_says_how(jaxtl, tmp_path):
+    code, _, err = jaxtl("scale", "--dataset", "infinite:1000000", "--out", tmp_path / "new")
+    said = "dataset infinite:1000000: a study of endless digits is --dataset mnist with larger --sizes"
+    assert (code, err) == (2, f"jaxtl: {said}\n")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_too_small_is_refused_before_work(few_digits, tmp_path, monkeypatch):
@@ -372,13 +484,19 @@ def test_curves_are_fitted_where_constants_have_faded():
 
 def test_accuracy_of_the_features_is_leave_one_out(finished):
     from sklearn.model_selection import LeaveOneOut, cross_val_score
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
     features = store.load(finished / "features.npy", 120)
     own = quality.look(finished / "features.npy", features.labels, seed=1).own[quality.LEAVE_ONE_OUT]
     theirs = cross_val_score(KNeighborsClassifier(10), features.values, features.labels, cv=LeaveOneOut())
-    # Ties between classes are settled differently: by distance here, by label there.
-    assert own[0] == pytest.approx(theirs.mean(), abs=0.06)
+    # Ties between classes are settled differently: by distance here, by label there. Such rows may differ.
+    near = NearestNeighbors(n_neighbors=10).fit(features.values).kneighbors(return_distance=False)
+    votes = np.stack([np.bincount(features.labels[each], minlength=10) for each in near])
+    tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    assert tied.mean() < 0.3
+    sure = (votes.argmax(axis=1) == features.labels)[~tied].sum() / len(votes)
+    assert sure - 1e-12 <= own[0] <= sure + tied.mean() + 1e-12
+    assert abs(own[0] - theirs.mean()) <= tied.mean() + 1e-12
     assert own[1] < own[0] < own[2]
 
 
@@ -404,6 +522,6 @@ def test_maps_of_a_strip_lie_on_one_another():
     before = rng.normal(size=(50, 2))
     turn = np.array([[0.6, -0.8], [0.8, 0.6]]) @ np.diag([1, -1])
     more = np.concatenate([before, rng.normal(size=(10, 2))]) @ turn
-    np.testing.assert_allclose(plots._turned(more, before, free=True)[:50], before, atol=0.3)
+    np.testing.assert_allclose(plots._turned(more, before, free=True)[:50], before, atol=1e-9)
     mirrored = before * [-1, 1]
     np.testing.assert_allclose(plots._turned(mirrored, before, free=False), before)

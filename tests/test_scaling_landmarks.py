@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,14 @@ def test_with_no_more_points_than_landmarks_it_is_the_method_itself(cloud):
 def test_refuses_in_one_line(cloud, params, said):
     with pytest.raises(JaxtlError, match=said):
         reduce(cloud, "pca", **params)
+
+
+def test_pca_places_among_landmarks_on_a_line_or_in_a_point(cloud):
+    line = np.outer(np.linspace(-1, 1, 300), np.eye(12)[3]).astype(np.float32)
+    found = reduce(replace(cloud, values=line), "pca", landmarks=120)
+    np.testing.assert_allclose(np.ptp(found.coords, axis=0), [2, 0], atol=1e-6)
+    point = reduce(replace(cloud, values=np.ones((300, 12), np.float32)), "pca", landmarks=120)
+    np.testing.assert_array_equal(point.coords, 0)
 
 
 def test_too_few_landmarks_for_a_method_are_refused(cloud):

@@ -82,7 +82,7 @@ def _on_components(
     """PCA: projection. Scores are U S and centred rows U S V', which gives V whoever found the scores."""
     mean = values.mean(axis=0, dtype=np.float64)
     squares = (coords**2).sum(axis=0)
-    # Landmarks on a line have no second component, and those in a point none: there all lies at 0, as they do.
+    # Landmarks on a line have no second component, those in a point none: all lies at 0 there, as they do.
     squares = np.where(squares > _FLAT * squares.max(), squares, np.inf)
     components = (values - mean).T @ (coords / squares)
     return lambda rows: (rows - mean) @ components, {"by": "projection"}
