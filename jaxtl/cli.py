@@ -449,8 +449,8 @@ def export(folder: Path, form: str, stage: str, out: Path) -> None:
     "--forecast",
     type=click.IntRange(3),
     metavar="N",
-    help="Only tell what maps of N images would take (by --methods and --backends, within --memory-limit), by "
-    "the study in DIR, else by reference curves.",
+    help="Only tell what maps of N images would take (by --methods and --backends, within --memory-limit), "
+    "by the study in DIR, else by reference curves.",
 )
 @_dataset
 @_image_options
