@@ -471,6 +471,15 @@ def test_any_freezing_boundary(few, tmp_path, trainable):
     assert not any("tsne" in path.name for path in (tmp_path / "run").rglob("*"))
 
 
+def test_digits_made_when_asked_for_are_made_once_to_be_learnt_from(few, tmp_path):
+    work = experiment.start(
+        dataclasses.replace(few, dataset="infinite:200", trainable="all"), tmp_path / "run"
+    )
+    # JAX takes arrays, and not what makes them.
+    assert type(work._train_source) is np.ndarray
+    np.testing.assert_array_equal(work._train_source, work.train.images[:])
+
+
 def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
     train, test = (load(few.dataset, split) for split in ("train", "test"))
     tuned, history = finetune(load_model(), train, test, few.finetuning, few.images)
