@@ -78,9 +78,15 @@ def _run(path: Path, out: Path, only: str | None, limit: float | None, resume: b
 def _begin(manifest: Manifest, path: Path, deadline: Deadline, resume: bool) -> dict[str, Any]:
     """A new record, or the one of a stopped run where all that its times depend on is the same."""
     record = suite.begin(manifest, deadline)
-    if not resume or not path.exists():
+    if not path.exists():
         return record
     old = _record(path)
+    if not resume:
+        raise JaxtlError(f"{path}: holds a result already; go on with --resume, or give another --out")
+    if record["git"]["revision"] is None:
+        raise JaxtlError(
+            f"--resume: {path}: without git nobody knows which code it is of; give another --out"
+        )
     for what in ("git", "machine", "device", "threads"):
         if old[what] != record[what]:
             raise JaxtlError(f"--resume: {path}: was measured with another {what}; give another --out")

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxtl.runtime import cpu_count, cpu_name, physical_memory
+from jaxtl.memory import physical_memory
+from jaxtl.runtime import cpu_count, cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
 

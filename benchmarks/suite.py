@@ -31,8 +31,7 @@ _TURN_SECONDS = 0.3
 _MOST_CALLS = 20
 # A hang must not take the time of all the rest.
 _CALL_SECONDS = 1800.0
-# What a resumed run does not do again.
-_FINAL = ("done", "absent", "failed")
+_NOT_INSTALLED = "not installed"
 
 
 def begin(manifest: Manifest, deadline: Deadline) -> Record:
@@ -139,7 +138,7 @@ class Suite:
         case = CASES[entry.name]
         arguments = case.arguments_for(size) | dict(entry.arguments)
         old = [row for row in self.record["rows"] if (row["case"], row["size"]) == (entry.name, size)]
-        kept = [row for row in old if row["state"] in _FINAL and row["arguments"] == arguments]
+        kept = [row for row in old if _settled(row) and row["arguments"] == arguments]
         if {row["peer"] for row in kept} == set(entry.peers):
             return
         self.record["rows"] = [row for row in self.record["rows"] if row not in old]
@@ -209,7 +208,10 @@ class Suite:
             environment = {**self.environment, **peer.environment}
             self._workers[name] = worker = Worker(peer.module, self._call_deadline(), environment)
             found = {each: worker.call(each) for each in ("versions", "settings")}
-            self.record["peers"].setdefault(name, found)
+            if (known := self.record["peers"].setdefault(name, found)) != found:
+                raise JaxtlError(
+                    f"{name} was measured with {known} before, and now is {found}; give another --out"
+                )
             if (self.folder / "features.npy").exists():
                 worker.call("open_data", folder=str(self.folder))
         return self._workers[name]
@@ -225,7 +227,7 @@ class Suite:
         row.update(state=_state(reason), reason=reason)
         if reason.startswith("ModuleNotFoundError") and row["peer"] in PEERS:
             missing = reason.partition("'")[2].partition("'")[0]
-            row["reason"] = f"not installed: {missing}; pip install {PEERS[row['peer']].install}"
+            row["reason"] = f"{_NOT_INSTALLED}: {missing}; pip install {PEERS[row['peer']].install}"
         elif isinstance(error, JaxtlError) and not self.deadline.left:
             row.update(state="not run", reason="out of time")
         self.say(f"{row['case']}: {row['peer']}: {row['reason']}")
@@ -235,6 +237,11 @@ class Suite:
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
+
+
+def _settled(row: Row) -> bool:
+    """Whether a resumed run has nothing to add: what was not installed may be so by now."""
+    return row["state"] in ("done", "absent", "failed") and not row["reason"].startswith(_NOT_INSTALLED)
 
 
 def _new_row(name: str, size: int | None, peer: str, case: Case, arguments: Mapping[str, Any]) -> Row:

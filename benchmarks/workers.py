@@ -93,13 +93,13 @@ class Worker(AbstractContextManager):
         what = f"{self._module}.{function}"
         try:
             self._pipe.send((function, arguments))
-        except BrokenPipeError:
+        except OSError:
             raise self._died(what) from None
         if not self._pipe.poll(self.deadline.left):
             raise self.deadline.missed(what)
         try:
             done, value = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # a pipe that is reset: it died before it read the request
             raise self._died(what) from None
         if not done:
             raise RuntimeError(f"{what} failed:\n{value}")

@@ -23,7 +23,8 @@ from typing import Any
 import jaxtl
 from jaxtl import cuda
 from jaxtl.cuda import Fault
-from jaxtl.runtime import cpu_count, cpu_name, physical_memory
+from jaxtl.memory import available_memory, physical_memory
+from jaxtl.runtime import cpu_count, cpu_name
 
 _GIB = 2**30
 _SECONDS = 120
@@ -396,15 +397,9 @@ def _machine() -> dict[str, Any]:
         "processor": cpu_name(),
         "cores": cpu_count(),
         "memory, GiB": round(physical_memory() / _GIB, 1),
-        "memory available, GiB": _available_memory(),
+        "memory available, GiB": round(available_memory() / _GIB, 1),
         "disk free in this folder, GiB": round(shutil.disk_usage(".").free / _GIB, 1),
     }
-
-
-def _available_memory() -> float | str:
-    info = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable:\s+(\d+) kB", info.read_text()) if info.is_file() else None
-    return round(min(int(found[1]) * 1024, physical_memory()) / _GIB, 1) if found else "unknown"
 
 
 def _gpu_facts(gpu: cuda.Gpu) -> dict[str, Any]:

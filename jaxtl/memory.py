@@ -1,15 +1,26 @@
-"""What memory a process can still take: of the machine, and of the control groups above it."""
+"""What memory a process can take: of the machine, and of the control groups above it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxtl.runtime import physical_memory
-
 _ROOT = Path("/")
+# What the kernel gives back where it is asked for, by the names of versions 2 and 1.
+_GIVEN_BACK = ("inactive_file", "active_file", "slab_reclaimable")
+_GIVEN_BACK_TOTAL = ("total_inactive_file", "total_active_file")
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or of a control group above this process that allows less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    groups = [f"{group}/memory.max" for group in _unified_groups()]
+    groups += [f"{group}/memory.limit_in_bytes" for group in _memory_groups()]
+    limits = [int(text) for group in groups if (text := _read(group).strip()).isdigit()]
+    return min([total, *limits])
 
 
 def available_memory() -> int:
@@ -19,8 +30,15 @@ def available_memory() -> int:
     (version 1 and 2); cache of files counts as available, as the kernel gives it back. Where neither is
     known (macOS has `vm_stat`), all of the machine's memory.
     """
-    known = [*_system(), *_unified_groups(), *_memory_groups()]
+    known = [*_system(), *_left_by_groups()]
     return min([each for each in known if each >= 0] or [physical_memory()])
+
+
+def _left_by_groups() -> Iterator[int]:
+    for group in _unified_groups():
+        yield from _left(group, "memory.max", "memory.current", _GIVEN_BACK)
+    for group in _memory_groups():
+        yield from _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", _GIVEN_BACK_TOTAL)
 
 
 def _system() -> Iterator[int]:
@@ -43,18 +61,17 @@ def _vm_stat(text: str) -> int:
         return -1
 
 
-def _unified_groups() -> Iterator[int]:
-    """What each control group of version 2 above this process leaves."""
+def _unified_groups() -> Iterator[str]:
+    """Folders of the control groups of version 2 above this process."""
     path = next((line[3:] for line in _read("proc/self/cgroup").splitlines() if line.startswith("0::")), None)
-    for group in _upward("sys/fs/cgroup", path):
-        yield from _left(group, "memory.max", "memory.current", "inactive_file")
+    return _upward("sys/fs/cgroup", path)
 
 
-def _memory_groups() -> Iterator[int]:
+def _memory_groups() -> Iterator[str]:
+    """Folders of the control groups of version 1."""
     lines = (line.split(":", 2) for line in _read("proc/self/cgroup").splitlines())
     path = next((each[2] for each in lines if len(each) == 3 and "memory" in each[1].split(",")), None)
-    for group in _upward("sys/fs/cgroup/memory", path):
-        yield from _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    return _upward("sys/fs/cgroup/memory", path)
 
 
 def _upward(root: str, path: str | None) -> Iterator[str]:
@@ -64,11 +81,11 @@ def _upward(root: str, path: str | None) -> Iterator[str]:
         yield "/".join([root, *parts[:count]])
 
 
-def _left(group: str, limit: str, usage: str, cache: str) -> Iterator[int]:
+def _left(group: str, limit: str, usage: str, given_back: tuple[str, ...]) -> Iterator[int]:
     most, used = _read(f"{group}/{limit}").strip(), _read(f"{group}/{usage}").strip()
     if most.isdigit() and used.isdigit():
         pairs = (line.split() for line in _read(f"{group}/memory.stat").splitlines())
-        cached = next((int(pair[1]) for pair in pairs if pair[0] == cache), 0)
+        cached = sum(int(pair[1]) for pair in pairs if pair[0] in given_back)
         yield max(0, int(most) - int(used) + cached)
 
 

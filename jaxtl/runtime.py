@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import jaxtl
 from jaxtl.errors import JaxtlError
+from jaxtl.memory import physical_memory
 
 Precision = Literal["highest", "tf32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -115,14 +116,6 @@ def _keep_compilations(folder: Path) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # for the processes that compute maps
-
-
-def physical_memory() -> int:
-    """Bytes of memory of this machine, or of its control group where that allows less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(total, int(text)) if text.isdigit() else total
 
 
 def device_memory() -> int:

@@ -302,6 +302,34 @@ def test_a_result_of_other_code_is_not_gone_on_with(monkeypatch, capsys, tmp_pat
     assert "was measured with another git" in capsys.readouterr().err
 
 
+def test_a_result_is_not_written_over(monkeypatch, capsys, tmp_path):
+    path = written(tmp_path, '[[case]]\nname = "help"\n')
+    result = tmp_path / "mine.json"
+    result.write_text(json.dumps(record_of()))
+    was = result.read_bytes()
+    assert run_main(monkeypatch, "run", path, "--out", tmp_path) == 2
+    assert "holds a result already; go on with --resume" in capsys.readouterr().err
+    assert result.read_bytes() == was
+
+
+def test_other_versions_of_a_peer_are_not_mixed(fakes, tmp_path):
+    record = measure(tmp_path, case("pca"))
+    record["peers"]["scikit-learn"]["versions"] = {"fake": "0.9"}
+    record["rows"] = [row for row in record["rows"] if row["peer"] == OURS]
+    found = {row["peer"]: row for row in measure(tmp_path, case("pca"), record=record)["rows"]}
+    assert found[OURS]["state"] == "done"
+    assert found["scikit-learn"]["state"] == "failed"
+    assert "was measured with" in found["scikit-learn"]["reason"]
+
+
+def test_what_was_not_installed_is_tried_again(fakes, tmp_path):
+    record = measure(tmp_path, case("pca"))
+    row = record["rows"][1]
+    row.update(state="absent", reason="not installed: sklearn; pip install scikit-learn", seconds=[])
+    again = measure(tmp_path, case("pca"), record=record)
+    assert [row["state"] for row in again["rows"]] == ["done", "done"]
+
+
 # What samples come to.
 
 
@@ -425,12 +453,13 @@ def test_what_got_slower_is_told_from_noise(factor, noise, verdict):
         assert change.low <= change.ratio <= change.high
 
 
-def test_equal_runs_seldom_differ():
+@pytest.mark.parametrize("rounds", [compare.LEAST_ROUNDS, 7])
+def test_equal_runs_seldom_differ(rounds):
     """Forty pairs of runs of the same speed at 10 % noise: 99 % intervals may err once or twice."""
     wrong = sum(
         compare.compare(
-            record_of(row(seconds=noisy(2.0, seed, noise=0.1))),
-            record_of(row(seconds=noisy(2.0, seed + 1000, noise=0.1))),
+            record_of(row(seconds=noisy(2.0, seed, rounds, noise=0.1))),
+            record_of(row(seconds=noisy(2.0, seed + 1000, rounds, noise=0.1))),
         )[0].verdict != "no difference"
         for seed in range(40)
     )  # fmt: skip
@@ -448,7 +477,7 @@ def test_a_slower_machine_cancels_against_a_peer():
 
 
 def test_few_rounds_and_other_arguments_decide_nothing():
-    few = compare.compare(record_of(row(seconds=[1, 1])), record_of(row(seconds=[9, 9])))
+    few = compare.compare(record_of(row(seconds=[1] * 5)), record_of(row(seconds=[9] * 4)))
     assert [change.verdict for change in few] == ["too few rounds"]
     other = compare.compare(record_of(row()), record_of(row(arguments={"n": 5})))
     assert [change.verdict for change in other] == ["other arguments"]
@@ -459,13 +488,20 @@ def test_few_rounds_and_other_arguments_decide_nothing():
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({}, 0), ({"seconds": [3.0, 4.5, 6.0]}, 0), ({"seconds": [20.0, 30.0, 40.0]}, 1),
-        ({"seconds": [0.2, 0.3, 0.4], "quality": {"trustworthiness": [0.8], "kl_divergence": [1.0]}}, 1),
+        ({}, 0),
+        ({"seconds": [2.0, 3.0, 4.5, 6.0, 7.0]}, 0),
+        ({"seconds": [20.0, 25.0, 30.0, 35.0, 40.0]}, 1),
+        (
+            {"seconds": [0.2, 0.25, 0.3, 0.35, 0.4],
+             "quality": {"trustworthiness": [0.8], "kl_divergence": [1.0]}},
+            1,
+        ),
     ],
 )  # fmt: skip
 def test_compare_fails_where_something_got_slower_or_worse(change, code, monkeypatch, capsys, tmp_path):
     paths = [tmp_path / "before.json", tmp_path / "after.json"]
-    for path, each in zip(paths, (row(quality=BEST), row(quality=BEST) | change), strict=True):
+    old = row(seconds=(2.0, 2.5, 3.0, 3.5, 4.0), quality=BEST)
+    for path, each in zip(paths, (old, old | change), strict=True):
         path.write_text(json.dumps(record_of(each)))
     assert run_main(monkeypatch, "compare", *paths, "--fail") == code
     out = capsys.readouterr().out

@@ -120,11 +120,23 @@ def test_a_control_group_leaves_less_and_files_do_not_count(system):
         proc__self__cgroup="0::/user/job\n",
         sys__fs__cgroup__user__memory_dot_max=f"{8 * GIB}\n",
         sys__fs__cgroup__user__memory_dot_current=f"{5 * GIB}\n",
-        sys__fs__cgroup__user__memory_dot_stat=f"anon 1\ninactive_file {GIB}\n",
+        sys__fs__cgroup__user__memory_dot_stat=f"anon 1\ninactive_file {GIB}\nactive_file {GIB}\n",
         sys__fs__cgroup__user__job__memory_dot_max="max\n",
         sys__fs__cgroup__user__job__memory_dot_current=f"{GIB}\n",
     )
-    assert memory.available_memory() == 4 * GIB
+    assert memory.available_memory() == 5 * GIB
+    assert memory.physical_memory() == 8 * GIB
+
+
+def test_a_control_group_of_version_1_leaves_less_too(system):
+    group = "sys__fs__cgroup__memory__job__memory_dot_"
+    system(
+        proc__meminfo="MemAvailable: 99999999 kB\n",
+        proc__self__cgroup="7:cpu,memory:/job\n",
+        **{f"{group}limit_in_bytes": f"{4 * GIB}\n", f"{group}usage_in_bytes": f"{3 * GIB}\n"},
+        **{f"{group}stat": f"cache 5\ntotal_inactive_file {GIB}\ntotal_active_file {GIB}\n"},
+    )
+    assert (memory.available_memory(), memory.physical_memory()) == (3 * GIB, 4 * GIB)
 
 
 def test_where_nothing_tells_it_is_all_of_the_machines(system, monkeypatch):
