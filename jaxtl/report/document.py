@@ -7,15 +7,15 @@ from html import escape
 from importlib import resources
 
 from jaxtl.errors import JaxtlError
-from jaxtl.report import provenance, sections
+from jaxtl.report import opening, provenance, sections, several
 from jaxtl.report.data import RunData
 from jaxtl.report.payload import payload
 
 # The one library that is published as a module only.
 _MODULE_EXPORTS = "export { globalPubSub, createPubSub };\nexport default createPubSub;"
-_ABOVE_MAPS = (sections.lead, sections.key_numbers)
+_ABOVE_MAPS = (opening.lead, opening.key_numbers)
 _BELOW_MAPS = (
-    sections.claims,
+    opening.claims,
     sections.faithfulness,
     sections.separation,
     sections.classes,
@@ -44,11 +44,11 @@ def build_page(runs: Sequence[RunData]) -> str:
     if not runs:
         raise JaxtlError("report: needs at least one run folder")
     parts = {
-        "title": escape(sections.title(runs[0])),
+        "title": escape(opening.title(runs[0])),
         "style": _asset("page.css"),
         "switch": _switch(runs),
         "above": _each(runs, _ABOVE_MAPS, headed=True),
-        "comparison": sections.seeds(runs) + sections.comparison(runs),
+        "comparison": several.seeds(runs) + several.comparison(runs),
         "below": _each(runs, _BELOW_MAPS),
         "version": escape(str(runs[0].environment.get("jaxtl", ""))),
         "licences": escape(_asset("vendor/LICENSES.txt")),
@@ -69,7 +69,7 @@ def _each(runs: Sequence[RunData], makers: Sequence, headed: bool = False) -> st
     """The sections of every run, those of all but the first hidden until their run is chosen."""
     return "".join(
         f"<div data-run='{k}'{' hidden' if k else ''}>"
-        + (f"<h1>{escape(sections.title(run))}</h1>" if headed else "")
+        + (f"<h1>{escape(opening.title(run))}</h1>" if headed else "")
         + "".join(make(run) for make in makers)
         + (_no_images(run) if headed else "")
         + "</div>"

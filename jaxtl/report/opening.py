@@ -1,0 +1,181 @@
+"""What a page begins with, as HTML: title, key numbers, verdicts. What comes from a run is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from jaxtl.plots import NAMES
+from jaxtl.report.data import STAGES, RunData
+from jaxtl.report.markup import (
+    MINUS,
+    Html,
+    bounded,
+    details,
+    interval,
+    note,
+    number,
+    section,
+    table,
+    unique,
+)
+
+KNN_METRIC = "10-NN accuracy"
+LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
+SPACES = {"features": "Features", **NAMES}
+# Said before training, of the features that it starts from.
+PROMISES = ("LogME", "H-score, shrunk", "logistic probe accuracy", "ridge probe accuracy")
+_DATASETS = {"mnist": "MNIST"}
+
+
+def title(run: RunData) -> str:
+    return f"What fine-tuning did to the features of {dataset(run)}"
+
+
+def dataset(run: RunData) -> str:
+    """A short name: of a folder its last part, whatever is above it."""
+    name = str(run.config.get("dataset", "unknown images"))
+    kind, _, rest = name.partition(":")
+    short = rest.rstrip("/").rpartition("/")[2] if kind in ("folder", "idx") else rest
+    return _DATASETS.get(name) or short or name
+
+
+def lead(run: RunData) -> str:
+    """What was done, in two sentences made of the run's settings."""
+    config = run.config
+    weights = config.get("weights")
+    size = config.get("image_size")
+    pixels = f", {size} × {size} pixels each," if size else ""
+    dimensions = run.features.get("dimensions")
+    pooled = f"its {dimensions:,} pooled features" if dimensions else "its pooled features"
+    methods = listed([NAMES.get(method, method) for method in run.methods])
+    text = (
+        f"{len(run):,} test images of {dataset(run)}{pixels} went through a MobileNetV2 "
+        f"{'with weights from ' + str(weights) if weights else 'with ImageNet weights'}, and {pooled} were "
+        f"mapped to the plane by {methods}. Then {_learners(str(config.get('trainable', '')))} learned from "
+        f"{_count(config.get('train_samples'))} training images"
+    )
+    epochs = config.get("epochs")
+    text += f" in {epochs} epoch{'s' if epochs != 1 else ''}" if epochs else ""
+    return f"<p class='lead'>{escape(text)}, and the same images were mapped again.</p>"
+
+
+def _learners(trainable: str) -> str:
+    if trainable.isdigit() and trainable != "0":
+        return f"the network's last {trainable} layers and a softmax head"
+    known = {
+        "none": "a softmax head alone",
+        "0": "a softmax head alone",
+        "all": "the whole network, with a softmax head,",
+    }
+    return known.get(trainable) or f"the layers from {trainable} on and a softmax head"
+
+
+def _count(number: int | None) -> str:
+    return "all" if number is None else f"{number:,}"
+
+
+def listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def key_numbers(run: RunData) -> str:
+    """The accuracy of the network, that of neighbours in every space, and the claims in a line each."""
+    accuracy = test_accuracy(run)
+    figure = ""
+    if accuracy:
+        figure = (
+            f"<div class='figure-number'><b>{accuracy[0]:.3f}</b><span>test accuracy of the tuned network, "
+            f"after epoch {accuracy[1]:.0f}</span></div>"
+        )
+    metrics = accuracies(run)
+    # First the one that the claims and the classes are told by.
+    metrics.sort(key=lambda metric: metric != LEAVE_ONE_OUT)
+    tables = [_before_and_after(run, metric) for metric in metrics]
+    numbers = figure
+    if tables:
+        told = "Share of images whose 10 nearest neighbours, by majority, name their class."
+        bounded = any(s.low is not None for s in run.scores if s.metric in metrics)
+        told += " In brackets: 95 % intervals." if bounded else " This run holds no intervals for it."
+        numbers += tables[0] + note(told)
+    if tables[1:]:
+        numbers += details("Counted in other ways", "".join(tables[1:]))
+    parts = "".join(f"<div>{part}</div>" for part in (numbers, _tally(run.claims)) if part)
+    return section("key-numbers", "Key numbers", f"<div class='key'>{parts}</div>" if parts else "")
+
+
+def _tally(claims: Sequence[dict[str, Any]]) -> str:
+    """How many claims hold, and each in a line."""
+    if not claims:
+        return ""
+    kinds = [_VERDICTS.get(str(claim["verdict"]), _OPEN)[1] for claim in claims]
+    held, not_held, left = (kinds.count(kind) for kind in ("yes", "no", "open"))
+    counted = f"{held} hold{'s' * (held == 1)}, {not_held} do{'es' * (not_held == 1)} not, {left} undecided"
+    lines = "".join(f"<li>{mark(claim)}<span>{escape(said(claim, 'text'))}</span></li>" for claim in claims)
+    total = f"{len(claims)} claim{'s' * (len(claims) != 1)}"
+    return f"<h3 class='tally'>{total}: {counted}</h3><ul class='tally'>{lines}</ul>" + note(
+        "What decided each stands below the maps."
+    )
+
+
+def mark(claim: dict[str, Any], word: bool = False) -> str:
+    """A claim's verdict as a sign, with its word beside it or for those who hear the page."""
+    mark, kind = _VERDICTS.get(str(claim["verdict"]), _OPEN)
+    said = escape(str(claim["verdict"]))
+    text = said if word else f"<span class='unseen'>{said}: </span>"
+    return f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> {text}</span>"
+
+
+def accuracies(run: RunData) -> list[str]:
+    """The kinds of 10-NN accuracy that the run holds, such as by folds and leaving one out."""
+    return unique(s.metric for s in run.scores if KNN_METRIC.lower() in s.metric.lower())
+
+
+def _before_and_after(run: RunData, metric: str) -> str:
+    rows = []
+    for space, name in SPACES.items():
+        before, after = (run.score(stage, space, metric) for stage in STAGES)
+        if before or after:
+            change = f"{after.value - before.value:+.3f}".replace("-", MINUS) if before and after else "–"
+            dimensions = run.features.get("dimensions") if space == "features" else None
+            label = f"{name}, {dimensions:,} dimensions" if dimensions else name
+            rows.append([label, interval(before), interval(after), change])
+    folds = ", 5 folds" if metric == KNN_METRIC else ""
+    caption = f"{metric}{folds}; {len(run):,} test images"
+    return table(["Space", "before", "after", "change"], rows, caption) if rows else ""
+
+
+def test_accuracy(run: RunData) -> tuple[float, float] | None:
+    return (run.history[-1]["test_accuracy"], run.history[-1]["epoch"]) if run.history else None
+
+
+_OPEN = ("?", "open")
+_VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided": _OPEN}
+
+
+def claims(run: RunData) -> str:
+    heading = "Claims, and whether this run bears them out"
+    told = note(
+        "A claim holds where the whole 95 % interval lies on its side of the threshold, does not where the "
+        "whole lies on the other, and is undecided where the interval holds the threshold. 10-NN accuracies "
+        "here leave one out: the 10 nearest other test images vote. The intervals are about other test "
+        "images; another seed would add to them."
+    )
+    return section("claims", heading, claims_table(run.claims) + told) if run.claims else ""
+
+
+def claims_table(claims: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for claim in claims:
+        words = f"<b>{escape(said(claim, 'text'))}</b><br>"
+        words += f"<span class='quiet'>{escape(said(claim, 'words') or said(claim, 'statistic'))}</span>"
+        threshold = claim.get("threshold")
+        bound = "" if threshold is None else f"{said(claim, 'direction')} {number(threshold)}".strip()
+        value = bounded(claim["value"], claim.get("low"), claim.get("high"))
+        rows.append([Html(mark(claim, word=True)), Html(words), value, bound])
+    return table(["Verdict", "Claim", "Value", "Holds if"], rows, texts=2) if rows else ""
+
+
+def said(claim: dict[str, Any], name: str) -> str:
+    return str(claim.get(name) or "")

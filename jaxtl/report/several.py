@@ -1,0 +1,109 @@
+"""Several runs as HTML: over seeds, and side by side. Whatever comes from a run is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtl.report.data import STAGES, RunData
+from jaxtl.report.markup import (
+    Html,
+    bounded,
+    details,
+    in_words,
+    interval,
+    note,
+    section,
+    table,
+    unique,
+)
+from jaxtl.report.opening import (
+    LEAVE_ONE_OUT,
+    PROMISES,
+    SPACES,
+    claims_table,
+    mark,
+    said,
+    test_accuracy,
+)
+from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
+
+
+def seeds(runs: Sequence[RunData]) -> str:
+    """Means and intervals over runs that differ in nothing but their seed."""
+    settings = [{k: v for k, v in run.config.items() if k not in ("seed", "digest")} for run in runs]
+    if len(runs) < 2 or any(each != settings[0] for each in settings):
+        return ""
+    numbers = scores_over_seeds([run.scores for run in runs])
+    accuracies = [a[0] for run in runs if (a := test_accuracy(run))]
+    rows = []
+    if len(accuracies) == len(runs):
+        rows.append(["test accuracy", "", bounded(*over_seeds(accuracies))])
+    found = {(s.stage, s.space, s.metric): s for s in numbers}
+    for metric in unique(s.metric for s in numbers if s.space in SPACES and s.stage in STAGES):
+        for space, label in SPACES.items():
+            pair = [found.get((stage, space, metric)) for stage in STAGES]
+            if any(pair):
+                rows.append([f"{metric}, {label}", *(interval(each) if each else "" for each in pair)])
+    told = note(
+        f"Means over {len(runs)} runs that differ in their seed alone, with 95 % intervals by Student's t: "
+        "what another seed would give. The width is zero for what does not depend on the seed, such as the "
+        "features before; that other test images would give other numbers comes on top, and is in the "
+        "intervals of the claims."
+    )
+    shown = [row for row in rows if not row[1] or row[0].startswith(LEAVE_ONE_OUT)]
+    rest = [row for row in rows if row not in shown]
+    decided = claims_table(claims_over_seeds([run.claims for run in runs]))
+    held = table(["", "before", "after"], shown) if shown else ""
+    held += details(f"{len(rest)} more numbers", table(["", "before", "after"], rest)) if rest else ""
+    return section("seeds", f"Over {len(runs)} seeds", decided + held + told)
+
+
+def comparison(runs: Sequence[RunData]) -> str:
+    """The settings in which the runs differ, the numbers that matter most, the verdicts; then the rest."""
+    if len(runs) < 2:
+        return ""
+    names = [run.name for run in runs]
+    differing = _differing(runs)
+    rows = [*differing]
+    if any(run.history for run in runs):
+        rows.append(["test accuracy", *(f"{a[0]:.3f}" if (a := test_accuracy(run)) else "–" for run in runs)])
+    rest = []
+    for metric in unique(
+        s.metric for run in runs for s in run.scores if s.space in SPACES and s.stage in STAGES
+    ):
+        for space, label in SPACES.items():
+            for stage in STAGES:
+                found = [run.score(stage, space, metric) for run in runs]
+                row = [f"{metric}, {label} {stage}", *map(interval, found)]
+                if any(found):
+                    (rows if metric in (LEAVE_ONE_OUT, *PROMISES[:2]) else rest).append(row)
+    told = (
+        f"The first {len(differing)} row{'s' * (len(differing) != 1)}: settings in which the runs differ."
+        if differing
+        else "The runs have the same settings."
+    )
+    held = table(["", *names], rows) + note(told) + _verdicts_of(runs)
+    held += details(f"{len(rest)} more numbers", table(["", *names], rest)) if rest else ""
+    return section("comparison", "The runs side by side", held)
+
+
+def _differing(runs: Sequence[RunData]) -> list[list[str]]:
+    rows = []
+    for name in unique(
+        name for run in runs for name in run.config if name not in ("digest", "weights_digest")
+    ):
+        values = [in_words(name, run.config.get(name)) for run in runs]
+        if len(set(values)) > 1:
+            rows.append([name, *values])
+    return rows
+
+
+def _verdicts_of(runs: Sequence[RunData]) -> str:
+    """What became of each claim in each run."""
+    of_runs = [{claim.get("id", claim["text"]): claim for claim in run.claims} for run in runs]
+    rows = []
+    for id_ in unique(id_ for claims in of_runs for id_ in claims):
+        own = [claims.get(id_) for claims in of_runs]
+        text = next(said(claim, "text") for claim in own if claim)
+        rows.append([text, *(Html(mark(claim, word=True)) if claim else "–" for claim in own)])
+    return table(["Claim", *(run.name for run in runs)], rows) if rows else ""
