@@ -33,11 +33,24 @@ class Task(NamedTuple):
 
 
 class _Limits:
-    """The process's one limit of BLAS and OpenMP threads, and how many are inside of it."""
+    """The process's limits: of threads in all, and of BLAS and OpenMP threads with how many are inside it."""
 
+    most: int | None = None
     lock = threading.Lock()
     inside = 0
     held: Any = None
+
+
+def use_at_most(threads: int | None) -> None:
+    """What "all cores" mean in this process from now on, at least 1; None takes all."""
+    _Limits.most = threads
+
+
+def workers(n_jobs: int | None = None) -> int:
+    """Threads for a number of jobs as scikit-learn counts them: None and -1 are all cores."""
+    if n_jobs not in (None, -1):
+        return max(1, int(n_jobs))
+    return min(cpu_count(), _Limits.most or cpu_count())
 
 
 @contextlib.contextmanager

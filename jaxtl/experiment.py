@@ -1,70 +1,42 @@
-"""The before/after experiment: stages that read files and write files, so that a stopped run goes on.
+"""The before/after experiment: steps that read files and write files, so that a stopped run goes on.
 
-Each stage's outputs appear whole or not at all, and a stage whose outputs are there is not done again.
+Each step's outputs appear whole or not at all, and a step whose outputs are there is not done again. Steps
+that do not need each other are done at the same time, as many as there are cores.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-import jax
-import numpy as np
-
-from jaxtl import costs, cuda, depth
-from jaxtl.data import load
+from jaxtl import costs, cuda
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Progress, extract_layers, features_of
-from jaxtl.files import read_json_object, remove_leftovers, write_json, write_npz
-from jaxtl.finetuning import Checkpoint, train_tail
-from jaxtl.mapping import Job, Mapper, Means
+from jaxtl.extraction import Progress
+from jaxtl.files import read_json_object, remove_leftovers, write_json
+from jaxtl.mapping import Mapper, Means
 from jaxtl.metrics import check_knn
-from jaxtl.metrics.separability import KNN_CANDIDATES
-from jaxtl.models.mobilenet_v2 import MobileNetV2
-from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model, save_weights
-from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import (
-    HISTORY_COLUMNS,
-    Dataset,
-    Embedding,
-    Features,
-    Neighbors,
-    Score,
-    load_history,
-    load_scores,
-    save_class_scores,
-    save_history,
-    save_scores,
-)
+from jaxtl.models.weights import imagenet_path
+from jaxtl.records import Score, load_scores
 from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity
-from jaxtl.runfolder import (
-    CONFIG,
-    STAGES,
-    SUFFIXES,
-    figure_names,
-    read_config,
-    save_figures,
-    write_config,
-    write_report,
-)
-from jaxtl.runtime import configure, environment, peak_memory
-from jaxtl.scoring import measure
+from jaxtl.runfolder import CONFIG, STAGES, read_config, write_config
+from jaxtl.runtime import configure, cpu_count, peak_memory
+from jaxtl.schedule import Schedule, Step
 from jaxtl.settings import RunConfig
-from jaxtl.trunk import Source, Trunk, trainable_boundary
+from jaxtl.shared import Shared
+from jaxtl.steps import Work
+from jaxtl.trunk import trainable_boundary
 
-# Training images against which test images are classified, the first ones: their features are kept, too.
-REFERENCES = 10_000
-
-# The first stage that a setting bears on, for the message when a resumed run is given another value.
+# The first step that a setting bears on, for the message when a resumed run is given another value.
 _BEARS_ON = {
     "train_samples": "finetune",
     "trainable": "finetune",
@@ -108,10 +80,11 @@ def start(
     means: Means = Means(),
     *,
     check_memory: bool = True,
+    shared: Shared | None = None,
 ) -> Experiment:
     """A new experiment in a folder that is empty or does not exist yet.
 
-    `check_memory`: whether maps that would not fit into memory are refused, too.
+    `check_memory`: whether maps that would not fit into memory are refused, too; `shared`: as of `Experiment`.
 
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
@@ -121,11 +94,11 @@ def start(
         raise JaxtlError(f"{folder}: holds files already ({hint}); give a new folder with --out")
     if folder.exists() and not folder.is_dir():
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
-    experiment = Experiment(config, folder, report or Silent(), means)
+    experiment = Experiment(config, folder, report or Silent(), means, shared)
     experiment.check()
     if check_memory:
         experiment.check_memory()
-    write_config(folder, config, experiment.weights_digest)
+    write_config(folder, config, experiment.shared.weights_digest)
     return experiment
 
 
@@ -136,12 +109,14 @@ def resume(
     means: Means = Means(),
     *,
     check_memory: bool = True,
+    shared: Shared | None = None,
 ) -> Experiment:
     """An experiment that goes on where its folder was left.
 
     Args:
         given: settings that the caller insists on.
         check_memory: whether maps that would not fit into memory are refused, too.
+        shared: as of `Experiment`.
 
     Raises:
         JaxtlError: no run folder, settings that were edited, weights that were exchanged, or a given
@@ -155,120 +130,96 @@ def resume(
                 f"{_BEARS_ON.get(name, 'the features')} and all that follows: leave it out to go on, "
                 "or give a new folder with --out"
             )
-    experiment = Experiment(config, folder, report or Silent(), means)
+    experiment = Experiment(config, folder, report or Silent(), means, shared)
     if check_memory:
         experiment.check_memory(resumed=True)
-    if experiment.weights_digest != weights_digest:
+    if experiment.shared.weights_digest != weights_digest:
         raise JaxtlError(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
             "restore that file"
         )
-    for name in (CONFIG, "timings.json", "checkpoint.npz", *chain(*experiment.outputs.values())):
+    kept = ("timings.json", "checkpoint.npz", *(f"numbers_{stage}.npz" for stage in STAGES))
+    for name in (CONFIG, *kept, *chain(*experiment.outputs.values())):
         remove_leftovers(folder / name)
     return experiment
 
 
 class Experiment:
-    """One run folder and the work still to be done in it."""
+    """One run folder and the work still to be done in it.
 
-    def __init__(self, config: RunConfig, folder: Path, report: Report, means: Means) -> None:
+    Args:
+        shared: what runs that differ in their seed alone have in common; by default this run's own.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: Path, report: Report, means: Means, shared: Shared | None = None
+    ) -> None:
         configure(deterministic=config.deterministic)
         self.config, self.folder, self.report, self.means = config, folder, report, means
-        self._shared = False
-        # A stage that is done again, and those whose results hang on its.
+        self.shared = shared or Shared(config)
+        # A step that is done again, and those whose results hang on its.
         self._again: tuple[str, ...] = ()
+        self._writing = threading.Lock()
         timings = folder / "timings.json"
         self.timings: dict[str, Any] = read_json_object(timings) if timings.is_file() else {}
 
-    def sharing(self, other: Experiment | None) -> Experiment:
-        """This one, to be run after another that differs in its seed alone, with what is the same in both."""
-        self._shared = True
-        if other is not None:
-            names = ["model", "train", "test", "trunk", "_train_source", "_reference_source"]
-            # A resumed run may have taken no more of the test images than it needed.
-            leaves = jax.tree.leaves(other.__dict__.get("_test_source"))
-            if leaves and len(leaves[0]) == len(other.test):
-                names.append("_test_source")
-            self.__dict__.update({name: other.__dict__[name] for name in names if name in other.__dict__})
-        return self
+    @cached_property
+    def maps(self) -> Mapper:
+        return Mapper(self.config.methods, self.means, len(self.shared.sample))
+
+    @cached_property
+    def work(self) -> Work:
+        return Work(self.config, self.folder, self.shared, self.maps, self.report.note)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps of the run, in the order of a machine with one core."""
+        return tuple(self.work.table())
 
     @property
-    def outputs(self) -> dict[str, list[str]]:
-        """The files of each stage, relative to the run folder."""
-        maps = {
-            f"{method}_{stage}": [f"embeddings/{stage}_{method}.npz"]
-            for stage in STAGES
-            for method in self.config.methods
-        }
-        return {
-            "environment": ["environment.json"],
-            "before": ["features/before.npz"],
-            "references_before": ["features/train_before.npz"],
-            "finetune": ["history.csv", "model.safetensors"],
-            "after": ["features/after.npz"],
-            "references_after": ["features/train_after.npz"],
-            **{f"neighbors_{stage}": [f"neighbors/{stage}.npz"] for stage in STAGES},
-            **maps,
-            **({"layers": ["layers.csv"]} if self.config.layers else {}),
-            "scores": ["scores.csv", "classes.csv", "claims.json", "measures.npz"],
-            "figures": [
-                f"figures/{name}.{suffix}" for name in figure_names(self.config) for suffix in SUFFIXES
-            ],
-            "report": ["report.html"],
-        }
+    def outputs(self) -> dict[str, tuple[str, ...]]:
+        """The files of each step that leaves some, relative to the run folder."""
+        return {step.name: step.outputs for step in self.steps if step.outputs}
 
     def run(self) -> list[Score]:
-        """Do what is left to do. Returns the scores."""
-        with contextlib.closing(self.maps):
-            return self._run()
+        """Do what is left to do. Returns the scores.
 
-    def _run(self) -> list[Score]:
-        self.maps.get_ready(self.unmapped)
-        if expected := self._expected():
-            self.report.note(expected)
-        if self._pending("environment"):
-            write_json(self.folder / "environment.json", environment())
-        self._do("before", "Features before", self._extract_before, "_test_source")
-        title_of = "Features of training images {}"
-        self._do("references_before", title_of.format("before"), self._refer_before, "_reference_source")
-        title = f"Fine-tuning, {self.config.epochs} epochs"
-        self._do("finetune", title, self._finetune, "_test_source", "_train_source")
-        if not self._shared:
-            self.__dict__.pop("_train_source", None)  # by far the largest array: free it
-        self._checkpoint_path.unlink(missing_ok=True)
-        self._do("after", "Features after", self._extract_after, "_test_source")
-        self._do("references_after", title_of.format("after"), self._refer_after, "_reference_source")
-        for stage in STAGES:
-            self._do(f"neighbors_{stage}", f"Nearest neighbours {stage}", partial(self._find, stage))
-        for method in self.config.methods:
-            self._map(method)
-        if self.config.layers:
-            self._do("layers", "Depth profile", self._profile)
-        self._do("scores", "Numbers and claims", self._score)
-        self._do("figures", "Figures", self._draw)
-        self._do("report", "Report", self._write_report)
+        Raises JaxtlError where a step is refused; those that do not need it are done first.
+        """
+        began = time.perf_counter()
+        left = self._left()
+        with contextlib.closing(self.maps):
+            self.maps.get_ready(self.unmapped)
+            if expected := self._expected():
+                self.report.note(expected)
+            for step in self.steps:
+                if step.outputs and step not in left:
+                    self.report.note(f"{step.title}: done already")
+            Schedule(left, max(2, cpu_count()), self._do, self.maps.close).run()
+        if left:
+            self._note_seconds("run", self.timings.get("run", 0.0) + time.perf_counter() - began)
         return self.scores()
 
-    def redo(self, *stages: str) -> list[Score]:
-        """Do stages of a finished run again, and nothing else. Raises JaxtlError where it is not finished.
+    def redo(self, *steps: str) -> list[Score]:
+        """Do steps of a finished run again, and nothing else. Raises JaxtlError where it is not finished.
 
         What the first of them made before stays until there is better; then the others, which show it, go.
         """
-        unfinished = [stage for stage in self.outputs if self._pending(stage) and stage not in stages]
+        unfinished = [name for name in self.outputs if self._pending(name) and name not in steps]
         if unfinished:
             raise JaxtlError(
                 f"{self.folder}: is not finished ({unfinished[0]} is missing); go on with: jaxtl run "
                 f"--resume {shlex.quote(str(self.folder))}"
             )
-        self._again = stages
+        self._again = steps
         return self.run()
 
     def check(self) -> None:
         """Refuse before any work what would fail after much of it. Raises JaxtlError."""
-        trainable_boundary(self.model.config, self.config.trainable)
-        _ = self.maps, self.train
-        n = len(self.sample)
-        check_knn(self.sample.labels[:, None], self.sample.labels)
+        trainable_boundary(self.shared.model.config, self.config.trainable)
+        _ = self.maps, self.shared.train
+        n = len(self.shared.sample)
+        check_knn(self.shared.sample.labels[:, None], self.shared.sample.labels)
         if "tsne" in self.config.methods:
             check_perplexity(n, self.config.perplexity)
             if self.maps.choices["tsne"].name == "cuml":
@@ -284,269 +235,80 @@ class Experiment:
     def scores(self) -> list[Score]:
         return load_scores(self.folder / "scores.csv")
 
-    # What stages share, loaded when the first one needs it.
-
-    @cached_property
-    def model(self) -> MobileNetV2:
-        return load_model(self.config.weights)
-
-    @property
-    def _tuned(self) -> MobileNetV2:
-        return load_model(self.folder / "model.safetensors")
-
-    @cached_property
-    def weights_digest(self) -> str:
-        return load_arrays(self.config.weights or imagenet_path())[2]["tensor_digest"]
-
-    @cached_property
-    def train(self) -> Dataset:
-        return _first(self._load("train"), self.config.train_samples)
-
-    @cached_property
-    def test(self) -> Dataset:
-        return self._load("test")
-
-    @cached_property
-    def sample(self) -> Dataset:
-        return _first(self.test, self.config.samples)
-
-    @cached_property
-    def maps(self) -> Mapper:
-        return Mapper(self.config.methods, self.means, len(self.sample))
-
-    @cached_property
-    def trunk(self) -> Trunk:
-        boundary = trainable_boundary(self.model.config, self.config.trainable)
-        return Trunk(self.model, boundary, self.config.images, self.config.precision)
-
-    @cached_property
-    def _keep(self) -> bool:
-        return self.trunk.keeps(len(self.train) + len(self.test))
-
-    @cached_property
-    def _test_source(self) -> Source:
-        # An image's output is the same however many there are: a resumed run takes no more than it needs.
-        images = self.test.images if self._pending("finetune") else self.sample.images
-        return self._trunk_outputs(images, "test")
-
-    @cached_property
-    def _train_source(self) -> Source:
-        return self._trunk_outputs(self.train.images, "training")
-
-    @cached_property
-    def _reference_source(self) -> Source:
-        count = min(REFERENCES, len(self.train))
-        if self._pending("finetune"):
-            # A copy, so that what fine-tuning needs can go after it.
-            return jax.tree.map(lambda a: a[:count].copy(), self._train_source)
-        return self._trunk_outputs(self.train.images[:count], "training")
-
-    def _trunk_outputs(self, images: np.ndarray, what: str) -> Source:
-        if not self._keep:
-            return self.trunk.source(images, False)
-        with self._timed(f"trunk_{what}", f"Frozen layers, {len(images):,} {what} images") as progress:
-            return self.trunk.source(images, True, progress, self.report.note)
-
-    # The stages.
-
-    def _extract_before(self, progress: Progress) -> None:
-        self._save_features("before", self.model, self.sample, self._test_source, progress)
-
-    def _extract_after(self, progress: Progress) -> None:
-        self._save_features("after", self._tuned, self.sample, self._test_source, progress)
-
-    def _refer_before(self, progress: Progress) -> None:
-        self._save_features("train_before", self.model, self.train, self._reference_source, progress)
-
-    def _refer_after(self, progress: Progress) -> None:
-        self._save_features("train_after", self._tuned, self.train, self._reference_source, progress)
-
-    def _save_features(
-        self, name: str, model: MobileNetV2, data: Dataset, source: Source, progress: Progress
-    ) -> None:
-        data = data.take(min(len(data), len(jax.tree.leaves(source)[0])))
-        source = jax.tree.map(lambda a: a[: len(data)], source)
-        values = self.trunk.then(model, model.config.pooled, source, progress, self.report.note)
-        features = features_of(model, data, self.config.images, values, self.config.precision)
-        features.save(self._features_path(name))
-
-    def _find(self, stage: str, progress: Progress) -> None:
-        # As many as any map or number needs, so that they are found once.
-        wanted = [KNN_CANDIDATES, self.config.n_neighbors, int(3 * self.config.perplexity)]
-        values = Features.load(self._features_path(stage)).values
-        found = exact_neighbors(values, min(max(wanted), len(values) - 1))
-        found.save(self._neighbors_path(stage))
-
-    def _finetune(self, progress: Progress) -> None:
-        model, history = train_tail(
-            self.trunk,
-            self.train,
-            self._train_source,
-            self.test,
-            self._test_source,
-            self.config.finetuning,
-            start=Checkpoint.load(self._checkpoint_path) if self._checkpoint_path.is_file() else None,
-            on_epoch=lambda checkpoint: checkpoint.save(self._checkpoint_path),
-            progress=progress,
-            notice=self.report.note,
-        )
-        save_history(self.folder / "history.csv", history)
-        provenance = {"made_by": "jaxtl run", "started_from": self.weights_digest, "dataset": self.train.name}
-        save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
-
     @property
     def unmapped(self) -> dict[str, int]:
         """How many maps are still to be made, by each method that has some."""
-        left = {method: len(self._unmapped(method)) for method in self.config.methods}
+        left = {
+            method: sum(self._pending(f"{method}_{stage}") for stage in STAGES)
+            for method in self.config.methods
+        }
         return {method: count for method, count in left.items() if count}
 
     def _expected(self) -> str:
-        """What the main stages that are left will take, one line; nothing where nothing is left or known."""
+        """What the main steps that are left will take, one line; nothing where nothing is left or known."""
         known, config = costs.reference(), self.config
         network: list[tuple[str, float | None]] = []
         # The costs are a CPU's.
         if self._pending("finetune") and cuda.jax_gpu_fault():
-            images, taught = len(self.train) + len(self.test), config.epochs * len(self.train)
-            taken = costs.network_seconds(known, images, taught, config.image_size, config.trainable)
+            train, test = len(self.shared.train), len(self.shared.test)
+            taken = costs.network_seconds(
+                known, train + test, config.epochs * train, config.image_size, config.trainable
+            )
             network = list(zip(("features", "fine-tuning"), taken, strict=True))
-        stages = costs.spoken([*network, *self.maps.expected(self.unmapped, known)])
-        return stages and f"Expect about: {stages} (as on {known.machine})"
+        spoken = costs.spoken([*network, *self.maps.expected(self.unmapped, known)])
+        return spoken and f"Expect about: {spoken} (as on {known.machine})"
 
-    def _unmapped(self, method: str) -> list[str]:
-        return [stage for stage in STAGES if self._pending(f"{method}_{stage}")]
+    def _left(self) -> list[Step]:
+        """Steps still to be done, those that leave something in memory only where it is asked for."""
+        wanted: list[Step] = []
+        for step in reversed(self.steps):
+            asked_for = any(step.name in other.needs for other in wanted)
+            if self._pending(step.name) if step.outputs else asked_for:
+                wanted.insert(0, step)
+        kept = [step for step in wanted if step.name.startswith("trunk_")]
+        if kept and not self.shared.keeps_outputs:
+            return [step for step in wanted if step not in kept]
+        return wanted
 
-    def _map(self, method: str) -> None:
-        """Maps of what is left of both stages, side by side where that is quicker."""
-        for stage in STAGES:
-            if stage not in self._unmapped(method):
-                self.report.note(f"{self.maps.title(method, [stage])}: done already")
-        groups = [[stage] for stage in self._unmapped(method)]
-        if self.maps.together(method):
-            groups = [list(chain(*groups))] if groups else []
-        for stages in groups:
-            jobs = [self._job(method, stage) for stage in stages]
-            title = self.maps.title(method, stages)
-            with self._timed("_".join([method, *stages]), title) as progress:
-                self._make(jobs, progress)
+    def _do(self, step: Step, check: Callable[[], None]) -> None:
+        with self._timed(step) as progress:
 
-    def _make(self, jobs: list[Job], progress: Progress) -> None:
-        try:
-            self.maps.make(jobs, progress, self.report.note)
-        except JaxtlError as error:
-            go_on = f"go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
-            raise JaxtlError(f"{error}; {go_on}") from None
+            def tell(fraction: float) -> None:
+                check()
+                progress(fraction)
 
-    def _job(self, method: str, stage: str) -> Job:
-        return Job(
-            method, stage, self._features_path(stage), self._neighbors_path(stage),
-            self._embedding_path(stage, method), self.config.reduction(method),
-        )  # fmt: skip
-
-    def _profile(self, progress: Progress) -> None:
-        sample = self.sample.take(min(len(self.sample), depth.SAMPLES))
-        models = (self.model, self._tuned)
-        outputs = [
-            extract_layers(
-                model, sample, model.config.block_ends, self.config.images, precision=self.config.precision,
-                notice=self.report.note,
-            )
-            for model in models
-        ]  # fmt: skip
-        rows = depth.profile(*outputs, sample.labels, seed=self.config.seed, progress=progress)
-        depth.save(self.folder / "layers.csv", rows)
-
-    def _score(self, progress: Progress) -> None:
-        features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
-        neighbors = {stage: Neighbors.load(self._neighbors_path(stage)) for stage in STAGES}
-        references = {stage: Features.load(self._features_path(f"train_{stage}")) for stage in STAGES}
-        for kind, some in (("", features), ("train_", references)):
-            for stage, each in some.items():
-                self._check_finite(self._features_path(kind + stage), each)
-        maps = {
-            stage: {method: self._embedding(stage, method) for method in self.config.methods}
-            for stage in STAGES
-        }
-        arrays = load_arrays(self.folder / "model.safetensors")[1]
-        head = arrays["predictions/kernel"], arrays["predictions/bias"]
-        found = measure(
-            features, maps, neighbors, references, head,
-            seed=self.config.seed, progress=progress, notice=self.report.note,
-        )  # fmt: skip
-        scores = list(found.scores)
-        for row in load_history(self.folder / "history.csv"):
-            epoch = f"epoch {row['epoch']:.0f}"
-            scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
-        # Last to come, and first to go: with it the stage is done.
-        (self.folder / "scores.csv").unlink(missing_ok=True)
-        save_class_scores(self.folder / "classes.csv", found.class_scores)
-        write_json(self.folder / "claims.json", {"claims": [each.as_dict() for each in found.verdicts]})
-        write_npz(self.folder / "measures.npz", found.arrays, {})
-        save_scores(self.folder / "scores.csv", scores)
-
-    def _check_finite(self, path: Path, features: Features) -> None:
-        wrong = np.flatnonzero(~np.isfinite(features.values).all(axis=1))
-        if len(wrong):
-            raise JaxtlError(
-                f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first "
-                f"in row {wrong[0]}; delete it and go on with: jaxtl run --resume "
-                f"{shlex.quote(str(self.folder))}"
-            )
-
-    def _write_report(self, progress: Progress) -> None:
-        write_report([self.folder], self.folder / "report.html")
-
-    def _draw(self, progress: Progress) -> None:
-        save_figures(self.folder, self.folder / "figures", progress)
-
-    # How stages are done.
-
-    def _do(self, name: str, title: str, work: Callable[[Progress], None], *needs: str) -> None:
-        if not self._pending(name):
-            self.report.note(f"{title}: done already")
-            return
-        for need in needs:
-            getattr(self, need)  # computed under a title of its own
-        with self._timed(name, title) as progress:
-            work(progress)
-        if name in self._again[:1]:
-            for output in chain(*(self.outputs[stage] for stage in self._again[1:])):
+            check()
+            self._explained(step, tell)
+        if step.name in self._again[:1]:
+            for output in chain(*(self.outputs[name] for name in self._again[1:])):
                 (self.folder / output).unlink(missing_ok=True)
-            self._again = ()
+
+    def _explained(self, step: Step, progress: Progress) -> None:
+        """Work a step off; what is refused says how to go on."""
+        try:
+            step.work(progress)
+        except JaxtlError as error:
+            hint = f"go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
+            # Damaged files are named, with what to do about them.
+            if "go on with" in str(error) or not step.name.startswith(self.config.methods):
+                raise
+            raise JaxtlError(f"{error}; {hint}") from None
 
     @contextlib.contextmanager
-    def _timed(self, name: str, title: str) -> Iterator[Progress]:
+    def _timed(self, step: Step) -> Iterator[Progress]:
         began = time.perf_counter()
-        with self.report.stage(title) as progress:
+        with self.report.stage(step.title) as progress:
             yield progress
-        self.timings[name] = round(time.perf_counter() - began, 3)
-        peak = max(peak_memory() / 2**30, self.timings.get("peak_memory_gib", 0.0))
-        self.timings["peak_memory_gib"] = round(peak, 2)
-        write_json(self.folder / "timings.json", self.timings)
+        self._note_seconds(step.name, time.perf_counter() - began)
 
-    def _pending(self, stage: str) -> bool:
-        return stage in self._again[:1] or not all(
-            (self.folder / output).is_file() for output in self.outputs[stage]
+    def _note_seconds(self, name: str, seconds: float) -> None:
+        with self._writing:
+            self.timings[name] = round(seconds, 3)
+            peak = max(peak_memory() / 2**30, self.timings.get("peak_memory_gib", 0.0))
+            self.timings["peak_memory_gib"] = round(peak, 2)
+            write_json(self.folder / "timings.json", self.timings)
+
+    def _pending(self, name: str) -> bool:
+        return name in self._again or not all(
+            (self.folder / output).is_file() for output in self.outputs[name]
         )
-
-    def _load(self, split: str) -> Dataset:
-        return load(self.config.dataset, split, image_size=self.config.image_size)
-
-    @property
-    def _checkpoint_path(self) -> Path:
-        return self.folder / "checkpoint.npz"
-
-    def _features_path(self, stage: str) -> Path:
-        return self.folder / "features" / f"{stage}.npz"
-
-    def _neighbors_path(self, stage: str) -> Path:
-        return self.folder / "neighbors" / f"{stage}.npz"
-
-    def _embedding_path(self, stage: str, method: str) -> Path:
-        return self.folder / "embeddings" / f"{stage}_{method}.npz"
-
-    def _embedding(self, stage: str, method: str) -> Embedding:
-        return Embedding.load(self._embedding_path(stage, method))
-
-
-def _first(dataset: Dataset, n: int | None) -> Dataset:
-    return dataset if n is None else dataset.take(n)

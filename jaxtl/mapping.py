@@ -1,12 +1,10 @@
-"""The maps of a run: which library makes each, in which process, and which of them side by side."""
+"""The maps of a run: which library makes each, and in which process."""
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +14,14 @@ from jaxtl.extraction import Progress
 from jaxtl.memory import available_memory
 from jaxtl.plots import NAMES
 from jaxtl.records import Embedding, Features, Neighbors
-from jaxtl.reduction import LIBRARIES, Choice, choose, preferred, reduce
+from jaxtl.reduction import LIBRARIES, choose, preferred, reduce
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
 from jaxtl.runtime import cpu_count
 
 # What a process for maps imports before it is asked for one.
 _PRELOAD = {
-    "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors"),
-    "jaxtl": ("jaxtl.lle.device", "jaxtl.lle.estimator"),
+    "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
     "opentsne": ("openTSNE", "sklearn.decomposition"),
 }
 
@@ -36,7 +33,7 @@ class Means:
     Attributes:
         backend: libraries with commas between: a method is computed by the first that has it, else by what
             `jaxtl.reduction.choose` finds.
-        time_limit: seconds for one map on a GPU, > 0.
+        time_limit: seconds for one map by cuML, > 0.
     """
 
     backend: str = "auto"
@@ -69,30 +66,28 @@ class Mapper:
         if not means.time_limit > 0:
             raise JaxtlError(f"time_limit: must be above 0 seconds, got {means.time_limit}")
         self._means, self._points = means, points
-        self._processes = contextlib.ExitStack()
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Reducer]] = {}
+        self._busy: list[Reducer] = []
         self.choices = {method: choose(method, preferred(method, means.backend)) for method in methods}
 
     def get_ready(self, methods: Iterable[str]) -> None:
-        """Start the process for these methods' maps on a GPU, if any, while something else works."""
-        if any(self.choices[method].on_gpu for method in methods):
-            _ = self._on_gpu
+        """Start the processes for these methods' maps, if any, while something else works."""
+        for library in {self._process(method) for method in methods} - {None}:
+            self._return(library, self._take(library))
 
     def close(self) -> None:
-        self._processes.close()
-        self.__dict__.pop("_on_gpu", None)
+        """End all processes, in the middle of their work too."""
+        with self._lock:
+            idle, self._idle = [each for some in self._idle.values() for each in some], {}
+            for reducer in self._busy:
+                reducer.interrupt()
+        for reducer in idle:
+            reducer.close()
 
-    def title(self, method: str, stages: Sequence[str]) -> str:
-        """Such as "t-SNE before and after, openTSNE"."""
-        return f"{NAMES[method]} {' and '.join(stages)}, {LIBRARIES[self.choices[method].name]}"
-
-    def together(self, method: str) -> bool:
-        """Whether several maps of a method are quicker made side by side than one after another.
-
-        openTSNE's interpolation is one thread's work for the most part: on two cores two maps of 10,000
-        points take 36 s side by side, and 72 s one after the other.
-        """
-        choice = self.choices[method]
-        return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1
+    def title(self, method: str, stage: str) -> str:
+        """Such as "t-SNE before, openTSNE"."""
+        return f"{NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
 
     def check_memory(
         self, left: Mapping[str, int], notice: Callable[[str], None], resumed: bool = False
@@ -109,7 +104,7 @@ class Mapper:
         known, available = costs.reference(), available_memory()
         for method, count in left.items():
             choice = self.choices[method]
-            maps = count if self.together(method) else 1
+            maps = count if self._by_interpolation(method) else 1
             if not choice.on_gpu and (
                 doubt := costs.check_memory(
                     known, method, choice.name, self._points, available, maps, resumed
@@ -123,76 +118,71 @@ class Mapper:
         for method, count in left.items():
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
-            rounds = 1 if self.together(method) else count
+            rounds = 1 if self._by_interpolation(method) else count
             found.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
         return found
 
-    def make(self, jobs: Sequence[Job], progress: Progress, notice: Callable[[str], None]) -> None:
-        """Make maps of one method, to their files.
+    def make(self, job: Job, progress: Progress, notice: Callable[[str], None]) -> None:
+        """Make one map, to its file.
 
         Raises:
             JaxtlError: as `jaxtl.reduce`; a process that died or took too long.
         """
-        choice = self.choices[jobs[0].method]
+        choice, library = self.choices[job.method], self._process(job.method)
         if choice.fault:
-            made_by = f"{NAMES[jobs[0].method]} by {LIBRARIES[choice.name]}"
+            made_by = f"{NAMES[job.method]} by {LIBRARIES[choice.name]}"
             notice(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
-        if self.together(jobs[0].method):
-            made = self._side_by_side(jobs, progress)
-        else:
-            made = [self._one(job, choice, _share(progress, k, len(jobs))) for k, job in enumerate(jobs)]
-        for job, embedding in zip(jobs, made, strict=True):
-            for name in ("warning", "retried_after_nan"):
-                if found := embedding.diagnostics.get(name):
-                    notice(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
+        embedding = self._here(job, progress) if library is None else self._apart(job, library, progress)
+        for name in ("warning", "retried_after_nan"):
+            if found := embedding.diagnostics.get(name):
+                notice(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
 
-    def _one(self, job: Job, choice: Choice, progress: Progress) -> Embedding:
-        if choice.on_gpu:
-            return self._on_gpu.reduce(
-                job.features, job.target, job.method, choice.name, job.params,
-                neighbors_path=job.neighbors, progress=progress,
-            )  # fmt: skip
+    def _process(self, method: str) -> str | None:
+        """The library that makes a method's maps in a process of its own; None for those made in this one.
+
+        A CUDA error spoils its process for good, and some of cuML's calls hang. openTSNE holds the
+        interpreter's lock most of the time, so that everything beside it in a process would wait for it.
+        """
+        choice = self.choices[method]
+        apart = choice.name == "opentsne" or (choice.on_gpu and choice.name != "jaxtl")
+        return choice.name if apart else None
+
+    def _by_interpolation(self, method: str) -> bool:
+        """Whether openTSNE's interpolation makes the maps, one thread's work for the most part: on two cores
+        two maps of 10,000 points take 36 s side by side, and 72 s one after the other.
+        """
+        choice = self.choices[method]
+        return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1
+
+    def _here(self, job: Job, progress: Progress) -> Embedding:
         embedding = reduce(
-            Features.load(job.features), job.method, choice.name, near=Neighbors.load(job.neighbors),
-            progress=progress, **job.params,
+            Features.load(job.features), job.method, self.choices[job.method].name,
+            near=Neighbors.load(job.neighbors), progress=progress, **job.params,
         )  # fmt: skip
         embedding.save(job.target)
         return embedding
 
-    def _side_by_side(self, jobs: Sequence[Job], progress: Progress) -> list[Embedding]:
-        # Threads would wait for one another: most of openTSNE holds the interpreter's lock.
-        fractions = [0.0] * len(jobs)
-        workers = max(1, cpu_count() // 2)
-
-        def make(k: int) -> Embedding:
-            def tell(fraction: float) -> None:
-                fractions[k] = fraction
-                progress(sum(fractions) / len(fractions))
-
-            job = jobs[k]
-            return reducers[k].reduce(
-                job.features, job.target, job.method, self.choices[job.method].name,
-                {**job.params, "n_jobs": workers}, neighbors_path=job.neighbors, progress=tell,
+    def _apart(self, job: Job, library: str, progress: Progress) -> Embedding:
+        workers = {"n_jobs": max(1, cpu_count() // 2)} if self._by_interpolation(job.method) else {}
+        reducer = self._take(library)
+        try:
+            return reducer.reduce(
+                job.features, job.target, job.method, library, {**job.params, **workers},
+                neighbors_path=job.neighbors, progress=progress, threads=max(1, cpu_count() // 2),
             )  # fmt: skip
+        finally:
+            self._return(library, reducer)
 
-        with contextlib.ExitStack() as stack:
-            preload = _PRELOAD[self.choices[jobs[0].method].name]
-            reducers = [stack.enter_context(Reducer(float("inf"), preload)) for _ in jobs]
-            pool = stack.enter_context(ThreadPoolExecutor(len(jobs)))
-            try:
-                return [each.result() for each in [pool.submit(make, k) for k in range(len(jobs))]]
-            except BaseException:
-                for reducer in reducers:
-                    reducer.interrupt()
-                raise
+    def _take(self, library: str) -> Reducer:
+        """A process that has nothing to do, or a new one."""
+        with self._lock:
+            idle = self._idle.setdefault(library, [])
+            limit = self._means.time_limit if library == "cuml" else float("inf")
+            reducer = idle.pop() if idle else Reducer(limit, _PRELOAD.get(library, ()))
+            self._busy.append(reducer)
+            return reducer
 
-    @cached_property
-    def _on_gpu(self) -> Reducer:
-        # A CUDA error spoils its process for good, and some calls hang: maps on a GPU get one of their own.
-        names = {choice.name for choice in self.choices.values() if choice.on_gpu}
-        modules = {module for name in names for module in _PRELOAD.get(name, ())}
-        return self._processes.enter_context(Reducer(self._means.time_limit, tuple(sorted(modules))))
-
-
-def _share(progress: Progress, number: int, count: int) -> Progress:
-    return lambda fraction: progress((number + fraction) / count)
+    def _return(self, library: str, reducer: Reducer) -> None:
+        with self._lock:
+            self._busy.remove(reducer)
+            self._idle.setdefault(library, []).append(reducer)

@@ -16,6 +16,7 @@ from jaxtl.records import Score, save_scores
 from jaxtl.runfolder import CONFIG, claims, write_report
 from jaxtl.seeds import claims_over_seeds, scores_over_seeds
 from jaxtl.settings import RunConfig
+from jaxtl.shared import Shared
 
 RECORD = "repeats.json"
 MOST = 1000
@@ -29,15 +30,14 @@ class Repeats:
     ) -> None:
         self.folder, self.seeds, self._config = folder, seeds, config
         self._report, self._means = report, means
+        # Data, model, and what the frozen layers make of an image are the same in all of them.
+        self._shared = config and Shared(config, keep=True)
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns every number's mean over the seeds, with its interval."""
-        before: Experiment | None = None
         runs = []
         for number, work in enumerate(self._works()):
             self._report.note(f"Run {number + 1} of {len(self.seeds)}, seed {work.config.seed}")
-            # The frozen layers make the same of an image in all of them.
-            before = work.sharing(before)
             try:
                 runs.append(work.run())
             except JaxtlError as error:
@@ -67,6 +67,7 @@ class Repeats:
     def _open(self, config: RunConfig, folder: Path) -> Experiment:
         # Memory was checked when all began: what runs before it hold now is not to stop this one.
         how = {"report": self._report, "means": self._means, "check_memory": False}
+        how["shared"] = self._shared
         if not (folder / CONFIG).is_file():
             return experiment.start(config, folder, **how)
         work = experiment.resume(folder, **how)
@@ -79,10 +80,11 @@ class Repeats:
 
     def go_on(self, first: Experiment) -> Repeats:
         """These, with the settings of the first run. Raises JaxtlError where maps left would not fit."""
-        self._config = first.config
+        self._config, self._shared = first.config, first.shared
+        self._shared.keep = True
         seeds = zip(self.seeds, self.folders, strict=True)
         works = [
-            Experiment(replace(first.config, seed=seed), folder, Silent(), self._means)
+            Experiment(replace(first.config, seed=seed), folder, Silent(), self._means, self._shared)
             for seed, folder in seeds
         ]
         left: dict[str, int] = {}

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxtl import cores
 from jaxtl.errors import JaxtlError
 from jaxtl.files import remove_leftovers
 from jaxtl.records import Embedding, Features, Neighbors, Pathlike
@@ -60,6 +61,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
         params: dict[str, Any],
         progress: Callable[[float], None] | None = None,
         neighbors_path: Pathlike | None = None,
+        threads: int | None = None,
     ) -> Embedding:
         """`jaxtl.reduce` of the features in a file to an embedding in another, and that embedding.
 
@@ -69,6 +71,8 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             method, backend, params: as for `jaxtl.reduce`; params must be what JSON can hold.
             progress: called with the fraction of the work done, from 0 to 1. What it raises ends the work.
             neighbors_path: an npz of `Neighbors` of these features, where they are known.
+            threads: that "all cores" (n_jobs -1) are to mean there, since others are at work beside it; None
+                means all. It shows in no result.
 
         Raises:
             JaxtlError: as `jaxtl.reduce`; no result within the time limit; the process died.
@@ -83,6 +87,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             "params": params,
             "neighbors": neighbors_path and os.path.abspath(neighbors_path),
             "progress": progress is not None,
+            "threads": threads,
         }
         line = json.dumps(request)
         child = self._child = self._child or _Child(self._preload)
@@ -288,6 +293,7 @@ def _preload(name: str) -> None:
 
 
 def _answer(request: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
+    cores.use_at_most(request["threads"])
     try:
         embedding = reduce(
             Features.load(request["features"]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl import cores
 from jaxtl.errors import JaxtlError
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import Neighbors
@@ -85,9 +86,10 @@ def opentsne(
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM else "bh"
 
-    affinities = _affinities(values, near, perplexity, neighbors, n_jobs, seed)
+    threads = cores.workers(n_jobs)
+    affinities = _affinities(values, near, perplexity, neighbors, threads, seed)
     start = _initial(values, affinities, initialization, seed)
-    embedding = _descend(start, affinities, [early, late], negative_gradient_method, n_jobs, progress)
+    embedding = _descend(start, affinities, [early, late], negative_gradient_method, threads, progress)
 
     params = {
         "n_components": 2,

@@ -1,0 +1,295 @@
+"""The table of a run's steps: what each makes, what it needs, and how."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from jaxtl import depth
+from jaxtl.errors import JaxtlError
+from jaxtl.extraction import Progress, features_of
+from jaxtl.files import write_json, write_npz
+from jaxtl.finetuning import Checkpoint, train_tail
+from jaxtl.mapping import Job, Mapper
+from jaxtl.metrics.separability import KNN_CANDIDATES
+from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.weights import arrays_of, load_arrays, load_model, save_weights
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.records import (
+    HISTORY_COLUMNS,
+    Dataset,
+    Embedding,
+    Features,
+    Neighbors,
+    Score,
+    load_history,
+    save_class_scores,
+    save_history,
+    save_scores,
+)
+from jaxtl.runfolder import STAGES, SUFFIXES, figure_names, save_figures, write_report
+from jaxtl.runtime import environment
+from jaxtl.schedule import Step
+from jaxtl.scoring import Measures, StageMeasures, combine, measure_stage
+from jaxtl.settings import RunConfig
+from jaxtl.shared import TRAINING_FEATURES, Shared
+
+# Steps that compute with the network: one at a time, as they share the device.
+_NETWORK = "network"
+
+Notice = Callable[[str], None]
+
+
+class Work:
+    """What the steps of one run do. Each reads and writes files of the run folder.
+
+    Args:
+        pending: whether a step of this name, one with outputs, is still to be done.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        shared: Shared,
+        maps: Mapper,
+        notice: Notice,
+    ) -> None:
+        self.config, self.folder, self.shared, self.maps, self.notice = config, folder, shared, maps, notice
+        self._numbers: dict[str, StageMeasures] = {}
+
+    def table(self) -> Iterator[Step]:
+        """All steps, in the order of one core."""
+        maps = {stage: tuple(f"{method}_{stage}" for method in self.config.methods) for stage in STAGES}
+        yield Step("environment", "Environment", self._environment, ("environment.json",))
+        yield self._network("trunk_test", "Frozen layers, test images", self._trunk_test)
+        yield self._features("before", ("trunk_test",))
+        yield self._network("trunk_training", "Frozen layers, training images", self._trunk_training)
+        yield self._training_features("before", ("trunk_training",))
+        yield self._network(
+            "finetune", f"Fine-tuning, {_counted(self.config.epochs, 'epoch')}", self._finetune,
+            ("history.csv", "model.safetensors"), ("trunk_test", "trunk_training"),
+        )  # fmt: skip
+        yield from self._stage("before", maps["before"])
+        yield self._features("after", ("trunk_test", "finetune"))
+        yield self._training_features("after", ("trunk_training", "finetune"))
+        if self.config.layers:
+            needs = ("trunk_test", "finetune")
+            yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
+        yield from self._stage("after", maps["after"])
+        numbers = tuple(f"numbers_{stage}" for stage in STAGES)
+        outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
+        yield Step("scores", "Numbers of both stages, claims", self._score, outputs, (*numbers, "finetune"))
+        names = figure_names(self.config)
+        files = tuple(f"figures/{name}.{suffix}" for name in names for suffix in SUFFIXES)
+        shown = ("scores", "layers") if self.config.layers else ("scores",)
+        yield Step("figures", "Figures", self._draw, files, shown)
+        yield Step("report", "Report", self._write_report, ("report.html",), shown)
+
+    def _stage(self, stage: str, maps: tuple[str, ...]) -> Iterator[Step]:
+        """What is made of one stage's features."""
+        neighbors = f"neighbors_{stage}"
+        yield Step(
+            neighbors, f"Nearest neighbours {stage}", partial(self._find, stage),
+            (f"neighbors/{stage}.npz",), (stage,),
+        )  # fmt: skip
+        for method, name in zip(self.config.methods, maps, strict=True):
+            target = f"embeddings/{stage}_{method}.npz"
+            title = self.maps.title(method, stage)
+            yield Step(name, title, partial(self._map, method, stage), (target,), (stage, neighbors))
+        needs = (stage, f"training_features_{stage}", neighbors, *maps)
+        yield Step(f"numbers_{stage}", f"Numbers {stage}", partial(self._measure, stage), (), needs)
+
+    def _network(
+        self,
+        name: str,
+        title: str,
+        work: Callable[[Progress], None],
+        outputs: tuple[str, ...] = (),
+        needs: tuple[str, ...] = (),
+    ) -> Step:
+        return Step(name, title, work, outputs, needs, _NETWORK)
+
+    def _features(self, stage: str, needs: tuple[str, ...]) -> Step:
+        work = partial(self._extract, stage)
+        return self._network(stage, f"Features {stage}", work, (f"features/{stage}.npz",), needs)
+
+    def _training_features(self, stage: str, needs: tuple[str, ...]) -> Step:
+        title, outputs = f"Features of training images {stage}", (f"features/train_{stage}.npz",)
+        work = partial(self._extract_training, stage)
+        return self._network(f"training_features_{stage}", title, work, outputs, needs)
+
+    # The network.
+
+    def _environment(self, progress: Progress) -> None:
+        write_json(self.folder / "environment.json", environment())
+
+    def _trunk_test(self, progress: Progress) -> None:
+        # An image's output is the same however many there are: a resumed run takes no more than it needs.
+        learns = not (self.folder / "model.safetensors").is_file()
+        count = len(self.shared.test if learns else self.shared.sample)
+        self.shared.source("test", count, progress, self.notice)
+
+    def _trunk_training(self, progress: Progress) -> None:
+        learns = not (self.folder / "model.safetensors").is_file()
+        count = len(self.shared.train) if learns else self._training_count
+        self.shared.source("train", count, progress, self.notice)
+
+    @property
+    def _training_count(self) -> int:
+        return min(TRAINING_FEATURES, len(self.shared.train))
+
+    def _extract(self, stage: str, progress: Progress) -> None:
+        sample = self.shared.sample
+        self._save_features(stage, stage, sample, "test", progress)
+
+    def _extract_training(self, stage: str, progress: Progress) -> None:
+        some = self.shared.train.take(self._training_count)
+        self._save_features(f"train_{stage}", stage, some, "train", progress)
+
+    def _save_features(self, name: str, stage: str, data: Dataset, split: str, progress: Progress) -> None:
+        model, source = self._model(stage), self.shared.first(split, len(data))
+        values = self.shared.trunk.then(model, model.config.pooled, source, progress, self.notice)
+        features = features_of(model, data, self.config.images, values, self.config.precision)
+        features.save(self._features_path(name))
+
+    def _model(self, stage: str) -> MobileNetV2:
+        return self.shared.model if stage == "before" else load_model(self.folder / "model.safetensors")
+
+    def _finetune(self, progress: Progress) -> None:
+        train, test, path = self.shared.train, self.shared.test, self.folder / "checkpoint.npz"
+        model, history = train_tail(
+            self.shared.trunk,
+            train,
+            self.shared.source("train", len(train)),
+            test,
+            self.shared.source("test", len(test)),
+            self.config.finetuning,
+            start=Checkpoint.load(path) if path.is_file() else None,
+            on_epoch=lambda checkpoint: checkpoint.save(path),
+            progress=progress,
+            notice=self.notice,
+        )
+        self.save_tuned(model, history)
+        self.shared.release_training()
+
+    def save_tuned(self, model: MobileNetV2, history: list[dict[str, float]]) -> None:
+        """Write what fine-tuning gave; its checkpoint goes."""
+        save_history(self.folder / "history.csv", history)
+        provenance = {
+            "made_by": "jaxtl run",
+            "started_from": self.shared.weights_digest,
+            "dataset": self.shared.train.name,
+        }
+        save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
+        (self.folder / "checkpoint.npz").unlink(missing_ok=True)
+
+    # One stage's features.
+
+    def _find(self, stage: str, progress: Progress) -> None:
+        # As many as any map or number needs, so that they are found once.
+        wanted = [KNN_CANDIDATES, self.config.n_neighbors, int(3 * self.config.perplexity)]
+        values = Features.load(self._features_path(stage)).values
+        found = exact_neighbors(values, min(max(wanted), len(values) - 1))
+        found.save(self._neighbors_path(stage))
+
+    def _map(self, method: str, stage: str, progress: Progress) -> None:
+        job = Job(
+            method, stage, self._features_path(stage), self._neighbors_path(stage),
+            self._embedding_path(stage, method), self.config.reduction(method),
+        )  # fmt: skip
+        self.maps.make(job, progress, self.notice)
+
+    def _profile(self, progress: Progress) -> None:
+        from jaxtl.extraction import extract_layers
+
+        sample = self.shared.sample.take(min(len(self.shared.sample), depth.SAMPLES))
+        outputs = [
+            extract_layers(
+                model, sample, model.config.block_ends, self.config.images, precision=self.config.precision,
+                notice=self.notice,
+            )
+            for model in map(self._model, STAGES)
+        ]  # fmt: skip
+        rows = depth.profile(*outputs, sample.labels, seed=self.config.seed, progress=progress)
+        depth.save(self.folder / "layers.csv", rows)
+
+    # Numbers, and what shows them.
+
+    def _measure(self, stage: str, progress: Progress) -> None:
+        path = self._numbers_path(stage)
+        if path.is_file():
+            self._numbers[stage] = StageMeasures.load(path)
+            return
+        features, training = self._finite(stage), self._finite(f"train_{stage}")
+        maps = {method: self._embedding(stage, method) for method in self.config.methods}
+        found = measure_stage(
+            stage, features, maps, Neighbors.load(self._neighbors_path(stage)), training,
+            seed=self.config.seed, progress=progress, notice=self.notice,
+        )  # fmt: skip
+        found.save(path)
+        self._numbers[stage] = found
+
+    def _score(self, progress: Progress) -> None:
+        arrays = load_arrays(self.folder / "model.safetensors")[1]
+        head = arrays["predictions/kernel"], arrays["predictions/bias"]
+        features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
+        found = combine(
+            self._numbers, features, head, seed=self.config.seed, progress=progress, notice=self.notice
+        )
+        self._save_measures(found)
+        for stage in STAGES:
+            self._numbers_path(stage).unlink(missing_ok=True)
+
+    def _save_measures(self, found: Measures) -> None:
+        scores = list(found.scores)
+        for row in load_history(self.folder / "history.csv"):
+            epoch = f"epoch {row['epoch']:.0f}"
+            scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
+        # Last to come, and first to go: with it the step is done.
+        (self.folder / "scores.csv").unlink(missing_ok=True)
+        save_class_scores(self.folder / "classes.csv", found.class_scores)
+        write_json(self.folder / "claims.json", {"claims": [each.as_dict() for each in found.verdicts]})
+        write_npz(self.folder / "measures.npz", found.arrays, {})
+        save_scores(self.folder / "scores.csv", scores)
+
+    def _finite(self, name: str) -> Features:
+        path = self._features_path(name)
+        features = Features.load(path)
+        wrong = np.flatnonzero(~np.isfinite(features.values).all(axis=1))
+        if len(wrong):
+            raise JaxtlError(
+                f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first "
+                f"in row {wrong[0]}; delete it and go on with: jaxtl run --resume "
+                f"{shlex.quote(str(self.folder))}"
+            )
+        return features
+
+    def _draw(self, progress: Progress) -> None:
+        save_figures(self.folder, self.folder / "figures", progress)
+
+    def _write_report(self, progress: Progress) -> None:
+        write_report([self.folder], self.folder / "report.html")
+
+    def _features_path(self, name: str) -> Path:
+        return self.folder / "features" / f"{name}.npz"
+
+    def _neighbors_path(self, stage: str) -> Path:
+        return self.folder / "neighbors" / f"{stage}.npz"
+
+    def _embedding_path(self, stage: str, method: str) -> Path:
+        return self.folder / "embeddings" / f"{stage}_{method}.npz"
+
+    def _embedding(self, stage: str, method: str) -> Embedding:
+        return Embedding.load(self._embedding_path(stage, method))
+
+    def _numbers_path(self, stage: str) -> Path:
+        return self.folder / f"numbers_{stage}.npz"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
