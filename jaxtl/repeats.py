@@ -111,7 +111,7 @@ def start(
         raise JaxtlError(f"{folder}: holds files already; give a new folder with --out")
     repeats = Repeats(folder, seeds, config, report or Silent(), means)
     # The first folder's settings are checked, and written, before this says that there are repeats.
-    experiment.start(config, repeats.folders[0], report or Silent(), means)
+    experiment.start(config, repeats.folders[0], report or Silent(), means, shared=repeats._shared)
     write_json(folder / RECORD, {"seeds": seeds})
     return repeats
 
