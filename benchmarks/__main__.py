@@ -125,30 +125,44 @@ def run_manifest(manifest: Path, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR",
-              help="Where gpu.json and gpu.md go.")  # fmt: skip
-@click.option("--only", metavar="CASE,...", help="Checks and cases to run.  [default: all]")
+@click.option("--part", type=click.IntRange(1, len(gpu_benchmark.PARTS)), metavar="N",
+              help="1, 2 or 3, the most valuable first.")  # fmt: skip
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", default=OUT,
+              show_default=True, help="Where part-N.json and part-N.md go.")  # fmt: skip
+@click.option("--only", metavar="CASE,...", help="Cases of the part, or of all.  [default: all of the part]")
 @click.option("--quick", is_flag=True, help="Small sizes: shows that it works; its times mean nothing.")
 @click.option("--cpu", is_flag=True, help="On the CPU, without what needs a GPU: to try the steps out.")
-@click.option("--limit", type=click.FloatRange(0, min_open=True), default=8.0, show_default=True,
-              metavar="MINUTES", help="What has not begun by then is left out.")  # fmt: skip
-def gpu(out: Path, only: str | None, quick: bool, cpu: bool, limit: float) -> None:
-    """jaxtl on an NVIDIA GPU: agreement with the CPU, then times beside PyTorch, Keras and cuML on the card.
+@click.option("--thorough", is_flag=True, help="With openTSNE at 70,000 points, which takes 5 minutes.")
+@click.option("--limit", type=click.FloatRange(0, min_open=True), default=gpu_benchmark.LIMIT_SECONDS,
+              show_default=True, metavar="SECONDS", help="When a part is ended.")  # fmt: skip
+def gpu(
+    part: int | None, out: Path, only: str | None, quick: bool, cpu: bool, thorough: bool, limit: float
+) -> None:
+    """jaxtl on an NVIDIA GPU, in three parts of at most 4 minutes each.
 
-    The files are written after every step. Exit code 1 where a check does not pass or a step fails.
+    The files are written after every step: a cut loses nothing. Exit code 1 where a check does not pass or a
+    step fails.
 
     \b
-    device       where JAX computes         network      features and training against the CPU
-    maps         PCA, t-SNE, LLE and neighbours against CPU peers
-    processes    JAX beside cuML            determinism  the same bytes twice
-    roofline     the network on the device  parts        where the maps' time goes
-    cache        jaxtl run with a compilation cache
-    variants     forms, precisions, batches precision    what TF32 and bfloat16 do
-    forward, trunk, ...                     the cases of manifests/gpu.toml
+    1  whole        jaxtl run, cold and warm
+       programs     training and frozen layers: forms, XLA's options
+    2  maps         LLE, neighbours, t-SNE, PCA: seconds and parts
+       tsne         t-SNE's variants beside openTSNE's
+       torch        PyTorch, compiled, in CUDA graphs
+       roofline     network and training beside the card's own rates
+    3  network      features and training against the CPU
+       agreement    PCA, LLE, neighbours and t-SNE against CPU peers
+       processes    JAX beside cuML, a killed process
+       determinism  the same bytes twice
+       seeds        several seeds beside one
+       precision    what TF32 and bfloat16 do
+       variants     forms and precisions of the extraction
     """
+    if part is None and only is None:
+        raise click.UsageError("give --part 1, 2 or 3, or --only CASE,...")
     sizes = gpu_cases.QUICK if quick else gpu_cases.FULL
     cases = None if only is None else _names(only)
-    paths, failed = gpu_benchmark.run(out, sizes, cases, limit * 60, on_gpu=not cpu)
+    paths, failed = gpu_benchmark.run(out, sizes, part, cases, limit, on_gpu=not cpu, thorough=thorough)
     for path in paths:
         click.echo(str(path))
     for line in failed:

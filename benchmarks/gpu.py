@@ -1,30 +1,35 @@
-"""jaxtl on a GPU: checks in steps, then the suite of manifests/gpu.toml; each recorded when it has ended.
+"""jaxtl on a GPU, in three parts of a few minutes each, for a card that is lent for minutes.
 
-A step that fails, hangs or takes its process with it costs itself only. The parent imports no JAX.
+Each part is a list of steps, the most valuable first, and each step is recorded when it has ended: a cut
+loses nothing. A step that fails, hangs or takes its process with it costs itself only. The parent imports no
+JAX.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks import gpu_tables, suite, tables
-from benchmarks.gpu_cases import CASES, Sizes, Step
-from benchmarks.manifest import Manifest, load_manifest, shipped
+from benchmarks import gpu_checks, gpu_tables, gpu_times, suite, tables
+from benchmarks.gpu_cases import Sizes, Step
+from benchmarks.gpu_results import headline
+from benchmarks.manifest import Manifest
 from benchmarks.workers import ENVIRONMENT, GPU_ENVIRONMENT, Deadline, Worker
 from jaxtl import cuda
 from jaxtl.errors import JaxtlError
 from jaxtl.files import check_writable, write_json, write_text
 
-# A hang must not take the time of all the rest.
-_STEP_SECONDS = 240.0
+# A lent card is had for some minutes at a time, its start included.
+LIMIT_SECONDS = 225.0
 _PEERS = (
     "torch",
     "triton",
@@ -33,6 +38,16 @@ _PEERS = (
     "jax-cuda13-plugin",
     "jax-cuda12-plugin",
 )
+
+PARTS: dict[int, tuple[Callable[[Bench], Iterator[Step]], ...]] = {
+    1: (gpu_checks.device, gpu_times.whole, gpu_times.programs),
+    2: (gpu_checks.device, gpu_times.maps, gpu_times.tsne, gpu_times.torch, gpu_times.roofline),
+    3: (
+        gpu_checks.device, gpu_checks.network, gpu_checks.agreement, gpu_checks.processes,
+        gpu_checks.determinism, gpu_checks.seeds, gpu_checks.precision, gpu_checks.variants,
+    ),
+}  # fmt: skip
+CASES = {case.__name__: case for cases in PARTS.values() for case in cases}
 
 
 class Bench:
@@ -43,26 +58,30 @@ class Bench:
         on_gpu: else everything computes on the CPU.
         deadline: of the step under way.
         folder: for files of a run.
+        thorough: with what takes minutes.
     """
 
-    def __init__(self, sizes: Sizes, on_gpu: bool, limit: float, folder: Path) -> None:
-        self.sizes, self.on_gpu, self.folder = sizes, on_gpu, folder
+    def __init__(
+        self, sizes: Sizes, on_gpu: bool, limit: float, folder: Path, thorough: bool = False
+    ) -> None:
+        self.sizes, self.on_gpu, self.folder, self.thorough = sizes, on_gpu, folder, thorough
         self.whole, self.deadline = Deadline(limit), Deadline(limit)
         self._module, self._worker, self._workers = "", None, ExitStack()
+        self._collected = 0
 
     @property
     def environment(self) -> dict[str, str]:
         return GPU_ENVIRONMENT if self.on_gpu else ENVIRONMENT
 
-    def begin_step(self) -> None:
-        self.deadline = Deadline(min(_STEP_SECONDS, self.whole.left))
+    def begin_step(self, seconds: float) -> None:
+        self.deadline = Deadline(min(seconds, self.whole.left))
 
     def call(self, function: str, **arguments: Any) -> Any:
         """What `module.function` of the benchmarks gives, in the process that the last call used too."""
         module, _, name = function.rpartition(".")
         if module != self._module:
             self.dismiss()
-            worker = Worker(f"benchmarks.{module}", self.deadline, self.environment)
+            worker = Worker(f"benchmarks.{module}", self.deadline, self._environment(module))
             self._module, self._worker = module, self._workers.enter_context(worker)
         self._worker.deadline = self.deadline
         return self._worker.call(name, **arguments)
@@ -70,7 +89,7 @@ class Bench:
     def call_apart(self, function: str, *, on_cpu: bool = False, **arguments: Any) -> Any:
         """The same in a process of its own, beside the other."""
         module, _, name = function.rpartition(".")
-        environment = ENVIRONMENT if on_cpu else self.environment
+        environment = ENVIRONMENT if on_cpu else self._environment(module)
         with Worker(f"benchmarks.{module}", self.deadline, environment) as worker:
             return worker.call(name, **arguments)
 
@@ -79,48 +98,63 @@ class Bench:
         self._workers.close()
         self._module = ""
 
-    def collect(self) -> dict[str, Any]:
-        """Extract all features that maps need."""
-        path = self.folder / "features.npz"
-        return self.call("gpu_network.collect", n=max(self.sizes.mapped), path=str(path))
+    def _environment(self, module: str) -> dict[str, str]:
+        # Another library's own process: what jaxtl does there takes no part of the card.
+        return self.environment | ({"JAX_PLATFORMS": "cpu"} if module.startswith("peers.torch") else {})
 
-    def features(self) -> str:
-        """Their file; where the maps' own step has not run, this makes it."""
+    def collect(self, n: int) -> dict[str, Any]:
+        """Extract the first n images' features, which maps need."""
         path = self.folder / "features.npz"
-        if not path.exists():
-            self.collect()
-        return str(path)
+        result = self.call("gpu_network.collect", n=n, path=str(path))
+        self._collected = n
+        return result
+
+    def features(self, n: int) -> str:
+        """Their file; where it is not there or too small, this makes it."""
+        if n > self._collected:
+            self.collect(n)
+        return str(self.folder / "features.npz")
 
     def lacking(self, needs: str) -> str | None:
         """Why a step cannot run here."""
         if needs == "cuml" and (fault := cuda.cuml_fault()):
             return f"{fault.what}; {fault.remedy}"
-        if needs in ("cuml", "gpu") and not self.on_gpu:
+        if needs == "torch" and (absent := [name for name in ("torch", "timm") if not find_spec(name)]):
+            return f"{' and '.join(absent)} not installed"
+        if needs and not self.on_gpu:
             return "needs the GPU; leave out --cpu"
         return None
 
 
 def run(
-    out: Path, sizes: Sizes, cases: tuple[str, ...] | None, limit: float, on_gpu: bool
+    out: Path,
+    sizes: Sizes,
+    part: int | None,
+    only: tuple[str, ...] | None,
+    limit: float,
+    on_gpu: bool,
+    thorough: bool = False,
 ) -> tuple[list[Path], list[str]]:
-    """Run checks and cases; returns the two files, written after every step and round, and what failed.
+    """Run a part, or some cases; returns the two files, written after every step, and what failed.
 
     Args:
-        out: the folder of gpu.json and gpu.md.
-        sizes: how much is checked; the quick ones come with the cases of the suite `smoke`.
-        cases: names of CASES and of the manifest's cases, None for all; the checks come first.
-        limit: seconds; what has not begun by then is recorded as not run.
+        out: the folder of part-N.json and part-N.md; without a part they are gpu.json and gpu.md.
+        sizes: how much is measured.
+        part: of PARTS; None takes the cases of all.
+        only: names of the part's cases, None for all.
+        limit: seconds; what is under way then is ended, what has not begun is recorded as not run.
         on_gpu: False computes on the CPU, without what needs a GPU.
+        thorough: with openTSNE at the largest size, which takes minutes.
 
     Raises:
         JaxtlError: an unknown case; no GPU that JAX can use.
         OSError: a folder that cannot be written to.
     """
-    manifest = _manifest(sizes.quick, on_gpu)
-    checks, manifest = _chosen(cases, manifest)
+    cases = _chosen(part, only)
     if on_gpu:
         check_gpu()
-    paths = [out / "gpu.json", out / "gpu.md"]
+    name = f"part-{part}" if part else "gpu"
+    paths = [out / f"{name}.json", out / f"{name}.md"]
     for path in paths:
         check_writable(path)
     deadline = Deadline(limit)
@@ -130,19 +164,17 @@ def run(
         write_json(paths[0], record)
         write_text(paths[1], render(record))
 
-    record = _header(manifest, sizes, deadline, on_gpu)
+    record = _header(name, sizes, deadline, on_gpu)
     with tempfile.TemporaryDirectory(prefix="jaxtl-gpu-") as folder:
-        bench = Bench(sizes, on_gpu, limit, Path(folder))
+        bench = Bench(sizes, on_gpu, limit, Path(folder), thorough)
         try:
-            for name in checks:
-                for step in CASES[name](bench):
-                    record["steps"].append({"case": name, **_done(bench, name, step)})
+            for case in cases:
+                for step in CASES[case](bench):
+                    record["steps"].append({"case": case, **_done(bench, case, step)})
                     _take_environment(record)
                     save(record)
         finally:
             bench.dismiss()
-    if manifest.entries:
-        suite.run(manifest, record, deadline, save)
     return paths, failures(record)
 
 
@@ -152,21 +184,15 @@ def check_gpu() -> None:
         raise JaxtlError(f"no GPU to measure: {fault.what}; {fault.remedy}; or --cpu, to try the steps out")
 
 
-def _manifest(quick: bool, on_gpu: bool) -> Manifest:
-    found = load_manifest(shipped("smoke" if quick else "gpu"))
-    return replace(found, name="gpu", device="gpu" if on_gpu else "cpu")
-
-
-def _chosen(cases: tuple[str, ...] | None, manifest: Manifest) -> tuple[list[str], Manifest]:
-    """Names of checks, and the manifest with the cases among the names."""
-    if cases is None:
-        return list(CASES), manifest
-    known = (*CASES, *dict.fromkeys(entry.name for entry in manifest.entries))
-    unknown = [name for name in cases if name not in known]
-    if unknown or not cases:
+def _chosen(part: int | None, only: tuple[str, ...] | None) -> list[str]:
+    """Names of CASES, in their order."""
+    known = [case.__name__ for case in PARTS[part]] if part else list(CASES)
+    if only is None:
+        return known
+    unknown = [name for name in only if name not in known]
+    if unknown or not only:
         raise JaxtlError(f"--only: got {', '.join(unknown) or 'nothing'}; the cases are {', '.join(known)}")
-    entries = tuple(entry for entry in manifest.entries if entry.name in cases)
-    return [name for name in CASES if name in cases], replace(manifest, entries=entries)
+    return [name for name in known if name in only]
 
 
 def render(record: dict[str, Any]) -> str:
@@ -186,29 +212,32 @@ def failures(record: dict[str, Any]) -> list[str]:
             for check in step.get("checks", ())
             if not check["passed"]
         ]
-    found += [
-        f"{row['case']}, {row['peer']}: {row['reason']}" for row in record["rows"] if row["state"] == "failed"
-    ]
     return found
 
 
 def _done(bench: Bench, case: str, step: Step) -> dict[str, Any]:
-    reason = bench.lacking(step.needs)
-    if reason:
-        return {"step": step.name, "state": "skipped", "reason": reason}
-    if not bench.whole.left:
-        return {"step": step.name, "state": "not run", "reason": "out of time"}
-    click.echo(f"[{bench.whole.elapsed:7.1f} s] {case}: {step.name}", err=True)
+    """The step's record, once it has ended; its main figures go to standard error."""
     began = bench.whole.elapsed
-    bench.begin_step()
+    if reason := bench.lacking(step.needs):
+        found = {"state": "skipped", "reason": reason}
+    elif not bench.whole.left:
+        found = {"state": "not run", "reason": "out of time"}
+    else:
+        found = {"state": "done", "reason": "", **_tried(bench, step)}
+        found["wall_seconds"] = round(bench.whole.elapsed - began, 2)
+    said = headline(found) if found["state"] == "done" else f"{found['state'].upper()}: {found['reason']}"
+    click.echo(f"[{bench.whole.elapsed:6.1f} s] {case}: {step.name}: {said}", err=True)
+    return {"step": step.name, **found}
+
+
+def _tried(bench: Bench, step: Step) -> dict[str, Any]:
+    bench.begin_step(step.seconds)
     try:
         # NumPy's scalars become Python's here, where an error is the step's own.
-        result = json.loads(json.dumps(step.work(), default=lambda value: value.item()))
+        return json.loads(json.dumps(step.work(), default=lambda value: value.item()))
     except Exception as error:  # whatever it is, the other steps go on
         bench.dismiss()  # a CUDA error spoils its process for good
-        result = _failure(bench, error)
-    taken = {"wall_seconds": round(bench.whole.elapsed - began, 2)}
-    return {"step": step.name, "state": "done", "reason": "", **taken, **result}
+        return _failure(bench, error)
 
 
 def _failure(bench: Bench, error: Exception) -> dict[str, Any]:
@@ -220,8 +249,9 @@ def _failure(bench: Bench, error: Exception) -> dict[str, Any]:
     return {"state": "failed", "reason": lines[-1][:500], "traceback": str(error)[-4000:]}
 
 
-def _header(manifest: Manifest, sizes: Sizes, deadline: Deadline, on_gpu: bool) -> dict[str, Any]:
+def _header(name: str, sizes: Sizes, deadline: Deadline, on_gpu: bool) -> dict[str, Any]:
     driver = cuda.driver()
+    manifest = Manifest(name, (), deadline.seconds / 60, "gpu" if on_gpu else "cpu", 0, "case", (), 0)
     return {
         **suite.begin(manifest, deadline),
         "driver": driver and {"cuda": driver.cuda, "gpus": [gpu._asdict() for gpu in driver.gpus]},

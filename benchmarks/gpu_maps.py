@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -157,21 +159,57 @@ def reduced(path: str, n: int, method: str, backend: str, repeats: int) -> Resul
     _features(path, n)  # read before the clock runs
     with clocked(_parts(method, backend)) as parts:
         work = partial(_map, path, n, method, backend, **given)
-        time = timing(f"{method}, {backend}", work, repeats, n)
-    runs = 1 + len(time["seconds"])
-    time["parts"] = {part: seconds / runs for part, seconds in parts.items()}
-    return {"times": [time], "numbers": device_peak() if backend == "jaxtl" else {}}
+        found = timing(f"{method}, {backend}", work, repeats, n)
+    runs = 1 + len(found["seconds"])
+    found["parts"] = {part: seconds / runs for part, seconds in parts.items()}
+    return {"times": [found], "numbers": device_peak() if backend == "jaxtl" else {}}
+
+
+def neighbors(path: str, n: int, k: int, repeats: int) -> Result:
+    """`exact_neighbors` by JAX, from host memory to host memory."""
+    values = _features(path, n).values
+    work = partial(exact_neighbors, values, k, engine="jax")
+    return {"times": [timing(f"{k} neighbours, jax", work, repeats, n)], "numbers": device_peak()}
+
+
+def tsne_variant(path: str, n: int, variant: str, backend: str, given: dict[str, Any]) -> Result:
+    """One t-SNE: seconds, those of the descent alone, divergence and 10-NN accuracy.
+
+    `given` are parameters; among them `rate`, of the first phase, is in points, and `fixed` are arguments
+    of cuML that jaxtl does not offer.
+    """
+    given = dict(given)
+    fixed, rate = given.pop("fixed", {}), given.pop("rate", None)
+    if rate is not None:
+        given["learning_rate"] = rate * n
+    features = _features(path, n)
+    with patch.dict(reduction.cuml._FIXED, fixed), clocked(_parts("tsne", backend)) as parts:
+        began = time.perf_counter()
+        found = _map(path, n, "tsne", backend, **given)
+        seconds = time.perf_counter() - began
+    row = {
+        "variant": f"{backend}: {variant}", "points": n, "seconds": seconds,
+        "descent seconds": parts.get("descent"), "divergence": found.diagnostics["kl_divergence"],
+        "10-NN accuracy": knn_accuracy(found.coords, features.labels)[0],
+        "span": float(np.ptp(found.coords, axis=0).max()),
+    }  # fmt: skip
+    return {
+        "rows": [row],
+        "headline": f"{seconds:.2f} s, KL {row['divergence']:.4f}, 10-NN {row['10-NN accuracy']:.4f}",
+    }
 
 
 def _parts(method: str, backend: str) -> dict[str, tuple[Any, str]]:
     if (method, backend) == ("lle", "jaxtl"):
-        return {
+        found = {
             "neighbours": (estimator, "exact_neighbors"),
             "components": (alignment, "components"),
             "weights": (device, "barycenter_weights"),
             "factorisation": (device, "dense_solver"),
             "eigen steps": (estimator, "smallest"),
         }
+        # What the device does in another way has no such part.
+        return {part: each for part, each in found.items() if hasattr(*each)}
     if (method, backend) == ("tsne", "cuml"):
         names = {"neighbours": "_neighbors", "descent": "_fit", "divergence on the CPU": "_divergence"}
         return {part: (reduction.cuml, name) for part, name in names.items()}

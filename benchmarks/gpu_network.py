@@ -7,16 +7,14 @@ from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import flops, machine
+from benchmarks import machine
 from benchmarks.gpu_results import Result, at_least, differences, timing
 from jaxtl import runtime
 from jaxtl.data import load
-from jaxtl.extraction import enter, extract, run_layers
+from jaxtl.extraction import extract, run_layers
 from jaxtl.finetuning import train_tail
-from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from jaxtl.models.weights import load_model
 from jaxtl.records import Dataset
@@ -43,13 +41,13 @@ def describe(platform: str) -> Result:
 
 def features(n: int) -> np.ndarray:
     """float32 [n, 1280] of the first test images, then the training images."""
-    return extract(_model(), digits(n)).values
+    return extract(base_model(), digits(n)).values
 
 
 def collect(n: int, path: str) -> Result:
     """Features in a file, for the maps."""
     found: list[Any] = []
-    model, dataset = _model(), digits(n)
+    model, dataset = base_model(), digits(n)
     time = timing("features for the maps", lambda: found.append(extract(model, dataset)), 0, n)
     found[0].save(path)
     return {"times": [time], "numbers": machine.device_peak()}
@@ -65,7 +63,7 @@ def history(train: int, test: int, precision: str = "highest") -> dict[str, floa
     """The row of a first epoch's fine-tuning."""
     data = [load("mnist", "train").take(train), load("mnist", "test").take(test)]
     config = FinetuneConfig(epochs=1)
-    trunk = Trunk(_model(), trainable_boundary(_model().config, config.trainable), IMAGES, precision)
+    trunk = Trunk(base_model(), trainable_boundary(base_model().config, config.trainable), IMAGES, precision)
     sources = [trunk.source(each.images, True) for each in data]
     return train_tail(trunk, data[0], sources[0], data[1], sources[1], config)[1][0]
 
@@ -89,29 +87,6 @@ def variant(form: str, precision: str, batch_size: int, n: int, repeats: int) ->
     return {"times": [timing(what, lambda: _run(form, precision, batch_size, n), repeats, n)]}
 
 
-def roofline(batch: int, repeats: int, size: int, mebibytes: int) -> Result:
-    """The compiled network on a batch that is on the device, beside what the device reaches."""
-    config = _model().config
-    operations = batch * flops.forward_flops(config, IMAGES.image_size, 0, config.pooled)
-    images = jnp.asarray(digits(batch).images)
-    bandwidth = machine.copy_jax(mebibytes, repeats)
-    times, numbers = [], {}
-    for precision in runtime.PRECISIONS:
-        peak = machine.sgemm_jax(size, repeats, precision) * 1e9
-        step, arrays = _network(ops.default_form(), precision)
-        time = timing(f"network on the device, {precision}", lambda: step(arrays, images), repeats, batch)  # noqa: B023
-        seconds = float(np.median(time["seconds"]))
-        least = least_bytes(config, IMAGES.image_size, batch, 2 if precision == "bf16" else 4)
-        numbers |= {
-            f"{precision}, TFLOP/s": operations / seconds / 1e12,
-            f"{precision}, share of the matrix product's rate": operations / seconds / peak,
-            f"{precision}, least bytes, GB/s": least / seconds / 1e9,
-            f"{precision}, share of the copy's bandwidth": least / seconds / bandwidth,
-        }
-        times.append(time)
-    return {"times": times, "numbers": numbers}
-
-
 def least_bytes(config: MobileNetV2Config, image_size: int, batch: int, width: int) -> int:
     """Bytes that the forward pass moves where each convolution reads and writes its maps and weights once.
 
@@ -132,20 +107,10 @@ def least_bytes(config: MobileNetV2Config, image_size: int, batch: int, width: i
 
 
 def _run(form: str, precision: str, batch_size: int | None, n: int) -> np.ndarray:
-    model = _model()
+    model = base_model()
     return run_layers(
         model, 0, model.config.pooled, digits(n).images, IMAGES, batch_size, form=form, precision=precision
     ).x
-
-
-def _network(form: str, precision: str):
-    plan, arrays = folding.fold(_model(), 0, _model().config.pooled)
-
-    @jax.jit
-    def forward(arrays, images):
-        return folding.run(plan, arrays, enter(IMAGES, images), form, precision).x
-
-    return lambda arrays, images: forward(arrays, images).block_until_ready(), arrays
 
 
 @cache
@@ -162,5 +127,6 @@ def digits(n: int) -> Dataset:
 
 
 @cache
-def _model() -> MobileNetV2:
+def base_model() -> MobileNetV2:
+    """With ImageNet's weights, without a head."""
     return load_model()

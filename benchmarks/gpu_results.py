@@ -86,3 +86,23 @@ def clocked(functions: dict[str, tuple[ModuleType, str]]) -> Iterator[dict[str, 
         for part, (module, name) in functions.items():
             patches.enter_context(patch.object(module, name, wrap(part, getattr(module, name))))
         yield parts
+
+
+def headline(result: Result) -> str:
+    """The main figures of what a step gave, one line."""
+    if "headline" in result:
+        return result["headline"]
+    checks = result.get("checks", [])
+    missed = [f"NOT PASSED {each['check']}: {each['value']:.4g}" for each in checks if not each["passed"]]
+    found = missed or ([f"{len(checks)} checks passed"] if checks else [])
+    for each in result.get("times", []):
+        first = f"first {each['first_seconds']:.3f} s" if each["first_seconds"] is not None else ""
+        then = f"then {np.median(each['seconds']):.3f} s" if each["seconds"] else ""
+        found.append(", ".join(filter(None, (first, then))))
+    if not found:
+        found = [f"{name} {_short(value)}" for name, value in list(result.get("numbers", {}).items())[:6]]
+    return "; ".join(found)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -31,6 +31,11 @@ def render(record: Record) -> str:
             ),
             _times,
         ),
+        "t-SNE's variants": (
+            ("variant", "points", "seconds", "of them descent", "divergence", "10-NN accuracy", "span"),
+            _rows,
+        ),
+        "Steps of whole runs, seconds": (("step of the benchmark", "of the run", "seconds"), _timings),
         "Numbers": (("case", "what", "value"), _numbers),
         "Steps not done": (("case", "step", "state", "why"), _undone),
     }
@@ -67,6 +72,16 @@ def _times(case: str, step: Record) -> Iterator[list[str]]:
 def _numbers(case: str, step: Record) -> Iterator[list[str]]:
     for name, value in step.get("numbers", {}).items():
         yield [case, name, _number(value)]
+
+
+def _rows(case: str, step: Record) -> Iterator[list[str]]:
+    for row in step.get("rows", ()):
+        yield ["" if value is None else _number(value) for value in row.values()]
+
+
+def _timings(case: str, step: Record) -> Iterator[list[str]]:
+    for name, value in step.get("timings", {}).items():
+        yield [step["step"], name, _number(value)]
 
 
 def _number(value: Any) -> str:
