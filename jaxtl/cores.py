@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from jaxtl.runtime import cpu_count
 
@@ -33,11 +33,12 @@ class Task(NamedTuple):
 
 
 class _Limits:
-    """The process's limits: of threads in all, and of BLAS and OpenMP threads with how many are inside it."""
+    """The process's limits: of threads in all, and of BLAS threads with how many are inside of it."""
 
     most: int | None = None
     lock = threading.Lock()
     inside = 0
+    libraries: Any = None
     held: Any = None
 
 
@@ -57,16 +58,19 @@ def workers(n_jobs: int | None = None) -> int:
 def one_blas_thread() -> Iterator[None]:
     """Inside, BLAS and OpenMP compute in the thread that calls them.
 
-    The limit is the process's. It is entered any number of times, from any threads, and ends with the last
-    of them: `threadpool_limits` alone, entered by two threads, would be lifted by the first that leaves.
+    BLAS has one limit for the process. It is entered any number of times, from any threads, and ends with the
+    last of them: `threadpool_limits` alone, entered by two threads, would be lifted by the first that leaves.
+    OpenMP has one for each thread, so each that enters takes its own, and the pool's are held for good.
     """
     with _Limits.lock:
         if not _Limits.inside:
-            _load_libraries()
-            _Limits.held = threadpool_limits(1)
+            _Limits.libraries = _libraries()
+            _Limits.held = _Limits.libraries.limit(limits=1, user_api="blas")
         _Limits.inside += 1
+        libraries = _Limits.libraries
     try:
-        yield
+        with libraries.limit(limits=1, user_api="openmp"):
+            yield
     finally:
         with _Limits.lock:
             _Limits.inside -= 1
@@ -74,10 +78,12 @@ def one_blas_thread() -> Iterator[None]:
                 _Limits.held.restore_original_limits()
 
 
-def _load_libraries() -> None:
+def _libraries() -> ThreadpoolController:
     # SciPy brings a BLAS of its own and scikit-learn an OpenMP: what is loaded later is not held back.
     import scipy.linalg  # noqa: F401
     import sklearn.neighbors  # noqa: F401
+
+    return ThreadpoolController()
 
 
 def share(
@@ -223,4 +229,8 @@ def _end(helpers: list[Future]) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, cpu_count() - 1), thread_name_prefix="jaxtl")
+    return ThreadPoolExecutor(
+        max(1, cpu_count() - 1),
+        thread_name_prefix="jaxtl",
+        initializer=lambda: _libraries().limit(limits=1, user_api="openmp"),
+    )

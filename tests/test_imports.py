@@ -17,7 +17,9 @@ ROOT = Path(jaxtl.__file__).parent
 FLOORS = [
     [
         "jaxtl",
+        "jaxtl.cores",
         "jaxtl.cuda",
+        "jaxtl.engines",
         "jaxtl.errors",
         "jaxtl.files",
         "jaxtl.memory",

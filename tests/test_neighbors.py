@@ -1,15 +1,22 @@
 """Nearest neighbours against brute force by differences in float64, and where float32 could not tell."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 import jaxtl
+from jaxtl import engines
 from jaxtl.errors import JaxtlError
-from jaxtl.neighbors import exact_neighbors, nearest_rows
+from jaxtl.neighbors import device, exact_neighbors, nearest_rows
+from jaxtl.records import Neighbors
 
 ENGINES = ("cpu", "jax")
 RANDOM = np.random.default_rng(0).normal(size=(500, 20))
+NOTHING = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
 GRID = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
 
 
@@ -123,18 +130,64 @@ def test_every_other_row(engine):
     check(exact_neighbors(values[:2], 1, engine=engine), [[1], [0]], brute(values[:2], 1)[1])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("d", [3, 20])
 @pytest.mark.parametrize("k", [1, 12, 40, 400])
-def test_nearest_rows_of_queries(k, d):
+def test_nearest_rows_of_queries(k, d, engine):
     values, queries = RANDOM[:400, :d], RANDOM[400:, :d]
-    check(nearest_rows(values, queries, k), *brute(values, k, queries))
+    check(nearest_rows(values, queries, k, engine=engine), *brute(values, k, queries))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("d", [3, 20])
-def test_a_row_asked_for_finds_itself(d):
+def test_a_row_asked_for_finds_itself(d, engine):
     values = RANDOM[:, :d].copy()
     for queries in (values, values.copy()):
-        check(nearest_rows(values, queries, 4), *brute(values, 4, values))
+        check(nearest_rows(values, queries, 4, engine=engine), *brute(values, 4, values))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("values", [GRID, np.round(10 * RANDOM)], ids=["grid", "whole numbers"])
+def test_of_queries_equal_distances_take_lower_indices(values, engine):
+    check(nearest_rows(values, values[::3], 12, engine=engine), *brute(values, 12, values[::3]))
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_blocks_of_the_device_do_not_show(d, monkeypatch):
+    values = RANDOM[:, :d]
+    whole = exact_neighbors(values, 12, engine="jax")
+    monkeypatch.setattr(device, "_LARGEST_BLOCK", 73)
+    found = exact_neighbors(values, 12, engine="jax")
+    np.testing.assert_array_equal(found.indices, whole.indices)
+    np.testing.assert_array_equal(found.distances, whole.distances)
+
+
+def test_the_engine_is_the_gpu_where_there_is_one_and_the_work_is_worth_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(engines, "default_engine", lambda: "jax")
+    monkeypatch.setattr(engines, "device_memory", lambda: 10**6)
+    monkeypatch.setattr(device, "search", lambda *args: asked.append(args) or Neighbors(*NOTHING))
+    values = np.zeros((1000, 2), np.float32)
+    exact_neighbors(values, 1)
+    nearest_rows(values, values, 1)
+    assert len(asked) == 2
+    exact_neighbors(values[:100], 1)  # over before a program is compiled
+    exact_neighbors(values, 1, engine="cpu")
+    monkeypatch.setattr(engines, "device_memory", lambda: 10**4)
+    exact_neighbors(values, 1)
+    assert len(asked) == 2
+    with pytest.raises(JaxtlError, match="engine: must be one of auto, cpu, jax, got 'tpu'"):
+        exact_neighbors(values, 1, engine="tpu")
+
+
+def test_without_a_gpu_jax_is_not_imported():
+    code = (
+        "import sys, numpy; from jaxtl.neighbors import exact_neighbors; "
+        "exact_neighbors(numpy.random.default_rng(0).normal(size=(1000, 2)), 3); "
+        "sys.exit('jax' in sys.modules)"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_ranges_are_checked():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from jaxtl.cores import one_blas_thread
+from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import distances
 from jaxtl.metrics.estimates import (
@@ -56,7 +57,7 @@ class KMeansAgreement(NamedTuple):
 
 
 def silhouette(
-    values: np.ndarray, labels: np.ndarray, *, engine: str = "cpu", resamples: int = 1000, seed: int = 0
+    values: np.ndarray, labels: np.ndarray, *, engine: str = "auto", resamples: int = 1000, seed: int = 0
 ) -> Silhouette:
     """Silhouettes by Euclidean distance between all points (Rousseeuw 1987, J. Comput. Appl. Math. 20:53).
 
@@ -65,14 +66,14 @@ def silhouette(
     Args:
         values: [n, d], finite: features or a map.
         labels: int [n].
-        engine: "cpu", or "jax" for JAX's default device.
+        engine: "cpu"; "jax" for JAX's default device; "auto", which is "jax" where that is a GPU.
         resamples: of the bootstrap over points; distances and classes are taken as given.
 
     Raises:
         JaxtlError: fewer than two classes, as many classes as points, or values that are not finite.
     """
     values, classes, members = _checked("silhouette", values, labels)
-    if engine == "cpu":
+    if engine_for(engine, len(values) ** 2, 16 * values.size) == "cpu":
         sums = distances.class_distances(values, members, len(classes))
     else:
         from jaxtl.metrics import device
@@ -153,7 +154,7 @@ def kmeans_agreement(
 
     values, classes, members = _checked("k-means agreement", values, labels)
     # In one thread, since the sums of several, and so at times the clusters, depend on how many there are.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), one_blas_thread():
         # Fewer different points than classes: then there are fewer clusters, and that is the answer.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # Elkan's bounds save a third of the distances, and give Lloyd's clusters.

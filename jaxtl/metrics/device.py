@@ -1,4 +1,4 @@
-"""Distances and ranks on JAX's default device: blocks of one shape, compiled once, float64."""
+"""Distances and ranks on JAX's default device, float64: one program for all rows, a loop over blocks."""
 
 from __future__ import annotations
 
@@ -8,69 +8,114 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl.engines import row_blocks
 from jaxtl.metrics.distances import DIFFERENCES_UP_TO, rank_type
-from jaxtl.metrics.estimates import one_hot
+from jaxtl.runtime import leave_device_memory
 
-# Distances held at a time: 512 MiB of float64, and a few times as much to sort them.
-_BLOCK = 2**26
+# Distances held at a time: 256 MiB of float64, and a few times as much to sort them.
+_BLOCK = 2**25
 _LARGEST_BLOCK = 4096
+_EXACT = jax.lax.Precision.HIGHEST
 
 
 def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int) -> np.ndarray:
     """`jaxtl.metrics.distances.class_distances` on the device."""
-    n, size = len(values), _size(len(values))
+    n = len(values)
+    blocks = row_blocks(np.arange(n), _most(n))
+    leave_device_memory()
     with jax.enable_x64(True):
-        points, labels = _centred(values), jnp.asarray(one_hot(members, n_classes))
-        parts = []
-        for start in range(0, n, size):
-            rows = np.minimum(np.arange(start, start + size), n - 1)
-            parts.append(np.asarray(_class_distances(points, labels, rows)))
-        return np.concatenate(parts)[:n]
+        return _rows(_class_distances(values, members.astype(np.int32), blocks, n_classes), n)
 
 
 def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """`jaxtl.metrics.distances.anchor_ranks` on the device."""
-    n, m = len(values), len(anchors)
-    size = min(_size(n), m)
-    ranks = np.empty((m, n), rank_type(n))
+    leave_device_memory()
     with jax.enable_x64(True):
-        points = _centred(values)
-        for start in range(0, m, size):
-            rows = anchors[np.minimum(np.arange(start, start + size), m - 1)]
-            found = np.asarray(_ranks(points, rows, ranks.dtype))
-            ranks[start : start + size] = found[: m - start]
-    return ranks
+        return _rows(_ranks(values, row_blocks(anchors, _most(len(values)))), len(anchors))
 
 
-def _size(n: int) -> int:
-    return min(_LARGEST_BLOCK, max(1, _BLOCK // n), n)
+def agreement(
+    outside: np.ndarray, inside: np.ndarray, k: int, sizes: np.ndarray, gains: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """What `jaxtl.metrics.neighborhoods` counts in ranks of the same points in two spaces, [m, n] each.
+
+    Args:
+        sizes: int [s], of neighbourhoods.
+        gains: float64 [n], of a pair of each larger rank.
+
+    Returns:
+        Of each anchor: how far beyond k the space's ranks of the map's k nearest lie in all, and the map's of
+        the space's, int64 [m]; the number of others in both neighbourhoods of each size, int64 [m, s]; and
+        the sum of gains, float64 [m].
+    """
+    m = len(outside)
+    blocks = row_blocks(np.arange(m), _most(outside.shape[1]))
+    with jax.enable_x64(True):
+        found = _agreement(outside, inside, blocks, k, sizes.astype(outside.dtype), gains)
+        return tuple(_rows(each, m) for each in found)
 
 
-def _centred(values: np.ndarray) -> jax.Array:
-    rows = values.astype(np.float64)
+def _most(n: int) -> int:
+    return min(_LARGEST_BLOCK, max(1, _BLOCK // n))
+
+
+def _rows(blocks: jax.Array, count: int) -> np.ndarray:
+    return np.asarray(blocks).reshape(-1, *blocks.shape[2:])[:count]
+
+
+def _centred(values: jax.Array) -> jax.Array:
+    rows = values.astype(jnp.float64)
     # Differences need no mean taken off, whose rounding would tell equal distances apart.
-    return jnp.asarray(rows if rows.shape[1] <= DIFFERENCES_UP_TO else rows - rows.mean(axis=0))
+    return rows if rows.shape[1] <= DIFFERENCES_UP_TO else rows - rows.mean(axis=0)
 
 
 def _squared(points: jax.Array, rows: jax.Array) -> jax.Array:
     asked = points[rows]
     if points.shape[1] <= DIFFERENCES_UP_TO:
         return sum((asked[:, k, None] - points[None, :, k]) ** 2 for k in range(points.shape[1]))
-    norms = jnp.einsum("nd,nd->n", points, points, precision=jax.lax.Precision.HIGHEST)
-    products = jnp.matmul(asked, points.T, precision=jax.lax.Precision.HIGHEST)
+    norms = jnp.sum(points * points, axis=1)
+    products = jnp.matmul(asked, points.T, precision=_EXACT)
     return jnp.maximum(norms[rows][:, None] + norms - 2 * products, 0)
 
 
+@partial(jax.jit, static_argnames="n_classes")
+def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n_classes: int) -> jax.Array:
+    points, labels = _centred(values), jax.nn.one_hot(members, n_classes, dtype=jnp.float64)
+
+    def of_block(rows: jax.Array) -> jax.Array:
+        apart = jnp.sqrt(_squared(points, rows))
+        apart = apart.at[jnp.arange(len(rows)), rows].set(0)
+        return jnp.matmul(apart, labels, precision=_EXACT)
+
+    return jax.lax.map(of_block, blocks)
+
+
 @jax.jit
-def _class_distances(points: jax.Array, labels: jax.Array, rows: jax.Array) -> jax.Array:
-    apart = jnp.sqrt(_squared(points, rows))
-    apart = apart.at[jnp.arange(len(rows)), rows].set(0)
-    return jnp.matmul(apart, labels, precision=jax.lax.Precision.HIGHEST)
+def _ranks(values: jax.Array, blocks: jax.Array) -> jax.Array:
+    points = _centred(values)
+    dtype = rank_type(len(values))
+
+    def of_block(rows: jax.Array) -> jax.Array:
+        apart = _squared(points, rows).at[jnp.arange(len(rows)), rows].set(-1)
+        order = jnp.argsort(apart, axis=1, stable=True)
+        places = jnp.broadcast_to(jnp.arange(points.shape[0], dtype=dtype), order.shape)
+        return jnp.zeros_like(places).at[jnp.arange(len(rows))[:, None], order].set(places)
+
+    return jax.lax.map(of_block, blocks)
 
 
-@partial(jax.jit, static_argnames="dtype")
-def _ranks(points: jax.Array, rows: jax.Array, dtype: np.dtype) -> jax.Array:
-    apart = _squared(points, rows).at[jnp.arange(len(rows)), rows].set(-1)
-    order = jnp.argsort(apart, axis=1, stable=True)
-    places = jnp.broadcast_to(jnp.arange(points.shape[0], dtype=dtype), order.shape)
-    return jnp.zeros_like(places).at[jnp.arange(len(rows))[:, None], order].set(places)
+@partial(jax.jit, static_argnames="k")
+def _agreement(
+    outside: jax.Array, inside: jax.Array, blocks: jax.Array, k: int, sizes: jax.Array, gains: jax.Array
+) -> tuple[jax.Array, ...]:
+    def beyond(there: jax.Array, here: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where((here <= k) & (there > k), there.astype(jnp.int64) - k, 0), axis=1)
+
+    def of_block(rows: jax.Array) -> tuple[jax.Array, ...]:
+        there, here = outside[rows], inside[rows]
+        worse = jnp.maximum(there, here)
+        # The anchor itself, of rank 0 in both, is in every neighbourhood.
+        within = jnp.sum(worse[:, :, None] <= sizes, axis=1, dtype=jnp.int64) - 1
+        return beyond(there, here), beyond(here, there), within, jnp.sum(gains[worse], axis=1)
+
+    return jax.lax.map(of_block, blocks)

@@ -6,14 +6,10 @@ rounding is least: 1e-16 of the squared norms, too little to change a rank excep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from jaxtl.cores import in_order, share
 from jaxtl.metrics.estimates import one_hot
-from jaxtl.runtime import cpu_count
 
 # Up to here differences are as fast as a product, and exact for coordinates that are float32.
 DIFFERENCES_UP_TO = 3
@@ -70,7 +66,7 @@ def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int, blo
         return sums
 
     total = np.zeros((n, n_classes))
-    for sums in in_threads(strip, range(0, n, block)):
+    for sums in in_order(strip, range(0, n, block)):
         total += sums
     return total
 
@@ -92,7 +88,7 @@ def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         order = _order(apart)
         np.put_along_axis(ranks[rows], order, np.broadcast_to(places, order.shape), axis=1)
 
-    list(in_threads(fill, range(0, len(anchors), size)))
+    share(fill, range(0, len(anchors), size))
     return ranks
 
 
@@ -108,14 +104,3 @@ def _order(apart: np.ndarray) -> np.ndarray:
 
 def rank_type(n: int) -> type:
     return np.uint16 if n <= 2**16 else np.uint32
-
-
-def in_threads(work: Callable, parts: range) -> Iterator:
-    """Results of `work` in order, at most a few waiting; cores are kept busy by blocks, not by BLAS."""
-    # SciPy brings a BLAS of its own, which could not be held back if it came later.
-    import scipy.linalg  # noqa: F401
-
-    workers = cpu_count()
-    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        for first in range(0, len(parts), 4 * workers):
-            yield from pool.map(work, parts[first : first + 4 * workers])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxtl.cores import share
+from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import Estimate, check_pair, check_values, mean_estimate, normal_estimate
 from jaxtl.metrics.ranks import Anchored, anchored, pair_distances, rank
@@ -63,7 +66,7 @@ def faithfulness(
     *,
     anchors: int = 2000,
     pairs: int = 100_000,
-    engine: str = "cpu",
+    engine: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
 ) -> Faithfulness:
@@ -78,7 +81,7 @@ def faithfulness(
             anchors and pairs.
         coords: [n, 2], finite; a map, or any other space of the same points.
         n_neighbors: k of trustworthiness and continuity, less than n / 2.
-        anchors, pairs, engine, seed: of `anchored`; the seed is of the bootstrap too.
+        anchors, pairs, engine, seed: of `anchored`; the engine counts too, the seed is the bootstrap's too.
 
     Raises:
         JaxtlError: k out of range, other numbers of rows, or values that are not finite.
@@ -92,12 +95,14 @@ def faithfulness(
     n = len(coords)
     _check_size(where, n_neighbors, n)
     inside = rank(coords, features.anchors, engine)
-    trusted, kept = _penalties(features.ranks, inside, n_neighbors)
+    counts = _count(features.ranks, inside, n_neighbors, engine)
+    scale = 2 / (n_neighbors * (2 * n - 3 * n_neighbors - 1))
+    trusted, kept = 1 - scale * counts.trust_lost, 1 - scale * counts.continuity_lost
     return Faithfulness(
         mean_estimate(trusted, resamples, seed),
         mean_estimate(kept, resamples, seed),
         _spearman(features, coords),
-        _co_ranking(features.ranks, inside, resamples, seed),
+        _co_ranking(counts, n, resamples, seed),
         n_neighbors,
         features.anchors,
         trusted,
@@ -162,37 +167,64 @@ def _check_size(where: str, k: int, n: int) -> None:
         )
 
 
-def _penalties(outside: np.ndarray, inside: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Trustworthiness and continuity of each anchor: ranks in the space [m, n], in the map [m, n]."""
-    n = outside.shape[1]
-    scale = 2 / (k * (2 * n - 3 * k - 1))
-    scores = np.empty((2, len(outside)))
-    for rows in _blocks(outside):
-        for score, there, here in ((scores[0], outside, inside), (scores[1], inside, outside)):
-            # Each anchor's k nearest, and itself, of rank 0 in both.
-            ranks = there[rows][here[rows] <= k].reshape(-1, k + 1).astype(np.int64)
-            score[rows] = 1 - scale * np.maximum(ranks - k, 0).sum(axis=1)
-    return scores[0], scores[1]
+class _Counts(NamedTuple):
+    """What is counted in ranks in a space and in its map, of each anchor.
+
+    Attributes:
+        trust_lost: how far beyond k the ranks in the space of the map's k nearest are, in all; int64 [m].
+        continuity_lost: the same with the spaces exchanged.
+        within: others in both neighbourhoods of each of `_sizes`; int64 [m, s].
+        areas: sum of the gains of all larger ranks, float64 [m].
+    """
+
+    trust_lost: np.ndarray
+    continuity_lost: np.ndarray
+    within: np.ndarray
+    areas: np.ndarray
 
 
-def _co_ranking(outside: np.ndarray, inside: np.ndarray, resamples: int, seed: int) -> CoRanking:
-    """Both from the larger rank of each pair: it is in both neighbourhoods of k from that k on."""
+def _count(outside: np.ndarray, inside: np.ndarray, k: int, engine: str) -> _Counts:
+    """Of ranks in the space [m, n] and in the map [m, n]."""
     m, n = outside.shape
-    sizes = np.unique(np.geomspace(1, n - 2, 100).round().astype(int))
-    gains, harmonic = _gains(n)
-    overlaps, areas = np.empty((m, len(sizes))), np.empty(m)
-    for rows in _blocks(outside):
-        worse = np.maximum(outside[rows], inside[rows])
-        areas[rows] = gains[worse].sum(axis=1)
-        # Bin of the least size that takes a pair in; the anchor itself, rank 0, is in none.
-        bins = np.searchsorted(sizes, np.arange(n))
-        bins[0] = len(sizes)
+    sizes, gains = _sizes(n), _gains(n)[0]
+    if engine_for(engine, m * n, 4 * outside.nbytes) == "jax":
+        from jaxtl.metrics import device
+
+        return _Counts(*device.agreement(outside, inside, k, sizes, gains))
+    found = _Counts(*np.empty((2, m), np.int64), np.empty((m, len(sizes)), np.int64), np.empty(m))
+    # Bin of the least size that takes a pair in; the anchor itself, rank 0, is in none.
+    bins = np.searchsorted(sizes, np.arange(n))
+    bins[0] = len(sizes)
+
+    def fill(rows: slice) -> None:
+        there, here = outside[rows], inside[rows]
+        found.trust_lost[rows], found.continuity_lost[rows] = _beyond(there, here, k), _beyond(here, there, k)
+        # A pair is in both neighbourhoods of k from its larger rank on.
+        worse = np.maximum(there, here)
+        found.areas[rows] = gains[worse].sum(axis=1)
         places = bins[worse] + (len(sizes) + 1) * np.arange(len(worse))[:, None]
         counts = np.bincount(places.ravel(), minlength=len(worse) * (len(sizes) + 1))
-        overlaps[rows] = counts.reshape(len(worse), -1)[:, :-1].cumsum(axis=1) / sizes
-    q = mean_estimate(overlaps, resamples, seed)
+        found.within[rows] = counts.reshape(len(worse), -1)[:, :-1].cumsum(axis=1)
+
+    share(fill, list(_blocks(outside)))
+    return found
+
+
+def _beyond(there: np.ndarray, here: np.ndarray, k: int) -> np.ndarray:
+    # Each anchor's k nearest, and itself, of rank 0 in both.
+    ranks = there[here <= k].reshape(-1, k + 1).astype(np.int64)
+    return np.maximum(ranks - k, 0).sum(axis=1)
+
+
+def _sizes(n: int) -> np.ndarray:
+    return np.unique(np.geomspace(1, n - 2, 100).round().astype(int))
+
+
+def _co_ranking(counts: _Counts, n: int, resamples: int, seed: int) -> CoRanking:
+    sizes = _sizes(n)
+    q = mean_estimate(counts.within / sizes, resamples, seed)
     r = Estimate(*(((n - 1) * part - sizes) / (n - 1 - sizes) for part in q))
-    return CoRanking(sizes, q, r, mean_estimate(areas - harmonic, resamples, seed))
+    return CoRanking(sizes, q, r, mean_estimate(counts.areas - _gains(n)[1], resamples, seed))
 
 
 def _gains(n: int) -> tuple[np.ndarray, float]:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from jaxtl.cores import one_blas_thread, share
 from jaxtl.errors import JaxtlError
-from jaxtl.metrics.distances import in_threads
 from jaxtl.metrics.estimates import check_labels, check_values, one_hot
 from jaxtl.metrics.spectra import spectrum
 from jaxtl.metrics.voting import Classified, check_split, classified
@@ -148,7 +147,7 @@ def _cross_validated(
         return fit(values[~held], members[~held], len(classes), values[held])
 
     predicted, penalties = np.empty(len(values), int), []
-    for fold, (found, penalty) in enumerate(in_threads(predict, range(folds))):
+    for fold, (found, penalty) in enumerate(share(predict, range(folds))):
         predicted[fold_of == fold] = found
         penalties.append(penalty)
     return _probe(predicted, members, classes, tuple(penalties), resamples, seed)
@@ -264,7 +263,7 @@ def fit_logistic(
     start = np.zeros(shape) if start is None else start
     options = {"maxiter": _STEPS, "gtol": 0, "ftol": tolerance}
     # Products with as few columns as there are classes lose more to a threaded BLAS than they gain.
-    with threadpool_limits(1):
+    with one_blas_thread():
         found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(shape)
 
@@ -283,7 +282,7 @@ def _newton(
         logs = _log_softmax(rows @ weights)
         return np.sum(penalty * weights**2) / 2 - np.sum(logs * targets) / n, logs
 
-    with threadpool_limits(1):
+    with one_blas_thread():
         value, logs = objective(weights)
         for _ in range(_STEPS):
             shares = np.exp(logs)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxtl.cores import share
+from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import distances
 from jaxtl.metrics.estimates import check_values
@@ -32,7 +34,7 @@ class Anchored:
 
 
 def anchored(
-    values: np.ndarray, *, anchors: int = 2000, pairs: int = 100_000, engine: str = "cpu", seed: int = 0
+    values: np.ndarray, *, anchors: int = 2000, pairs: int = 100_000, engine: str = "auto", seed: int = 0
 ) -> Anchored:
     """Exact ranks of all points as seen from random anchors, and distances of random pairs.
 
@@ -43,7 +45,7 @@ def anchored(
         values: [n, d], finite.
         anchors: how many; all points where there are fewer.
         pairs: about how many; they come in whole rounds in which each point has two.
-        engine: "cpu", or "jax" for JAX's default device, which ranks.
+        engine: what ranks: "cpu"; "jax" for JAX's default device; "auto", "jax" where that is a GPU.
         seed: of the choice, which depends on nothing else but n: spaces of the same points can be compared.
 
     Raises:
@@ -60,7 +62,10 @@ def anchored(
 
 
 def rank(values: np.ndarray, anchors: np.ndarray, engine: str) -> np.ndarray:
-    if engine == "cpu":
+    n, m = len(values), len(anchors)
+    # Rows in float64, once as they come and once about their mean, and the ranks.
+    needed = 16 * values.size + distances.rank_type(n)().nbytes * n * m
+    if engine_for(engine, n * m, needed) == "cpu":
         return distances.anchor_ranks(values, anchors)
     from jaxtl.metrics import device
 
@@ -78,7 +83,7 @@ def pair_distances(values: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         apart -= values[pairs[some, 1]]
         result[some] = np.sqrt(np.einsum("pd,pd->p", apart, apart))
 
-    list(distances.in_threads(fill, range(0, len(pairs), step)))
+    share(fill, range(0, len(pairs), step))
     return result
 
 

@@ -86,7 +86,9 @@ def knn_cross_validated(
     found[enough] = near.indices[enough][outside[enough]].reshape(-1, n_neighbors)
     for fold in np.unique(fold_of[~enough]):
         rows, others = np.flatnonzero(~enough & (fold_of == fold)), np.flatnonzero(fold_of != fold)
-        found[rows] = others[nearest_rows(values[others], values[rows], n_neighbors).indices]
+        # They are few, and of another number each time: on a device each would be a program of its own.
+        nearest = nearest_rows(values[others], values[rows], n_neighbors, engine="cpu").indices
+        found[rows] = others[nearest]
     # As scikit-learn does, of classes with equally many votes the least.
     predicted = votes(members[found], len(classes)).argmax(axis=1)
     scored = classified(predicted, members, classes, resamples, seed)

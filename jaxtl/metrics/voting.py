@@ -81,6 +81,7 @@ def train_to_test_knn(
     test_labels: np.ndarray,
     n_neighbors: int = 10,
     *,
+    engine: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
 ) -> Classified:
@@ -89,6 +90,7 @@ def train_to_test_knn(
     Args:
         train_values, test_values: [n, d] and [m, d], finite.
         train_labels, test_labels: int [n] and [m]; a test class without training points is never right.
+        engine: of the search, as in `jaxtl.neighbors.exact_neighbors`.
 
     Raises:
         JaxtlError: k beyond n, other shapes, or values that are not finite.
@@ -101,7 +103,7 @@ def train_to_test_knn(
     )
     if not 1 <= n_neighbors <= len(train):
         raise JaxtlError(f"{where}: n_neighbors must be 1 to {len(train)}, got {n_neighbors}")
-    near = nearest_rows(train_values, test_values, n_neighbors).indices
+    near = nearest_rows(train_values, test_values, n_neighbors, engine=engine).indices
     return classified(vote(train[near], len(classes)), test, classes, resamples, seed)
 
 

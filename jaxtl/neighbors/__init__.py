@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
 from jaxtl.neighbors import host
 from jaxtl.records import Neighbors
 
 
 def exact_neighbors(
-    values: np.ndarray, n_neighbors: int, *, engine: str = "cpu", n_jobs: int = -1
+    values: np.ndarray, n_neighbors: int, *, engine: str = "auto", n_jobs: int = -1
 ) -> Neighbors:
     """The k nearest other rows of every row, by Euclidean distance.
 
@@ -21,7 +22,7 @@ def exact_neighbors(
     Args:
         values: real [n, d], finite.
         n_neighbors: k, 1 to n - 1.
-        engine: "cpu", or "jax" for JAX's default device.
+        engine: "cpu"; "jax" for JAX's default device; "auto", which is "jax" where that is a GPU.
         n_jobs: threads of "cpu", -1 for all cores; the result does not depend on it.
 
     Returns:
@@ -31,14 +32,12 @@ def exact_neighbors(
         JaxtlError: k out of range; distances beyond float32.
     """
     _check(n_neighbors, len(values) - 1)
-    if engine == "cpu":
-        return _finite(host.search(values, None, n_neighbors, n_jobs))
-    from jaxtl.neighbors import device
-
-    return _finite(device.search(values, n_neighbors))
+    return _search(values, None, n_neighbors, engine, n_jobs)
 
 
-def nearest_rows(values: np.ndarray, queries: np.ndarray, n_neighbors: int, n_jobs: int = -1) -> Neighbors:
+def nearest_rows(
+    values: np.ndarray, queries: np.ndarray, n_neighbors: int, n_jobs: int = -1, *, engine: str = "auto"
+) -> Neighbors:
     """The k rows of `values` [n, d] nearest to each of `queries` [m, d], as `exact_neighbors` finds them.
 
     A query that is one of `values` has itself as a neighbour.
@@ -46,7 +45,18 @@ def nearest_rows(values: np.ndarray, queries: np.ndarray, n_neighbors: int, n_jo
     Raises JaxtlError unless 1 <= k <= n, and for distances beyond float32.
     """
     _check(n_neighbors, len(values))
-    return _finite(host.search(values, queries, n_neighbors, n_jobs))
+    return _search(values, queries, n_neighbors, engine, n_jobs)
+
+
+def _search(values: np.ndarray, queries: np.ndarray | None, k: int, engine: str, n_jobs: int) -> Neighbors:
+    asked = values if queries is None else queries
+    # The rows as they are and about their mean, on the device.
+    needed = 2 * (values.nbytes + (0 if queries is None else queries.nbytes))
+    if engine_for(engine, len(values) * len(asked), needed) == "cpu":
+        return _finite(host.search(values, queries, k, n_jobs))
+    from jaxtl.neighbors import device
+
+    return _finite(device.search(values, queries, k))
 
 
 def _finite(found: Neighbors) -> Neighbors:

@@ -8,14 +8,12 @@ in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from jaxtl.cores import share
 from jaxtl.records import Neighbors
-from jaxtl.runtime import cpu_count
 
 # Below as many dimensions a tree looks at a small part of the points only.
 _TREE_BELOW = 16
@@ -50,8 +48,7 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int, n_jobs: int) 
             indices[rows], distances[rows] = of_rows(rows)
 
     # Threads over blocks of rows keep every core busy in the selection too, which a threaded BLAS does not.
-    with threadpool_limits(1), ThreadPoolExecutor(cpu_count() if n_jobs == -1 else n_jobs) as pool:
-        list(pool.map(fill, range(0, len(queries), size)))
+    share(fill, range(0, len(queries), size), None if n_jobs == -1 else n_jobs)
     return Neighbors(indices, distances)
 
 
