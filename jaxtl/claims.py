@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,15 @@ class Evidence:
     labels: np.ndarray
     class_names: tuple[str, ...]
     scores: dict[tuple[str, str, str], Estimate]
+
+    @cached_property
+    def resampled(self) -> dict[tuple[str, str], np.ndarray]:
+        """The accuracy in each space, float64 [resamples], of resamples of points that all spaces share."""
+        # Sums of whole numbers are exact, so that a space's do not depend on which stand beside it.
+        correct = np.stack(list(self.correct.values()), axis=1).astype(np.float64)
+        n = len(correct)
+        drawn = np.concatenate([block @ correct / n for block in weights(n, _RESAMPLES, seed=0)])
+        return dict(zip(self.correct, drawn.T, strict=True))
 
 
 @dataclass(frozen=True)
@@ -118,10 +128,8 @@ def _accuracies(statistic: Callable[..., Any], *spaces: tuple[str, str]) -> Call
     """A function of the accuracies in some spaces, bootstrapped over points that all of them share."""
 
     def measure(evidence: Evidence) -> Estimate:
-        correct = np.stack([evidence.correct[space] for space in spaces], axis=1).astype(np.float64)
-        n = len(correct)
-        resampled = [statistic(*(block @ correct / n).T) for block in weights(n, _RESAMPLES, seed=0)]
-        return percentiles(statistic(*correct.mean(axis=0)), np.concatenate(resampled))
+        value = statistic(*(evidence.correct[space].mean() for space in spaces))
+        return percentiles(value, statistic(*(evidence.resampled[space] for space in spaces)))
 
     return measure
 

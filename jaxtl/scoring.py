@@ -1,25 +1,26 @@
-"""All numbers of a before/after experiment, each space looked at once."""
+"""All numbers of a before/after experiment, as a graph of tasks over all cores.
+
+A task computes what the tasks that it names do not, and its result is kept under its name. Rows are put
+together at the end, in one fixed order: nothing depends on which task ended first.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from jaxtl import metrics
+from jaxtl import cores, metrics
 from jaxtl.claims import Evidence, Verdict, decide
 from jaxtl.errors import JaxtlError
+from jaxtl.files import read_npz, write_npz
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import Embedding, Features, Neighbors, Score
-from jaxtl.runtime import cpu_count
+from jaxtl.records import Embedding, Features, Neighbors, Pathlike, Score
 
 N_NEIGHBORS = 10
 KNN_METRIC = "10-NN accuracy"
@@ -27,6 +28,89 @@ LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
 TRAIN_TO_TEST = "10-NN accuracy, training to test"
 # Each class's share, of the numbers that have one.
 PER_CLASS = (LEAVE_ONE_OUT, "neighbourhood hit", "silhouette")
+# Tasks that take longest, and those that others wait for, so that no core is left with one at the end.
+_FIRST = (
+    "ridge probe accuracy",
+    "logistic probe accuracy",
+    "Procrustes disparity",
+    "anchored",
+    "LogME",
+    "k-means",
+    "spectrum",
+    "neighbors",
+    TRAIN_TO_TEST,
+)
+
+Notice = Callable[[str], None]
+Progress = Callable[[float], None]
+
+
+@dataclass
+class StageMeasures:
+    """The numbers of one stage, or a part of them.
+
+    Attributes:
+        scores, class_scores, arrays: as of `Measures`.
+        correct: by space, bool [n]: whether each point is of the class that most of its 10 nearest others in
+            that space are of.
+        left_out: one line for each number that these images do not allow.
+    """
+
+    scores: list[Score] = field(default_factory=list)
+    class_scores: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    correct: dict[str, np.ndarray] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def take(self, other: StageMeasures) -> None:
+        """Add what another part holds."""
+        self.scores += other.scores
+        self.class_scores += other.class_scores
+        self.arrays |= other.arrays
+        self.correct |= other.correct
+        self.left_out += other.left_out
+
+    def save(self, path: Pathlike) -> None:
+        """Write an npz file from which `load` reads the same bits."""
+        names = [[each.stage, each.space, each.metric] for each in self.scores]
+        of_classes = [[row[name] for name in _CLASS_KEYS] for row in self.class_scores]
+        arrays = {
+            "scores": _numbers([[each.value, each.low, each.high] for each in self.scores]),
+            "class_scores": _numbers([[row[name] for name in Estimate._fields] for row in self.class_scores]),
+            **{f"correct_{space}": each for space, each in self.correct.items()},
+            **{f"array_{name}": each for name, each in self.arrays.items()},
+        }
+        write_npz(path, arrays, {"scores": names, "class_scores": of_classes, "left_out": self.left_out})
+
+    @classmethod
+    def load(cls, path: Pathlike) -> StageMeasures:
+        """Read what `save` wrote. Raises JaxtlError where the file is missing, damaged or another one."""
+        arrays, meta = read_npz(path, ("scores", "class_scores"))
+        try:
+            names = zip(meta["scores"], arrays.pop("scores").tolist(), strict=True)
+            classes = zip(meta["class_scores"], arrays.pop("class_scores").tolist(), strict=True)
+            return cls(
+                [Score(*key, *numbers) for key, numbers in names],
+                [dict(zip((*_CLASS_KEYS, *Estimate._fields), (*k, *v), strict=True)) for k, v in classes],
+                _stripped(arrays, "array_"),
+                _stripped(arrays, "correct_"),
+                list(meta["left_out"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise JaxtlError(
+                f"{path}: not the numbers of a stage ({error!r}); delete it and make it again"
+            ) from None
+
+
+_CLASS_KEYS = ("stage", "space", "metric", "class")
+
+
+def _numbers(rows: list[list[float]]) -> np.ndarray:
+    return np.array(rows, np.float64).reshape(-1, len(Estimate._fields))
+
+
+def _stripped(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
 
 
 @dataclass
@@ -48,31 +132,27 @@ class Measures:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
 
-    def take(self, others: Measures) -> None:
-        """Add what others hold."""
-        self.scores += others.scores
-        self.class_scores += others.class_scores
-        self.arrays |= others.arrays
-
 
 def measure(
     features: dict[str, Features],
     maps: dict[str, dict[str, Embedding]],
     neighbors: dict[str, Neighbors],
-    references: dict[str, Features],
+    training_features: dict[str, Features],
     head: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
-    notice: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Measures:
     """Separability, faithfulness, change and transferability of a run, and what becomes of the claims.
+
+    `measure_stage` of each stage and `combine`, at the same time.
 
     Args:
         features: "before" and "after", of the same images in the same order.
         maps: of each stage, by method.
         neighbors: of each stage's features, exact, at least 10 of each.
-        references: of each stage, features of training images, by which these images are classified.
+        training_features: of each stage, of training images, by which these images are classified.
         head: kernel [d, C] and bias [C] of the tuned network's softmax head.
         seed: of resampling, anchors and k-means.
         progress: called with the fraction done, 0 to 1.
@@ -81,220 +161,324 @@ def measure(
     Raises:
         JaxtlError: features that are not finite, or fewer than two classes.
     """
-    first = features["before"]
-    works = {stage: _Work(first.labels, first.class_names, seed, notice) for stage in (*features, "both")}
-    lanes = [
-        list(_looking_at(works[stage], stage, each, maps[stage], neighbors[stage], references[stage]))
+    plans = {
+        stage: _plan_stage(stage, each, maps[stage], neighbors[stage], training_features[stage], seed)
         for stage, each in features.items()
-    ]
-    compared = list(_comparing(works, features, head))
-    count, done = sum(map(len, lanes)) + len(compared), 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done / count)
-
-    # Each stage in a thread: most steps are one core's work.
-    _in_lanes(lanes, tick)
-    _in_lanes([[step] for step in compared], tick)
-    found = Measures()
-    for work in works.values():
-        found.take(work.found)
-    correct = {key: each for work in works.values() for key, each in work.correct.items()}
-    scores = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in found.scores}
-    found.verdicts = decide(Evidence(correct, first.labels, first.class_names, scores))
-    return found
+    }
+    compared = _plan_comparison(features, head, seed)
+    _run([*plans.values(), compared], progress, notice)
+    return _together({stage: plan.rows() for stage, plan in plans.items()}, compared.rows(), features)
 
 
-def _looking_at(
-    work: _Work,
+def measure_stage(
     stage: str,
     features: Features,
     maps: dict[str, Embedding],
-    near: Neighbors,
-    references: Features,
-) -> Iterator[Callable[[], None]]:
-    """What is to be done of one stage."""
-    values = features.values
-    yield lambda: work.space(stage, "features", values, near)
-    yield lambda: work.classify(stage, values, references)
-    yield lambda: work.representation(stage, values)
-    yield lambda: work.anchor(values)
+    neighbors: Neighbors,
+    training_features: Features,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> StageMeasures:
+    """The numbers that concern one stage alone; arguments and errors as of `measure`, of that stage."""
+    plan = _plan_stage(stage, features, maps, neighbors, training_features, seed)
+    _run([plan], progress, notice)
+    return plan.rows()
+
+
+def combine(
+    stages: dict[str, StageMeasures],
+    features: dict[str, Features],
+    head: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> Measures:
+    """What `measure` finds, from the numbers of each stage; arguments and errors as there."""
+    compared = _plan_comparison(features, head, seed)
+    _run([compared], progress, notice)
+    return _together({stage: stages[stage] for stage in features}, compared.rows(), features)
+
+
+def _together(
+    stages: dict[str, StageMeasures], compared: StageMeasures, features: dict[str, Features]
+) -> Measures:
+    found = StageMeasures()
+    for each in (*stages.values(), compared):
+        found.take(each)
+    first = next(iter(features.values()))
+    correct = {(stage, space): each for stage, of in stages.items() for space, each in of.correct.items()}
+    scores = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in found.scores}
+    verdicts = decide(Evidence(correct, first.labels, first.class_names, scores))
+    return Measures(found.scores, found.class_scores, found.arrays, verdicts)
+
+
+class _Plan:
+    """Tasks of one stage, and their results by name: rows, or what other tasks need."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.tasks = stage, []
+        self._found: dict[str, Any] = {}
+
+    def add(self, kind: str, space: str, compute: Callable[..., Any], *needs: str) -> str:
+        """A task that hands the results of those that it needs to `compute`. Returns its name."""
+        name = f"{kind}, {space} {self.stage}"
+
+        def work() -> None:
+            self._found[name] = compute(*(self._found[need] for need in needs))
+
+        self.tasks.append(cores.Task(name, work, needs))
+        return name
+
+    def attempt(self, metric: str, space: str, compute: Callable[..., Estimate], *needs: str) -> None:
+        """A task of one number that some images do not allow, such as a probe with a class of one."""
+
+        def rows(*found: Any) -> StageMeasures:
+            try:
+                return StageMeasures([_score(self.stage, space, metric, compute(*found))])
+            except JaxtlError as error:
+                return StageMeasures(left_out=[f"{metric}, {space} {self.stage}: left out ({error})"])
+
+        self.add(metric, space, rows, *needs)
+
+    def rows(self) -> StageMeasures:
+        """All rows that the tasks found, in the order in which they were added."""
+        whole = StageMeasures()
+        for task in self.tasks:
+            if isinstance(found := self._found[task.name], StageMeasures):
+                whole.take(found)
+        return whole
+
+
+def _run(plans: list[_Plan], progress: Progress | None, notice: Notice | None) -> None:
+    """Work off plans together, and tell what had to be left out."""
+    tasks = sorted((task for plan in plans for task in plan.tasks), key=_rank)
+    done = 0
+
+    def tick(name: str) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done / len(tasks))
+
+    cores.run(tasks, tick)
+    for text in (text for plan in plans for text in plan.rows().left_out):
+        if notice:
+            notice(text)
+
+
+def _rank(task: cores.Task) -> int:
+    kind = next((kind for kind in _FIRST if task.name.startswith(f"{kind}, ")), None)
+    return len(_FIRST) if kind is None else _FIRST.index(kind)
+
+
+def _plan_stage(
+    stage: str,
+    features: Features,
+    maps: dict[str, Embedding],
+    neighbors: Neighbors,
+    training_features: Features,
+    seed: int,
+) -> _Plan:
+    plan, values = _Plan(stage), features.values
+    near = plan.add("neighbors", "features", lambda: neighbors)
+    _plan_space(plan, "features", values, features, near, seed)
+    _plan_classifiers(plan, features, training_features, seed)
+    spectrum = plan.add("spectrum", "features", lambda: metrics.spectrum(values))
+    _plan_description(plan, values, near, spectrum, seed)
+    anchored = plan.add("anchored", "features", lambda: metrics.anchored(values, seed=seed))
     for method, embedding in maps.items():
-        yield lambda method=method, coords=embedding.coords: work.map(stage, method, coords)
+        _plan_map(plan, method, embedding.coords, features, anchored, seed)
+    if stage == "before":
+        _plan_promise(plan, features, spectrum)
+    return plan
 
 
-def _comparing(
-    works: dict[str, _Work], features: dict[str, Features], head: tuple[np.ndarray, np.ndarray] | None
-) -> Iterator[Callable[[], None]]:
-    """What is to be done when all stages have been looked at."""
-    before = features["before"].values
-    yield lambda: works["before"].transferability(before)
-    if "after" in features:
-        yield lambda: works["both"].change(before, features["after"].values)
-        if head is not None:
-            yield lambda: works["both"].head(features["after"].values, *head)
+def _plan_space(plan: _Plan, space: str, values: np.ndarray, of: Features, near: str, seed: int) -> None:
+    """How well a space keeps the classes apart."""
+    stage, labels = plan.stage, of.labels
+    plan.add("votes", space, lambda near: _votes(stage, space, values, of, near, seed), near)
+    plan.add("silhouette", space, lambda: _silhouette(stage, space, values, of, seed))
+    for metric, compute in (
+        ("Davies-Bouldin", metrics.davies_bouldin),
+        ("Calinski-Harabasz", metrics.calinski_harabasz),
+    ):
+        plan.add(
+            metric,
+            space,
+            lambda metric=metric, compute=compute: StageMeasures(
+                [_score(stage, space, metric, compute(values, labels))]
+            ),
+        )
+    plan.add("k-means", space, lambda: _clusters(stage, space, values, labels, seed))
 
 
-def _in_lanes(lanes: list[list[Callable[[], None]]], tick: Callable[[], None]) -> None:
-    """Steps of a lane one after another, lanes at the same time."""
-
-    def work(steps: list[Callable[[], None]]) -> None:
-        for step in steps:
-            if stopped.is_set():
-                return
-            step()
-            tick()
-
-    stopped = threading.Event()
-    workers = min(cpu_count(), len(lanes))
-    with threadpool_limits(max(1, cpu_count() // workers)), ThreadPoolExecutor(workers) as pool:
-        try:
-            for each in [pool.submit(work, steps) for steps in lanes]:
-                each.result()
-        except BaseException:
-            stopped.set()
-            raise
+def _plan_classifiers(plan: _Plan, features: Features, training_features: Features, seed: int) -> None:
+    """What classifiers that know the training images' classes make of these images."""
+    given = (training_features.values, training_features.labels, features.values, features.labels)
+    for metric, classifier in (
+        (TRAIN_TO_TEST, partial(metrics.train_to_test_knn, n_neighbors=N_NEIGHBORS)),
+        ("ridge probe accuracy", metrics.ridge_probe),
+        ("logistic probe accuracy", metrics.logistic_probe),
+    ):
+        plan.attempt(metric, "features", lambda c=classifier: c(*given, seed=seed).accuracy)
 
 
-class _Work:
-    """The numbers so far, and what several of them share."""
+def _plan_description(plan: _Plan, values: np.ndarray, near: str, spectrum: str, seed: int) -> None:
+    """What the features are like."""
+    stage, space = plan.stage, "features"
 
-    def __init__(
-        self,
-        labels: np.ndarray,
-        class_names: tuple[str, ...],
-        seed: int,
-        notice: Callable[[str], None] | None,
-    ) -> None:
-        self.found, self.labels, self.class_names, self.seed = Measures(), labels, class_names, seed
-        self.correct: dict[tuple[str, str], np.ndarray] = {}
-        self._notice = notice or (lambda text: None)
-        self._anchored: Any = None
-        self._basis: Any = None
-        self._near: Any = None
-
-    def space(self, stage: str, space: str, values: np.ndarray, found: Neighbors) -> None:
-        """How well a space keeps the classes apart."""
-        labels, seed = self.labels, self.seed
-        folds = metrics.knn_cross_validated(values, labels, found, N_NEIGHBORS, seed=seed)
-        self._add(stage, space, KNN_METRIC, folds.accuracy)
-        near = Neighbors(found.indices[:, :N_NEIGHBORS], found.distances[:, :N_NEIGHBORS])
-        voted = metrics.leave_one_out_knn(near, labels, seed=seed)
-        self.correct[stage, space] = voted.correct
-        hit = metrics.neighborhood_hit(near, labels, seed=seed)
-        silhouette = metrics.silhouette(values, labels, seed=seed)
-        for metric, whole, per_class in (
-            (LEAVE_ONE_OUT, voted.accuracy, voted.per_class),
-            ("neighbourhood hit", hit.mean, hit.per_class),
-            ("silhouette", silhouette.mean, silhouette.per_class),
-        ):
-            self._add(stage, space, metric, whole)
-            self._add_classes(stage, space, metric, per_class, voted.classes)
-        self._add(stage, space, "Davies-Bouldin", metrics.davies_bouldin(values, labels))
-        self._add(stage, space, "Calinski-Harabasz", metrics.calinski_harabasz(values, labels))
-        clusters = metrics.kmeans_agreement(values, labels, seed=seed)
-        self._add(stage, space, "k-means NMI", clusters.nmi)
-        self._add(stage, space, "k-means ARI", clusters.ari)
-        confusion = metrics.neighbor_confusion(near, labels, len(self.class_names), resamples=1)
-        self.found.arrays[f"confusion_{stage}_{space}"] = confusion.value.astype(np.float32)
-        if space == "features":
-            self._keep_points(stage, near, voted.predicted)
-
-    def classify(self, stage: str, values: np.ndarray, references: Features) -> None:
-        """What classifiers that know the training images' classes make of these images."""
-        given = (references.values, references.labels, values, self.labels)
-        for metric, classifier in (
-            (TRAIN_TO_TEST, partial(metrics.train_to_test_knn, n_neighbors=N_NEIGHBORS)),
-            ("ridge probe accuracy", metrics.ridge_probe),
-            ("logistic probe accuracy", metrics.logistic_probe),
-        ):
-            self._try(stage, "features", metric, lambda c=classifier: c(*given, seed=self.seed).accuracy)
-
-    def representation(self, stage: str, values: np.ndarray) -> None:
-        """What the features are like."""
-        seed = self.seed
-        self._basis = basis = metrics.spectrum(values)
-        sizes = metrics.dimensions(values, basis)
-        self._add(stage, "features", "effective rank", sizes.effective_rank)
-        self._add(stage, "features", "participation ratio", sizes.participation_ratio)
-        self._try(stage, "features", "intrinsic dimension", lambda: metrics.two_nn(self._near, seed=seed))
-        sparsity = metrics.sparsity(values, seed=seed)
-        self._add(stage, "features", "share of zeros", sparsity.zeros)
-        self._add(stage, "features", "Hoyer sparsity", sparsity.hoyer)
-
-    def anchor(self, values: np.ndarray) -> None:
-        self._anchored = metrics.anchored(values, seed=self.seed)
-
-    def map(self, stage: str, method: str, coords: np.ndarray) -> None:
-        """How well a map keeps the classes apart, and how true it is to the features."""
-        self.space(stage, method, coords, exact_neighbors(coords, min(KNN_CANDIDATES, len(coords) - 1)))
-        # A map holds no training images, so its probes are tried on folds of the test images.
-        for metric, probe in (
-            ("ridge probe accuracy, 5 folds", metrics.ridge_probe_cross_validated),
-            ("logistic probe accuracy, 5 folds", metrics.logistic_probe_cross_validated),
-        ):
-            self._try(
-                stage,
-                method,
-                metric,
-                lambda probe=probe: probe(coords, self.labels, seed=self.seed).accuracy,
-            )
-        k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
-        true = metrics.faithfulness(self._anchored, coords, k, seed=self.seed)
-        self._add(stage, method, "trustworthiness", true.trustworthiness)
-        self._add(stage, method, "continuity", true.continuity)
-        self._add(stage, method, "Shepard correlation", true.shepard)
-        self._add(stage, method, "Q_NX AUC", true.co_ranking.auc)
-        self.found.arrays["qnx_k"] = true.co_ranking.sizes.astype(np.int32)
-        self.found.arrays[f"qnx_{stage}_{method}"] = np.asarray(true.co_ranking.q.value, np.float32)
-
-    def transferability(self, before: np.ndarray) -> None:
-        """What is said of fine-tuning before it."""
-        basis = self._basis
-        self._try("before", "features", "LogME", lambda: metrics.log_me(before, self.labels))
-        self._try(
-            "before",
-            "features",
-            "H-score, shrunk",
-            lambda: metrics.h_score(before, self.labels, basis).shrunk,
+    def sizes(basis: metrics.Spectrum) -> StageMeasures:
+        found = metrics.dimensions(values, basis)
+        return StageMeasures(
+            [
+                _score(stage, space, "effective rank", found.effective_rank),
+                _score(stage, space, "participation ratio", found.participation_ratio),
+            ]
         )
 
-    def change(self, before: np.ndarray, after: np.ndarray) -> None:
-        """What fine-tuning did to the features as a whole."""
-        self._try("both", "features", "linear CKA", lambda: metrics.linear_cka(before, after).debiased)
-        seed = self.seed
-        self._try(
-            "both", "features", "Procrustes disparity", lambda: metrics.procrustes(before, after, seed=seed)
+    def zeros() -> StageMeasures:
+        found = metrics.sparsity(values, seed=seed)
+        return StageMeasures(
+            [
+                _score(stage, space, "share of zeros", found.zeros),
+                _score(stage, space, "Hoyer sparsity", found.hoyer),
+            ]
         )
 
-    def head(self, values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> None:
-        logits = values.astype(np.float64) @ kernel + bias
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        self.found.arrays["head_after"] = shares.argmax(axis=1).astype(np.int32)
-        self.found.arrays["head_probability"] = shares.max(axis=1).astype(np.float32)
+    plan.add("dimensions", space, sizes, spectrum)
+    plan.attempt("intrinsic dimension", space, lambda near: metrics.two_nn(_nearest(near), seed=seed), near)
+    plan.add("sparsity", space, zeros)
 
-    def _keep_points(self, stage: str, near: Neighbors, predicted: np.ndarray) -> None:
-        self._near = near
-        self.found.arrays[f"knn_{stage}"] = predicted.astype(np.int32)
-        self.found.arrays[f"neighbors_{stage}"] = near.indices
 
-    def _add(self, stage: str, space: str, metric: str, found: Estimate) -> None:
-        self.found.scores.append(Score(stage, space, metric, *map(float, found)))
+def _plan_map(plan: _Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int) -> None:
+    """How well a map keeps the classes apart, and how true it is to the features."""
+    count = min(KNN_CANDIDATES, len(coords) - 1)
+    near = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
+    _plan_space(plan, method, coords, of, near, seed)
+    # A map holds no training images, so its probes are tried on folds of the test images.
+    for metric, probe in (
+        ("ridge probe accuracy, 5 folds", metrics.ridge_probe_cross_validated),
+        ("logistic probe accuracy, 5 folds", metrics.logistic_probe_cross_validated),
+    ):
+        plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
+    plan.add(
+        "faithfulness", method, lambda outside: _truth(plan.stage, method, outside, coords, seed), anchored
+    )
 
-    def _try(self, stage: str, space: str, metric: str, compute: Callable[[], Estimate]) -> None:
-        # One number that some images do not allow, such as a probe with a class of one, costs no other.
-        try:
-            self._add(stage, space, metric, compute())
-        except JaxtlError as error:
-            self._notice(f"{metric}, {space} {stage}: left out ({error})")
 
-    def _add_classes(
-        self, stage: str, space: str, metric: str, found: tuple[Estimate, ...], classes: np.ndarray
-    ) -> None:
-        for label, each in zip(classes, found, strict=True):
-            row = {"stage": stage, "space": space, "metric": metric, "class": self.class_names[label]}
-            self.found.class_scores.append(row | each._asdict())
+def _plan_promise(plan: _Plan, before: Features, spectrum: str) -> None:
+    """What is said of fine-tuning before it."""
+    values, labels = before.values, before.labels
+    plan.attempt("LogME", "features", lambda: metrics.log_me(values, labels))
+    plan.attempt(
+        "H-score, shrunk", "features", lambda basis: metrics.h_score(values, labels, basis).shrunk, spectrum
+    )
+
+
+def _plan_comparison(
+    features: dict[str, Features], head: tuple[np.ndarray, np.ndarray] | None, seed: int
+) -> _Plan:
+    """What fine-tuning did to the features as a whole."""
+    plan = _Plan("both")
+    if "after" not in features:
+        return plan
+    before, after = features["before"].values, features["after"].values
+    plan.attempt("linear CKA", "features", lambda: metrics.linear_cka(before, after).debiased)
+    plan.attempt("Procrustes disparity", "features", lambda: metrics.procrustes(before, after, seed=seed))
+    if head is not None:
+        plan.add("head", "features", lambda: _head(after, *head))
+    return plan
+
+
+def _votes(
+    stage: str, space: str, values: np.ndarray, of: Features, found: Neighbors, seed: int
+) -> StageMeasures:
+    """What neighbours say of classes."""
+    labels, near = of.labels, _nearest(found)
+    folds = metrics.knn_cross_validated(values, labels, found, N_NEIGHBORS, seed=seed)
+    voted = metrics.leave_one_out_knn(near, labels, seed=seed)
+    hit = metrics.neighborhood_hit(near, labels, seed=seed)
+    confusion = metrics.neighbor_confusion(near, labels, len(of.class_names), resamples=1)
+    rows = StageMeasures(
+        [
+            _score(stage, space, KNN_METRIC, folds.accuracy),
+            _score(stage, space, LEAVE_ONE_OUT, voted.accuracy),
+            _score(stage, space, "neighbourhood hit", hit.mean),
+        ],
+        [
+            *_class_scores(stage, space, LEAVE_ONE_OUT, voted, of),
+            *_class_scores(stage, space, "neighbourhood hit", hit, of),
+        ],
+        {f"confusion_{stage}_{space}": confusion.value.astype(np.float32)},
+        {space: voted.correct},
+    )
+    if space == "features":
+        rows.arrays[f"knn_{stage}"] = voted.predicted.astype(np.int32)
+        rows.arrays[f"neighbors_{stage}"] = near.indices
+    return rows
+
+
+def _silhouette(stage: str, space: str, values: np.ndarray, of: Features, seed: int) -> StageMeasures:
+    found = metrics.silhouette(values, of.labels, seed=seed)
+    return StageMeasures(
+        [_score(stage, space, "silhouette", found.mean)], _class_scores(stage, space, "silhouette", found, of)
+    )
+
+
+def _clusters(stage: str, space: str, values: np.ndarray, labels: np.ndarray, seed: int) -> StageMeasures:
+    found = metrics.kmeans_agreement(values, labels, seed=seed)
+    return StageMeasures(
+        [_score(stage, space, "k-means NMI", found.nmi), _score(stage, space, "k-means ARI", found.ari)]
+    )
+
+
+def _truth(
+    stage: str, method: str, outside: metrics.Anchored, coords: np.ndarray, seed: int
+) -> StageMeasures:
+    k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
+    true = metrics.faithfulness(outside, coords, k, seed=seed)
+    return StageMeasures(
+        [
+            _score(stage, method, "trustworthiness", true.trustworthiness),
+            _score(stage, method, "continuity", true.continuity),
+            _score(stage, method, "Shepard correlation", true.shepard),
+            _score(stage, method, "Q_NX AUC", true.co_ranking.auc),
+        ],
+        arrays={
+            "qnx_k": true.co_ranking.sizes.astype(np.int32),
+            f"qnx_{stage}_{method}": np.asarray(true.co_ranking.q.value, np.float32),
+        },
+    )
+
+
+def _head(values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> StageMeasures:
+    logits = values.astype(np.float64) @ kernel + bias
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return StageMeasures(
+        arrays={
+            "head_after": shares.argmax(axis=1).astype(np.int32),
+            "head_probability": shares.max(axis=1).astype(np.float32),
+        }
+    )
+
+
+def _nearest(found: Neighbors) -> Neighbors:
+    return Neighbors(found.indices[:, :N_NEIGHBORS], found.distances[:, :N_NEIGHBORS])
+
+
+def _score(stage: str, space: str, metric: str, found: Estimate) -> Score:
+    return Score(stage, space, metric, *map(float, found))
+
+
+def _class_scores(
+    stage: str, space: str, metric: str, found: metrics.Classified | metrics.Silhouette, of: Features
+) -> list[dict[str, Any]]:
+    row = {"stage": stage, "space": space, "metric": metric}
+    return [
+        row | {"class": of.class_names[label]} | each._asdict()
+        for label, each in zip(found.classes, found.per_class, strict=True)
+    ]
