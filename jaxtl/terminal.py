@@ -42,10 +42,16 @@ class Attempt:
 
 
 class TerminalReport:
-    """A `jaxtl.experiment.Report` on a rich console: on a terminal bars, elsewhere one line a stage."""
+    """A `jaxtl.experiment.Report` on a rich console: on a terminal bars, elsewhere one line a stage.
+
+    Stages may be open in several threads at once: their bars stand below one another in the order in which
+    they began, and what is printed meanwhile goes above them.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._bars = _Bars(console) if console.is_terminal else None
+        self._check: Callable[[], None] | None = None
 
     @contextlib.contextmanager
     def stage(self, title: str) -> Iterator[Callable[[float], None]]:
@@ -56,7 +62,8 @@ class TerminalReport:
     def attempt(self, title: str) -> Iterator[Attempt]:
         """A stage that may fail and leaves the rest to go on: it says so in the attempt's `failure`."""
         began = time.monotonic()
-        with _lasting_ctrl_c() as check, self._bar(title) as draw:
+        bar = self._bars.bar(title) if self._bars else contextlib.nullcontext(lambda fraction: None)
+        with self.interruptible() as check, bar as draw:
 
             def report(fraction: float) -> None:
                 check()
@@ -70,6 +77,24 @@ class TerminalReport:
         took = time.monotonic() - began
         self.console.print(f"{mark} {title} [dim]{took:.1f} s[/]{why}", highlight=False)
 
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[Callable[[], None]]:
+        """Yield a check that raises KeyboardInterrupt where a Ctrl-C was pressed and lost since.
+
+        For a main thread that waits for stages in others: it calls the check between short waits, and
+        tells them to stop. Ctrl-C comes to the main thread only: in others the check does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield lambda: None
+        elif self._check:
+            yield self._check
+        else:
+            with _lasting_ctrl_c() as self._check:
+                try:
+                    yield self._check
+                finally:
+                    self._check = None
+
     def note(self, text: str) -> None:
         self.console.print(f"[dim]· {text}[/]", highlight=False)
 
@@ -77,30 +102,52 @@ class TerminalReport:
         """A path in one piece, to be copied: neither broken over lines nor read as markup."""
         self.console.print(f"{title}: [bold]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
 
+
+class _Bars:
+    """The bars of all open stages in one display, since a console takes one at a time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._progress = self._empty()
+
     @contextlib.contextmanager
-    def _bar(self, title: str) -> Iterator[Callable[[float], None]]:
-        if not self.console.is_terminal:
-            yield lambda fraction: None
-            return
+    def bar(self, title: str) -> Iterator[Callable[[float], None]]:
+        """A bar while the block is entered; takes the fraction done, 0 to 1."""
         began = time.monotonic()
+        with self._lock:
+            progress = self._progress
+            task = progress.add_task(title, total=None)
+            progress.start()
+
+        def draw(fraction: float) -> None:
+            long = time.monotonic() - began > _BAR_AFTER_SECONDS
+            if long or 0 < fraction < 1:
+                progress.update(task, total=1.0, completed=fraction)
+
+        try:
+            yield draw
+        finally:
+            with self._lock:
+                progress.remove_task(task)
+                progress.refresh()  # else it stays for a tenth of a second, under its own last line
+                if not progress.task_ids:
+                    progress.stop()
+                    self._progress = self._empty()
+
+    def _empty(self) -> Progress:
+        # Titles come first: on 80 columns they have 42, since the bar gives way.
+        bar = min(40, max(10, self._console.width - 66))
         columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar), TimeElapsedColumn(),
             TextColumn("[dim]left"), TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(title, total=None)
-
-            def draw(fraction: float) -> None:
-                long = time.monotonic() - began > _BAR_AFTER_SECONDS
-                if long or 0 < fraction < 1:
-                    progress.update(task, total=1.0, completed=fraction)
-
-            yield draw
+        return Progress(*columns, console=self._console, transient=True)
 
 
 @contextlib.contextmanager
 def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
-    """Yield a check that raises KeyboardInterrupt again where an earlier one was lost.
+    """Yield a check that raises KeyboardInterrupt again where an earlier one was lost. In the main thread.
 
     Python drops an exception raised in the callback of a weak reference or of the garbage collector, of
     which JAX has many, so that a Ctrl-C that falls into one would do nothing but print a traceback.
@@ -120,9 +167,8 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             tell(dropped)
 
-    # Only the main thread may set handlers; one that is not Python's own, or "ignore", is the caller's wish.
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    # A handler that is not Python's own, or "ignore", is the caller's wish.
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield check
         return
     signal.signal(signal.SIGINT, press)

@@ -1,3 +1,6 @@
+import re
+from xml.etree import ElementTree
+
 import matplotlib
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ def colour_by_class(axes, record):
     (points,) = axes.collections
     drawn = {
         tuple(xy): tuple(rgba[:3])
-        for xy, rgba in zip(points.get_offsets().data, points.get_facecolors(), strict=True)
+        for xy, rgba in zip(points.get_offsets(), points.get_facecolors(), strict=True)
     }
     colours = {}
     for xy, label in zip(record.coords.astype(float), record.labels, strict=True):
@@ -243,6 +246,29 @@ def test_files_reproduce_to_the_byte(tmp_path, kind, suffix):
     assert files[0].startswith(MAGIC[suffix])
     assert files[0] == files[1] == files[2]
     assert matplotlib.__version__.encode() not in files[0]
+
+
+def test_svg_files_draw_every_point_at_its_place_in_its_colour(tmp_path):
+    record = embedding(n=500)
+    figure = plots.embedding_figure(record)
+    plots.save(figure, tmp_path / "map.svg")
+    drawn = {}
+    for path in ElementTree.parse(tmp_path / "map.svg").iterfind(".//{*}g[@id='points_1']/{*}path"):
+        style = dict(entry.split(": ") for entry in path.get("style").split("; "))
+        assert (style["stroke-linecap"], float(style["stroke-width"])) == (
+            "round",
+            pytest.approx(3.25, abs=0.01),
+        )
+        for x, y in re.findall(r"M (\S+) (\S+)", path.get("d")):
+            drawn[float(x), float(y)] = style["stroke"]
+    assert len(drawn) == 500
+    (axes,) = figure.axes
+    figure.set_dpi(72)
+    places = axes.transData.transform(record.coords) * (1, -1) + (0, figure.bbox.height)
+    for place, label in zip(places, record.labels, strict=True):
+        nearest = min(drawn, key=lambda xy: np.hypot(*(xy - place)))
+        assert np.hypot(*(nearest - place)) < 0.02
+        assert drawn[nearest] == plots.TEN_COLOURS[label]
 
 
 def test_vector_files_of_many_points_stay_small(tmp_path):

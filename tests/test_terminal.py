@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import re
 import signal
 import sys
+import threading
 
 import pytest
 from rich.console import Console
@@ -22,6 +24,104 @@ def test_a_finished_stage_leaves_one_line(report):
     lines = report.console.file.getvalue().splitlines()
     assert len(lines) == 1
     assert "Counting" in lines[0]
+
+
+@pytest.fixture
+def screen():
+    return TerminalReport(Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None))
+
+
+def kept(report):
+    """The lines that stay, and all the bars ever drawn, of which each is erased or drawn over."""
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", report.console.file.getvalue()).replace("\r", "\n")
+    lines = [line.rstrip() for line in lines.splitlines() if line.strip()]
+    return [line for line in lines if line[0] in "✓✗·"], [line for line in lines if line[0] not in "✓✗·"]
+
+
+SLOW, QUICK = "Fine-tuning on 60,000 images, 5 epochs", "t-SNE of 10,000 images before, openTSNE"
+
+
+def in_a_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_stages_of_several_threads_share_one_display(screen):
+    begun, over = threading.Event(), threading.Event()
+
+    def slow():
+        with screen.stage(SLOW) as progress:
+            progress(0.25)
+            begun.set()
+            over.wait(10)
+            progress(0.75)
+
+    thread = in_a_thread(slow)
+    begun.wait(10)
+    with screen.stage(QUICK) as progress:
+        progress(0.5)
+        screen.note("worth knowing")
+    over.set()
+    thread.join()
+    lines, bars = kept(screen)
+    assert [line[0] for line in lines] == ["·", "✓", "✓"]
+    assert lines[0] == "· worth knowing"
+    assert QUICK in lines[1]
+    assert SLOW in lines[2]
+    # Both at once, the one that began first above, both titles whole on 80 columns.
+    assert any(SLOW in first and QUICK in second for first, second in zip(bars, bars[1:], strict=False))
+    assert max(map(len, bars)) <= 80
+
+
+def test_a_stage_that_raises_closes_its_own_bar_only(screen):
+    def fail():
+        with contextlib.suppress(ValueError), screen.stage(QUICK) as progress:
+            progress(0.5)
+            raise ValueError
+
+    with screen.stage(SLOW) as progress:
+        progress(0.5)
+        in_a_thread(fail).join()
+        before = len(kept(screen)[1])
+        screen.note("after the failure")
+        after = kept(screen)[1][before:]
+    assert [line[0] for line in kept(screen)[0]] == ["·", "✓"]
+    assert any(SLOW in line for line in after)
+    assert not any(QUICK in line for line in after)
+
+
+def test_many_stages_at_once_leave_a_line_each(screen):
+    def work(name):
+        for k in range(5):
+            with screen.stage(f"{name} {k}") as progress:
+                progress(0.5)
+
+    for thread in [in_a_thread(lambda name=name: work(name)) for name in "abcd"]:
+        thread.join()
+    titles = [re.fullmatch(r"✓ (\w \d) [0-9.]+ s", line)[1] for line in kept(screen)[0]]
+    assert sorted(titles) == [f"{name} {k}" for name in "abcd" for k in range(5)]
+    assert [title for title in titles if title[0] == "a"] == [f"a {k}" for k in range(5)]
+
+
+def test_a_main_thread_that_waits_for_others_learns_of_a_swallowed_ctrl_c(report):
+    beside = []
+
+    def work():
+        with report.stage("Counting") as progress:
+            progress(0.5)
+            beside.append("went on")
+
+    with pytest.raises(KeyboardInterrupt), report.interruptible() as check:
+        check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        in_a_thread(work).join()
+        with pytest.raises(KeyboardInterrupt), report.stage("Within"):
+            pass
+        check()
+    assert beside == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_ctrl_c_that_somebody_swallows_stops_at_the_next_step(report):
