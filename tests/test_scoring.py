@@ -2,19 +2,21 @@
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jaxtl import depth, metrics
+from jaxtl import cores, depth, metrics, scoring
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import extract_layers
-from jaxtl.files import read_npz
+from jaxtl.files import read_npz, write_npz
 from jaxtl.models.weights import load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import CLASS_COLUMNS, Embedding, Features, load_history, load_scores
-from jaxtl.scoring import LEAVE_ONE_OUT, PER_CLASS
+from jaxtl.records import CLASS_COLUMNS, Embedding, Features, Neighbors, load_history, load_scores
+from jaxtl.scoring import LEAVE_ONE_OUT, PER_CLASS, StageMeasures
 from jaxtl.settings import METHODS, Images
 
 STAGES = ("before", "after")
@@ -128,6 +130,168 @@ def test_claims_are_on_file_with_what_decided_them(finished):
         assert (claim["verdict"] == "holds") == sure
 
 
+def blobs(n, scale, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % 3).astype(np.int32)
+    values = rng.normal(size=(n, 12)) + scale * np.eye(3, 12)[labels]
+    return Features(values.astype(np.float32), labels, np.arange(n, dtype=np.int32), {})
+
+
+def plane(features, method, seed):
+    turn = np.random.default_rng(seed).normal(size=(12, 2)).astype(np.float32)
+    return Embedding(features.values @ turn, features.labels, features.index, method, "none", {})
+
+
+@pytest.fixture(scope="module")
+def given():
+    """What `measure` takes, of 120 points in three classes that fine-tuning drew apart."""
+    features = {"before": blobs(120, 1, 0)}
+    after = features["before"].values + 2 * np.eye(3, 12, dtype=np.float32)[features["before"].labels]
+    features["after"] = replace(features["before"], values=after)
+    maps = {
+        stage: {method: plane(each, method, k) for k, method in enumerate(METHODS)}
+        for stage, each in features.items()
+    }
+    neighbors = {stage: exact_neighbors(each.values, 30) for stage, each in features.items()}
+    training = {stage: blobs(150, scale, 1) for stage, scale in (("before", 1), ("after", 3))}
+    rng = np.random.default_rng(2)
+    return features, maps, neighbors, training, (rng.normal(size=(12, 3)), np.zeros(3))
+
+
+def of_stage(given, stage, **how):
+    return scoring.measure_stage(stage, *(each[stage] for each in given[:4]), **how)
+
+
+def with_workers(monkeypatch, count):
+    monkeypatch.setattr(cores, "cpu_count", lambda: count)
+    pool = ThreadPoolExecutor(max(1, count - 1))
+    monkeypatch.setattr(cores, "_pool", lambda: pool)
+    return pool
+
+
+def assert_same(found, expected):
+    for name in ("scores", "class_scores"):
+        assert getattr(found, name) == getattr(expected, name)
+    assert list(found.arrays) == list(expected.arrays)
+    for name, each in expected.arrays.items():
+        assert found.arrays[name].dtype == each.dtype
+        np.testing.assert_array_equal(found.arrays[name], each)
+
+
+@pytest.fixture(scope="module")
+def measures(given):
+    return scoring.measure(*given)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_numbers_do_not_depend_on_which_task_ends_first(monkeypatch, given, measures, workers):
+    with with_workers(monkeypatch, workers):
+        found = scoring.measure(*given)
+    assert_same(found, measures)
+    assert found.verdicts == measures.verdicts
+
+
+def test_numbers_of_stages_apart_and_kept_are_those_of_all_at_once(given, measures, tmp_path):
+    for stage in ("after", "before"):
+        alone = of_stage(given, stage)
+        alone.save(tmp_path / f"{stage}.npz")
+        again = StageMeasures.load(tmp_path / f"{stage}.npz")
+        assert_same(again, alone)
+        assert {space: each.tolist() for space, each in again.correct.items()} == {
+            space: each.tolist() for space, each in alone.correct.items()
+        }
+    stages = {stage: StageMeasures.load(tmp_path / f"{stage}.npz") for stage in ("after", "before")}
+    found = scoring.combine(stages, given[0], given[4])
+    assert_same(found, measures)
+    assert found.verdicts == measures.verdicts
+
+
+def test_numbers_stand_by_stage_and_space(measures):
+    order = [(score.stage, score.space) for score in measures.scores]
+    blocks = [each for k, each in enumerate(order) if not k or order[k - 1] != each]
+    # What is said of fine-tuning before it is the last that is said of the stage before.
+    spaces = ["features", *METHODS]
+    assert blocks == [
+        *(("before", space) for space in (*spaces, "features")),
+        *(("after", space) for space in spaces),
+        ("both", "features"),
+    ]
+
+
+def test_a_number_that_images_do_not_allow_costs_no_other(given, tmp_path):
+    stage, told = "before", []
+    whole = of_stage(given, stage)
+    features, maps, neighbors, training, _ = given
+    copies = Neighbors(neighbors[stage].indices, 0 * neighbors[stage].distances)
+    found = scoring.measure_stage(
+        stage, features[stage], maps[stage], copies, training[stage], notice=told.append
+    )
+    assert len(told) == 1
+    assert told[0].startswith("intrinsic dimension, features before: left out (")
+    assert found.scores == [each for each in whole.scores if each.metric != "intrinsic dimension"]
+    found.save(tmp_path / "before.npz")
+    assert StageMeasures.load(tmp_path / "before.npz").left_out == told
+
+
+def test_a_fault_in_a_metric_is_not_passed_over(monkeypatch, given):
+    def broken(*args, **how):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr(metrics, "silhouette", broken)
+    with pytest.raises(ZeroDivisionError, match="broken"):
+        of_stage(given, "after")
+
+
+def test_progress_goes_from_nothing_to_one(given):
+    seen = []
+    of_stage(given, "after", progress=seen.append)
+    assert seen == sorted(set(seen))
+    assert 0 < seen[0] < 0.1
+    assert seen[-1] == 1
+
+
+def interrupt_at(count):
+    seen = []
+
+    def progress(fraction):
+        seen.append(fraction)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+
+    return progress, seen
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_interrupted_scoring_ends(given, whole):
+    progress, seen = interrupt_at(3)
+    with pytest.raises(KeyboardInterrupt):
+        scoring.measure(*given, progress=progress) if whole else of_stage(given, "before", progress=progress)
+    # What had begun in the other threads is told of, and nothing is begun any more.
+    assert len(seen) < 3 + cores.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "meta", "message"),
+    [
+        ({}, {}, "has no array scores, class_scores"),
+        ({"scores": np.zeros((1, 3)), "class_scores": np.zeros((0, 3))}, {}, "not the numbers of a stage"),
+        (
+            {"scores": np.zeros((2, 3)), "class_scores": np.zeros((0, 3))},
+            {"scores": [["before", "pca", "silhouette"]], "class_scores": [], "left_out": []},
+            "not the numbers of a stage",
+        ),
+    ],
+)
+def test_kept_numbers_that_are_others_are_refused(tmp_path, arrays, meta, message):
+    path = tmp_path / "before.npz"
+    with pytest.raises(JaxtlError, match="no such file"):
+        StageMeasures.load(path)
+    write_npz(path, arrays, meta)
+    with pytest.raises(JaxtlError, match=message) as caught:
+        StageMeasures.load(path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture(scope="module")
 def outputs():
     model, digits = load_model(), load("mnist", "test").take(120)
@@ -153,6 +317,52 @@ def test_a_profile_holds_each_layers_own_numbers(outputs, tmp_path):
     again = depth.load(tmp_path / "layers.csv")
     assert [row[:3] for row in again] == [row[:3] for row in rows]
     np.testing.assert_allclose([row[3:] for row in again], [row[3:] for row in rows], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """Two layers of 90 points in three classes, the second of which fine-tuning changed."""
+    features = blobs(90, 2, 3)
+    before = {"first": features.values[:, :5], "second": features.values}
+    return before, before | {"second": np.tanh(features.values)}, features.labels
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_profile_does_not_depend_on_which_task_ends_first(monkeypatch, layers, workers):
+    expected = depth.profile(*layers)
+    with with_workers(monkeypatch, workers):
+        assert depth.profile(*layers) == expected
+
+
+def test_layers_that_did_not_change_need_not_be_given_again(layers):
+    before, after, labels = layers
+    rows = depth.profile(before, {"second": after["second"]}, labels)
+    assert rows == depth.profile(before, after, labels)
+    assert next(row for row in rows if row[:3] == ("both", "first", depth.CKA))[3:] == (1, 1, 1)
+
+
+def test_a_profile_goes_on_from_what_is_known(monkeypatch, layers, tmp_path):
+    before, after, labels = layers
+    expected = depth.profile(before, after, labels, seed=1)
+    known = depth.profile_before(before, labels, seed=1)
+    assert known == [row for row in expected if row.stage == "before"]
+    depth.save(tmp_path / "whole.csv", expected)
+    depth.save(tmp_path / "before.csv", known)
+    seen, probe = [], metrics.ridge_probe_cross_validated
+    monkeypatch.setattr(
+        metrics, "ridge_probe_cross_validated", lambda v, *a, **k: seen.append(v) or probe(v, *a, **k)
+    )
+    rows = depth.profile(before, after, labels, known=depth.load(tmp_path / "before.csv"), seed=1)
+    assert [id(values) for values in seen] == [id(after["second"])]
+    depth.save(tmp_path / "again.csv", rows)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_an_interrupted_profile_ends(layers):
+    progress, seen = interrupt_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        depth.profile(*layers, progress=progress)
+    assert len(seen) < 2 + cores.cpu_count()
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "stage,layer,metric,value,low,high\nx,y,z,high,0,1\n"])
