@@ -22,6 +22,7 @@ from jaxtl.data.preprocess import preprocess
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, tensor_digest
+from jaxtl.programs import Program
 from jaxtl.records import Dataset, Features, Pathlike
 from jaxtl.settings import Images
 
@@ -151,7 +152,7 @@ def extract_layers(
     return {model.config.layers[end - 1].name: each for end, each in zip(ends, averages, strict=True)}
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(Program, static=4)
 def _run_stretches(
     plans: tuple[folding.Plan, ...],
     prepare: Images,
@@ -225,7 +226,7 @@ def run_layers(
     return collect(step, source, size, progress, notice, on_device)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(Program, static=4)
 def _run_batch(
     plan: folding.Plan,
     prepare: Images | None,
@@ -320,16 +321,19 @@ def _store(result: Carry | None, done: int, n: int, output: Carry) -> tuple[Carr
 
 def _store_on_device(result: Carry | None, done: int, n: int, output: Carry) -> tuple[Carry, int]:
     if result is None:
-        result = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), output)
-    count = min(rows(output), n - done)
-    return _put(result, jax.tree.map(lambda a: a[:count], output), done), done + count
+        result = _zeros(n, output)
+    return _put(result, output, np.int32(done)), min(done + rows(output), n)
 
 
-@partial(jax.jit, donate_argnums=0)  # in place: no second copy of the largest array
-def _put(result: Carry, output: Carry, start: int) -> Carry:
-    return jax.tree.map(
-        lambda to, a: jax.lax.dynamic_update_slice_in_dim(to, a, start, axis=0), result, output
-    )
+@partial(Program, static=1)
+def _zeros(n: int, output: Carry) -> Carry:
+    return jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), output)
+
+
+@partial(Program, donate=(0,))  # in place: no second copy of the largest array
+def _put(result: Carry, output: Carry, start: jax.Array) -> Carry:
+    # Rows beyond the last one, of a batch that was filled up, fall away.
+    return jax.tree.map(lambda to, a: to.at[start + jnp.arange(len(a))].set(a, mode="drop"), result, output)
 
 
 def _aligned(shape: tuple[int, ...], boundary: int = 64) -> np.ndarray:

@@ -24,6 +24,7 @@ from jaxtl.files import read_npz, write_npz
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, build
+from jaxtl.programs import Program
 from jaxtl.records import Dataset, Pathlike
 from jaxtl.settings import FinetuneConfig, Images
 from jaxtl.trunk import Source, Trunk, trainable_boundary
@@ -143,9 +144,14 @@ def with_head(model: MobileNetV2, classes: int, seed: int) -> MobileNetV2:
     config = replace(model.config, classes=classes)
     arrays = {name: a for name, a in arrays_of(model).items() if not name.startswith("predictions/")}
     shape = (config.features, classes)
-    arrays["predictions/kernel"] = nnx.initializers.glorot_uniform()(jax.random.key(seed), shape)
+    arrays["predictions/kernel"] = np.asarray(_glorot_uniform(shape, np.uint32(seed % 2**32)))
     arrays["predictions/bias"] = np.zeros(classes, np.float32)
     return build(config, arrays)
+
+
+@partial(Program, static=1)
+def _glorot_uniform(shape: tuple[int, int], seed: jax.Array) -> jax.Array:
+    return nnx.initializers.glorot_uniform()(jax.random.key(seed), shape)
 
 
 def evaluate(
@@ -168,8 +174,9 @@ def keras_adam(
     """
 
     def init(params: Any) -> optax.ScaleByAdamState:
-        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))  # two, to be donated each
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
+        # Zeros of the host's, since JAX would compile a program for every shape; two, to be donated each.
+        mu, nu = (jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), params) for _ in range(2))
+        return optax.ScaleByAdamState(np.zeros([], np.int32), mu, nu)
 
     def update(gradients: Any, state: optax.ScaleByAdamState, params: Any = None):
         del params
@@ -194,22 +201,21 @@ class Trainer:
             return lambda path, value: path[0] in learning and issubclass(value.type, kind)
 
         graph, weights, statistics, frozen = nnx.split(model, in_tail(nnx.Param), in_tail(nnx.BatchStat), ...)
-        self._graph, self._frozen = graph, frozen
-        self._optimizer = keras_adam(config.learning_rate)
-        self._initial = State(weights, statistics, self._optimizer.init(weights))
+        self._frozen = frozen
+        self._initial = State(weights, statistics, keras_adam(config.learning_rate).init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
         form = trunk.form or ops.default_form()
-        tail = _Tail(plan, trunk.boundary, trunk.images, form, trunk.precision)
-        self._chunk = jax.jit(partial(_run_chunk, graph, self._optimizer, tail), donate_argnums=0)
-        self._gradients = jax.jit(partial(loss_gradients, graph, tail))
+        self._tail = Tail(
+            graph, plan, trunk.boundary, trunk.images, form, trunk.precision, config.learning_rate
+        )
 
     def gradients(self, state: State, batch: Carry, labels: np.ndarray) -> tuple[Any, tuple[Any, jax.Array]]:
         """Gradients of one batch's mean loss; moved statistics; (loss, hits) summed over the batch."""
-        return self._gradients(state, self._frozen, batch, labels)
+        return _gradients(self._tail, state, self._frozen, batch, labels)
 
     def initial(self) -> State:
         """The state before the first step."""
-        return jax.tree.map(jnp.copy, self._initial)
+        return _copied(self._initial)
 
     def steps(
         self, state: State, source: Any, labels: jax.Array, order: np.ndarray
@@ -219,7 +225,7 @@ class Trainer:
         The state's buffers are taken over: it cannot be used again. Returns the new state, and (loss, hits)
         summed over all rows.
         """
-        return self._chunk(state, self._frozen, self._arrays, source, labels, order)
+        return _train(self._tail, state, self._frozen, self._arrays, source, labels, order)
 
     def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
         leaves, structure = jax.tree.flatten(self._initial)
@@ -227,11 +233,11 @@ class Trainer:
             raise JaxtlError(
                 "checkpoint: it belongs to another network or freezing boundary; start a new run"
             )
-        return jax.tree.unflatten(structure, map(jnp.asarray, checkpoint.leaves)), list(checkpoint.history)
+        return jax.device_put(jax.tree.unflatten(structure, checkpoint.leaves)), list(checkpoint.history)
 
     def model(self, state: State) -> MobileNetV2:
         """The model as it stands, on copies that later steps do not touch."""
-        return nnx.merge(self._graph, *jax.tree.map(jnp.copy, state[:2]), self._frozen, copy=True)
+        return nnx.merge(self._tail.graph, *_copied(state[:2]), self._frozen, copy=True)
 
     def run_epoch(
         self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
@@ -248,14 +254,21 @@ class Trainer:
         return state, float(loss), float(accuracy)
 
 
-class _Tail(NamedTuple):
-    """What is static of a training step."""
+def _copied(tree: Any) -> Any:
+    # Through the host's memory, which needs no program for each shape.
+    return jax.device_put(jax.tree.map(np.array, tree))
 
+
+class Tail(NamedTuple):
+    """What is static of a training step: equal for all seeds of a network."""
+
+    graph: nnx.GraphDef
     trunk_plan: folding.Plan
     boundary: int
     images: Images
     form: ops.Form
     precision: ops.Precision
+    learning_rate: float
 
 
 def _chunks(order: np.ndarray, size: int):
@@ -269,14 +282,16 @@ def _chunks(order: np.ndarray, size: int):
         yield steps * size, order[None, steps * size :]
 
 
-def _run_chunk(graph, optimizer, tail: _Tail, state: State, frozen, arrays, source, labels, order):
+@partial(Program, static=1, donate=(1,))
+def _train(tail: Tail, state: State, frozen, arrays, source, labels, order):
     """Train on batches of rows `order` [steps, size]; returns the state and summed loss and hits."""
+    optimizer = keras_adam(tail.learning_rate)
 
     def step(state: State, index: jax.Array):
         batch = jax.tree.map(lambda a: a[index], source)
         if not isinstance(batch, Carry):
             batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form, tail.precision)
-        gradients, (statistics, sums) = loss_gradients(graph, tail, state, frozen, batch, labels[index])
+        gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels[index])
         steps, moments = optimizer.update(gradients, state.optimizer)
         return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
 
@@ -284,12 +299,12 @@ def _run_chunk(graph, optimizer, tail: _Tail, state: State, frozen, arrays, sour
     return state, sums.sum(0)
 
 
-def loss_gradients(graph, tail: _Tail, state: State, frozen, batch: Carry, labels: jax.Array):
+def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.Array):
     """Gradients of a batch's mean loss; the moved statistics, and (loss, hits) summed over the batch."""
 
     def loss_of(weights):
         # A copy, since a traced function may not write to variables made outside of it.
-        model = nnx.merge(graph, weights, state.statistics, frozen, copy=True)
+        model = nnx.merge(tail.graph, weights, state.statistics, frozen, copy=True)
         end = len(model.config.layers)
         carry = model.run(batch, tail.boundary, end, train=True, form=tail.form, precision=tail.precision)
         logits = carry.x
@@ -300,6 +315,9 @@ def loss_gradients(graph, tail: _Tail, state: State, frozen, batch: Carry, label
 
     paths = set(nnx.to_flat_state(state.statistics).paths)
     return jax.grad(loss_of, has_aux=True)(state.weights)
+
+
+_gradients = Program(loss_gradients, static=1)
 
 
 def _check_classes(train: Dataset, test: Dataset) -> None:

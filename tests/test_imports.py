@@ -23,6 +23,7 @@ FLOORS = [
         "jaxtl.errors",
         "jaxtl.files",
         "jaxtl.memory",
+        "jaxtl.programs",
         "jaxtl.records",
         "jaxtl.runtime",
         "jaxtl.settings",

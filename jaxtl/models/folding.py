@@ -37,7 +37,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of a stretch of a network."""
+    """The steps of a stretch of a network.
+
+    `config` is that of the network without a head: the same layers are the same plan under any head.
+    """
 
     config: MobileNetV2Config
     steps: tuple[Step, ...]
@@ -63,8 +66,8 @@ def fold(model: MobileNetV2, start: int, stop: int) -> tuple[Plan, Arrays]:
             arrays.append(_arrays(model, layer))
         if layer.name in config.saved:
             steps[-1] = replace(steps[-1], saves=True)
-    as_float32 = tuple({name: jnp.asarray(a, jnp.float32) for name, a in group.items()} for group in arrays)
-    return Plan(config, tuple(steps)), as_float32
+    as_float32 = tuple({name: a.astype(np.float32) for name, a in group.items()} for group in arrays)
+    return Plan(replace(config, classes=None), tuple(steps)), jax.device_put(as_float32)
 
 
 def run(

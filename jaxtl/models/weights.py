@@ -74,9 +74,10 @@ def build(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: st
     """A model that holds exactly these arrays. Raises JaxtlError unless they fit."""
     check_fit(config, arrays, where)
     model = nnx.eval_shape(lambda: MobileNetV2(config, rngs=nnx.Rngs(0)))
-    for name, array in arrays.items():
+    on_device = jax.device_put({name: np.asarray(array, np.float32) for name, array in arrays.items()})
+    for name, array in on_device.items():
         layer, key = name.split("/")
-        getattr(getattr(model, layer), key).set_value(jax.numpy.asarray(array, jax.numpy.float32))
+        getattr(getattr(model, layer), key).set_value(array)
     return model
 
 
