@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product, starmap
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ from jaxtl.runtime import configure, cpu_count, peak_memory
 from jaxtl.schedule import Schedule, Step
 from jaxtl.settings import RunConfig
 from jaxtl.shared import Shared
-from jaxtl.steps import Work
+from jaxtl.steps import PARTS, Work, kept_numbers
 from jaxtl.trunk import trainable_boundary
 
 # The first step that a setting bears on, for the message when a resumed run is given another value.
@@ -84,7 +84,7 @@ def start(
 ) -> Experiment:
     """A new experiment in a folder that is empty or does not exist yet.
 
-    `check_memory`: whether maps that would not fit into memory are refused, too; `shared`: as of `Experiment`.
+    `check_memory`: whether maps that do not fit into memory are refused, too. `shared`: as of `Experiment`.
 
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
@@ -138,7 +138,7 @@ def resume(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
             "restore that file"
         )
-    kept = ("timings.json", "checkpoint.npz", *(f"numbers_{stage}.npz" for stage in STAGES))
+    kept = ["timings.json", "checkpoint.npz", *starmap(kept_numbers, product(STAGES, PARTS))]
     for name in (CONFIG, *kept, *chain(*experiment.outputs.values())):
         remove_leftovers(folder / name)
     return experiment

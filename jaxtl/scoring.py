@@ -6,9 +6,10 @@ together at the end, in one fixed order: nothing depends on which task ended fir
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ N_NEIGHBORS = 10
 KNN_METRIC = "10-NN accuracy"
 LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
 TRAIN_TO_TEST = "10-NN accuracy, training to test"
+# What is said of fine-tuning before it.
+_PROMISES = ("LogME", "H-score, shrunk")
 # Each class's share, of the numbers that have one.
 PER_CLASS = (LEAVE_ONE_OUT, "neighbourhood hit", "silhouette")
 # Tasks that take longest, and those that others wait for, so that no core is left with one at the end.
@@ -47,7 +50,7 @@ Progress = Callable[[float], None]
 
 @dataclass
 class StageMeasures:
-    """The numbers of one stage, or a part of them.
+    """The numbers of one stage's features, of its maps, or a part of them.
 
     Attributes:
         scores, class_scores, arrays: as of `Measures`.
@@ -146,7 +149,7 @@ def measure(
 ) -> Measures:
     """Separability, faithfulness, change and transferability of a run, and what becomes of the claims.
 
-    `measure_stage` of each stage and `combine`, at the same time.
+    `measure_features` and `measure_maps` of each stage and `combine`, at the same time.
 
     Args:
         features: "before" and "after", of the same images in the same order.
@@ -162,18 +165,21 @@ def measure(
         JaxtlError: features that are not finite, or fewer than two classes.
     """
     plans = {
-        stage: _plan_stage(stage, each, maps[stage], neighbors[stage], training_features[stage], seed)
+        stage: (
+            _plan_features(stage, each, neighbors[stage], training_features[stage], seed),
+            _plan_maps(stage, each, maps[stage], seed),
+        )
         for stage, each in features.items()
     }
     compared = _plan_comparison(features, head, seed)
-    _run([*plans.values(), compared], progress, notice)
-    return _together({stage: plan.rows() for stage, plan in plans.items()}, compared.rows(), features)
+    _run([*chain(*plans.values()), compared], progress, notice)
+    stages = {stage: [plan.rows() for plan in each] for stage, each in plans.items()}
+    return _together(stages, compared.rows(), features)
 
 
-def measure_stage(
+def measure_features(
     stage: str,
     features: Features,
-    maps: dict[str, Embedding],
     neighbors: Neighbors,
     training_features: Features,
     *,
@@ -181,14 +187,29 @@ def measure_stage(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> StageMeasures:
-    """The numbers that concern one stage alone; arguments and errors as of `measure`, of that stage."""
-    plan = _plan_stage(stage, features, maps, neighbors, training_features, seed)
+    """The numbers of one stage's features, which need no maps; arguments and errors as of `measure`."""
+    plan = _plan_features(stage, features, neighbors, training_features, seed)
+    _run([plan], progress, notice)
+    return plan.rows()
+
+
+def measure_maps(
+    stage: str,
+    features: Features,
+    maps: dict[str, Embedding],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> StageMeasures:
+    """The numbers of one stage's maps; arguments and errors as of `measure`."""
+    plan = _plan_maps(stage, features, maps, seed)
     _run([plan], progress, notice)
     return plan.rows()
 
 
 def combine(
-    stages: dict[str, StageMeasures],
+    stages: dict[str, Sequence[StageMeasures]],
     features: dict[str, Features],
     head: tuple[np.ndarray, np.ndarray] | None = None,
     *,
@@ -196,20 +217,29 @@ def combine(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> Measures:
-    """What `measure` finds, from the numbers of each stage; arguments and errors as there."""
+    """What `measure` finds, from the numbers of each stage's features and of its maps.
+
+    Other arguments and errors as there.
+    """
     compared = _plan_comparison(features, head, seed)
     _run([compared], progress, notice)
     return _together({stage: stages[stage] for stage in features}, compared.rows(), features)
 
 
 def _together(
-    stages: dict[str, StageMeasures], compared: StageMeasures, features: dict[str, Features]
+    stages: dict[str, Sequence[StageMeasures]], compared: StageMeasures, features: dict[str, Features]
 ) -> Measures:
-    found = StageMeasures()
-    for each in (*stages.values(), compared):
-        found.take(each)
+    found, correct = StageMeasures(), {}
+    for stage, parts in stages.items():
+        whole = StageMeasures()
+        for part in parts:
+            whole.take(part)
+        # What fine-tuning will bring is said last.
+        whole.scores.sort(key=lambda score: score.metric in _PROMISES)
+        correct |= {(stage, space): each for space, each in whole.correct.items()}
+        found.take(whole)
+    found.take(compared)
     first = next(iter(features.values()))
-    correct = {(stage, space): each for stage, of in stages.items() for space, each in of.correct.items()}
     scores = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in found.scores}
     verdicts = decide(Evidence(correct, first.labels, first.class_names, scores))
     return Measures(found.scores, found.class_scores, found.arrays, verdicts)
@@ -274,13 +304,8 @@ def _rank(task: cores.Task) -> int:
     return len(_FIRST) if kind is None else _FIRST.index(kind)
 
 
-def _plan_stage(
-    stage: str,
-    features: Features,
-    maps: dict[str, Embedding],
-    neighbors: Neighbors,
-    training_features: Features,
-    seed: int,
+def _plan_features(
+    stage: str, features: Features, neighbors: Neighbors, training_features: Features, seed: int
 ) -> _Plan:
     plan, values = _Plan(stage), features.values
     near = plan.add("neighbors", "features", lambda: neighbors)
@@ -288,11 +313,16 @@ def _plan_stage(
     _plan_classifiers(plan, features, training_features, seed)
     spectrum = plan.add("spectrum", "features", lambda: metrics.spectrum(values))
     _plan_description(plan, values, near, spectrum, seed)
-    anchored = plan.add("anchored", "features", lambda: metrics.anchored(values, seed=seed))
-    for method, embedding in maps.items():
-        _plan_map(plan, method, embedding.coords, features, anchored, seed)
     if stage == "before":
         _plan_promise(plan, features, spectrum)
+    return plan
+
+
+def _plan_maps(stage: str, features: Features, maps: dict[str, Embedding], seed: int) -> _Plan:
+    plan = _Plan(stage)
+    anchored = plan.add("anchored", "features", lambda: metrics.anchored(features.values, seed=seed))
+    for method, embedding in maps.items():
+        _plan_map(plan, method, embedding.coords, features, anchored, seed)
     return plan
 
 
@@ -372,10 +402,9 @@ def _plan_map(plan: _Plan, method: str, coords: np.ndarray, of: Features, anchor
 def _plan_promise(plan: _Plan, before: Features, spectrum: str) -> None:
     """What is said of fine-tuning before it."""
     values, labels = before.values, before.labels
-    plan.attempt("LogME", "features", lambda: metrics.log_me(values, labels))
-    plan.attempt(
-        "H-score, shrunk", "features", lambda basis: metrics.h_score(values, labels, basis).shrunk, spectrum
-    )
+    log_me, h_score = _PROMISES
+    plan.attempt(log_me, "features", lambda: metrics.log_me(values, labels))
+    plan.attempt(h_score, "features", lambda basis: metrics.h_score(values, labels, basis).shrunk, spectrum)
 
 
 def _plan_comparison(

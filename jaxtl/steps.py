@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,12 +36,14 @@ from jaxtl.records import (
 from jaxtl.runfolder import STAGES, SUFFIXES, figure_names, save_figures, write_report
 from jaxtl.runtime import environment
 from jaxtl.schedule import Step
-from jaxtl.scoring import Measures, StageMeasures, combine, measure_stage
+from jaxtl.scoring import Measures, StageMeasures, combine, measure_features, measure_maps
 from jaxtl.settings import RunConfig
 from jaxtl.shared import TRAINING_FEATURES, Shared
 
 # Steps that compute with the network: one at a time, as they share the device.
 _NETWORK = "network"
+# In which a stage's numbers are made: what needs no maps does not wait for them.
+PARTS = ("features", "maps")
 
 Notice = Callable[[str], None]
 
@@ -60,7 +64,8 @@ class Work:
         notice: Notice,
     ) -> None:
         self.config, self.folder, self.shared, self.maps, self.notice = config, folder, shared, maps, notice
-        self._numbers: dict[str, StageMeasures] = {}
+        self._numbers: dict[tuple[str, str], StageMeasures] = {}
+        self._averages: dict[str, dict[str, np.ndarray]] = {}
 
     def table(self) -> Iterator[Step]:
         """All steps, in the order of one core."""
@@ -81,7 +86,7 @@ class Work:
             needs = ("trunk_test", "finetune")
             yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
         yield from self._stage("after", maps["after"])
-        numbers = tuple(f"numbers_{stage}" for stage in STAGES)
+        numbers = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in PARTS)
         outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
         yield Step("scores", "Numbers of both stages, claims", self._score, outputs, (*numbers, "finetune"))
         names = figure_names(self.config)
@@ -101,8 +106,10 @@ class Work:
             target = f"embeddings/{stage}_{method}.npz"
             title = self.maps.title(method, stage)
             yield Step(name, title, partial(self._map, method, stage), (target,), (stage, neighbors))
-        needs = (stage, f"training_features_{stage}", neighbors, *maps)
-        yield Step(f"numbers_{stage}", f"Numbers {stage}", partial(self._measure, stage), (), needs)
+        name, needs = f"numbers_features_{stage}", (stage, f"training_features_{stage}", neighbors)
+        yield Step(name, f"Numbers of features {stage}", partial(self._measure, stage, "features"), (), needs)
+        name, needs = f"numbers_maps_{stage}", (stage, *maps)
+        yield Step(name, f"Numbers of maps {stage}", partial(self._measure, stage, "maps"), (), needs)
 
     def _network(
         self,
@@ -220,30 +227,31 @@ class Work:
 
     # Numbers, and what shows them.
 
-    def _measure(self, stage: str, progress: Progress) -> None:
-        path = self._numbers_path(stage)
-        if path.is_file():
-            self._numbers[stage] = StageMeasures.load(path)
-            return
+    def _measure(self, stage: str, part: str, progress: Progress) -> None:
+        path = self.folder / kept_numbers(stage, part)
+        if not path.is_file():
+            measure = self._measure_features if part == "features" else self._measure_maps
+            how = {"seed": self.config.seed, "progress": progress, "notice": self.notice}
+            measure(stage, **how).save(path)
+        self._numbers[stage, part] = StageMeasures.load(path)
+
+    def _measure_features(self, stage: str, **how: Any) -> StageMeasures:
         features, training = self._finite(stage), self._finite(f"train_{stage}")
+        return measure_features(stage, features, Neighbors.load(self._neighbors_path(stage)), training, **how)
+
+    def _measure_maps(self, stage: str, **how: Any) -> StageMeasures:
         maps = {method: self._embedding(stage, method) for method in self.config.methods}
-        found = measure_stage(
-            stage, features, maps, Neighbors.load(self._neighbors_path(stage)), training,
-            seed=self.config.seed, progress=progress, notice=self.notice,
-        )  # fmt: skip
-        found.save(path)
-        self._numbers[stage] = found
+        return measure_maps(stage, self._finite(stage), maps, **how)
 
     def _score(self, progress: Progress) -> None:
         arrays = load_arrays(self.folder / "model.safetensors")[1]
         head = arrays["predictions/kernel"], arrays["predictions/bias"]
         features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
-        found = combine(
-            self._numbers, features, head, seed=self.config.seed, progress=progress, notice=self.notice
-        )
+        numbers = {stage: [self._numbers[stage, part] for part in PARTS] for stage in STAGES}
+        found = combine(numbers, features, head, seed=self.config.seed, progress=progress, notice=self.notice)
         self._save_measures(found)
-        for stage in STAGES:
-            self._numbers_path(stage).unlink(missing_ok=True)
+        for stage, part in product(STAGES, PARTS):
+            (self.folder / kept_numbers(stage, part)).unlink(missing_ok=True)
 
     def _save_measures(self, found: Measures) -> None:
         scores = list(found.scores)
@@ -287,8 +295,10 @@ class Work:
     def _embedding(self, stage: str, method: str) -> Embedding:
         return Embedding.load(self._embedding_path(stage, method))
 
-    def _numbers_path(self, stage: str) -> Path:
-        return self.folder / f"numbers_{stage}.npz"
+
+def kept_numbers(stage: str, part: str) -> str:
+    """The file that keeps one of PARTS of a stage's numbers until all are there."""
+    return f"numbers_{part}_{stage}.npz"
 
 
 def _counted(count: int, what: str) -> str:
