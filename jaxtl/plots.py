@@ -344,7 +344,7 @@ class _Points(PathCollection):
         gc.set_linewidth(renderer.points_to_pixels(self.get_sizes()[0] ** 0.5))
         # To a hundredth of a point, which nobody sees: half the file's size.
         begins = np.round(self.get_offset_transform().transform(self.get_offsets()), 2)
-        strokes = np.stack([begins, begins + (0.01, 0)], axis=1)
+        strokes = np.stack([begins, begins + np.array([0.01, 0])], axis=1)
         for run in self._runs:
             gc.set_foreground(tuple(self.get_facecolors()[run[0]]), isRGBA=True)
             codes = np.tile(np.uint8([Outline.MOVETO, Outline.LINETO]), len(run))
