@@ -56,10 +56,13 @@ class Report(Protocol):
     """Who is told how a run gets on."""
 
     def stage(self, title: str) -> AbstractContextManager[Progress]:
-        """Entered while a stage works; takes fractions done."""
+        """Entered while a step works, from any thread; takes fractions done."""
 
     def note(self, text: str) -> None:
         """One line worth knowing."""
+
+    def interruptible(self) -> AbstractContextManager[Callable[[], None]]:
+        """Entered by the thread that waits for others; takes a check that raises a Ctrl-C that was lost."""
 
 
 class Silent:
@@ -71,6 +74,10 @@ class Silent:
 
     def note(self, text: str) -> None:
         pass
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[Callable[[], None]]:
+        yield lambda: None
 
 
 def start(
@@ -195,7 +202,8 @@ class Experiment:
             for step in self.steps:
                 if step.outputs and step not in left:
                     self.report.note(f"{step.title}: done already")
-            Schedule(left, max(2, cpu_count()), self._do, self.maps.close).run()
+            with self.report.interruptible() as heard:
+                Schedule(left, max(2, cpu_count()), self._do, self.maps.close, heard).run()
         if left:
             self._note_seconds("run", self.timings.get("run", 0.0) + time.perf_counter() - began)
         return self.scores()

@@ -48,6 +48,7 @@ class Schedule:
         at_a_time: steps under way at most, at least 1.
         do: works a step off, given it and a function that raises Cancelled when there is no more use in it.
         give_up: called once when the run is stopped, to end what cannot be asked, such as processes.
+        heard: called now and then by the thread that calls `run`; what it raises stops the run.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Schedule:
         at_a_time: int,
         do: Callable[[Step, Callable[[], None]], None],
         give_up: Callable[[], None],
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
-        self._left, self._at_a_time, self._do, self._give_up = list(steps), at_a_time, do, give_up
+        self._left, self._at_a_time, self._do = list(steps), at_a_time, do
+        self._give_up, self._heard = give_up, heard
         self._names = {step.name for step in steps}
         self._under_way: dict[Future, Step] = {}
         self._ended: set[str] = set()
@@ -73,6 +76,7 @@ class Schedule:
         with ThreadPoolExecutor(self._at_a_time, thread_name_prefix="step") as pool:
             try:
                 while self._begin(pool):
+                    self._heard()
                     for future in wait(self._under_way, _SECONDS, FIRST_COMPLETED).done:
                         step = self._under_way.pop(future)
                         try:
