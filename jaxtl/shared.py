@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl import depth
 from jaxtl.data import load
-from jaxtl.extraction import Notice, Progress, rows
+from jaxtl.extraction import Blocks, Notice, Progress, rows
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
 from jaxtl.records import Dataset
@@ -47,6 +48,7 @@ class Shared:
         self.config, self.keep = config, keep
         self._lock, self._making = threading.RLock(), threading.RLock()
         self._sources: dict[str, Source] = {}
+        self._blocks: Blocks | None = None
 
     @_once
     def model(self) -> MobileNetV2:
@@ -86,9 +88,23 @@ class Shared:
             found = self._sources.get(split)
             if found is None or rows(found) < count:
                 images = (self.train if split == "train" else self.test).images[:count]
-                found = self.trunk.source(images, self.keeps_outputs, progress, notice)
+                looked_at = self._looked_at if split == "test" else 0
+                found, blocks = self.trunk.source_and_blocks(
+                    images, self.keeps_outputs, looked_at, progress, notice
+                )
                 self._sources[split] = found
+                self._blocks = blocks if split == "test" else self._blocks
             return found
+
+    @property
+    def blocks(self) -> Blocks:
+        """What the depth profile's images look like within the frozen layers, from their own pass."""
+        self.source("test", self._looked_at)
+        return self._blocks
+
+    @property
+    def _looked_at(self) -> int:
+        return min(len(self.sample), depth.SAMPLES) if self.config.layers else 0
 
     def first(self, split: str, count: int) -> Source:
         """`source`, cut to its first `count` images."""

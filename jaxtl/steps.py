@@ -65,7 +65,8 @@ class Work:
     ) -> None:
         self.config, self.folder, self.shared, self.maps, self.notice = config, folder, shared, maps, notice
         self._numbers: dict[tuple[str, str], StageMeasures] = {}
-        self._averages: dict[str, dict[str, np.ndarray]] = {}
+        self._averages: dict[str, np.ndarray] = {}
+        self._rows_before: list[depth.Row] = []
 
     def table(self) -> Iterator[Step]:
         """All steps, in the order of one core."""
@@ -80,10 +81,12 @@ class Work:
             ("history.csv", "model.safetensors"), ("trunk_test", "trunk_training"),
         )  # fmt: skip
         yield from self._stage("before", maps["before"])
+        if self.config.layers:
+            yield Step("layers_before", "Depth profile before", self._profile_before, (), ("trunk_test",))
         yield self._features("after", ("trunk_test", "finetune"))
         yield self._training_features("after", ("trunk_training", "finetune"))
         if self.config.layers:
-            needs = ("trunk_test", "finetune")
+            needs = ("layers_before", "finetune")
             yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
         yield from self._stage("after", maps["after"])
         numbers = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in PARTS)
@@ -211,19 +214,25 @@ class Work:
         )  # fmt: skip
         self.maps.make(job, progress, self.notice)
 
-    def _profile(self, progress: Progress) -> None:
-        from jaxtl.extraction import extract_layers
+    def _profile_before(self, progress: Progress) -> None:
+        shared = self.shared
+        self._averages = shared.trunk.averages(shared.model, shared.blocks, self.notice)
+        self._rows_before = depth.profile_before(
+            self._averages, self._labels_looked_at, seed=self.config.seed, progress=progress
+        )
 
-        sample = self.shared.sample.take(min(len(self.shared.sample), depth.SAMPLES))
-        outputs = [
-            extract_layers(
-                model, sample, model.config.block_ends, self.config.images, precision=self.config.precision,
-                notice=self.notice,
-            )
-            for model in map(self._model, STAGES)
-        ]  # fmt: skip
-        rows = depth.profile(*outputs, sample.labels, seed=self.config.seed, progress=progress)
+    def _profile(self, progress: Progress) -> None:
+        shared, before = self.shared, self._averages
+        after = shared.trunk.averages(self._model("after"), shared.blocks, self.notice)
+        rows = depth.profile(
+            before, after, self._labels_looked_at, known=self._rows_before, seed=self.config.seed,
+            progress=progress,
+        )  # fmt: skip
         depth.save(self.folder / "layers.csv", rows)
+
+    @property
+    def _labels_looked_at(self) -> np.ndarray:
+        return self.shared.sample.labels[: depth.SAMPLES]
 
     # Numbers, and what shows them.
 
