@@ -37,11 +37,13 @@ _FIRST = (
     "logistic probe accuracy",
     "Procrustes disparity",
     "anchored",
-    "LogME",
-    "k-means",
     "spectrum",
     "neighbors",
     TRAIN_TO_TEST,
+    "LogME",
+    "linear CKA",
+    "k-means",
+    "faithfulness",
 )
 
 Notice = Callable[[str], None]
@@ -300,8 +302,8 @@ def _run(plans: list[_Plan], progress: Progress | None, notice: Notice | None) -
 
 
 def _rank(task: cores.Task) -> int:
-    kind = next((kind for kind in _FIRST if task.name.startswith(f"{kind}, ")), None)
-    return len(_FIRST) if kind is None else _FIRST.index(kind)
+    kind = task.name.rpartition(", ")[0]
+    return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
 
 
 def _plan_features(

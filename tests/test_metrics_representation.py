@@ -56,6 +56,13 @@ def test_alignment_sees_no_rotation_scale_or_order():
     np.testing.assert_allclose(metrics.linear_cka(Y, X).debiased, before.debiased, rtol=1e-9)
 
 
+def test_alignment_with_itself_is_that_with_a_copy():
+    for x in (X, WIDE):
+        for found, expected in zip(metrics.linear_cka(x, x), metrics.linear_cka(x, x.copy()), strict=True):
+            assert found == (1, 1, 1)
+            np.testing.assert_allclose(expected, found, rtol=1e-12)
+
+
 def test_debiased_alignment_of_unrelated_features_is_none():
     found = [metrics.linear_cka(*np.random.default_rng(s).normal(size=(2, 50, 200))) for s in range(20)]
     assert abs(np.mean([f.debiased.value for f in found])) < 0.02
