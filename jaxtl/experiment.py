@@ -203,7 +203,7 @@ class Experiment:
                 if step.outputs and step not in left:
                     self.report.note(f"{step.title}: done already")
             with self.report.interruptible() as heard:
-                Schedule(left, max(2, cpu_count()), self._do, self.maps.close, heard).run()
+                Schedule(left, cpu_count(), self._do, self.maps.close, heard).run()
         if left:
             self._note_seconds("run", self.timings.get("run", 0.0) + time.perf_counter() - began)
         return self.scores()
