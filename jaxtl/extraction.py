@@ -7,11 +7,11 @@ depend on how many there are, and each stretch of the network is compiled once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,28 +144,141 @@ def extract_layers(
         JaxtlError: an unknown layer or precision.
     """
     ops.check(precision, None)
-    ends = sorted({model.config.position(name) + 1 for name in layers})
-    plans, arrays = zip(*(folding.fold(model, *each) for each in pairwise([0, *ends])), strict=True)
-    size = batch_size or _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
-    step = partial(_run_stretches, plans, images, ops.default_form(), precision, arrays)
-    averages = collect(step, dataset.images, size, progress, notice)
-    return {model.config.layers[end - 1].name: each for end, each in zip(ends, averages, strict=True)}
+    positions = {model.config.position(name) + 1 for name in layers}
+    return average_layers(
+        model, 0, positions, dataset.images, images, batch_size, progress, precision=precision, notice=notice
+    )
+
+
+def average_layers(
+    model: MobileNetV2,
+    start: int,
+    ends: Collection[int],
+    source: Any,
+    prepare: Images | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    *,
+    precision: ops.Precision = "highest",
+    form: ops.Form | None = None,
+    notice: Notice | None = None,
+) -> dict[str, np.ndarray]:
+    """Global averages of outputs from layer `start` on; arguments as of `run_layers`.
+
+    Args:
+        ends: of the stretches whose last layer's output is averaged, each beyond `start`.
+
+    Returns:
+        For the last layer of each stretch, in the network's order, float32 [n, its channels].
+    """
+    if not ends:
+        return {}
+    plans, arrays = _stretches(model, start, sorted(ends))
+    step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
+    averages = collect(step, source, batch_size or default_batch_size(), progress, notice)
+    return {model.config.layers[end - 1].name: each for end, each in zip(sorted(ends), averages, strict=True)}
+
+
+def _stretches(
+    model: MobileNetV2, start: int, ends: Sequence[int]
+) -> tuple[tuple[folding.Plan, ...], tuple[folding.Arrays, ...]]:
+    return tuple(zip(*(folding.fold(model, *each) for each in pairwise([start, *ends])), strict=True))
 
 
 @partial(Program, static=4)
 def _run_stretches(
     plans: tuple[folding.Plan, ...],
+    prepare: Images | None,
+    form: ops.Form,
+    precision: ops.Precision,
+    arrays: tuple[folding.Arrays, ...],
+    batch: Any,
+) -> list[jax.Array]:
+    # An earlier program's outputs are widened; what they were is what this one goes on from.
+    carry = enter(prepare, batch) if prepare else jax.tree.map(lambda a: ops.stored(a, precision), batch)
+    averages = []
+    for plan, weights in zip(plans, arrays, strict=True):
+        carry = folding.run(plan, weights, carry, form, precision)
+        averages.append(ops.widened(carry.x).mean((1, 2)))
+    return averages
+
+
+class Blocks(NamedTuple):
+    """The first images of a set at the ends of a network's first blocks.
+
+    `averages` by the name of a block's last layer, float32 [n, its channels]; `start` is the number of layers
+    up to there, 0 where there is no such block, and `source` what the next layer takes: a Carry, or the
+    images themselves.
+    """
+
+    averages: dict[str, np.ndarray]
+    start: int
+    source: Any
+
+
+def run_blocks(
+    model: MobileNetV2,
+    stop: int,
+    images: np.ndarray,
+    prepare: Images,
+    first: int,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    *,
+    precision: ops.Precision = "highest",
+    form: ops.Form | None = None,
+    notice: Notice | None = None,
+    on_device: bool = False,
+) -> tuple[Carry, Blocks]:
+    """`run_layers` from the images on, and in the same pass the first images at the ends of the blocks passed.
+
+    The averages cost no time that could be measured. Arguments as of `run_layers`.
+    """
+    ops.check(precision, form)
+    ends = block_ends(model, 0, stop)
+    if not ends:
+        how = {"precision": precision, "form": form, "notice": notice, "on_device": on_device}
+        carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
+        return carry, Blocks({}, 0, images[:first])
+    step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
+    size = batch_size or default_batch_size()
+    if not first:
+        carry = collect(lambda batch: step(batch)[0], images, size, progress, notice, on_device)
+        return carry, Blocks({}, 0, images[:0])
+    carry, (averages, kept) = collect(step, images, size, progress, notice, on_device, first)
+    names = (model.config.layers[end - 1].name for end in ends)
+    return carry, Blocks(dict(zip(names, averages, strict=True)), ends[-1], kept)
+
+
+def block_ends(model: MobileNetV2, start: int, stop: int) -> list[int]:
+    """The numbers of layers after which a block ends, beyond `start` and up to `stop`."""
+    ends = (model.config.position(name) + 1 for name in model.config.block_ends)
+    return [end for end in ends if start < end <= stop]
+
+
+def _blocks_step(model, stop, ends, prepare, form, precision) -> Callable[[Any], Any]:
+    plans, arrays = _stretches(model, 0, sorted({*ends, stop}))
+    return partial(_run_blocks, plans, len(ends), prepare, form, precision, arrays)
+
+
+@partial(Program, static=5)
+def _run_blocks(
+    plans: tuple[folding.Plan, ...],
+    blocks: int,
     prepare: Images,
     form: ops.Form,
     precision: ops.Precision,
     arrays: tuple[folding.Arrays, ...],
     batch: jax.Array,
-) -> list[jax.Array]:
-    carry, averages = enter(prepare, batch), []
+) -> tuple[Carry, tuple[list[jax.Array], Carry]]:
+    """Output of all stretches; averages at the ends of the first `blocks`, and what the last of them leaves."""
+    carry, averages, kept = enter(prepare, batch), [], None
     for plan, weights in zip(plans, arrays, strict=True):
         carry = folding.run(plan, weights, carry, form, precision)
-        averages.append(ops.widened(carry.x).mean((1, 2)))
-    return averages
+        if len(averages) < blocks:
+            averages.append(ops.widened(carry.x).mean((1, 2)))
+            kept = carry
+    return jax.tree.map(ops.widened, (carry, (averages, kept)))
 
 
 def features_of(
@@ -221,9 +334,13 @@ def run_layers(
     """
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
-    size = batch_size or _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    return collect(step, source, size, progress, notice, on_device)
+    return collect(step, source, batch_size or default_batch_size(), progress, notice, on_device)
+
+
+def default_batch_size() -> int:
+    """Images at a time that are fastest on the platform."""
+    return _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
 
 
 @partial(Program, static=4)
@@ -258,22 +375,29 @@ def batches(source: Any, size: int, first: int = 0) -> Iterator[Any]:
 
 
 def collect(
-    step: Callable[[Any], Carry],
+    step: Callable[[Any], Any],
     source: Any,
     size: int,
     progress: Progress | None = None,
     notice: Notice | None = None,
     on_device: bool = False,
-) -> Carry:
+    first: int = 0,
+) -> Any:
     """The step's outputs for all rows of `source`, in order, in host memory or on the device.
+
+    Where `first` is given, a step's output is a pair, and so is the result: its second part is of so many
+    rows only, the first ones, and in host memory.
 
     A batch that the device's memory does not hold is tried again at half the size, as are those after it.
     """
-    n, result, done = rows(source), None, 0
+    n, result, more, done = rows(source), None, None, 0
     store, fetch = (_store_on_device, jax.block_until_ready) if on_device else (_store, _to_host)
     while done < n:
         try:
             for output in _outputs(lambda batch: fetch(step(batch)), batches(source, size, done)):
+                output, extra = output if first else (output, None)
+                if done < first:
+                    more, _ = _store(more, done, min(first, n), _to_host(extra))
                 result, done = store(result, done, n, output)
                 _report(progress, done / n)
         except jax.errors.JaxRuntimeError as error:
@@ -283,7 +407,7 @@ def collect(
             size //= 2
             if notice is not None:
                 notice(f"out of memory with batches of {2 * size:,}: goes on with {size:,}")
-    return result
+    return (result, more) if first else result
 
 
 def _outputs(step: Callable[[Any], Carry], inputs: Iterator[Any]) -> Iterator[Carry]:

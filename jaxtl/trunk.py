@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Notice, Progress, run_layers
+from jaxtl.extraction import Blocks, Notice, Progress, average_layers, block_ends, run_blocks, run_layers
 from jaxtl.models import ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
 from jaxtl.runtime import device_memory
@@ -89,11 +89,38 @@ class Trunk:
         The outputs stay in the memory of the device, where training and tests take them from; a CPU's is
         the host's.
         """
+        return self.source_and_blocks(images, keep, 0, progress, notice)[0]
+
+    def source_and_blocks(
+        self,
+        images: np.ndarray,
+        keep: bool,
+        first: int,
+        progress: Progress | None = None,
+        notice: Notice | None = None,
+    ) -> tuple[Source, Blocks]:
+        """`source`, and in the same pass what `averages` needs of the first images."""
         if not keep:
             # Training draws any of them again and again: digits made when asked for are made once.
-            return np.asarray(images)
+            images = np.asarray(images)
+            return images, Blocks({}, 0, images[:first])
         on_device = jax.default_backend() != "cpu"
-        return self._run(self.model, 0, self.boundary, images, self.images, progress, notice, on_device)
+        return run_blocks(
+            self.model, self.boundary, images, self.images, first, progress=progress, notice=notice,
+            precision=self.precision, form=self.form, on_device=on_device,
+        )  # fmt: skip
+
+    def averages(
+        self, model: MobileNetV2, blocks: Blocks, notice: Notice | None = None
+    ) -> dict[str, np.ndarray]:
+        """`jaxtl.extraction.extract_layers` of all blocks' ends, for a model that shares this trunk."""
+        images = None if isinstance(blocks.source, Carry) else self.images
+        ends = block_ends(model, blocks.start, model.config.pooled)
+        behind = average_layers(
+            model, blocks.start, ends, blocks.source, images,
+            precision=self.precision, form=self.form, notice=notice,
+        )  # fmt: skip
+        return {**blocks.averages, **behind}
 
     def then(
         self,
@@ -105,8 +132,8 @@ class Trunk:
     ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
         if isinstance(source, Carry):
-            return self._run(model, self.boundary, stop, source, None, progress, notice).x
-        return self._run(model, 0, stop, source, self.images, progress, notice).x
+            return self._run(model, self.boundary, stop, source, None, progress, notice)
+        return self._run(model, 0, stop, source, self.images, progress, notice)
 
     def _run(
         self,
@@ -117,9 +144,8 @@ class Trunk:
         prepare: Images | None,
         progress: Progress | None,
         notice: Notice | None,
-        on_device: bool = False,
-    ) -> Carry:
+    ) -> np.ndarray:
         return run_layers(
             model, start, stop, source, prepare, progress=progress,
-            precision=self.precision, form=self.form, notice=notice, on_device=on_device,
-        )  # fmt: skip
+            precision=self.precision, form=self.form, notice=notice,
+        ).x  # fmt: skip
