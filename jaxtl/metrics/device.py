@@ -30,8 +30,11 @@ def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int) -> 
 def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """`jaxtl.metrics.distances.anchor_ranks` on the device."""
     leave_device_memory()
+    blocks = row_blocks(anchors, _most(len(values)))
     with jax.enable_x64(True):
-        return _rows(_ranks(values, row_blocks(anchors, _most(len(values)))), len(anchors))
+        points = jnp.asarray(values)
+        ranks = [np.asarray(_places(_from_anchors(points, rows))) for rows in blocks]
+    return np.concatenate(ranks)[: len(anchors)]
 
 
 def agreement(
@@ -91,17 +94,18 @@ def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n
 
 
 @jax.jit
-def _ranks(values: jax.Array, blocks: jax.Array) -> jax.Array:
-    points = _centred(values)
-    dtype = rank_type(len(values))
+def _from_anchors(values: jax.Array, rows: jax.Array) -> jax.Array:
+    apart = _squared(_centred(values), rows)
+    return apart.at[jnp.arange(len(rows)), rows].set(-1)
 
-    def of_block(rows: jax.Array) -> jax.Array:
-        apart = _squared(points, rows).at[jnp.arange(len(rows)), rows].set(-1)
-        order = jnp.argsort(apart, axis=1, stable=True)
-        places = jnp.broadcast_to(jnp.arange(points.shape[0], dtype=dtype), order.shape)
-        return jnp.zeros_like(places).at[jnp.arange(len(rows))[:, None], order].set(places)
 
-    return jax.lax.map(of_block, blocks)
+@partial(jax.jit, donate_argnums=0)
+def _places(apart: jax.Array) -> jax.Array:
+    """Of each entry among those of its row, ascending: one program for spaces of any dimensions."""
+    order = jnp.argsort(apart, axis=1, stable=True)
+    dtype = rank_type(apart.shape[1])
+    places = jnp.broadcast_to(jnp.arange(apart.shape[1], dtype=dtype), order.shape)
+    return jnp.zeros_like(places).at[jnp.arange(len(apart))[:, None], order].set(places)
 
 
 @partial(jax.jit, static_argnames="k")
