@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -56,6 +57,16 @@ def agreement(
     with jax.enable_x64(True):
         found = _agreement(outside, inside, blocks, k, sizes.astype(outside.dtype), gains)
         return tuple(_rows(each, m) for each in found)
+
+
+def products(values: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:
+    """What multiplies rows [n, d] by [d, c], and their transpose by [n, c], as float32 does on a CPU."""
+    leave_device_memory()
+    rows = jnp.asarray(values)
+    return (
+        lambda other: np.asarray(_product(rows, other)),
+        lambda other: np.asarray(_transposed_product(rows, other)),
+    )
 
 
 def _most(n: int) -> int:
@@ -123,3 +134,13 @@ def _agreement(
         return beyond(there, here), beyond(here, there), within, jnp.sum(gains[worse], axis=1)
 
     return jax.lax.map(of_block, blocks)
+
+
+@jax.jit
+def _product(rows: jax.Array, other: jax.Array) -> jax.Array:
+    return jnp.matmul(rows, other, precision=_EXACT)
+
+
+@jax.jit
+def _transposed_product(rows: jax.Array, other: jax.Array) -> jax.Array:
+    return jnp.matmul(rows.T, other, precision=_EXACT)
