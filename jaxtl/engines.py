@@ -11,8 +11,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.runtime import device_memory, leave_device_memory
 
 ENGINES = ("auto", "cpu", "jax")
-# Fewer pairs of rows are measured by a CPU before a program for them is compiled.
-_FEW_PAIRS = 500_000
+# A CPU has done less before a program for it is compiled.
+_LITTLE_WORK = 500_000
 # What one function may take of the device's memory beside what JAX and others hold there.
 _MEMORY_PART = 0.6
 
@@ -31,11 +31,11 @@ def default_engine() -> str:
     return "jax" if jax.default_backend() == "gpu" else "cpu"
 
 
-def engine_for(engine: str, pairs: int, needed: int) -> str:
+def engine_for(engine: str, work: int, needed: int) -> str:
     """`engine`, "cpu" or "jax"; "auto" is the GPU where there is one and the work is worth it, and fits.
 
     Args:
-        pairs: of rows that are to be measured.
+        work: pairs of rows to be measured, or numbers to be multiplied.
         needed: bytes of the device's memory.
 
     Raises JaxtlError for any other name.
@@ -44,7 +44,7 @@ def engine_for(engine: str, pairs: int, needed: int) -> str:
         raise JaxtlError(f"engine: must be one of {', '.join(ENGINES)}, got {engine!r}")
     if engine != "auto":
         return engine
-    if pairs < _FEW_PAIRS or default_engine() == "cpu":
+    if work < _LITTLE_WORK or default_engine() == "cpu":
         return "cpu"
     return "jax" if needed <= _MEMORY_PART * device_memory() else "cpu"
 

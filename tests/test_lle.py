@@ -15,8 +15,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import jaxtl
 from jaxtl import LocallyLinearEmbedding
 from jaxtl.errors import JaxtlError
-from jaxtl.lle import device, factors
+from jaxtl.lle import device, estimator, factors, tiles
 from jaxtl.lle.spectrum import smallest
+from jaxtl.neighbors import exact_neighbors
 
 METHODS = ("standard", "modified")
 WAYS = ({"solver": "sparse"}, {"solver": "dense"}, {"solver": "eigh"}, {"engine": "jax"})
@@ -272,23 +273,61 @@ def test_residual_is_that_of_an_independent_matrix(n_components, features):
     np.testing.assert_allclose(eigenvalues, linalg.eigvalsh(root.T @ root)[1 : n_components + 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("n", "tiles"), [(1, 1), (100, 1), (128, 1), (129, 2), (300, 3), (640, 5)])
-def test_tiles_solve_as_scipy_does(n, tiles):
+def check_solves(solver, n):
     random = np.random.default_rng(n)
     root = sparse.random_array((n, n), density=0.05, rng=random) + sparse.eye_array(n)
     matrix = (root.T @ root).tocsr()
-    assert -(-n // device._tile_size(n)) == tiles
-    b = random.normal(size=(n, 3))
     dense = matrix.toarray() + factors.SHIFT * np.eye(n)
-    expected = linalg.cho_solve(linalg.cho_factor(dense), b)
-    error = np.abs(device.dense_solver(matrix)(b) - expected).max() / np.abs(expected).max()
-    assert error < 1e-15 * np.linalg.cond(dense) * n
+    solve = solver(matrix)
+    for width in (3, 1, 4):
+        b = random.normal(size=(n, width))
+        expected = linalg.cho_solve(linalg.cho_factor(dense), b)
+        error = np.abs(solve(b) - expected).max() / np.abs(expected).max()
+        assert error < 1e-15 * np.linalg.cond(dense) * n
 
 
-def test_tiles_of_what_is_indefinite_are_refused():
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (100, 1), (128, 1), (129, 2), (300, 3), (640, 5)])
+def test_tiles_solve_as_scipy_does(n, count):
+    assert -(-n // tiles.tile_size(n)) == count
+    check_solves(tiles.solver, n)
+
+
+@pytest.mark.parametrize("n", [1, 100, 128, 129, 300])
+def test_a_whole_matrix_solves_as_scipy_does(n, monkeypatch):
+    monkeypatch.setattr(device, "_PANEL", 128)
+    check_solves(device.dense_solver, n)
+
+
+@pytest.mark.parametrize("memory", [2**40, 1])
+def test_what_is_indefinite_is_refused_whole_and_in_tiles(memory, monkeypatch):
+    monkeypatch.setattr(device, "device_memory", lambda: memory)
     matrix = sparse.diags_array([1.0] * 200 + [-1.0] + [1.0] * 50).tocsr()
     with pytest.raises(JaxtlError, match="negative pivot"):
         device.dense_solver(matrix)
+
+
+def test_the_device_takes_neighbours_that_are_known(features, monkeypatch):
+    values = features[:400]
+    expected = ours(values, engine="jax").embedding_
+    near = exact_neighbors(values, 30)
+    monkeypatch.setattr(estimator, "exact_neighbors", None)
+    model = LocallyLinearEmbedding(n_neighbors=12, random_state=0, engine="jax").fit_among(values, near)
+    np.testing.assert_allclose(model.embedding_, expected, atol=1e-9)
+
+
+def test_tiles_embed_as_one_matrix_does(features, monkeypatch):
+    values = features[:400]
+    expected = ours(values, engine="jax")
+    monkeypatch.setattr(device, "_COPIES", np.inf)
+    check_same(ours(values, engine="jax"), expected)
+
+
+def test_both_stages_of_a_run_share_the_programs(features):
+    ours(features[:400], engine="jax")
+    programs = device._factorise, device._solve, device._weights
+    before = [each._cache_size() for each in programs]
+    ours(features[400:800], engine="jax")
+    assert [each._cache_size() for each in programs] == before
 
 
 def test_what_does_not_fit_the_device_is_refused(monkeypatch):

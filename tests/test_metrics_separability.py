@@ -52,6 +52,8 @@ def test_training_points_vote_for_test_points():
     np.testing.assert_array_equal(found.predicted, nearest)
     assert found.accuracy.value == pytest.approx(np.mean(nearest == LABELS[200:]))
     found = metrics.train_to_test_knn(*given, n_neighbors=7)
+    device = metrics.train_to_test_knn(*given, n_neighbors=7, engine="jax")
+    np.testing.assert_array_equal(device.predicted, found.predicted)
     theirs = KNeighborsClassifier(7).fit(*given[:2])
     shares = np.sort(theirs.predict_proba(VALUES[200:]), axis=1)
     decided = shares[:, -1] > shares[:, -2]  # a tie goes to the lowest class there, to the nearest here
@@ -141,11 +143,13 @@ def test_ridge_takes_the_penalty_of_least_leave_one_out_error():
 
 
 @pytest.mark.parametrize("strength", [1e-2, 1.0])
-@pytest.mark.parametrize("d", [2, 6, 40])  # few weights, and many
-def test_logistic_minimum_is_scikit_learns(strength, d):
+@pytest.mark.parametrize(
+    ("d", "engine"), [(2, "cpu"), (6, "cpu"), (40, "cpu"), (40, "jax")]
+)  # few weights, and many
+def test_logistic_minimum_is_scikit_learns(strength, d, engine):
     values, labels = blobs(d=d, apart=2 / np.sqrt(d))
     values = values.astype(np.float32)
-    found = probes.fit_logistic(values, labels, 4, strength, tolerance=1e-12)
+    found = probes.fit_logistic(values, labels, 4, strength, tolerance=1e-12, engine=engine)
     expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(values.astype(np.float64), labels)
     theirs = np.vstack([expected.coef_.T, expected.intercept_])
 

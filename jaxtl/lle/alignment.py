@@ -8,14 +8,14 @@ vectors a point gets. All points are worked on at once, in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from threadpoolctl import threadpool_limits
+
+from jaxtl.cores import share
 
 # Doubles in one chunk of gathered neighbours: it stays in the cache of a core.
 _CHUNK = 262_144
@@ -184,5 +184,4 @@ def _map(
     n, k = indices.shape
     size = max(1, _CHUNK // (k * values.shape[1]))
     chunks = [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
-    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        return np.concatenate(list(pool.map(work, chunks)))
+    return np.concatenate(share(work, chunks, workers))

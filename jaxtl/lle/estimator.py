@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
 
-from jaxtl import cuda
+from jaxtl.cores import one_blas_thread
+from jaxtl.engines import default_engine
 from jaxtl.errors import JaxtlError
 from jaxtl.lle import alignment, factors
 from jaxtl.lle.alignment import Alignment
@@ -121,11 +121,11 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_among(self, X: Any, near: Neighbors | None) -> LocallyLinearEmbedding:
-        """`fit` with exact neighbours that are known already, of which the CPU's engine takes n_neighbors."""
+        """`fit` with exact neighbours that are known already, n_neighbors or more of each."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         self._check(*X.shape)
         self.engine_ = self._choose_engine(len(X))
-        spectrum = self._on_device(X) if self.engine_ == "jax" else self._on_cpu(X, near)
+        spectrum = self._on_device(X, near) if self.engine_ == "jax" else self._on_cpu(X, near)
         if not spectrum.converged:
             raise JaxtlError(
                 f"lle: the eigenvectors did not converge in {spectrum.iterations} steps (residual "
@@ -170,17 +170,14 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _choose_engine(self, n: int) -> str:
         if self.engine != "auto":
             return self.engine
-        # JAX is not even imported, which takes a second, where it could not compute on a GPU.
-        if self.solver != "auto" or n <= _EIGH_UP_TO or cuda.jax_gpu_fault():
+        if self.solver != "auto" or n <= _EIGH_UP_TO or default_engine() == "cpu":
             return "cpu"
         from jaxtl.lle import device
 
-        return "jax" if device.is_gpu() and device.fits(n) else "cpu"
+        return "jax" if device.fits(n) else "cpu"
 
     def _on_cpu(self, X: np.ndarray, found: Neighbors | None) -> Spectrum:
-        if found is None or found.indices.shape[1] < self.n_neighbors:
-            found = exact_neighbors(X, self.n_neighbors, n_jobs=self._workers)
-        near = np.ascontiguousarray(found.indices[:, : self.n_neighbors])
+        near = self._nearest(X, found, "cpu" if self.engine == "cpu" else "auto")
         problem = self._problem(X, near, alignment.barycenter_weights)
         self.solver_ = self._choose_solver(len(X))
         if self.solver_ == "eigh":
@@ -192,14 +189,21 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             spectrum = self._solve(problem, factors.dense_solver(problem))
         return spectrum
 
-    def _on_device(self, X: np.ndarray) -> Spectrum:
+    def _on_device(self, X: np.ndarray, found: Neighbors | None) -> Spectrum:
         from jaxtl.lle import device
 
         device.check_fits(len(X))
-        near = exact_neighbors(X, self.n_neighbors, engine="jax").indices
+        near = self._nearest(X, found, "jax")
         problem = self._problem(X, near, device.barycenter_weights)
         self.solver_ = "dense"
-        return self._solve(problem, device.dense_solver(problem.matrix))
+        # Each point ties itself and its neighbours to one another.
+        most = len(X) * (self.n_neighbors + 1) * (self.n_neighbors + 2) // 2
+        return self._solve(problem, device.dense_solver(problem.matrix, most))
+
+    def _nearest(self, X: np.ndarray, found: Neighbors | None, engine: str) -> np.ndarray:
+        if found is None or found.indices.shape[1] < self.n_neighbors:
+            found = exact_neighbors(X, self.n_neighbors, engine=engine, n_jobs=self._workers)
+        return np.ascontiguousarray(found.indices[:, : self.n_neighbors])
 
     def _choose_solver(self, n: int) -> str:
         if self.solver != "auto":
@@ -231,7 +235,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _solve(self, problem: Alignment, solve: factors.Operator) -> Spectrum:
         seed = int(check_random_state(self.random_state).randint(_SEED_RANGE))
         # A threaded BLAS only slows down products as narrow as these.
-        with threadpool_limits(1):
+        with one_blas_thread():
             return smallest(
                 problem.multiply,
                 solve,

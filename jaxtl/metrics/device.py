@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -30,8 +31,11 @@ def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int) -> 
 def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """`jaxtl.metrics.distances.anchor_ranks` on the device."""
     leave_device_memory()
+    blocks = row_blocks(anchors, _most(len(values)))
     with jax.enable_x64(True):
-        return _rows(_ranks(values, row_blocks(anchors, _most(len(values)))), len(anchors))
+        points = jnp.asarray(values)
+        ranks = [np.asarray(_places(_from_anchors(points, rows))) for rows in blocks]
+    return np.concatenate(ranks)[: len(anchors)]
 
 
 def agreement(
@@ -53,6 +57,16 @@ def agreement(
     with jax.enable_x64(True):
         found = _agreement(outside, inside, blocks, k, sizes.astype(outside.dtype), gains)
         return tuple(_rows(each, m) for each in found)
+
+
+def products(values: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:
+    """What multiplies rows [n, d] by [d, c], and their transpose by [n, c], as float32 does on a CPU."""
+    leave_device_memory()
+    rows = jnp.asarray(values)
+    return (
+        lambda other: np.asarray(_product(rows, other)),
+        lambda other: np.asarray(_transposed_product(rows, other)),
+    )
 
 
 def _most(n: int) -> int:
@@ -91,17 +105,18 @@ def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n
 
 
 @jax.jit
-def _ranks(values: jax.Array, blocks: jax.Array) -> jax.Array:
-    points = _centred(values)
-    dtype = rank_type(len(values))
+def _from_anchors(values: jax.Array, rows: jax.Array) -> jax.Array:
+    apart = _squared(_centred(values), rows)
+    return apart.at[jnp.arange(len(rows)), rows].set(-1)
 
-    def of_block(rows: jax.Array) -> jax.Array:
-        apart = _squared(points, rows).at[jnp.arange(len(rows)), rows].set(-1)
-        order = jnp.argsort(apart, axis=1, stable=True)
-        places = jnp.broadcast_to(jnp.arange(points.shape[0], dtype=dtype), order.shape)
-        return jnp.zeros_like(places).at[jnp.arange(len(rows))[:, None], order].set(places)
 
-    return jax.lax.map(of_block, blocks)
+@partial(jax.jit, donate_argnums=0)
+def _places(apart: jax.Array) -> jax.Array:
+    """Of each entry among those of its row, ascending: one program for spaces of any dimensions."""
+    order = jnp.argsort(apart, axis=1, stable=True)
+    dtype = rank_type(apart.shape[1])
+    places = jnp.broadcast_to(jnp.arange(apart.shape[1], dtype=dtype), order.shape)
+    return jnp.zeros_like(places).at[jnp.arange(len(apart))[:, None], order].set(places)
 
 
 @partial(jax.jit, static_argnames="k")
@@ -119,3 +134,13 @@ def _agreement(
         return beyond(there, here), beyond(here, there), within, jnp.sum(gains[worse], axis=1)
 
     return jax.lax.map(of_block, blocks)
+
+
+@jax.jit
+def _product(rows: jax.Array, other: jax.Array) -> jax.Array:
+    return jnp.matmul(rows, other, precision=_EXACT)
+
+
+@jax.jit
+def _transposed_product(rows: jax.Array, other: jax.Array) -> jax.Array:
+    return jnp.matmul(rows.T, other, precision=_EXACT)

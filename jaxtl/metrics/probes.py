@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from jaxtl.cores import one_blas_thread, share
+from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import check_labels, check_values, one_hot
 from jaxtl.metrics.spectra import spectrum
@@ -40,6 +42,7 @@ class Probe(Classified):
     penalties: tuple[float, ...]
 
 
+_Product = Callable[[np.ndarray], np.ndarray]
 # Fits training rows of known places in C classes, and predicts the places of others.
 _Fit = Callable[[np.ndarray, np.ndarray, int, np.ndarray], tuple[np.ndarray, float]]
 
@@ -78,6 +81,7 @@ def logistic_probe(
     test_values: np.ndarray,
     test_labels: np.ndarray,
     *,
+    engine: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
 ) -> Probe:
@@ -88,10 +92,11 @@ def logistic_probe(
     of 1e-3 to 1, is chosen by the log-loss on a held-out fifth of the training rows, of 4,000 of them where
     there are more; then all are fitted.
 
-    Args, errors: as of `ridge_probe`.
+    Args, errors: as of `ridge_probe`, and:
+        engine: of the products: "cpu"; "jax" for JAX's default device; "auto", "jax" where that is a GPU.
     """
     given = (train_values, train_labels, test_values, test_labels)
-    return _train_to_test("logistic probe", _logistic, given, resamples, seed)
+    return _train_to_test("logistic probe", partial(_logistic, engine=engine), given, resamples, seed)
 
 
 def ridge_probe_cross_validated(
@@ -207,23 +212,27 @@ def _ridge(
 
 
 def _logistic(
-    values: np.ndarray, members: np.ndarray, n_classes: int, others: np.ndarray
+    values: np.ndarray, members: np.ndarray, n_classes: int, others: np.ndarray, engine: str = "cpu"
 ) -> tuple[np.ndarray, float]:
     values, others = _standardised(values, others)
     some = _stratified(members, max(1, -(-len(members) // _CHOOSING))) == 0
-    strength, start = _choose(values[some], members[some], n_classes)
-    weights = fit_logistic(values, members, n_classes, strength, start)
+    strength, start = _choose(values[some], members[some], n_classes, engine)
+    weights = fit_logistic(values, members, n_classes, strength, start, engine=engine)
     return _logits(others, weights).argmax(axis=1), strength
 
 
-def _choose(values: np.ndarray, members: np.ndarray, n_classes: int) -> tuple[float, np.ndarray | None]:
+def _choose(
+    values: np.ndarray, members: np.ndarray, n_classes: int, engine: str
+) -> tuple[float, np.ndarray | None]:
     held = _stratified(members, _HELD_OUT) == 0
     if not 0 < np.sum(held) < len(held):
         return _LOGISTIC[len(_LOGISTIC) // 2], None
     rows, wanted = values[held], (np.arange(np.sum(held)), members[held])
     best, weights = (np.inf, 0.0, None), None
     for strength in _LOGISTIC:
-        weights = fit_logistic(values[~held], members[~held], n_classes, strength, weights, _PATH_TOLERANCE)
+        weights = fit_logistic(
+            values[~held], members[~held], n_classes, strength, weights, _PATH_TOLERANCE, engine
+        )
         loss = -_log_softmax(_logits(rows, weights))[wanted].mean()
         if loss > best[0]:
             break  # along the path the loss falls, then rises
@@ -238,6 +247,7 @@ def fit_logistic(
     strength: float,
     start: np.ndarray | None = None,
     tolerance: float = _TOLERANCE,
+    engine: str = "cpu",
 ) -> np.ndarray:
     """Weights and, in the last row, intercepts [d + 1, C] that minimise scikit-learn's objective over C n.
 
@@ -249,13 +259,14 @@ def fit_logistic(
     shape, targets = (d + 1, n_classes), one_hot(members, n_classes)
     if shape[0] * shape[1] <= _FEW_WEIGHTS:
         return _newton(values, targets, strength, np.zeros(shape) if start is None else start, tolerance)
+    times, transposed_times = _products(values, engine)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape)
-        logs = _log_softmax(_logits(values, weights))
+        logs = _log_softmax(times(weights[:-1].astype(np.float32)).astype(np.float64) + weights[-1])
         gradient = np.empty(shape)
         errors = (np.exp(logs) - targets) / n
-        gradient[:d] = values.T @ errors.astype(np.float32) + weights[:d] / (strength * n)
+        gradient[:d] = transposed_times(errors.astype(np.float32)) + weights[:d] / (strength * n)
         gradient[d] = errors.sum(axis=0)
         penalty = np.sum(weights[:d] ** 2) / (2 * strength * n)
         return penalty - np.sum(logs * targets) / n, gradient.ravel()
@@ -266,6 +277,15 @@ def fit_logistic(
     with one_blas_thread():
         found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(shape)
+
+
+def _products(values: np.ndarray, engine: str) -> tuple[_Product, _Product]:
+    """Products of float32 rows [n, d], and of their transpose, with matrices of few columns."""
+    if engine_for(engine, values.size, 2 * values.nbytes) == "cpu":
+        return values.__matmul__, values.T.__matmul__
+    from jaxtl.metrics import device
+
+    return device.products(values)
 
 
 def _newton(

@@ -1,11 +1,12 @@
 """Nearest neighbours on JAX's device, by the same product and the same proof as on a CPU.
 
-One program for all rows: a loop over blocks of them. In few dimensions distances are measured from
-differences in float64, and nothing is left to prove.
+One program for all rows: a loop over blocks of them. In few dimensions candidates are found by differences in
+float64, rounded to float32, which a GPU sorts by a ready kernel; float64 would have one compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -26,6 +27,12 @@ _DIFFERENCES_UP_TO = 3
 # Rows that are searched again at a time by one of the CPU's threads.
 _AGAIN = 64
 _EXACT = jax.lax.Precision.HIGHEST
+# Of a number rounded to float32, relative.
+_ROUNDING = float(np.finfo(np.float32).eps)
+
+# What distances rows are chosen by, and the least squared distance of a row that was left out, of rows whose
+# last chosen one has the given distance.
+_Measure = tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array, jax.Array], jax.Array]]
 
 
 def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
@@ -35,10 +42,7 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
     queries = values if own else queries
     blocks = row_blocks(np.arange(len(queries)), min(_LARGEST_BLOCK, max(16, _BLOCK // len(values))))
     with jax.enable_x64(True):
-        if values.shape[1] <= _DIFFERENCES_UP_TO:
-            found = _by_differences(values, queries, blocks, k, own)
-        else:
-            found = _by_products(values, queries, blocks, k, own)
+        found = _search(values, queries, blocks, k, own)
         near, distances, sure = (
             np.array(each.reshape(-1, *each.shape[2:])[: len(queries)]) for each in found
         )
@@ -69,65 +73,70 @@ def _search_again(
     share(fill, np.array_split(rows, -(-len(rows) // _AGAIN)))
 
 
-def _by_differences(
+def _search(
     values: np.ndarray, queries: np.ndarray, blocks: np.ndarray, k: int, own: bool
 ) -> tuple[jax.Array, ...]:
-    points = jnp.asarray(values)
-    return _nearest(points, points if own else jnp.asarray(queries), blocks, k, own)
-
-
-def _by_products(
-    values: np.ndarray, queries: np.ndarray, blocks: np.ndarray, k: int, own: bool
-) -> tuple[jax.Array, ...]:
-    centred = host.centred(values, queries)
-    points, about = jnp.asarray(values), jnp.asarray(centred[0])
-    asked, asked_about = (points, about) if own else (jnp.asarray(queries), jnp.asarray(centred[1]))
+    """Indices, distances and whether they are proven, of each block of queries."""
     count = min(k + host.SPARE, len(values) - own)
-    return _nearest_proven(points, about, asked, asked_about, blocks, k, count, own)
-
-
-@partial(jax.jit, static_argnames=("k", "own"))
-def _nearest(
-    values: jax.Array, queries: jax.Array, blocks: jax.Array, k: int, own: bool
-) -> tuple[jax.Array, ...]:
-    points, asked = values.astype(jnp.float64).T, queries.astype(jnp.float64)
-
-    def of_block(rows: jax.Array) -> tuple[jax.Array, ...]:
-        far = sum((asked[rows, i, None] - points[i]) ** 2 for i in range(len(points)))
-        # Of equal ones `top_k` takes those of lower index.
-        closeness, near = jax.lax.top_k(-_apart_from_own(far, rows, own), k)
-        return near, jnp.sqrt(-closeness), jnp.ones(len(rows), bool)
-
-    return jax.lax.map(of_block, blocks)
+    few = values.shape[1] <= _DIFFERENCES_UP_TO
+    about = (values, queries) if few else host.centred(values, queries)
+    # An array that is given twice is sent once.
+    sent = {id(each): jnp.asarray(each) for each in (values, queries, *about)}
+    given = [sent[id(each)] for each in (values, queries, *about)]
+    return _nearest(*given, blocks, k, count, own)
 
 
 @partial(jax.jit, static_argnames=("k", "count", "own"))
-def _nearest_proven(
+def _nearest(
     values: jax.Array,
-    points: jax.Array,
     queries: jax.Array,
+    points: jax.Array,
     asked: jax.Array,
     blocks: jax.Array,
     k: int,
     count: int,
     own: bool,
 ) -> tuple[jax.Array, ...]:
-    norms, own_norms = (jnp.sum(rows * rows, axis=1) for rows in (points, asked))
-    margin = host.rounding(points.shape[1]) * (own_norms + norms.max() + host.UNDERFLOW)
+    measure = _by_differences if values.shape[1] <= _DIFFERENCES_UP_TO else _by_products
+    distances, least = measure(points, asked)
     every = count == len(values) - own
 
     def of_block(rows: jax.Array) -> tuple[jax.Array, ...]:
-        far = norms - 2 * jnp.matmul(asked[rows], points.T, precision=_EXACT)
-        closeness, near = jax.lax.top_k(-_apart_from_own(far, rows, own), count)
+        far = distances(rows)
+        if own:
+            far = far.at[jnp.arange(len(rows)), rows].set(jnp.inf)
+        closeness, near = jax.lax.top_k(-far, count)
         apart = values[near].astype(jnp.float64) - queries[rows][:, None].astype(jnp.float64)
         squared, near = jax.lax.sort((jnp.sum(apart * apart, axis=2), near), num_keys=2)
         squared, near = squared[:, :k], near[:, :k]
         # Written so that what is not a number is unsure too.
-        sure = squared[:, -1] < own_norms[rows] - closeness[:, -1] - margin[rows]
-        return near, jnp.sqrt(squared), sure | every
+        return near, jnp.sqrt(squared), (squared[:, -1] < least(rows, -closeness[:, -1])) | every
 
     return jax.lax.map(of_block, blocks)
 
 
-def _apart_from_own(far: jax.Array, rows: jax.Array, own: bool) -> jax.Array:
-    return far.at[jnp.arange(len(rows)), rows].set(jnp.inf) if own else far
+def _by_differences(points: jax.Array, asked: jax.Array) -> _Measure:
+    """Squared distances, rounded to float32, by which rows are chosen."""
+    points, asked = points.astype(jnp.float64).T, asked.astype(jnp.float64)
+
+    def distances(rows: jax.Array) -> jax.Array:
+        return sum((asked[rows, i, None] - points[i]) ** 2 for i in range(len(points))).astype(jnp.float32)
+
+    def least(rows: jax.Array, limit: jax.Array) -> jax.Array:
+        return jnp.where(jnp.isfinite(limit), limit.astype(jnp.float64) * (1 - _ROUNDING), 0)
+
+    return distances, least
+
+
+def _by_products(points: jax.Array, asked: jax.Array) -> _Measure:
+    """Squared distances less the query's own norm, in float32."""
+    norms, own_norms = (jnp.sum(rows * rows, axis=1) for rows in (points, asked))
+    margin = host.rounding(points.shape[1]) * (own_norms + norms.max() + host.UNDERFLOW)
+
+    def distances(rows: jax.Array) -> jax.Array:
+        return norms - 2 * jnp.matmul(asked[rows], points.T, precision=_EXACT)
+
+    def least(rows: jax.Array, limit: jax.Array) -> jax.Array:
+        return own_norms[rows] + limit - margin[rows]
+
+    return distances, least
