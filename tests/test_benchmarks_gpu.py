@@ -183,13 +183,14 @@ def test_a_part_or_cases_must_be_named(monkeypatch, capsys, tmp_path):
     assert "got whole; the cases are device, network" in capsys.readouterr().err
 
 
-def all_steps(folder):
-    """Every step of every part, as on a card, with its case."""
+def all_steps(folder, call=None):
+    """Every step of every part, as on a card, with its case; `call` in the place of the workers."""
     for cases in PARTS.values():
         bench = gpu.Bench(FULL, True, 1.0, folder, thorough=True)
+        bench.call = bench.call_apart = call
         for case in cases:
             for step in case(bench):
-                yield bench, case.__name__, step
+                yield case.__name__, step
 
 
 def test_every_case_has_steps_with_names_of_their_own(tmp_path):
@@ -201,7 +202,7 @@ def test_every_case_has_steps_with_names_of_their_own(tmp_path):
 
 def test_no_step_may_take_a_whole_part(tmp_path):
     """But the one that has to be asked for."""
-    long = [step.name for _, _, step in all_steps(tmp_path) if step.seconds > gpu.LIMIT_SECONDS / 2]
+    long = [step.name for _, step in all_steps(tmp_path) if step.seconds > gpu.LIMIT_SECONDS / 2]
     assert long == ["openTSNE, 70,000"]
 
 
@@ -229,8 +230,7 @@ def test_steps_call_functions_that_take_their_arguments(tmp_path):
             wrong.append((function, arguments))
         return MagicMock()
 
-    for bench, case, step in all_steps(tmp_path):
-        bench.call = bench.call_apart = bind
+    for case, step in all_steps(tmp_path, bind):
         if case not in ("whole", "seeds"):
             # What they make of a stand-in's answer does not matter.
             with suppress(TypeError, ValueError):
