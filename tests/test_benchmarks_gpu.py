@@ -1,5 +1,6 @@
 """The GPU benchmark on a CPU: what it writes, how steps fail, what its workers do; no time is asserted."""
 
+import ast
 import json
 import os
 import signal
@@ -7,8 +8,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -18,9 +17,11 @@ import pytest
 from test_reduction_cuml import stand_in
 
 from benchmarks import __main__ as command_line
-from benchmarks import gpu, gpu_maps, gpu_network, gpu_results
-from benchmarks.gpu_cases import CASES, FULL, QUICK, Step
-from jaxtl import cuda
+from benchmarks import gpu, gpu_maps, gpu_network, gpu_programs, gpu_results
+from benchmarks.gpu import PARTS
+from benchmarks.gpu_cases import FULL, QUICK, Step
+from jaxtl import cuda, reduction
+from jaxtl.extraction import run_layers
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import load_model
 from jaxtl.records import Features
@@ -35,7 +36,7 @@ def run_steps(monkeypatch, out, steps, limit=60.0):
     """Run one case of these steps; the record, what failed, and the rendered tables."""
     cases = {"case": lambda bench: steps(bench) if callable(steps) else iter(steps)}
     monkeypatch.setattr(gpu, "CASES", cases)
-    paths, failed = gpu.run(out, QUICK, ("case",), limit, on_gpu=False)
+    paths, failed = gpu.run(out, QUICK, None, ("case",), limit, on_gpu=False)
     return json.loads(paths[0].read_text()), failed, paths[1].read_text()
 
 
@@ -96,17 +97,35 @@ def test_what_has_not_begun_in_time_is_recorded(monkeypatch, tmp_path):
     assert "| case | late | not run | out of time |" in text
 
 
-def test_a_hanging_step_ends_at_the_limit(monkeypatch, tmp_path):
+def test_a_hanging_step_ends_at_its_own_limit(monkeypatch, tmp_path):
     def steps(bench):
-        monkeypatch.setattr(gpu, "_STEP_SECONDS", 0.0)
-        yield Step("hang", lambda: bench.call("machine.load_average"))
-        monkeypatch.undo()
-        monkeypatch.setattr(gpu, "_STEP_SECONDS", 60.0)
+        yield Step("hang", lambda: bench.call("machine.load_average"), seconds=0.0)
         yield Step("next", lambda: {"numbers": {"load": bench.call("machine.load_average")}})
 
     record, failed, _ = run_steps(monkeypatch, tmp_path, steps)
     assert [step["state"] for step in record["steps"]] == ["failed", "done"]
     assert failed == ["case, hang: not done within 0 s"]
+
+
+def test_every_step_says_its_main_figure_when_it_ends(monkeypatch, capsys, tmp_path):
+    steps = [
+        Step("checked", lambda: {"checks": [PASSED]}),
+        Step("missed", lambda: {"checks": [PASSED, MISSED]}),
+        Step("timed", lambda: {"times": [TIME]}),
+        Step("told", lambda: {"times": [TIME], "headline": "3 images a second"}),
+        Step("bad", raise_error),
+        Step("card", dict, "gpu"),
+    ]
+    run_steps(monkeypatch, tmp_path, steps)
+    said = [line.partition("] case: ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "checked: 1 checks passed",
+        "missed: NOT PASSED share: 0.25",
+        "timed: first 9.000 s, then 3.000 s",
+        "told: 3 images a second",
+        "bad: FAILED: ValueError: | no such luck",
+        "card: SKIPPED: needs the GPU; leave out --cpu",
+    ]
 
 
 def test_a_failed_or_dead_process_is_replaced(monkeypatch, tmp_path):
@@ -146,7 +165,7 @@ def test_exit_codes_tell_failed_checks(monkeypatch, capsys, tmp_path):
 
 def test_without_a_gpu_fault_and_remedy_are_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cuda, "gpu_fault", lambda: cuda.Fault("the card is warm", "cool it", True))
-    assert run_main(monkeypatch, "--quick", "--out", tmp_path / "out") == 2
+    assert run_main(monkeypatch, "--quick", "--part", 1, "--out", tmp_path / "out") == 2
     expected = "benchmarks: no GPU to measure: the card is warm; cool it; or --cpu, to try the steps out\n"
     assert capsys.readouterr().err == expected
     assert not (tmp_path / "out").exists()
@@ -154,37 +173,71 @@ def test_without_a_gpu_fault_and_remedy_are_told(monkeypatch, capsys, tmp_path):
 
 def test_unknown_cases_are_refused(monkeypatch, capsys, tmp_path):
     assert run_main(monkeypatch, "--cpu", "--only", "device,colour", "--out", tmp_path) == 2
-    assert "got colour; the cases are device, network, maps" in capsys.readouterr().err
+    assert "got colour; the cases are device, whole, programs" in capsys.readouterr().err
+
+
+def test_a_part_or_cases_must_be_named(monkeypatch, capsys, tmp_path):
+    assert run_main(monkeypatch, "--cpu", "--out", tmp_path) == 2
+    assert "give --part 1, 2 or 3, or --only CASE,..." in capsys.readouterr().err
+    assert run_main(monkeypatch, "--cpu", "--part", 3, "--only", "whole", "--out", tmp_path) == 2
+    assert "got whole; the cases are device, network" in capsys.readouterr().err
+
+
+def all_steps(folder, call=None):
+    """Every step of every part, as on a card, with its case; `call` in the place of the workers."""
+    for cases in PARTS.values():
+        bench = gpu.Bench(FULL, True, 1.0, folder, thorough=True)
+        bench.call = bench.call_apart = call
+        for case in cases:
+            for step in case(bench):
+                yield case.__name__, step
 
 
 def test_every_case_has_steps_with_names_of_their_own(tmp_path):
-    bench = gpu.Bench(FULL, True, 1.0, tmp_path)
-    steps = [(case, step.name) for case in CASES for step in CASES[case](bench)]
-    assert len(steps) == len(set(steps)) > 30
+    for cases in PARTS.values():
+        bench = gpu.Bench(FULL, True, 1.0, tmp_path, thorough=True)
+        steps = [(case, step.name) for case in cases for step in case(bench)]
+        assert len(steps) == len(set(steps)) > 15
+
+
+def test_no_step_may_take_a_whole_part(tmp_path):
+    """But the one that has to be asked for."""
+    long = [step.name for _, step in all_steps(tmp_path) if step.seconds > gpu.LIMIT_SECONDS / 2]
+    assert long == ["openTSNE, 70,000"]
+
+
+def parameters(function):
+    """Names that a function of the benchmarks takes, and those that it needs; without importing it."""
+    module, _, name = function.rpartition(".")
+    path = ROOT / "benchmarks" / f"{module.replace('.', '/')}.py"
+    (found,) = (
+        each
+        for each in ast.parse(path.read_text()).body
+        if isinstance(each, ast.FunctionDef) and each.name == name
+    )
+    names = [each.arg for each in found.args.args]
+    return set(names), set(names[: len(names) - len(found.args.defaults)])
 
 
 def test_steps_call_functions_that_take_their_arguments(tmp_path):
-    """Those that need a GPU too: here they are not called, only bound."""
-    called, wrong = [], []
+    """Those that need a GPU too: here they are not called, only looked up."""
+    called, wrong = set(), []
 
     def bind(function, *, on_cpu=False, **arguments):
-        module, _, name = function.rpartition(".")
-        called.append(name)
-        try:
-            signature(getattr(import_module(f"benchmarks.{module}"), name)).bind(**arguments)
-        except (AttributeError, TypeError) as error:
-            wrong.append(f"{function}: {error}")
+        called.add(function)
+        taken, needed = parameters(function)
+        if not needed <= set(arguments) <= taken:
+            wrong.append((function, arguments))
         return MagicMock()
 
-    bench = gpu.Bench(FULL, True, 1.0, tmp_path)
-    bench.call = bench.call_apart = bind
-    for case in CASES.keys() - {"cache"}:
-        for step in CASES[case](bench):
+    for case, step in all_steps(tmp_path, bind):
+        if case not in ("whole", "seeds"):
             # What they make of a stand-in's answer does not matter.
             with suppress(TypeError, ValueError):
                 step.work()
     assert not wrong
-    assert {"describe", "tsne_agrees", "imports_in_both_orders", "roofline", "effects"} <= set(called)
+    assert {"gpu_network.describe", "gpu_maps.tsne_variant", "gpu_maps.imports_in_both_orders",
+            "gpu_programs.training", "peers.torch_graphs.forward", "precision.effects"} <= called  # fmt: skip
 
 
 # What the workers do, at sizes of seconds.
@@ -299,24 +352,29 @@ def test_times_of_the_maps_come_in_parts(blobs):
     assert sum(time["parts"].values()) <= (time["first_seconds"] + time["seconds"][0]) / 2
 
 
-def test_a_case_of_the_suite_follows_the_checks(monkeypatch, tmp_path):
-    """Both in one file; a row that fails is a failure, one that is absent is none."""
-    monkeypatch.setattr(
-        gpu, "CASES", {"device": lambda bench: iter([Step("fine", lambda: {"checks": [PASSED]})])}
-    )
+def test_a_variant_of_tsne_is_one_row(blobs, monkeypatch):
+    """Rates are in points, and arguments of cuML that jaxtl does not offer reach it and no later map."""
+    calls = stand_in(monkeypatch)
+    given = {"rate": 0.5, "n_iter": 20, "fixed": {"method": "exact"}}
+    (row,) = gpu_maps.tsne_variant(blobs, 150, "half", "cuml", given)["rows"]
+    assert (row["variant"], row["points"]) == ("cuml: half", 150)
+    assert row["divergence"] > 0
+    assert 0 <= row["10-NN accuracy"] <= 1
+    models = [arguments for name, what, _, arguments in calls if (name, what) == ("TSNE", "__init__")]
+    assert [(each["method"], each["learning_rate"]) for each in models] == [("exact", 75)]
+    assert reduction.cuml._FIXED["method"] == "fft"
+    (row,) = gpu_maps.tsne_variant(blobs, 150, "default", "opentsne", {"n_iter": 20})["rows"]
+    assert row["descent seconds"] is None
 
-    def measured(manifest, record, deadline, save):
-        assert [entry.name for entry in manifest.entries] == ["help"]
-        row = {"case": "help", "peer": "jaxtl", "size": None, "seconds": [], "reason": "no luck"}
-        record["rows"] = [{**row, "state": "failed"}, {**row, "peer": "Python", "state": "absent"}]
-        save(record)
 
-    monkeypatch.setattr(gpu.suite, "run", measured)
-    paths, failed = gpu.run(tmp_path, QUICK, ("help", "device"), 60, on_gpu=False)
-    assert failed == ["help, jaxtl: no luck"]
-    text = paths[1].read_text()
-    assert "| device | difference | 0.5 | at most 1 | yes |" in text
-    assert "| `help` |  | jaxtl | failed | no luck |" in text
+def test_frozen_layers_are_the_runs_own_under_any_options():
+    found = gpu_programs.trunk("matmul", "untuned, graphs", n=40, batch=32)
+    boundary = gpu_programs._boundary()
+    images = gpu_network.digits(40).images
+    own = run_layers(load_model(), 0, boundary, images, gpu_network.IMAGES, 32, form="matmul")
+    last = np.concatenate([own.x[32:], np.repeat(own.x[-1:], 24, 0)])  # batches are filled up
+    (mean,) = (value for name, value in found["numbers"].items() if "mean output" in name)
+    assert mean == pytest.approx(last.mean(), rel=1e-5)
 
 
 def test_the_command_runs_as_a_process(tmp_path):
@@ -331,12 +389,14 @@ def test_the_command_runs_as_a_process(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_quick_run_does_every_case(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "gpu", "--quick", "--cpu", "--limit", "30"]
-    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_quick_run_does_every_step(part, tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--part", str(part), "--quick", "--cpu"]
+    command += ["--limit", "1800", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "gpu.json").read_text())
-    assert {step["case"] for step in record["steps"]} == set(CASES)
+    record = json.loads((tmp_path / f"part-{part}.json").read_text())
+    assert {step["case"] for step in record["steps"]} == {case.__name__ for case in PARTS[part]}
     assert {step["state"] for step in record["steps"]} <= {"done", "skipped"}
-    assert {row["state"] for row in record["rows"]} == {"done"}
-    assert "finetune" in {row["case"] for row in record["rows"]}
+    for step in record["steps"]:
+        assert step["state"] == "done" or step["reason"]

@@ -14,9 +14,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("case", ["device", "network", "maps", "processes"])
+@pytest.mark.parametrize("case", ["device", "network", "agreement", "processes"])
 def test_the_checks_of_a_case_pass(case, tmp_path):
     """What needs a library that is not installed is left out, as in the benchmark; something must be left."""
-    paths, failed = gpu.run(tmp_path, QUICK, (case,), 900, on_gpu=True)
+    paths, failed = gpu.run(tmp_path, QUICK, None, (case,), 900, on_gpu=True)
     assert not failed
     assert "| yes |" in paths[1].read_text()
