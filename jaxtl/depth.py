@@ -143,7 +143,8 @@ def _keys(stage: str, layers: Iterable[str]) -> list[_Key]:
 
 
 def _accuracy(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
-    near = exact_neighbors(values, min(_N_NEIGHBORS, len(values) - 1))
+    # On the CPU: a GPU would need a program for every width, and compile longer than this takes.
+    near = exact_neighbors(values, min(_N_NEIGHBORS, len(values) - 1), engine="cpu")
     return metrics.leave_one_out_knn(near, labels, seed=seed).accuracy
 
 

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial, wraps
 from typing import Any
 
 import jax
@@ -66,6 +66,26 @@ def chosen(others: Mapping[str, bool | int | str]) -> Iterator[None]:
 
 def _loops_in_graphs() -> bool:
     return jax.version.__version_info__[:2] >= _LOOPS_IN_GRAPHS_SINCE
+
+
+def jit(function: Callable | None = None, **how: Any) -> Callable:
+    """`jax.jit` whose programs are not tuned on a GPU, for functions that are not called by compiled ones.
+
+    The platform is asked at the first call, and not where a function is defined.
+    """
+    if function is None:
+        return partial(jit, **how)
+
+    @cache
+    def jitted(on_gpu: bool) -> Callable:
+        untuned = {name: each for name, each in options().items() if name in _GPU_OPTIONS}
+        return jax.jit(function, compiler_options=untuned if on_gpu and untuned else None, **how)
+
+    @wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        return jitted(jax.default_backend() == "gpu")(*args, **named)
+
+    return call
 
 
 class Program:

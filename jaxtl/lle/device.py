@@ -13,6 +13,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from scipy import sparse
 
+from jaxtl import programs
 from jaxtl.engines import row_blocks
 from jaxtl.errors import JaxtlError
 from jaxtl.lle import tiles
@@ -61,7 +62,7 @@ def barycenter_weights(
         return np.asarray(_weights(points, asked, indices, blocks, reg)).reshape(-1, k)[:m]
 
 
-@jax.jit
+@programs.jit
 def _weights(
     points: jax.Array, queries: jax.Array, indices: jax.Array, blocks: jax.Array, reg: jax.Array
 ) -> jax.Array:
@@ -123,7 +124,7 @@ def _lower_entries(matrix: sparse.csr_array, most: int | None) -> tuple[np.ndarr
     return places, entries
 
 
-@jax.jit
+@programs.jit
 def _factorise(
     places: jax.Array, entries: jax.Array, shifts: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -142,7 +143,7 @@ def _factorise(
     return factor, solve_triangular(blocks, unit, lower=True), jnp.isfinite(factor[-1]).all()
 
 
-@jax.jit
+@programs.jit
 def _solve(factor: jax.Array, inverses: jax.Array, b: jax.Array) -> jax.Array:
     """The solution of L L' x = b [N, p], panel by panel: products that read L once each way.
 

@@ -6,14 +6,13 @@ there are.
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 from scipy import sparse
 
+from jaxtl import programs
 from jaxtl.lle.factors import SHIFT, Operator
 
 # Tiles a side: few launches, and little of the last tile wasted.
@@ -92,44 +91,44 @@ def _lower_tiles(matrix: sparse.csr_array, size: int) -> dict[tuple[int, int], j
     return tiles
 
 
-@jax.jit
+@programs.jit
 def _scatter(places: jax.Array, entries: jax.Array, shifts: jax.Array) -> jax.Array:
     tile = jnp.zeros((len(shifts), len(shifts))).at[tuple(places)].add(entries, mode="drop")
     return tile + jnp.diag(shifts)
 
 
-@partial(jax.jit, donate_argnums=0)
+@programs.jit(donate_argnums=0)
 def _reduce(tile: jax.Array, left: jax.Array, above: jax.Array) -> jax.Array:
     return tile - jnp.matmul(left, above.T, precision=_EXACT)
 
 
-@jax.jit
+@programs.jit
 def _invert_factor(tile: jax.Array) -> jax.Array:
     factor = jax.lax.linalg.cholesky(tile, symmetrize_input=False)
     return solve_triangular(factor, jnp.eye(len(tile)), lower=True)
 
 
-@partial(jax.jit, donate_argnums=0)
+@programs.jit(donate_argnums=0)
 def _divide(tile: jax.Array, inverse: jax.Array) -> jax.Array:
     return jnp.matmul(tile, inverse.T, precision=_EXACT)
 
 
-@jax.jit
+@programs.jit
 def _subtract(part: jax.Array, tile: jax.Array, other: jax.Array) -> jax.Array:
     return part - jnp.matmul(tile, other, precision=_EXACT)
 
 
-@jax.jit
+@programs.jit
 def _subtract_transposed(part: jax.Array, tile: jax.Array, other: jax.Array) -> jax.Array:
     return part - jnp.matmul(tile.T, other, precision=_EXACT)
 
 
-@jax.jit
+@programs.jit
 def _apply(inverse: jax.Array, part: jax.Array) -> jax.Array:
     return jnp.matmul(inverse, part, precision=_EXACT)
 
 
-@jax.jit
+@programs.jit
 def _apply_transposed(inverse: jax.Array, part: jax.Array) -> jax.Array:
     return jnp.matmul(inverse.T, part, precision=_EXACT)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl import programs
 from jaxtl.engines import row_blocks
 from jaxtl.metrics.distances import DIFFERENCES_UP_TO, rank_type
 from jaxtl.runtime import leave_device_memory
@@ -92,7 +92,7 @@ def _squared(points: jax.Array, rows: jax.Array) -> jax.Array:
     return jnp.maximum(norms[rows][:, None] + norms - 2 * products, 0)
 
 
-@partial(jax.jit, static_argnames="n_classes")
+@programs.jit(static_argnames="n_classes")
 def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n_classes: int) -> jax.Array:
     points, labels = _centred(values), jax.nn.one_hot(members, n_classes, dtype=jnp.float64)
 
@@ -104,13 +104,13 @@ def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n
     return jax.lax.map(of_block, blocks)
 
 
-@jax.jit
+@programs.jit
 def _from_anchors(values: jax.Array, rows: jax.Array) -> jax.Array:
     apart = _squared(_centred(values), rows)
     return apart.at[jnp.arange(len(rows)), rows].set(-1)
 
 
-@partial(jax.jit, donate_argnums=0)
+@programs.jit(donate_argnums=0)
 def _places(apart: jax.Array) -> jax.Array:
     """Of each entry among those of its row, ascending: one program for spaces of any dimensions."""
     order = jnp.argsort(apart, axis=1, stable=True)
@@ -119,7 +119,7 @@ def _places(apart: jax.Array) -> jax.Array:
     return jnp.zeros_like(places).at[jnp.arange(len(apart))[:, None], order].set(places)
 
 
-@partial(jax.jit, static_argnames="k")
+@programs.jit(static_argnames="k")
 def _agreement(
     outside: jax.Array, inside: jax.Array, blocks: jax.Array, k: int, sizes: jax.Array, gains: jax.Array
 ) -> tuple[jax.Array, ...]:
@@ -136,11 +136,11 @@ def _agreement(
     return jax.lax.map(of_block, blocks)
 
 
-@jax.jit
+@programs.jit
 def _product(rows: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.matmul(rows, other, precision=_EXACT)
 
 
-@jax.jit
+@programs.jit
 def _transposed_product(rows: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.matmul(rows.T, other, precision=_EXACT)

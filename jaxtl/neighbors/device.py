@@ -7,12 +7,12 @@ float64, rounded to float32, which a GPU sorts by a ready kernel; float64 would 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl import programs
 from jaxtl.cores import share
 from jaxtl.engines import row_blocks
 from jaxtl.neighbors import host
@@ -86,7 +86,7 @@ def _search(
     return _nearest(*given, blocks, k, count, own)
 
 
-@partial(jax.jit, static_argnames=("k", "count", "own"))
+@programs.jit(static_argnames=("k", "count", "own"))
 def _nearest(
     values: jax.Array,
     queries: jax.Array,
