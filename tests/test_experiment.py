@@ -24,9 +24,10 @@ from jaxtl.finetuning import finetune
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import Embedding, Features, Neighbors, load_history, load_scores
-from jaxtl.reduction import Choice
+from jaxtl.reduction import Choice, reduce
 from jaxtl.reduction.process import Reducer
 from jaxtl.settings import METHODS, RunConfig
+from jaxtl.shared import Shared
 from jaxtl.trunk import Trunk, trainable_boundary
 
 FIGURE_NAMES = ("before", "after", "comparison", "history")
@@ -38,6 +39,8 @@ FILES = {
     "history.csv", "model.safetensors", "scores.csv", "classes.csv", "claims.json", "measures.npz",
     "report.html", *MAPS, *FIGURES,
 }  # fmt: skip
+# Numbers that are kept until all are there.
+KEPT = {f"numbers_{part}_{stage}.npz" for part in ("features", "maps") for stage in ("before", "after")}
 
 
 @pytest.fixture
@@ -198,9 +201,11 @@ def kill_after(monkeypatch):
 
 
 def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
-    config, finished, contents, kill_after, tmp_path
+    config, finished, contents, kill_after, monkeypatch, tmp_path
 ):
-    """Between any two files, and within every stage, since a stage is killed where it writes."""
+    """Between any two files, and within every step, since a step is killed where it writes."""
+    # One step at a time: of those under way at the same time, the others would go on and write.
+    monkeypatch.setattr(experiment, "cpu_count", lambda: 1)
     folder, deaths = tmp_path / "run", []
     spared = [Path(name).name for name in FIGURES[2:]]  # every figure costs drawing all those before it
     while True:
@@ -214,13 +219,13 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
             break
         except Killed as death:
             deaths.append(str(Path(str(death)).relative_to(folder)))
-        # Of a stage with several files the first ones are made again where it was killed before the last.
+        # Of a step with several files the first ones are made again where it was killed before the last.
         parts = {"history.csv", "classes.csv", "claims.json", "measures.npz", *FIGURES}
-        unfinished = {"timings.json", "checkpoint.npz", *parts}
+        unfinished = {"timings.json", "checkpoint.npz", *KEPT, *parts}
         for name in kept.keys() - unfinished:
             if "killed_0" not in name:
                 assert stamps(folder)[name] == kept[name], f"{name} was made again"
-    assert set(deaths) == (FILES | {"checkpoint.npz"}) - {"config.json", *FIGURES[2:]}
+    assert set(deaths) == (FILES | {"checkpoint.npz"} | KEPT) - {"config.json", *FIGURES[2:]}
     assert contents(folder) == contents(finished)
 
 
@@ -427,12 +432,14 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match=r"No space left on device.*/model\.safetensors"):
             experiment.start(few, folder).run()
-    done = {
-        "config.json", "environment.json", "timings.json", "history.csv",
-        "features/before.npz", "features/train_before.npz",
-    }  # fmt: skip
-    assert set(stamps(folder)) == done
+    done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
+    # And what was made at the same time.
+    beside = {"environment.json", "neighbors/before.npz", "embeddings/before_pca.npz", *KEPT}
+    assert done <= set(stamps(folder)) <= done | beside
+    before = stamps(folder)
     finish(folder)
+    after = stamps(folder)
+    assert all(after[name] == before[name] for name in before.keys() - {"timings.json", "history.csv", *KEPT})
     assert contents(folder) == contents(few_run)
 
 
@@ -472,12 +479,12 @@ def test_any_freezing_boundary(few, tmp_path, trainable):
 
 
 def test_digits_made_when_asked_for_are_made_once_to_be_learnt_from(few, tmp_path):
-    work = experiment.start(
-        dataclasses.replace(few, dataset="infinite:200", trainable="all"), tmp_path / "run"
-    )
+    shared = Shared(dataclasses.replace(few, dataset="infinite:200", trainable="all"))
+    source = shared.source("train", len(shared.train))
     # JAX takes arrays, and not what makes them.
-    assert type(work._train_source) is np.ndarray
-    np.testing.assert_array_equal(work._train_source, work.train.images[:])
+    assert type(source) is np.ndarray
+    np.testing.assert_array_equal(source, shared.train.images[:])
+    assert shared.source("train", 5) is source
 
 
 def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
@@ -490,7 +497,7 @@ def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
         assert np.array_equal(array, saved[name]), name
 
 
-# Maps on a GPU, computed in a process of their own. That process is the same one without a GPU.
+# Maps by cuML and openTSNE, computed in a process of their own. That process is the same one without a GPU.
 
 
 class Notes(experiment.Silent):
@@ -537,7 +544,7 @@ def dying(reduce):
     """`Reducer.reduce`, whose process is killed as soon as it is asked."""
 
     def die(reducer, *arguments, **others):
-        os.kill(reducer._child._process.pid, signal.SIGKILL)
+        os.kill(reducer.pid, signal.SIGKILL)
         return reduce(reducer, *arguments, **others)
 
     return die
@@ -548,45 +555,56 @@ def test_a_map_that_takes_too_long_is_given_up(few, as_on_a_gpu, tmp_path):
         experiment.start(few, tmp_path, means=experiment.Means(time_limit=0.01)).run()
 
 
-@pytest.fixture
-def side_by_side(monkeypatch):
-    """Maps of t-SNE are made as those of many points are."""
-    monkeypatch.setattr(mapping, "FFT_FROM", 10)
-    monkeypatch.setattr(mapping, "cpu_count", lambda: 2)
+def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
+    few, few_run, as_on_a_gpu, monkeypatch, tmp_path
+):
+    real = mapping.Mapper.make
+
+    def fail_before(self, job, progress, notice):
+        if job.stage == "before":
+            raise JaxtlError("pca: it cannot be")
+        return real(self, job, progress, notice)
+
+    monkeypatch.setattr(mapping.Mapper, "make", fail_before)
+    with pytest.raises(JaxtlError, match="^pca: it cannot be; go on with: jaxtl run --resume "):
+        experiment.start(few, tmp_path).run()
+    done = set(stamps(tmp_path))
+    assert {"model.safetensors", "features/after.npz", "embeddings/after_pca.npz"} <= done
+    assert not {"scores.csv", "report.html", "embeddings/before_pca.npz"} & done
 
 
-def test_maps_made_side_by_side_are_those_made_one_after_another(few, side_by_side, monkeypatch, tmp_path):
-    tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
-    report = Notes()
-    experiment.start(tsne, tmp_path / "together", report).run()
-    assert "t-SNE before and after, openTSNE" in report.titles
-    monkeypatch.undo()
-    experiment.start(tsne, tmp_path / "apart").run()
-    for stage in ("before", "after"):
-        together, apart = (
-            Embedding.load(tmp_path / name / "embeddings" / f"{stage}_tsne.npz")
-            for name in ("together", "apart")
-        )
-        np.testing.assert_array_equal(together.coords, apart.coords)
-        assert together.params | {"n_jobs": -1} == apart.params
-
-
-def test_one_of_two_maps_side_by_side_may_die(few, side_by_side, monkeypatch, tmp_path):
+@pytest.mark.parametrize("fails", ["before", "after"])
+def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
     tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
     reduce = Reducer.reduce
 
-    def die_after(reducer, features, *arguments, **others):
-        if "after" in str(features):
-            os.kill(reducer._child._process.pid, signal.SIGKILL)
+    def die(reducer, features, *arguments, **others):
+        if fails in str(features):
+            os.kill(reducer.pid, signal.SIGKILL)
         return reduce(reducer, features, *arguments, **others)
 
-    monkeypatch.setattr(Reducer, "reduce", die_after)
+    monkeypatch.setattr(Reducer, "reduce", die)
     with pytest.raises(JaxtlError, match=r"SIGKILL.*; go on with: jaxtl run --resume "):
         experiment.start(tsne, tmp_path).run()
     monkeypatch.setattr(Reducer, "reduce", reduce)
-    report = Notes()
-    experiment.resume(tmp_path, report=report).run()
+    experiment.resume(tmp_path).run()
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("points", [mapping.FFT_FROM, 10])
+def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_path):
+    """However many threads its process is told to take."""
+    monkeypatch.setattr(mapping, "FFT_FROM", points)
+    monkeypatch.setattr(mapping, "cpu_count", lambda: 2)
+    tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
+    experiment.start(tsne, tmp_path).run()
+    for stage in ("before", "after"):
+        features = Features.load(tmp_path / "features" / f"{stage}.npz")
+        neighbors = Neighbors.load(tmp_path / "neighbors" / f"{stage}.npz")
+        made = Embedding.load(tmp_path / "embeddings" / f"{stage}_tsne.npz")
+        expected = reduce(features, "tsne", "opentsne", near=neighbors, perplexity=5.0, seed=few.seed)
+        np.testing.assert_array_equal(made.coords, expected.coords)
+        assert made.params["n_jobs"] == (1 if points == 10 else -1)
 
 
 def test_neighbours_are_found_once_and_are_the_exact_ones(finished, config):

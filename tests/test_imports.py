@@ -44,7 +44,7 @@ FLOORS = [
     ["jaxtl.report"],
     ["jaxtl.export", "jaxtl.scoring"],
     ["jaxtl.runfolder"],
-    ["jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
+    ["jaxtl.schedule", "jaxtl.shared", "jaxtl.steps", "jaxtl.experiment", "jaxtl.terminal", "jaxtl.doctor"],
     ["jaxtl.repeats", "jaxtl.scaling"],
     ["jaxtl.cli"],
     ["jaxtl.__main__"],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxtl import experiment, mapping, repeats
+from jaxtl import experiment, mapping, repeats, steps
 from jaxtl.claims import verdict_of
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import Estimate
@@ -70,14 +70,14 @@ def test_claims_are_decided_on_the_mean_over_seeds(done):
 def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     work = repeats.start(few, 3, folder)
-    step = experiment.Experiment._score
+    step = steps.Work._score
 
     def stop(self, progress):
         if self.config.seed == 4:
             raise KeyboardInterrupt
         step(self, progress)
 
-    monkeypatch.setattr(experiment.Experiment, "_score", stop)
+    monkeypatch.setattr(steps.Work, "_score", stop)
     with pytest.raises(KeyboardInterrupt):
         work.run()
     monkeypatch.undo()

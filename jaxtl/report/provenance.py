@@ -19,10 +19,13 @@ BACKENDS = {
     "jaxtl": "jaxtl",
 }
 
+# What a run's record of seconds holds beside those of its steps.
+_NO_STEP = ("run", "peak_memory_gib")
+
 
 def timings(run: RunData) -> str:
     seconds = {
-        name: v for name, v in run.timings.items() if name != "peak_memory_gib" and isinstance(v, int | float)
+        name: v for name, v in run.timings.items() if name not in _NO_STEP and isinstance(v, int | float)
     }
     if not seconds:
         return ""
@@ -32,13 +35,14 @@ def timings(run: RunData) -> str:
         f"<td class='share'><i style='width:{100 * value / longest:.1f}%'></i></td></tr>"
         for name, value in seconds.items()
     )
-    total = f"{sum(seconds.values()):,.1f}"
-    rows += f"<tr class='sum'><th scope='row'>All stages</th><td class='n'>{total}</td><td></td></tr>"
+    if whole := run.timings.get("run"):
+        rows += f"<tr class='sum'><th scope='row'>The run</th><td class='n'>{whole:,.1f}</td><td></td></tr>"
     peak = run.timings.get("peak_memory_gib")
     memory = note(f"Peak memory {peak:,.2f} GiB.") if peak else ""
-    head = "<tr><th>Stage</th><th class='n'>seconds</th><th></th></tr>"
+    head = "<tr><th>Step</th><th class='n'>seconds</th><th></th></tr>"
     table = f"<table class='times'><thead>{head}</thead><tbody>{rows}</tbody></table>"
-    return section("timings", "Where the time went", table + memory)
+    beside = note("Steps that do not need each other are done at the same time.")
+    return section("timings", "Where the time went", table + beside + memory)
 
 
 def _stage_name(name: str) -> str:
