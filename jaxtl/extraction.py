@@ -230,7 +230,7 @@ def run_blocks(
     notice: Notice | None = None,
     on_device: bool = False,
 ) -> tuple[Carry, Blocks]:
-    """`run_layers` from the images on, and in the same pass the first images at the ends of the blocks passed.
+    """`run_layers` from the images on; in the same pass, the first images at the ends of the blocks passed.
 
     The averages cost no time that could be measured. Arguments as of `run_layers`.
     """
@@ -271,7 +271,7 @@ def _run_blocks(
     arrays: tuple[folding.Arrays, ...],
     batch: jax.Array,
 ) -> tuple[Carry, tuple[list[jax.Array], Carry]]:
-    """Output of all stretches; averages at the ends of the first `blocks`, and what the last of them leaves."""
+    """The last output; averages at the ends of the first `blocks`, and what the last of them hands on."""
     carry, averages, kept = enter(prepare, batch), [], None
     for plan, weights in zip(plans, arrays, strict=True):
         carry = folding.run(plan, weights, carry, form, precision)
