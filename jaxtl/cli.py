@@ -80,7 +80,9 @@ _computing = _options(
     click.option("--deterministic", is_flag=True,
                  help="The same bits on every run on the same GPU, at some cost; a CPU's always are."),
     click.option("--compilation-cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-                 help="Keep what JAX compiles here, for the next process."),
+                 default="auto", show_default=True,
+                 help="Keep what JAX compiles here, for the next process. auto: in the user's cache folder "
+                 "where there is a GPU; none: nowhere."),
 )  # fmt: skip
 
 
@@ -134,7 +136,7 @@ def cli(ctx: click.Context) -> None:
 @click.pass_context
 def run(
     ctx: click.Context, out: Path | None, resume: Path | None, methods: str, backend: str, time_limit: float,
-    compilation_cache: Path | None, repeats: int, **settings: Any,
+    compilation_cache: Path, repeats: int, **settings: Any,
 ) -> None:  # fmt: skip
     """The experiment: maps of a network's features before and after transfer learning.
 
@@ -170,7 +172,7 @@ def run(
     report = TerminalReport(console)
     if resume and out:
         raise JaxtlError("--resume goes on in its own folder: leave out --out")
-    configure(compilation_cache=compilation_cache)
+    configure(compilation_cache=compilation_cache, notice=report.note)
     means = experiment.Means(backend, time_limit)
     if resume:
         if _given(ctx, "repeats"):
@@ -214,7 +216,7 @@ def run(
               "holds; labels and index are beside it in F.rows.npz.")  # fmt: skip
 def extract(
     dataset: str, split: str, samples: int | None, image_size: int, preprocessing: str, weights: str | None,
-    batch_size: int | None, precision: str, deterministic: bool, compilation_cache: Path | None, out: Path,
+    batch_size: int | None, precision: str, deterministic: bool, compilation_cache: Path, out: Path,
 ) -> None:  # fmt: skip
     """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
     from jaxtl import store
@@ -226,8 +228,8 @@ def extract(
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".npz", store.SUFFIX)
-    configure(deterministic=deterministic, compilation_cache=compilation_cache)
     report = TerminalReport(_console())
+    configure(deterministic=deterministic, compilation_cache=compilation_cache, notice=report.note)
     images, model = Images(image_size, preprocessing), load_model(weights)
     data = load(dataset, split, image_size=image_size)
     data = data if samples is None else data.take(samples)
@@ -256,7 +258,7 @@ def extract(
 )
 def finetune(
     dataset: str, train_samples: int | None, image_size: int, preprocessing: str, weights: str | None,
-    precision: str, deterministic: bool, compilation_cache: Path | None, seed: int, history: Path | None,
+    precision: str, deterministic: bool, compilation_cache: Path, seed: int, history: Path | None,
     out: Path, **training: Any,
 ) -> None:  # fmt: skip
     """Train a softmax head and the last layers; the test images are only reported on."""
@@ -268,8 +270,8 @@ def finetune(
     from jaxtl.terminal import TerminalReport
 
     _check_suffix(out, ".safetensors")
-    configure(deterministic=deterministic, compilation_cache=compilation_cache)
     report = TerminalReport(_console())
+    configure(deterministic=deterministic, compilation_cache=compilation_cache, notice=report.note)
     config, images, model = (
         FinetuneConfig(**training, seed=seed),
         Images(image_size, preprocessing),

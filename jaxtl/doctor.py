@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxtl
-from jaxtl import cuda
+from jaxtl import cache, cuda
 from jaxtl.cuda import Fault
 from jaxtl.memory import available_memory, physical_memory
 from jaxtl.runtime import cpu_count, cpu_name
@@ -399,7 +399,15 @@ def _machine() -> dict[str, Any]:
         "memory, GiB": round(physical_memory() / _GIB, 1),
         "memory available, GiB": round(available_memory() / _GIB, 1),
         "disk free in this folder, GiB": round(shutil.disk_usage(".").free / _GIB, 1),
+        "compiled programs are kept in": _cache(),
     }
+
+
+def _cache() -> str:
+    folder = cache.given_folder() or cache.default_folder()
+    if folder is None:
+        return "no folder, unless --compilation-cache names one"
+    return f"{folder} ({cache.size(folder) / 2**20:.0f} MiB now)"
 
 
 def _gpu_facts(gpu: cuda.Gpu) -> dict[str, Any]:

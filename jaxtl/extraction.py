@@ -230,7 +230,7 @@ def run_blocks(
     notice: Notice | None = None,
     on_device: bool = False,
 ) -> tuple[Carry, Blocks]:
-    """`run_layers` from the images on, and in the same pass the first images at the ends of the blocks passed.
+    """`run_layers` from the images on; in the same pass, the first images at the ends of the blocks passed.
 
     The averages cost no time that could be measured. Arguments as of `run_layers`.
     """
@@ -250,13 +250,47 @@ def run_blocks(
     return carry, Blocks(dict(zip(names, averages, strict=True)), ends[-1], kept)
 
 
+def prepare_blocks(
+    model: MobileNetV2,
+    stop: int,
+    image: Any,
+    prepare: Images,
+    *,
+    precision: ops.Precision = "highest",
+    form: ops.Form | None = None,
+) -> None:
+    """Have what `run_blocks` needs compiled in a thread; `image` as of `prepare_layers`."""
+    if ends := block_ends(model, 0, stop):
+        step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
+        _run_blocks.prepare(*step.args, _batch_of(image))
+    else:
+        prepare_layers(model, 0, stop, image, prepare, precision=precision, form=form)
+
+
+def prepare_averages(
+    model: MobileNetV2,
+    start: int,
+    ends: Collection[int],
+    image: Any,
+    prepare: Images | None = None,
+    *,
+    precision: ops.Precision = "highest",
+    form: ops.Form | None = None,
+) -> None:
+    """Have what `average_layers` needs compiled in a thread; `image` as of `prepare_layers`."""
+    if ends:
+        plans, arrays = _stretches(model, start, sorted(ends))
+        form = form or ops.default_form()
+        _run_stretches.prepare(plans, prepare, form, precision, arrays, _batch_of(image))
+
+
 def block_ends(model: MobileNetV2, start: int, stop: int) -> list[int]:
     """The numbers of layers after which a block ends, beyond `start` and up to `stop`."""
     ends = (model.config.position(name) + 1 for name in model.config.block_ends)
     return [end for end in ends if start < end <= stop]
 
 
-def _blocks_step(model, stop, ends, prepare, form, precision) -> Callable[[Any], Any]:
+def _blocks_step(model, stop, ends, prepare, form, precision) -> partial:
     plans, arrays = _stretches(model, 0, sorted({*ends, stop}))
     return partial(_run_blocks, plans, len(ends), prepare, form, precision, arrays)
 
@@ -271,7 +305,7 @@ def _run_blocks(
     arrays: tuple[folding.Arrays, ...],
     batch: jax.Array,
 ) -> tuple[Carry, tuple[list[jax.Array], Carry]]:
-    """Output of all stretches; averages at the ends of the first `blocks`, and what the last of them leaves."""
+    """The last output; averages at the ends of the first `blocks`, and what the last of them hands on."""
     carry, averages, kept = enter(prepare, batch), [], None
     for plan, weights in zip(plans, arrays, strict=True):
         carry = folding.run(plan, weights, carry, form, precision)
@@ -336,6 +370,30 @@ def run_layers(
     plan, arrays = folding.fold(model, start, stop)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
     return collect(step, source, batch_size or default_batch_size(), progress, notice, on_device)
+
+
+def prepare_layers(
+    model: MobileNetV2,
+    start: int,
+    stop: int,
+    image: Any,
+    prepare: Images | None = None,
+    *,
+    precision: ops.Precision = "highest",
+    form: ops.Form | None = None,
+) -> None:
+    """Have what `run_layers` needs compiled in a thread.
+
+    Args:
+        image: a row of its `source`, without the first axis, as `jax.ShapeDtypeStruct`s.
+    """
+    plan, arrays = folding.fold(model, start, stop)
+    _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, _batch_of(image))
+
+
+def _batch_of(image: Any) -> Any:
+    size = default_batch_size()
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape), a.dtype), image)
 
 
 def default_batch_size() -> int:

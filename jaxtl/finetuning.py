@@ -139,6 +139,27 @@ def train_tail(
     return tuned, history
 
 
+def prepare(
+    trunk: Trunk,
+    classes: int,
+    n: int,
+    config: FinetuneConfig,
+    image_shape: tuple[int, int, int],
+    keep: bool = True,
+) -> None:
+    """Trace all that `train_tail` will run, and have it compiled in threads.
+
+    Args:
+        n: number of training images.
+        image_shape: of an image, [height, width, channels].
+        keep: whether it will start from the trunk's outputs, rather than from images.
+    """
+    model = with_head(trunk.model, classes, config.seed)
+    labels = jax.ShapeDtypeStruct((n,), np.int32)
+    Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels)
+    trunk.prepare_then(model, len(model.config.layers), image_shape, keep)
+
+
 def with_head(model: MobileNetV2, classes: int, seed: int) -> MobileNetV2:
     """A copy of a model's backbone under a fresh softmax head (glorot-uniform, zero bias, as in Keras)."""
     config = replace(model.config, classes=classes)
@@ -204,7 +225,7 @@ class Trainer:
         self._frozen = frozen
         self._initial = State(weights, statistics, keras_adam(config.learning_rate).init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
-        form = trunk.form or ops.default_form()
+        form = trunk.form or ops.default_form("training")
         self._tail = Tail(
             graph, plan, trunk.boundary, trunk.images, form, trunk.precision, config.learning_rate
         )
@@ -226,6 +247,13 @@ class Trainer:
         summed over all rows.
         """
         return _train(self._tail, state, self._frozen, self._arrays, source, labels, order)
+
+    def prepare(self, source: Any, labels: Any) -> None:
+        """Have what `run_epoch` needs compiled in threads; arguments as of `steps`, or of their shapes."""
+        size = self.config.batch_size
+        for shape in dict.fromkeys(chunk.shape for _, chunk in _chunks(np.arange(rows(source)), size)):
+            order = jax.ShapeDtypeStruct(shape, np.int32)
+            _train.prepare(self._tail, self._initial, self._frozen, self._arrays, source, labels, order)
 
     def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
         leaves, structure = jax.tree.flatten(self._initial)

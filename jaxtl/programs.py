@@ -64,6 +64,11 @@ def chosen(others: Mapping[str, bool | int | str]) -> Iterator[None]:
         _chosen = before
 
 
+def in_graphs() -> bool:
+    """Whether a program, its loops included, is one CUDA graph."""
+    return "WHILE" in str(options().get("xla_gpu_enable_command_buffer", ""))
+
+
 def _loops_in_graphs() -> bool:
     return jax.version.__version_info__[:2] >= _LOOPS_IN_GRAPHS_SINCE
 

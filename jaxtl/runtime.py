@@ -6,11 +6,13 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jaxtl
+from jaxtl import cache
 from jaxtl.errors import JaxtlError
 from jaxtl.memory import physical_memory
 
@@ -31,7 +33,10 @@ _LIBRARIES = (
 
 
 def configure(
-    *, deterministic: bool = False, compilation_cache: str | os.PathLike[str] | None = None
+    *,
+    deterministic: bool = False,
+    compilation_cache: str | os.PathLike[str] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> None:
     """Set JAX up, before its first computation; whether it is imported already does not matter.
 
@@ -41,14 +46,16 @@ def configure(
         deterministic: the same bits on every run on the same GPU, at some cost (XLA's flag
             `xla_gpu_deterministic_ops`); a CPU's results always are.
         compilation_cache: a folder, made where needed, that keeps every compiled function for later
-            processes; this setting takes effect at any time.
+            processes; "auto" takes a folder of jaxtl's own where there is a GPU, "none" keeps nothing, None
+            leaves all as it is. This setting takes effect at any time.
+        notice: called with one line where jaxtl's own folder cannot be written to.
 
     Raises:
         JaxtlError: a folder that cannot be written to; or `deterministic` after JAX has made its devices,
             since a GPU would go on as it began.
     """
     if compilation_cache is not None:
-        _keep_compilations(Path(compilation_cache))
+        cache.set_up(compilation_cache, notice)
     leave_device_memory()
     if deterministic:
         _make_deterministic()
@@ -92,30 +99,6 @@ def _on_gpu() -> bool:
     import jax
 
     return jax.default_backend() == "gpu"
-
-
-def _keep_compilations(folder: Path) -> None:
-    from jaxtl.files import check_writable
-
-    try:
-        check_writable(folder / "probe")
-    except OSError as error:
-        raise JaxtlError(
-            f"compilation cache {folder}: {error.strerror or error}; give a folder that can be written to"
-        ) from None
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    compilation_cache.reset_cache()  # JAX would stay with the folder of its first compilation
-    # By itself JAX keeps only what took a second to compile; the network's parts take less each.
-    settings = {
-        "jax_compilation_cache_dir": str(folder.absolute()),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)  # for the processes that compute maps
 
 
 def device_memory() -> int:

@@ -6,12 +6,24 @@ Training and the extractions before and after it all start from what the trunk h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Blocks, Notice, Progress, average_layers, block_ends, run_blocks, run_layers
+from jaxtl.extraction import (
+    Blocks,
+    Notice,
+    Progress,
+    average_layers,
+    block_ends,
+    prepare_averages,
+    prepare_blocks,
+    prepare_layers,
+    run_blocks,
+    run_layers,
+)
 from jaxtl.models import ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
 from jaxtl.runtime import device_memory
@@ -68,10 +80,47 @@ class Trunk:
 
     def bytes_per_image(self) -> int:
         """Size of what the trunk hands on for one image."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._spec(self.boundary)))
+
+    def source_spec(self, n: int, image_shape: tuple[int, int, int], keep: bool) -> Source:
+        """Shapes of `source` for n images [height, width, channels]."""
+        row = self._row(image_shape, keep)
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((n, *a.shape), a.dtype), row)
+
+    def _row(self, image_shape: tuple[int, int, int], keep: bool) -> Any:
+        return self._spec(self.boundary) if keep else jax.ShapeDtypeStruct(image_shape, np.uint8)
+
+    def _spec(self, stop: int) -> Carry:
+        """Shapes of what layer `stop - 1` hands on for one image, without the first axis."""
         size = self.images.image_size
         image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-        out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, self.boundary), image)
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+        out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, stop), image)
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), out)
+
+    def prepare(self, image_shape: tuple[int, int, int]) -> None:
+        """Have what `source` needs compiled in a thread, for images of this shape."""
+        how = {"precision": self.precision, "form": self.form}
+        prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **how)
+
+    def prepare_then(
+        self, model: MobileNetV2, stop: int, image_shape: tuple[int, int, int], keep: bool
+    ) -> None:
+        """Have what `then` needs compiled in a thread; `keep` as in `source`."""
+        start, images = (self.boundary, None) if keep else (0, self.images)
+        how = {"precision": self.precision, "form": self.form}
+        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **how)
+
+    def prepare_averages(self, image_shape: tuple[int, int, int], keep: bool) -> None:
+        """Have what `averages` needs compiled in a thread; `keep` as in `source_and_blocks`."""
+        passed = block_ends(self.model, 0, self.boundary) if keep else []
+        start, images, row = (
+            (passed[-1], None, self._spec(passed[-1]))
+            if passed
+            else (0, self.images, self._row(image_shape, False))
+        )
+        ends = block_ends(self.model, start, self.model.config.pooled)
+        how = {"precision": self.precision, "form": self.form}
+        prepare_averages(self.model, start, ends, row, images, **how)
 
     def keeps(self, n: int) -> bool:
         """Whether the outputs for n images are kept: they fit, and they save work."""

@@ -566,7 +566,7 @@ def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
         return real(self, job, progress, notice)
 
     monkeypatch.setattr(mapping.Mapper, "make", fail_before)
-    with pytest.raises(JaxtlError, match="^pca: it cannot be; go on with: jaxtl run --resume "):
+    with pytest.raises(JaxtlError, match=r"^pca: it cannot be; go on with: jaxtl run --resume "):
         experiment.start(few, tmp_path).run()
     done = set(stamps(tmp_path))
     assert {"model.safetensors", "features/after.npz", "embeddings/after_pca.npz"} <= done
