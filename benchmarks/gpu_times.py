@@ -18,6 +18,7 @@ from benchmarks.gpu_cases import STEP_SECONDS, Step
 from benchmarks.gpu_results import Result
 from benchmarks.machine import ROOT
 from benchmarks.workers import run_process
+from jaxtl.errors import JaxtlError
 from jaxtl.runtime import PRECISIONS
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def run_whole(bench: Bench, name: str, cache: Path, options: tuple[str, ...] = (
     folder.mkdir()
     start = "from jaxtl.cli import main; main()"
     command = [sys.executable, "-c", start, "run", "--out", "run", *bench.sizes.run, *options]
-    done = run_process(command, folder, bench.deadline, {**bench.environment, **_apart(cache)})
+    try:
+        done = run_process(command, folder, bench.deadline, {**bench.environment, **_apart(cache)})
+    except (JaxtlError, RuntimeError) as error:
+        return {"state": "failed", "reason": str(error)[-2000:], "timings": _timings(folder / "run")}
     what = f"jaxtl run {' '.join((*bench.sizes.run, *options))}, {name}"
     timings = _timings(folder / "run")
     time = {"what": what, "count": None, "first_seconds": done.seconds, "seconds": []}
