@@ -147,9 +147,10 @@ def gpu(
     1  whole        jaxtl run, cold and warm
        programs     training and frozen layers: forms, XLA's options
     2  maps         LLE, neighbours, t-SNE, PCA: seconds and parts
-       tsne         t-SNE's variants beside openTSNE's
+       tsne         t-SNE beside openTSNE's
        torch        PyTorch, compiled, in CUDA graphs
        roofline     network and training beside the card's own rates
+       variants_of_tsne
     3  network      features and training against the CPU
        agreement    PCA, LLE, neighbours and t-SNE against CPU peers
        processes    JAX beside cuML, a killed process

@@ -41,7 +41,10 @@ _PEERS = (
 
 PARTS: dict[int, tuple[Callable[[Bench], Iterator[Step]], ...]] = {
     1: (gpu_checks.device, gpu_times.whole, gpu_times.programs),
-    2: (gpu_checks.device, gpu_times.maps, gpu_times.tsne, gpu_times.torch, gpu_times.roofline),
+    2: (
+        gpu_checks.device, gpu_times.maps, gpu_times.tsne, gpu_times.torch, gpu_times.roofline,
+        gpu_times.variants_of_tsne,
+    ),
     3: (
         gpu_checks.device, gpu_checks.network, gpu_checks.agreement, gpu_checks.processes,
         gpu_checks.determinism, gpu_checks.seeds, gpu_checks.precision, gpu_checks.variants,

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import flops, machine
 from benchmarks.gpu_network import IMAGES, base_model, digits, least_bytes
 from benchmarks.gpu_results import Result
-from jaxtl import extraction
+from jaxtl import extraction, finetuning
 from jaxtl.finetuning import Trainer, with_head
 from jaxtl.models import folding
 from jaxtl.models.mobilenet_v2 import Carry
@@ -63,7 +63,7 @@ def training(form: str, options: str, kept: int, steps: int, repeats: int) -> Re
     source, labels, order = _kept(kept), _labels(kept), _orders(kept, steps, config.batch_size)
     fixed = (trainer._frozen, trainer._arrays, source, labels)
     state = trainer.initial()
-    program = compiled(trainer._chunk.__wrapped__, options, state, *fixed, order[0], donate_argnums=0)
+    program = compiled(_chunk(trainer), options, state, *fixed, order[0], donate_argnums=0)
     calls, losses = [], []
     for number in range(2):
         began = time.perf_counter()
@@ -102,7 +102,7 @@ def trunk(form: str, options: str, n: int, batch: int) -> Result:
     images = digits(n).images
     boundary = _boundary()
     plan, arrays = folding.fold(base_model(), 0, boundary)
-    function = partial(extraction._run_batch.__wrapped__, plan, IMAGES, form, "highest")
+    function = partial(_plain(extraction._run_batch), plan, IMAGES, form, "highest")
     arrays = jax.device_put(arrays)
     program = compiled(function, options, arrays, next(extraction.batches(images, batch)))
     passes = []
@@ -129,7 +129,7 @@ def forward(form: str, options: str, precision: str, batch: int, repeats: int, c
     """The whole network on a batch that is on the device, with its shares of the device's own rates."""
     config = base_model().config
     plan, arrays = folding.fold(base_model(), 0, config.pooled)
-    function = partial(extraction._run_batch.__wrapped__, plan, IMAGES, form, precision)
+    function = partial(_plain(extraction._run_batch), plan, IMAGES, form, precision)
     arguments = jax.device_put((arrays, np.asarray(digits(batch).images)))
     program = compiled(function, options, *arguments)
     calls = []
@@ -226,6 +226,17 @@ def _orders(n: int, steps: int, batch: int) -> np.ndarray:
     chunks = max(1, n // (steps * batch))
     order = np.random.default_rng(2).permutation(max(n, chunks * steps * batch)) % n
     return order[: chunks * steps * batch].astype(np.int32).reshape(chunks, steps, batch)
+
+
+def _chunk(trainer: Trainer) -> Callable:
+    """What training compiles: a function of state, frozen part, arrays, source, labels and order."""
+    train = getattr(finetuning, "_train", None)
+    return partial(_plain(train), trainer._tail) if train else _plain(trainer._chunk)
+
+
+def _plain(program: Any) -> Callable:
+    """The function that a compiled one was made of."""
+    return getattr(program, "jitted", program).__wrapped__
 
 
 def _time(what: str, count: int, calls: list[float]) -> Result:

@@ -17,7 +17,7 @@ import pytest
 from test_reduction_cuml import stand_in
 
 from benchmarks import __main__ as command_line
-from benchmarks import gpu, gpu_maps, gpu_network, gpu_programs, gpu_results
+from benchmarks import gpu, gpu_maps, gpu_network, gpu_programs, gpu_results, gpu_times
 from benchmarks.gpu import PARTS
 from benchmarks.gpu_cases import FULL, QUICK, Step
 from jaxtl import cuda, reduction
@@ -176,6 +176,20 @@ def test_unknown_cases_are_refused(monkeypatch, capsys, tmp_path):
     assert "got colour; the cases are device, whole, programs" in capsys.readouterr().err
 
 
+def test_a_run_that_is_cut_tells_how_far_it_came(monkeypatch, tmp_path):
+    def cut(command, folder, deadline, environment):
+        (folder / "run").mkdir()
+        (folder / "run" / "timings.json").write_text('{"trunk_test": 3.5}')
+        raise deadline.missed("jaxtl run")
+
+    monkeypatch.setattr(gpu_times, "run_process", cut)
+    record, failed, text = run_steps(monkeypatch, tmp_path, gpu_times.whole)
+    assert [step["state"] for step in record["steps"]] == ["failed", "failed"]
+    assert record["steps"][0]["timings"] == {"trunk_test": 3.5}
+    assert failed[0].startswith("case, cold: jaxtl run: not done within")
+    assert "| cold | trunk_test | 3.5 |" in text.splitlines()
+
+
 def test_a_part_or_cases_must_be_named(monkeypatch, capsys, tmp_path):
     assert run_main(monkeypatch, "--cpu", "--out", tmp_path) == 2
     assert "give --part 1, 2 or 3, or --only CASE,..." in capsys.readouterr().err
@@ -183,7 +197,7 @@ def test_a_part_or_cases_must_be_named(monkeypatch, capsys, tmp_path):
     assert "got whole; the cases are device, network" in capsys.readouterr().err
 
 
-def all_steps(folder, call=None):
+def all_steps(folder, call=MagicMock()):
     """Every step of every part, as on a card, with its case; `call` in the place of the workers."""
     for cases in PARTS.values():
         bench = gpu.Bench(FULL, True, 1.0, folder, thorough=True)
@@ -355,6 +369,7 @@ def test_times_of_the_maps_come_in_parts(blobs):
 def test_a_variant_of_tsne_is_one_row(blobs, monkeypatch):
     """Rates are in points, and arguments of cuML that jaxtl does not offer reach it and no later map."""
     calls = stand_in(monkeypatch)
+    monkeypatch.setattr(cuda, "cuml_fault", lambda: None)
     given = {"rate": 0.5, "n_iter": 20, "fixed": {"method": "exact"}}
     (row,) = gpu_maps.tsne_variant(blobs, 150, "half", "cuml", given)["rows"]
     assert (row["variant"], row["points"]) == ("cuml: half", 150)
