@@ -537,7 +537,7 @@ def dying(reduce):
     """`Reducer.reduce`, whose process is killed as soon as it is asked."""
 
     def die(reducer, *arguments, **others):
-        os.kill(reducer._child._process.pid, signal.SIGKILL)
+        os.kill(reducer.pid, signal.SIGKILL)
         return reduce(reducer, *arguments, **others)
 
     return die
@@ -577,7 +577,7 @@ def test_one_of_two_maps_side_by_side_may_die(few, side_by_side, monkeypatch, tm
 
     def die_after(reducer, features, *arguments, **others):
         if "after" in str(features):
-            os.kill(reducer._child._process.pid, signal.SIGKILL)
+            os.kill(reducer.pid, signal.SIGKILL)
         return reduce(reducer, features, *arguments, **others)
 
     monkeypatch.setattr(Reducer, "reduce", die_after)

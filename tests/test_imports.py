@@ -17,6 +17,7 @@ ROOT = Path(jaxtl.__file__).parent
 FLOORS = [
     [
         "jaxtl",
+        "jaxtl.child",
         "jaxtl.cores",
         "jaxtl.cuda",
         "jaxtl.engines",
