@@ -136,7 +136,7 @@ def reducer_survives(path: str, n: int, backend: str) -> Result:
         _features(path, n).save(source)
         ask = partial(reducer.reduce, source, out, "pca", backend, {})
         before = ask().coords
-        os.kill(reducer._child._process.pid, signal.SIGKILL)
+        os.kill(reducer.pid, signal.SIGKILL)
         try:
             ask()
         except JaxtlError as error:

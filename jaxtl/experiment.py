@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, product, starmap
 from pathlib import Path
 from typing import Any, Protocol
 
 from jaxtl import costs, cuda
+from jaxtl.drawing import Drawer
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress
 from jaxtl.files import read_json_object, remove_leftovers, write_json
@@ -33,7 +35,7 @@ from jaxtl.runtime import configure, cpu_count, peak_memory
 from jaxtl.schedule import Schedule, Step
 from jaxtl.settings import RunConfig
 from jaxtl.shared import Shared
-from jaxtl.steps import PARTS, Work, kept_numbers
+from jaxtl.steps import PARTS, Work, figure_steps, kept_numbers
 from jaxtl.trunk import trainable_boundary
 
 # The first step that a setting bears on, for the message when a resumed run is given another value.
@@ -50,6 +52,9 @@ _BEARS_ON = {
     "layers": "the depth profile",
     "seed": "finetune, the maps",
 }
+# Steps whose results are drawn: processes for that start with them, not before, as they take the first
+# steps' cores.
+_DRAWN = ("finetune", "layers", "scores")
 
 
 class Report(Protocol):
@@ -175,8 +180,12 @@ class Experiment:
         return Mapper(self.config.methods, self.means, len(self.shared.sample))
 
     @cached_property
+    def drawer(self) -> Drawer:
+        return Drawer(self.folder)
+
+    @cached_property
     def work(self) -> Work:
-        return Work(self.config, self.folder, self.shared, self.maps, self.report.note)
+        return Work(self.config, self.folder, self.shared, self.maps, self.drawer, self.report.note)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -195,22 +204,28 @@ class Experiment:
         """
         self._began = time.perf_counter() - self.timings.get("run", 0.0)
         left = self._left()
-        with contextlib.closing(self.maps):
+        with contextlib.closing(self.maps), contextlib.closing(self.drawer):
             self.maps.get_ready(self.unmapped)
             if expected := self._expected():
                 self.report.note(expected)
             for step in self.steps:
                 if step.outputs and step not in left:
                     self.report.note(f"{step.title}: done already")
+            ordered = [self._after_the_first(step) for step in left]
             with self.report.interruptible() as heard:
-                Schedule(left, cpu_count(), self._do, self.maps.close, heard).run()
+                Schedule(ordered, cpu_count(), self._do, self._give_up, heard).run()
         return self.scores()
 
     def redo(self, *steps: str) -> list[Score]:
         """Do steps of a finished run again, and nothing else. Raises JaxtlError where it is not finished.
 
         What the first of them made before stays until there is better; then the others, which show it, go.
+
+        Args:
+            steps: their names; "figures" means all that draw.
         """
+        drawing = figure_steps(self.config)
+        steps = tuple(chain(*(drawing if name == "figures" else (name,) for name in steps)))
         unfinished = [name for name in self.outputs if self._pending(name) and name not in steps]
         if unfinished:
             raise JaxtlError(
@@ -276,6 +291,15 @@ class Experiment:
             return [step for step in wanted if step not in kept]
         return wanted
 
+    def _after_the_first(self, step: Step) -> Step:
+        """What is done again waits for the first of it, which may be refused."""
+        first = self._again[:1] if step.name in self._again[1:] else ()
+        return replace(step, needs=(*step.needs, *first))
+
+    def _give_up(self) -> None:
+        self.maps.close()
+        self.drawer.close()
+
     def _do(self, step: Step, check: Callable[[], None]) -> None:
         with self._timed(step) as progress:
 
@@ -284,6 +308,8 @@ class Experiment:
                 progress(fraction)
 
             check()
+            if step.name in _DRAWN:
+                self.drawer.get_ready(sum(map(self._pending, figure_steps(self.config))))
             self._explained(step, tell)
         if step.name in self._again[:1]:
             for output in chain(*(self.outputs[name] for name in self._again[1:])):

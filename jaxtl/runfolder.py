@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from jaxtl import depth, plots
 from jaxtl.errors import JaxtlError
 from jaxtl.files import read_json_object, write_json, write_text
-from jaxtl.records import Embedding, load_history, load_scores
+from jaxtl.records import Embedding, Pathlike, load_history, load_scores
 from jaxtl.report import build_page, load_run
 from jaxtl.scoring import KNN_METRIC
 from jaxtl.settings import RunConfig
@@ -23,6 +23,7 @@ from jaxtl.settings import RunConfig
 STAGES = ("before", "after")
 SUFFIXES = ("png", "svg", "pdf")
 CONFIG = "config.json"
+FIGURES = "figures"
 _FIGURES = (*STAGES, "comparison", "history")
 _LAYERS = "layers"
 
@@ -65,25 +66,35 @@ def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def draw(folder: Path) -> dict[str, Figure]:
-    """The figures of a finished run, by name: before, after, comparison and history."""
-    config, _ = read_config(folder)
-    maps = {
-        stage: [Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in config.methods]
-        for stage in STAGES
-    }
-    accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
+def figure_files(name: str) -> tuple[str, ...]:
+    """The files of a figure, in the folder of figures."""
+    return tuple(f"{name}.{suffix}" for suffix in SUFFIXES)
+
+
+def draw(folder: Path, name: str) -> Figure:
+    """One of `figure_names`, from only the files that it shows."""
+    if name == "history":
+        return plots.history_figure(load_history(folder / "history.csv"))
+    if name == _LAYERS:
+        rows = depth.load(folder / "layers.csv")
+        return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
+    methods = read_config(folder)[0].methods
+    accuracies = _accuracies(folder)
+    if name in STAGES:
+        return plots.stage_figure(_maps(folder, name, methods), name, accuracies[name])
+    return plots.comparison_figure(*(_maps(folder, stage, methods) for stage in STAGES), accuracies)
+
+
+def _maps(folder: Path, stage: str, methods: Sequence[str]) -> list[Embedding]:
+    return [Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in methods]
+
+
+def _accuracies(folder: Path) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
     for score in load_scores(folder / "scores.csv"):
         if score.metric == KNN_METRIC:
-            accuracies[score.stage][score.space] = score.value
-    figures = {stage: plots.stage_figure(maps[stage], stage, accuracies[stage]) for stage in STAGES}
-    figures["comparison"] = plots.comparison_figure(maps["before"], maps["after"], accuracies)
-    figures["history"] = plots.history_figure(load_history(folder / "history.csv"))
-    if config.layers:
-        rows = depth.load(folder / "layers.csv")
-        layers = list(dict.fromkeys(row.layer for row in rows))
-        figures[_LAYERS] = plots.layers_figure(rows, layers)
-    return figures
+            found[score.stage][score.space] = score.value
+    return found
 
 
 def write_report(folders: Sequence[Path], path: Path) -> None:
@@ -109,15 +120,23 @@ def claims(folder: Path) -> list[dict[str, Any]]:
     return read_json_object(folder / "claims.json")["claims"]
 
 
-def save_figures(
-    folder: Path, out: Path, progress: Callable[[float], None] = lambda fraction: None
-) -> list[Path]:
+def save_figure(
+    folder: Pathlike,
+    name: str,
+    out: Pathlike | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> None:
+    """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
+    figure = draw(Path(folder), name)
+    target = Path(folder, FIGURES) if out is None else Path(out)
+    for number, file in enumerate(figure_files(name)):
+        plots.save(figure, target / file)
+        progress((number + 1) / len(SUFFIXES))
+
+
+def save_figures(folder: Path, out: Path) -> list[Path]:
     """Draw a finished run's figures into a folder, each in every format. Returns the files."""
-    written = []
-    figures = draw(folder)
-    for number, (name, figure) in enumerate(figures.items()):
-        for suffix in SUFFIXES:
-            plots.save(figure, out / f"{name}.{suffix}")
-            written.append(out / f"{name}.{suffix}")
-        progress((number + 1) / len(figures))
-    return written
+    names = figure_names(read_config(folder)[0])
+    for name in names:
+        save_figure(folder, name, out)
+    return [out / file for name in names for file in figure_files(name)]

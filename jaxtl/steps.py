@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl import depth
+from jaxtl.drawing import Drawer
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress, features_of
 from jaxtl.files import write_json, write_npz
@@ -33,7 +34,7 @@ from jaxtl.records import (
     save_history,
     save_scores,
 )
-from jaxtl.runfolder import STAGES, SUFFIXES, figure_names, save_figures, write_report
+from jaxtl.runfolder import FIGURES, STAGES, figure_files, figure_names, write_report
 from jaxtl.runtime import environment
 from jaxtl.schedule import Step
 from jaxtl.scoring import Measures, StageMeasures, combine, measure_features, measure_maps
@@ -61,9 +62,11 @@ class Work:
         folder: Path,
         shared: Shared,
         maps: Mapper,
+        drawer: Drawer,
         notice: Notice,
     ) -> None:
-        self.config, self.folder, self.shared, self.maps, self.notice = config, folder, shared, maps, notice
+        self.config, self.folder, self.shared = config, folder, shared
+        self.maps, self.drawer, self.notice = maps, drawer, notice
         self._numbers: dict[tuple[str, str], StageMeasures] = {}
         self._averages: dict[str, np.ndarray] = {}
         self._rows_before: list[depth.Row] = []
@@ -92,10 +95,8 @@ class Work:
         numbers = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in PARTS)
         outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
         yield Step("scores", "Numbers of both stages, claims", self._score, outputs, (*numbers, "finetune"))
-        names = figure_names(self.config)
-        files = tuple(f"figures/{name}.{suffix}" for name in names for suffix in SUFFIXES)
+        yield from self._figures(maps)
         shown = ("scores", "layers") if self.config.layers else ("scores",)
-        yield Step("figures", "Figures", self._draw, files, shown)
         yield Step("report", "Report", self._write_report, ("report.html",), shown)
 
     def _stage(self, stage: str, maps: tuple[str, ...]) -> Iterator[Step]:
@@ -113,6 +114,14 @@ class Work:
         yield Step(name, f"Numbers of features {stage}", partial(self._measure, stage, "features"), (), needs)
         name, needs = f"numbers_maps_{stage}", (stage, *maps)
         yield Step(name, f"Numbers of maps {stage}", partial(self._measure, stage, "maps"), (), needs)
+
+    def _figures(self, maps: dict[str, tuple[str, ...]]) -> Iterator[Step]:
+        needs = {"history": ("finetune",), "layers": ("layers",)}
+        needs |= {stage: ("scores", *maps[stage]) for stage in STAGES}
+        needs["comparison"] = ("scores", *maps["before"], *maps["after"])
+        for name, step in zip(figure_names(self.config), figure_steps(self.config), strict=True):
+            files = tuple(f"{FIGURES}/{file}" for file in figure_files(name))
+            yield Step(step, f"Figure {name}", partial(self.drawer.draw, name), files, needs[name])
 
     def _network(
         self,
@@ -286,9 +295,6 @@ class Work:
             )
         return features
 
-    def _draw(self, progress: Progress) -> None:
-        save_figures(self.folder, self.folder / "figures", progress)
-
     def _write_report(self, progress: Progress) -> None:
         write_report([self.folder], self.folder / "report.html")
 
@@ -303,6 +309,11 @@ class Work:
 
     def _embedding(self, stage: str, method: str) -> Embedding:
         return Embedding.load(self._embedding_path(stage, method))
+
+
+def figure_steps(config: RunConfig) -> tuple[str, ...]:
+    """Names of the steps that draw, in the order of `figure_names`."""
+    return tuple(f"figure_{name}" for name in figure_names(config))
 
 
 def kept_numbers(stage: str, part: str) -> str:

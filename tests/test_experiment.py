@@ -16,7 +16,8 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxtl import cuda, depth, experiment, mapping
+from jaxtl import cuda, depth, drawing, experiment, mapping
+from jaxtl.child import Child
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import extract
@@ -26,6 +27,7 @@ from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import Embedding, Features, Neighbors, load_history, load_scores
 from jaxtl.reduction import Choice, reduce
 from jaxtl.reduction.process import Reducer
+from jaxtl.runfolder import save_figure
 from jaxtl.settings import METHODS, RunConfig
 from jaxtl.shared import Shared
 from jaxtl.trunk import Trunk, trainable_boundary
@@ -168,6 +170,35 @@ def test_figures_are_of_their_formats(finished):
         assert (finished / name).read_bytes().startswith(starts[Path(name).suffix])
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_figures_are_the_same_wherever_they_are_drawn(copy, finished, contents, monkeypatch, cores):
+    monkeypatch.setattr(drawing, "cpu_count", lambda: cores)
+    shutil.rmtree(copy / "figures")
+    finish(copy)
+    assert contents(copy) == contents(finished)
+
+
+SHOWS = {
+    "before": ["config.json", "scores.csv", *MAPS[:3]],
+    "after": ["config.json", "scores.csv", *MAPS[3:]],
+    "comparison": ["config.json", "scores.csv", *MAPS],
+    "history": ["history.csv"],
+}
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_a_figure_is_drawn_from_what_it_shows_alone(finished, contents, tmp_path, name):
+    for file in SHOWS[name]:
+        (tmp_path / "run" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(finished / file, tmp_path / "run" / file)
+    save_figure(tmp_path / "run", name, tmp_path / "out")
+    expected = {
+        file: made for file, made in contents(finished / "figures").items() if Path(file).stem == name
+    }
+    assert len(expected) == 3
+    assert contents(tmp_path / "out") == expected
+
+
 # Going on after a kill.
 
 
@@ -206,8 +237,10 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
     """Between any two files, and within every step, since a step is killed where it writes."""
     # One step at a time: of those under way at the same time, the others would go on and write.
     monkeypatch.setattr(experiment, "cpu_count", lambda: 1)
+    # As on one core, where figures are drawn by this process too: others do not die with what dies here.
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 1)
     folder, deaths = tmp_path / "run", []
-    spared = [Path(name).name for name in FIGURES[2:]]  # every figure costs drawing all those before it
+    spared = [Path(name).name for name in FIGURES[2:]]  # each would cost drawing its figure again
     while True:
         kept = stamps(folder)
         kill_after(spared)
@@ -267,6 +300,54 @@ def test_what_was_deleted_is_made_again_and_nothing_else(copy, finished, content
     for name in FILES - gone - made_together:
         assert after[name] == before[name], name
     assert contents(copy) == contents(finished)
+
+
+def test_only_the_figure_of_which_a_file_is_missing_is_drawn_again(copy, finished, contents):
+    (copy / "figures" / "after.svg").unlink()
+    before, report = stamps(copy), Notes()
+    experiment.resume(copy, report=report).run()
+    again = {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
+    assert again == {"timings.json", *(f"figures/after.{kind}" for kind in ("png", "svg", "pdf"))}
+    assert report.titles == ["Figure after"]
+    assert contents(copy) == contents(finished)
+
+
+def test_a_figure_whose_process_dies_costs_no_other(copy, finished, contents, monkeypatch):
+    call = Child.call
+
+    def die(child, function, arguments, *others, **more):
+        if arguments.get("name") == "comparison":
+            os.kill(child.pid, signal.SIGKILL)
+        return call(child, function, arguments, *others, **more)
+
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
+    monkeypatch.setattr(Child, "call", die)
+    shutil.rmtree(copy / "figures")
+    told = rf"^{copy}/figures/comparison: its process .*SIGKILL.*; go on with: jaxtl run --resume {copy}$"
+    with pytest.raises(JaxtlError, match=told):
+        finish(copy)
+    assert not list((copy / "figures").glob("*comparison*"))
+    assert len(list((copy / "figures").iterdir())) == 9
+    monkeypatch.undo()
+    finish(copy)
+    assert contents(copy) == contents(finished)
+
+
+def test_the_processes_that_draw_end_with_the_run(copy, monkeypatch):
+    started, begin = [], Child.__init__
+
+    def note(child, *preload):
+        begin(child, *preload)
+        started.append(child.pid)
+
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
+    monkeypatch.setattr(Child, "__init__", note)
+    shutil.rmtree(copy / "figures")
+    finish(copy)
+    assert len(started) == 2
+    for process in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 def test_leftovers_of_a_kill_go_and_other_files_stay(copy):

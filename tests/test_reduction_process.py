@@ -131,7 +131,7 @@ HANGS = {
 def test_a_hang_ends_at_the_time_limit(source, tmp_path, library):
     library(HANGS["locked"])
     with Reducer(2) as reducer:
-        child = reducer._child._process.pid
+        child = reducer.pid
         message = (
             r"^tsne \(auto\): no result within 2 s; take fewer images, raise --time-limit or take --backend "
         )
@@ -239,7 +239,7 @@ def test_the_end_of_the_parent_is_its_end(source, tmp_path, library, hang, numbe
 def test_an_idle_process_ends_with_its_parent(tmp_path):
     code = (
         "import time; from jaxtl.reduction.process import Reducer\n"
-        "reducer = Reducer(60); print(reducer._child._process.pid, flush=True); time.sleep(600)"
+        "reducer = Reducer(60); print(reducer.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     with parent:

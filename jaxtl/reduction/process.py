@@ -1,37 +1,18 @@
-"""Reductions in a process of their own, so that one that hangs or dies does not take a run with it.
-
-The two processes speak JSON lines over the child's standard input and output. Not multiprocessing: its
-"spawn" runs a user's script again unless that guards its main part, and its "fork" breaks CUDA.
-"""
+"""Reductions in a process of their own, so that one that hangs or dies does not take a run with it."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib
-import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from jaxtl import cores
+from jaxtl.child import Child, Silence
 from jaxtl.errors import JaxtlError
 from jaxtl.files import remove_leftovers
 from jaxtl.records import Embedding, Features, Neighbors, Pathlike
 from jaxtl.reduction import BACKENDS, reduce
-
-_MESSAGE = 1 << 16
-_STDERR_TAIL = 1 << 14
-# What an operating system takes for a number of milliseconds; eleven days.
-_LONGEST_WAIT = 1e6
 
 
 class Reducer(contextlib.AbstractContextManager["Reducer"]):
@@ -49,8 +30,12 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
 
     def __init__(self, time_limit: float, preload: tuple[str, ...] = ()) -> None:
         self._time_limit = time_limit
-        self._preload = preload
-        self._child: _Child | None = _Child(preload)
+        self._child = Child((__name__, *preload))
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process, where there is one."""
+        return self._child.pid
 
     def reduce(
         self,
@@ -79,40 +64,32 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             OSError: the embedding cannot be written.
             MemoryError, RuntimeError: any other error, its traceback as the cause.
         """
-        request = {
+        arguments = {
             "features": os.path.abspath(features_path),
             "out": os.path.abspath(out_path),
             "method": method,
             "backend": backend,
             "params": params,
             "neighbors": neighbors_path and os.path.abspath(neighbors_path),
-            "progress": progress is not None,
             "threads": threads,
         }
-        line = json.dumps(request)
-        child = self._child = self._child or _Child(self._preload)
         try:
-            answer = child.ask(line, self._time_limit, progress)
-            if "done" not in answer:
-                _raise(answer)
-            return Embedding.load(out_path)
-        except BaseException as error:
-            self.close()
+            self._child.call(f"{__name__}:reduce_file", arguments, self._time_limit, progress)
+        except Silence as error:
+            remedy = "take fewer images, raise --time-limit" if error.late else "take fewer images"
+            message = f"{method} ({backend}): {error}; {remedy}{_advice(method, backend)}"
+            raise JaxtlError(message) from None
+        finally:
             remove_leftovers(out_path)
-            if isinstance(error, _Silence):
-                raise JaxtlError(f"{method} ({backend}): {error}{_advice(method, backend)}") from None
-            raise
+        return Embedding.load(out_path)
 
     def interrupt(self) -> None:
         """From another thread: end the process, so that a call of `reduce` raises JaxtlError at once."""
-        if child := self._child:
-            child.kill(close=False)
+        self._child.interrupt()
 
     def close(self) -> None:
         """End the process, in the middle of its work too."""
-        if self._child:
-            self._child.kill()
-        self._child = None
+        self._child.close()
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -123,201 +100,18 @@ def _advice(method: str, backend: str) -> str:
     return f" or take --backend {' or '.join(others)}" if others else ""
 
 
-def _raise(answer: dict[str, Any]) -> None:
-    if "refused" in answer:
-        raise JaxtlError(answer["refused"])
-    if "oserror" in answer:
-        raise OSError(*answer["oserror"])
-    kind = MemoryError if answer["memory"] else RuntimeError
-    raise kind(answer["failed"]) from _Elsewhere(answer["traceback"])
-
-
-class _Elsewhere(Exception):
-    """The traceback of the other process, as text."""
-
-
-class _Silence(Exception):
-    """No answer came: in time, or at all."""
-
-
-class _Child:
-    """The other process, as its parent sees it."""
-
-    def __init__(self, preload: tuple[str, ...]) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._received = b""
-        self._ready = False
-        self._process = subprocess.Popen(
-            # -P: nothing in the working directory may stand in for a module.
-            [sys.executable, "-P", "-m", "jaxtl.reduction.process", *preload],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=_environment(),
-            # Its own group: Ctrl-C in the terminal is for the parent, which ends this one.
-            process_group=0,
-        )
-
-    def ask(self, request: str, seconds: float, progress: Callable[[float], None] | None) -> dict[str, Any]:
-        """The answer to a request. Raises _Silence where there is none within the seconds."""
-        deadline = time.monotonic() + seconds
-        if not self._ready:
-            self._receive(deadline, seconds)
-            self._ready = True
-        # A process that is gone says so by its silence.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._process.stdin.fileno(), request.encode() + b"\n")
-        while "progress" in (answer := self._receive(deadline, seconds)):
-            if time.monotonic() > deadline:
-                raise _late(seconds)
-            if progress:
-                progress(answer["progress"])
-        return answer
-
-    def _receive(self, deadline: float, seconds: float) -> dict[str, Any]:
-        source = self._process.stdout.fileno()
-        while b"\n" not in self._received:
-            if not _readable(source, deadline - time.monotonic()):
-                raise _late(seconds)
-            some = os.read(source, _MESSAGE)
-            if not some:
-                raise _Silence(f"its process {self._end()}; take fewer images")
-            self._received += some
-        line, self._received = self._received.split(b"\n", 1)
-        return json.loads(line)
-
-    def _end(self) -> str:
-        """How the process ended, and the last that it said."""
-        # It may have closed its output and live on.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
-        self.kill(close=False)
-        code = self._process.returncode
-        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        said = self._last_words()
-        return f"{how} ({said})" if said else how
-
-    def _last_words(self) -> str:
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - _STDERR_TAIL))
-        lines = self._stderr.read().decode(errors="replace").split("\n")
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
-
-    def kill(self, close: bool = True) -> None:
-        """End the process and those that it started."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        if close:
-            for stream in (self._process.stdin, self._process.stdout, self._stderr):
-                stream.close()
-
-
-def _late(seconds: float) -> _Silence:
-    return _Silence(f"no result within {seconds:g} s; take fewer images, raise --time-limit")
-
-
-def _environment() -> dict[str, str]:
-    """The parent's, with its import path; JAX, where a backend uses it, shares the card with the parent."""
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return os.environ | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
-
-def _readable(source: int, seconds: float) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(source, selectors.EVENT_READ)
-        return bool(selector.select(min(max(0.0, seconds), _LONGEST_WAIT)))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-    return f"{name}, often for want of memory" if number == signal.SIGKILL else name
-
-
-def serve(preload: list[str]) -> None:
-    """The child's side: a request a line on standard input, its answers a line each on standard output."""
-    requests, answers = _take_channels()
-    with contextlib.suppress(OSError):
-        # Where memory runs out, Linux is to end this process and not the run.
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    with _dying_with_parent(requests.fileno()):
-        for name in preload:
-            _preload(name)
-    _send(answers, {"ready": True})
-    for line in requests:
-        with _dying_with_parent(requests.fileno()):
-            answer = _answer(json.loads(line), lambda fraction: _send(answers, {"progress": float(fraction)}))
-        _send(answers, answer)
-
-
-def _take_channels() -> tuple[Any, Any]:
-    # What libraries print must not come between the answers.
-    requests, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return requests, answers
-
-
-@contextlib.contextmanager
-def _dying_with_parent(requests: int) -> Iterator[None]:
-    """The end of the parent ends this process in the middle of C code, too.
-
-    Nothing comes on the channel while a request is being worked on, so the kernel's signal for it can only
-    mean that the parent is gone. A thread that waits for it would need the interpreter's lock, which a
-    hanging extension may hold; Linux's "parent died" signal comes already when the thread that started us
-    ends.
-    """
-    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
-    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
-    # macOS ignores this signal unless it is handled.
-    signal.signal(signal.SIGIO, signal.SIG_DFL if sys.platform == "linux" else lambda *_: os._exit(1))
-    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if _readable(requests, 0):  # it was gone before
-        os._exit(1)
-    try:
-        yield
-    finally:
-        fcntl.fcntl(requests, fcntl.F_SETFL, flags)
-
-
-def _preload(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except Exception:
-        traceback.print_exc()
-
-
-def _answer(request: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
-    cores.use_at_most(request["threads"])
-    try:
-        embedding = reduce(
-            Features.load(request["features"]),
-            request["method"],
-            request["backend"],
-            near=Neighbors.load(request["neighbors"]) if request["neighbors"] else None,
-            progress=progress if request["progress"] else None,
-            **request["params"],
-        )
-        embedding.save(request["out"])
-    except JaxtlError as error:
-        return {"refused": str(error)}
-    except OSError as error:
-        return {"oserror": [error.errno, error.strerror or str(error), str(error.filename or "")]}
-    except Exception as error:
-        summary = "".join(traceback.format_exception_only(error)).strip()
-        memory = isinstance(error, MemoryError)
-        return {"failed": summary, "memory": memory, "traceback": f"\n{traceback.format_exc()}"}
-    return {"done": True}
-
-
-def _send(answers: Any, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1:])
+def reduce_file(
+    features: str,
+    out: str,
+    method: str,
+    backend: str,
+    params: dict[str, Any],
+    neighbors: str | None,
+    threads: int | None,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """What the process does, with the arguments of `Reducer.reduce`."""
+    cores.use_at_most(threads)
+    near = Neighbors.load(neighbors) if neighbors else None
+    embedding = reduce(Features.load(features), method, backend, near=near, progress=progress, **params)
+    embedding.save(out)

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from jaxtl import store
+from jaxtl.child import dying_with_parent, send, take_channels
 from jaxtl.errors import JaxtlError
 from jaxtl.memory import available_memory
 from jaxtl.records import Features
 from jaxtl.reduction import reduce
-from jaxtl.reduction.process import _dying_with_parent, _send, _take_channels
 from jaxtl.runtime import peak_memory
 from jaxtl.scaling.machine import machine as machine_now
 
@@ -39,12 +39,12 @@ _SHORT = {"tsne": {"early_exaggeration_iter": 5, "n_iter": 5}}
 
 def main(request: dict[str, Any]) -> None:
     began = time.monotonic()
-    requests, answers = _take_channels()
+    requests, answers = take_channels()
     with contextlib.suppress(OSError):
         # Where memory runs out, Linux is to end this process and not the study.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    with _dying_with_parent(requests.fileno()):
-        _send(answers, _answer(request, lambda message: _send(answers, message), began))
+    with dying_with_parent(requests.fileno()):
+        send(answers, _answer(request, lambda message: send(answers, message), began))
 
 
 def _answer(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], began: float) -> dict[str, Any]:

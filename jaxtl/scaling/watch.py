@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtl.reduction.process import _environment, _signal_name
+from jaxtl.child import environment, signal_name
 from jaxtl.scaling.card import Card
 from jaxtl.scaling.points import DONE, FAILED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME
 from jaxtl.scaling.settings import Limits
@@ -64,7 +64,7 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=_environment(),
+            env=environment(),
             # Its own group: Ctrl-C in the terminal is for the study, which ends this one.
             process_group=0,
         )
@@ -156,7 +156,7 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
             self._process.wait(1)
         self._kill()
         code = self._process.returncode
-        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         said = self._last_words()
         status = OUT_OF_MEMORY if code == -signal.SIGKILL else FAILED
         return self._outcome(status, f"its process {how}{f' ({said})' if said else ''}", peak=self._peak)
