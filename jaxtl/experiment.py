@@ -211,6 +211,7 @@ class Experiment:
             for step in self.steps:
                 if step.outputs and step not in left:
                     self.report.note(f"{step.title}: done already")
+            self._compile_ahead(left)
             ordered = [self._after_the_first(step) for step in left]
             with self.report.interruptible() as heard:
                 Schedule(ordered, cpu_count(), self._do, self._give_up, heard).run()
@@ -291,6 +292,17 @@ class Experiment:
             return [step for step in wanted if step not in kept]
         return wanted
 
+    def _compile_ahead(self, left: list[Step]) -> None:
+        names = {step.name for step in left}
+
+        def trace() -> None:
+            # Who needs a program that cannot be made is told why.
+            with contextlib.suppress(Exception):
+                self.work.compile_ahead(names)
+
+        if any(step.lane for step in left):
+            threading.Thread(target=trace, name="trace", daemon=True).start()
+
     def _after_the_first(self, step: Step) -> Step:
         """What is done again waits for the first of it, which may be refused."""
         first = self._again[:1] if step.name in self._again[1:] else ()
@@ -331,11 +343,13 @@ class Experiment:
         began = time.perf_counter()
         with self.report.stage(step.title) as progress:
             yield progress
-        self._note_seconds(step.name, time.perf_counter() - began)
+        self._note_seconds(step.name, began)
 
-    def _note_seconds(self, name: str, seconds: float) -> None:
+    def _note_seconds(self, name: str, began: float) -> None:
         with self._writing:
-            self.timings[name] = round(seconds, 3)
+            self.timings[name] = round(time.perf_counter() - began, 3)
+            # Since the run's own beginning: what was done side by side can be seen.
+            self.timings.setdefault("began", {})[name] = round(began - self._began, 3)
             # Of all of it, stops left out: less than its steps' together, since some are done side by side.
             self.timings["run"] = round(time.perf_counter() - self._began, 3)
             peak = max(peak_memory() / 2**30, self.timings.get("peak_memory_gib", 0.0))

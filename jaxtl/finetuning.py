@@ -225,7 +225,7 @@ class Trainer:
         self._frozen = frozen
         self._initial = State(weights, statistics, keras_adam(config.learning_rate).init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
-        form = trunk.form or ops.default_form("training")
+        form = trunk.form or ops.default_form()
         self._tail = Tail(
             graph, plan, trunk.boundary, trunk.images, form, trunk.precision, config.learning_rate
         )

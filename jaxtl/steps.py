@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl import depth
+from jaxtl import depth, finetuning
 from jaxtl.drawing import Drawer
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress, features_of
@@ -141,6 +141,24 @@ class Work:
         title, outputs = f"Features of training images {stage}", (f"features/train_{stage}.npz",)
         work = partial(self._extract_training, stage)
         return self._network(f"training_features_{stage}", title, work, outputs, needs)
+
+    def compile_ahead(self, left: Collection[str]) -> None:
+        """Trace the network's programs, which follow from the settings, and have them compiled in threads.
+
+        Args:
+            left: names of the steps that are still to be done.
+        """
+        shared, trunk, model = self.shared, self.shared.trunk, self.shared.model
+        keep, shape = shared.keeps_outputs, shared.test.images.shape[1:]
+        if keep and "trunk_test" in left:
+            trunk.prepare(shape)
+        if {"before", "after"} & set(left):
+            trunk.prepare_then(model, model.config.pooled, shape, keep)
+        if "finetune" in left:
+            classes, count = len(shared.train.class_names), len(shared.train)
+            finetuning.prepare(trunk, classes, count, self.config.finetuning, shape, keep)
+        if "layers" in left:
+            trunk.prepare_averages(shape, keep)
 
     # The network.
 

@@ -97,7 +97,10 @@ def test_config_and_environment_say_what_ran(finished, config):
     recorded = json.loads((finished / "environment.json").read_text())
     assert {"jaxtl", "python", "cpu", "cores", "devices", "versions"} <= set(recorded)
     assert {"jax", "numpy", "scikit-learn", "openTSNE"} <= set(recorded["versions"])
-    assert all(value >= 0 for value in json.loads((finished / "timings.json").read_text()).values())
+    timings = json.loads((finished / "timings.json").read_text())
+    began = timings.pop("began")
+    assert began.keys() == timings.keys() - {"run", "peak_memory_gib"}
+    assert all(0 <= began[name] <= began[name] + timings[name] <= timings["run"] + 0.01 for name in began)
 
 
 @pytest.mark.parametrize("stage", ["before", "after"])

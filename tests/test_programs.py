@@ -11,7 +11,6 @@ import pytest
 
 from jaxtl import finetuning, programs
 from jaxtl.data import load
-from jaxtl.models import ops
 from jaxtl.models.weights import load_model
 from jaxtl.programs import Program
 from jaxtl.settings import FinetuneConfig, Images
@@ -128,16 +127,23 @@ def test_a_gpu_s_loops_are_graphs_where_they_do_not_crash(gpu):
     gpu.setattr(jax.version, "__version_info__", (0, 9, 0))
     graphs = programs.options()["xla_gpu_enable_command_buffer"].split(",")
     assert {"FUSION", "CUBLAS", "WHILE"} <= set(graphs)
-    assert ops.default_form("training") == "matmul"
     gpu.setattr(jax.version, "__version_info__", (0, 8, 3))
     assert programs.options()["xla_gpu_enable_command_buffer"].split(",") == graphs[:-1]
-    assert ops.default_form("training") == "xla"
 
 
 def test_what_a_user_sets_for_xla_stays(gpu):
     gpu.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4 --xla_gpu_enable_command_buffer=")
     assert programs.options() == {"xla_gpu_enable_triton_gemm": False}
-    assert not programs.in_graphs()
+
+
+@pytest.mark.parametrize(("form", "tuned"), [("matmul", False), ("xla", True), ("mixed", True)])
+def test_convolutions_by_cudnn_are_tuned(monkeypatch, form, tuned):
+    """Untuned they take many times as long."""
+    asked, untuned = [], {"xla_gpu_autotune_level": 0}
+    monkeypatch.setattr(programs, "_compile", lambda low, options: asked.append(options) or low.compile())
+    monkeypatch.setattr(programs, "options", lambda: untuned)
+    Program(lambda form, x: x + 1, static=1)(form, np.float32(1))
+    assert asked == [{} if tuned else untuned]
 
 
 def test_options_can_be_chosen_for_a_comparison(gpu):
