@@ -272,17 +272,19 @@ def prepare(
     config: FinetuneConfig,
     image_shape: tuple[int, int, int],
     keep: bool = True,
+    seeds: int = 1,
 ) -> None:
-    """Trace all that `train_tail` will run, and have it compiled in threads.
+    """Trace all that `train_tail` or `train_tails` will run, and have it compiled in threads.
 
     Args:
         n: number of training images.
         image_shape: of an image, [height, width, channels].
         keep: whether it will start from the trunk's outputs, rather than from images.
+        seeds: how many train together.
     """
     model = with_head(trunk.model, classes, config.seed)
     labels = jax.ShapeDtypeStruct((n,), np.int32)
-    Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels)
+    Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels, seeds)
     trunk.prepare_then(model, len(model.config.layers), image_shape, keep)
 
 
@@ -379,12 +381,14 @@ class Trainer:
         program = _train if np.ndim(order) == 2 else _train_seeds
         return program(self._tail, state, self._frozen, self._arrays, source, labels, order)
 
-    def prepare(self, source: Any, labels: Any) -> None:
-        """Have what `run_epoch` needs compiled in threads; arguments as of `steps`, or of their shapes."""
-        size = self.config.batch_size
-        for shape in dict.fromkeys(chunk.shape for _, chunk in _chunks(np.arange(rows(source)), size)):
+    def prepare(self, source: Any, labels: Any, seeds: int = 1) -> None:
+        """Have what an epoch of so many seeds needs compiled in threads; arrays as of `steps`, or shapes."""
+        program, axes = (_train, ()) if seeds == 1 else (_train_seeds, (seeds,))
+        state = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape), a.dtype), self._initial)
+        orders = np.empty((*axes, rows(source)), np.int32)
+        for shape in dict.fromkeys(chunk.shape for _, chunk in _chunks(orders, self.config.batch_size)):
             order = jax.ShapeDtypeStruct(shape, np.int32)
-            _train.prepare(self._tail, self._initial, self._frozen, self._arrays, source, labels, order)
+            program.prepare(self._tail, state, self._frozen, self._arrays, source, labels, order)
 
     def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
         leaves, structure = jax.tree.flatten(self._initial)
