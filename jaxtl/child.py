@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -109,6 +110,51 @@ class Child(contextlib.AbstractContextManager["Child"]):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class Pool:
+    """Children that are kept for whoever calls next, as many as calls are made at a time.
+
+    Args:
+        preload: as of `Child`.
+    """
+
+    def __init__(self, preload: tuple[str, ...] = ()) -> None:
+        self._preload, self._lock = preload, threading.Lock()
+        self._idle: list[Child] = []
+        self._busy: list[Child] = []
+
+    def get_ready(self, count: int) -> None:
+        """Have as many children as so many calls at a time can use, while something else works."""
+        with self._lock:
+            for _ in range(count - len(self._idle) - len(self._busy)):
+                self._idle.append(Child(self._preload))
+
+    def call(
+        self,
+        function: str,
+        arguments: dict[str, Any],
+        progress: Callable[[float], None] | None = None,
+    ) -> Any:
+        """`Child.call`, of one that has nothing to do or of a new one; from any thread."""
+        with self._lock:
+            child = self._idle.pop() if self._idle else Child(self._preload)
+            self._busy.append(child)
+        try:
+            return child.call(function, arguments, progress=progress)
+        finally:
+            with self._lock:
+                self._busy.remove(child)
+                self._idle.append(child)
+
+    def close(self) -> None:
+        """End all children, in the middle of their work too; from any thread."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            for child in self._busy:
+                child.interrupt()
+        for child in idle:
+            child.close()
 
 
 def _raise(answer: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import shlex
 import threading
 from pathlib import Path
 
-from jaxtl.child import Child, Silence
+from jaxtl.child import Pool, Silence
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress
 from jaxtl.files import remove_leftovers
@@ -34,16 +34,11 @@ class Drawer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes = min(_MOST, cpu_count())
-        self._lock, self._here = threading.Lock(), threading.Lock()
-        self._idle: list[Child] = []
-        self._busy: list[Child] = []
+        self._here, self._pool = threading.Lock(), Pool(_PRELOAD)
 
     def get_ready(self, figures: int) -> None:
         """Have as many processes as so many figures can use, while something else works."""
-        wanted = min(figures, self._processes) if self._processes > 1 else 0
-        with self._lock:
-            for _ in range(wanted - len(self._idle) - len(self._busy)):
-                self._idle.append(Child(_PRELOAD))
+        self._pool.get_ready(min(figures, self._processes) if self._processes > 1 else 0)
 
     def draw(self, name: str, progress: Progress) -> None:
         """Draw one of `jaxtl.runfolder.figure_names` to its files.
@@ -58,18 +53,13 @@ class Drawer:
 
     def close(self) -> None:
         """End all processes, in the middle of their work too."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-            for child in self._busy:
-                child.interrupt()
-        for child in idle:
-            child.close()
+        self._pool.close()
 
     def _draw_apart(self, name: str, progress: Progress) -> None:
-        child, files = self._take(), [self._folder / FIGURES / file for file in figure_files(name)]
+        files = [self._folder / FIGURES / file for file in figure_files(name)]
         arguments = {"folder": str(self._folder), "name": name}
         try:
-            child.call(f"{save_figure.__module__}:save_figure", arguments, progress=progress)
+            self._pool.call(f"{save_figure.__module__}:save_figure", arguments, progress)
         except BaseException as error:
             for file in files:
                 remove_leftovers(file)
@@ -79,17 +69,3 @@ class Drawer:
                     f"{shlex.quote(str(self._folder))}"
                 ) from None
             raise
-        finally:
-            self._return(child)
-
-    def _take(self) -> Child:
-        """A process that has nothing to do, or a new one: as many as figures are drawn at a time."""
-        with self._lock:
-            child = self._idle.pop() if self._idle else Child(_PRELOAD)
-            self._busy.append(child)
-            return child
-
-    def _return(self, child: Child) -> None:
-        with self._lock:
-            self._busy.remove(child)
-            self._idle.append(child)

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain, product, starmap
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxtl import costs, cuda
+from jaxtl import costs, cuda, numbers
+from jaxtl.child import Pool
 from jaxtl.drawing import Drawer
+from jaxtl.engines import default_engine
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import Progress
 from jaxtl.files import read_json_object, remove_leftovers, write_json
@@ -35,7 +37,7 @@ from jaxtl.runtime import configure, cpu_count, peak_memory
 from jaxtl.schedule import Schedule, Step
 from jaxtl.settings import RunConfig
 from jaxtl.shared import Shared
-from jaxtl.steps import PARTS, Work, figure_steps, kept_numbers
+from jaxtl.steps import Work, figure_steps
 from jaxtl.trunk import trainable_boundary
 
 # The first step that a setting bears on, for the message when a resumed run is given another value.
@@ -55,6 +57,10 @@ _BEARS_ON = {
 # Steps whose results are drawn: processes for that start with them, not before, as they take the first
 # steps' cores.
 _DRAWN = ("finetune", "layers", "scores")
+
+
+# Steps that make numbers while the network trains.
+_BEFORE_NUMBERS = ("layers_before", "numbers_features_before", "numbers_maps_before")
 
 
 class Report(Protocol):
@@ -150,7 +156,7 @@ def resume(
             f"{config.weights or imagenet_path()}: not the weights that {folder} was started with; "
             "restore that file"
         )
-    kept = ["timings.json", "checkpoint.npz", *starmap(kept_numbers, product(STAGES, PARTS))]
+    kept = ["timings.json", "checkpoint.npz", *numbers.kept_files()]
     for name in (CONFIG, *kept, *chain(*experiment.outputs.values())):
         remove_leftovers(folder / name)
     return experiment
@@ -185,7 +191,14 @@ class Experiment:
 
     @cached_property
     def work(self) -> Work:
-        return Work(self.config, self.folder, self.shared, self.maps, self.drawer, self.report.note)
+        return Work(
+            self.config, self.folder, self.shared, self.maps, self.drawer, self.elsewhere, self.report.note
+        )
+
+    @cached_property
+    def elsewhere(self) -> Pool:
+        """Processes for numbers."""
+        return Pool((numbers.__name__, "sklearn.neighbors", "scipy.linalg", "jax"))
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -204,13 +217,19 @@ class Experiment:
         """
         self._began = time.perf_counter() - self.timings.get("run", 0.0)
         left = self._left()
-        with contextlib.closing(self.maps), contextlib.closing(self.drawer):
+        with (
+            contextlib.closing(self.maps),
+            contextlib.closing(self.drawer),
+            contextlib.closing(self.elsewhere),
+        ):
             self.maps.get_ready(self.unmapped)
             if expected := self._expected():
                 self.report.note(expected)
             for step in self.steps:
                 if step.outputs and step not in left:
                     self.report.note(f"{step.title}: done already")
+            if default_engine() == "jax":
+                self.elsewhere.get_ready(sum(step.name.startswith(_BEFORE_NUMBERS) for step in left))
             self._compile_ahead(left)
             ordered = [self._after_the_first(step) for step in left]
             with self.report.interruptible() as heard:
@@ -311,6 +330,7 @@ class Experiment:
     def _give_up(self) -> None:
         self.maps.close()
         self.drawer.close()
+        self.elsewhere.close()
 
     def _do(self, step: Step, check: Callable[[], None]) -> None:
         with self._timed(step) as progress:

@@ -7,7 +7,8 @@ normalisations use the batch's statistics and move theirs; frozen ones use their
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,9 +27,14 @@ from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.programs import Program
 from jaxtl.records import Dataset, Pathlike
+from jaxtl.runtime import device_memory
 from jaxtl.settings import FinetuneConfig, Images
 from jaxtl.trunk import Source, Trunk, trainable_boundary
 
+# Of the device's memory, for training images and all seeds that train together.
+_MEMORY_SHARE = 0.6
+# Weights, gradients, steps and two moments, some twice; outputs, their gradients, and operands of products.
+_WEIGHT_COPIES, _ACTIVATION_COPIES = 6, 12
 # Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
 _CHUNKS_PER_EPOCH = 15
 
@@ -115,28 +121,148 @@ def train_tail(
         start: where an earlier call was stopped, as `on_epoch` received it.
         on_epoch: called after every epoch but the last.
     """
+    return train_tails(
+        trunk, train, train_source, test, test_source, [config], starts=[start],
+        on_epoch=on_epoch and (lambda _, checkpoint: on_epoch(checkpoint)), progress=progress, notice=notice,
+    )[0]  # fmt: skip
+
+
+def train_tails(
+    trunk: Trunk,
+    train: Dataset,
+    train_source: Source,
+    test: Dataset,
+    test_source: Source,
+    configs: Sequence[FinetuneConfig],
+    *,
+    starts: Sequence[Checkpoint | None] | None = None,
+    on_epoch: Callable[[int, Checkpoint], None] | None = None,
+    together: int | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
+    """`train_tail` under several seeds, all of which start from the same trunk outputs.
+
+    Seeds that train together are one program, which differs from one after the other by float32 rounding.
+
+    Args:
+        configs: they differ in their seed alone.
+        starts: for each where an earlier call was stopped; None where it is to begin.
+        on_epoch: called with the number of a config and its checkpoint, after every epoch but the last.
+        together: how many seeds train at a time; None takes what is faster and fits into memory.
+
+    Raises:
+        JaxtlError: as `finetune`, or configs that differ in more than the seed.
+    """
     _check_classes(train, test)
-    model = with_head(trunk.model, len(train.class_names), config.seed)
-    trainer = Trainer(trunk, model, config)
-    state, history = trainer.restore(start) if start else (trainer.initial(), [])
-    source, labels = jax.device_put((train_source, train.labels))
-    for epoch in range(len(history), config.epochs):
-        report = partial(_report_epoch, progress, epoch, config.epochs)
-        state, loss, accuracy = trainer.run_epoch(state, source, labels, epoch, report)
-        if not np.isfinite(loss):
-            raise JaxtlError(
-                f"training: the loss is {loss} in epoch {epoch + 1}; "
-                f"lower learning_rate (now {config.learning_rate:g})"
-            )
-        tuned = trainer.model(state)
-        test_loss, test_accuracy = evaluate(trunk, tuned, test_source, test.labels, notice)
-        history.append(
-            {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy,
-             "test_loss": test_loss, "test_accuracy": test_accuracy}
-        )  # fmt: skip
-        if on_epoch and epoch + 1 < config.epochs:
-            on_epoch(Checkpoint([np.asarray(leaf) for leaf in jax.tree.leaves(state)], list(history)))
-    return tuned, history
+    if len({replace(config, seed=0) for config in configs}) > 1:
+        raise JaxtlError("train_tails: configs must differ in their seed alone; train others on their own")
+    starts = starts or [None] * len(configs)
+    together = together or seeds_at_a_time(trunk, len(train.class_names), configs[0], train_source)
+    data = _Data(*jax.device_put((train_source, train.labels)), test_source, test.labels)
+    groups = _groups([len(start.history) if start else 0 for start in starts], together)
+    results: dict[int, tuple[MobileNetV2, list[dict[str, float]]]] = {}
+    for group in groups:
+        some = [(configs[k], starts[k]) for k in group]
+        tell = on_epoch and (lambda k, checkpoint, group=group: on_epoch(group[k], checkpoint))
+        part = partial(_report_part, progress, len(results) / len(configs), len(group) / len(configs))
+        trained = _train_group(trunk, data, some, len(train.class_names), tell, part, notice)
+        results |= zip(group, trained, strict=True)
+    return [results[k] for k in range(len(configs))]
+
+
+class _Data(NamedTuple):
+    """What trains and what tests; training's arrays are on the device."""
+
+    source: Source
+    labels: jax.Array
+    test_source: Source
+    test_labels: np.ndarray
+
+
+def _groups(epochs: Sequence[int], most: int) -> list[list[int]]:
+    """Numbers of seeds to train together: as many epochs behind them, as many in each group as can be."""
+    groups = []
+    for done in sorted(set(epochs)):
+        alike = [k for k, each in enumerate(epochs) if each == done]
+        groups += [part.tolist() for part in np.array_split(alike, -(-len(alike) // most))]
+    return groups
+
+
+def _train_group(
+    trunk: Trunk,
+    data: _Data,
+    some: Sequence[tuple[FinetuneConfig, Checkpoint | None]],
+    classes: int,
+    tell: Callable[[int, Checkpoint], None] | None,
+    progress: Progress,
+    notice: Notice | None,
+) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
+    trainers = [Trainer(trunk, with_head(trunk.model, classes, config.seed), config) for config, _ in some]
+    states, histories = zip(
+        *(each.start(start) for each, (_, start) in zip(trainers, some, strict=True)), strict=True
+    )
+    state, epochs, tuned = _joined(states), some[0][0].epochs, []
+    for epoch in range(len(histories[0]), epochs):
+        report = partial(_report_part, progress, epoch / epochs, 1 / epochs)
+        state, means = _run_epoch(trainers, state, data.source, data.labels, epoch, report)
+        parts = _parts(state, len(trainers))
+        tuned = [trainer.model(part) for trainer, part in zip(trainers, parts, strict=True)]
+        for k, (loss, accuracy) in enumerate(means):
+            _check_finite(loss, epoch, trainers[k].config)
+            test_loss, test_accuracy = evaluate(trunk, tuned[k], data.test_source, data.test_labels, notice)
+            histories[k].append(
+                {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy,
+                 "test_loss": test_loss, "test_accuracy": test_accuracy}
+            )  # fmt: skip
+            if tell and epoch + 1 < epochs:
+                tell(k, Checkpoint(jax.tree.leaves(parts[k]), list(histories[k])))
+    return list(zip(tuned, histories, strict=True))
+
+
+def _joined(states: Sequence[State]) -> State:
+    """One State of all seeds, [seeds, ...] each array; that of a single seed stays as it is."""
+    if len(states) == 1:
+        return states[0]
+    return jax.device_put(jax.tree.map(lambda *arrays: np.stack(arrays), *states))
+
+
+def _parts(state: State, count: int) -> list[State]:
+    """Each seed's State, as copies in host memory, which later steps do not touch."""
+    host = jax.tree.map(np.array, state)
+    return [host] if count == 1 else [jax.tree.map(lambda a, k=k: a[k], host) for k in range(count)]
+
+
+def seeds_at_a_time(trunk: Trunk, classes: int, config: FinetuneConfig, source: Source) -> int:
+    """How many seeds train in one program: on a CPU one, on a GPU as many as fit beside the training images.
+
+    `source` is that of the training images.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(source))
+    room = _MEMORY_SHARE * device_memory() - kept
+    return max(1, int(room // _bytes_per_seed(trunk, classes, config, isinstance(source, Carry))))
+
+
+def _bytes_per_seed(trunk: Trunk, classes: int, config: FinetuneConfig, keep: bool) -> int:
+    """An upper bound, from the sizes of the weights that learn and of all layers' outputs of a batch."""
+    model = trunk.model
+    learning = replace(model.config, classes=classes).layers[trunk.boundary :]
+    weights = sum(math.prod(shape) for layer in learning for shape in layer.parameters.values())
+    layers = model.config.backbone_layers[trunk.boundary if keep else 0 :]
+    image = jax.ShapeDtypeStruct((1, *[trunk.images.image_size] * 2, 3), np.float32)
+    outputs = jax.eval_shape(lambda x: model.intermediates(x, [layer.name for layer in layers]), image)
+    activations = sum(each.size for each in outputs.values())
+    return 4 * (_WEIGHT_COPIES * weights + _ACTIVATION_COPIES * config.batch_size * activations)
+
+
+def _check_finite(loss: float, epoch: int, config: FinetuneConfig) -> None:
+    if not np.isfinite(loss):
+        raise JaxtlError(
+            f"training: the loss is {loss} in epoch {epoch + 1}; "
+            f"lower learning_rate (now {config.learning_rate:g})"
+        )
 
 
 def prepare(
@@ -146,17 +272,19 @@ def prepare(
     config: FinetuneConfig,
     image_shape: tuple[int, int, int],
     keep: bool = True,
+    seeds: int = 1,
 ) -> None:
-    """Trace all that `train_tail` will run, and have it compiled in threads.
+    """Trace all that `train_tail` or `train_tails` will run, and have it compiled in threads.
 
     Args:
         n: number of training images.
         image_shape: of an image, [height, width, channels].
         keep: whether it will start from the trunk's outputs, rather than from images.
+        seeds: how many train together.
     """
     model = with_head(trunk.model, classes, config.seed)
     labels = jax.ShapeDtypeStruct((n,), np.int32)
-    Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels)
+    Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels, seeds)
     trunk.prepare_then(model, len(model.config.layers), image_shape, keep)
 
 
@@ -234,6 +362,10 @@ class Trainer:
         """Gradients of one batch's mean loss; moved statistics; (loss, hits) summed over the batch."""
         return _gradients(self._tail, state, self._frozen, batch, labels)
 
+    def start(self, checkpoint: Checkpoint | None) -> tuple[State, list[dict[str, float]]]:
+        """The state and the history to go on from."""
+        return self.restore(checkpoint) if checkpoint else (self.initial(), [])
+
     def initial(self) -> State:
         """The state before the first step."""
         return _copied(self._initial)
@@ -244,16 +376,19 @@ class Trainer:
         """Train on the batches of rows `order` [steps, size], one after the other.
 
         The state's buffers are taken over: it cannot be used again. Returns the new state, and (loss, hits)
-        summed over all rows.
+        summed over all rows. An order [seeds, steps, size] trains a state of as many seeds.
         """
-        return _train(self._tail, state, self._frozen, self._arrays, source, labels, order)
+        program = _train if np.ndim(order) == 2 else _train_seeds
+        return program(self._tail, state, self._frozen, self._arrays, source, labels, order)
 
-    def prepare(self, source: Any, labels: Any) -> None:
-        """Have what `run_epoch` needs compiled in threads; arguments as of `steps`, or of their shapes."""
-        size = self.config.batch_size
-        for shape in dict.fromkeys(chunk.shape for _, chunk in _chunks(np.arange(rows(source)), size)):
+    def prepare(self, source: Any, labels: Any, seeds: int = 1) -> None:
+        """Have what an epoch of so many seeds needs compiled in threads; arrays as of `steps`, or shapes."""
+        program, axes = (_train, ()) if seeds == 1 else (_train_seeds, (seeds,))
+        state = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape), a.dtype), self._initial)
+        orders = np.empty((*axes, rows(source)), np.int32)
+        for shape in dict.fromkeys(chunk.shape for _, chunk in _chunks(orders, self.config.batch_size)):
             order = jax.ShapeDtypeStruct(shape, np.int32)
-            _train.prepare(self._tail, self._initial, self._frozen, self._arrays, source, labels, order)
+            program.prepare(self._tail, state, self._frozen, self._arrays, source, labels, order)
 
     def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
         leaves, structure = jax.tree.flatten(self._initial)
@@ -271,15 +406,26 @@ class Trainer:
         self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
     ) -> tuple[State, float, float]:
         """One pass, in an order that seed and epoch decide; mean loss and accuracy. Takes `state` over."""
-        n, size = rows(source), self.config.batch_size
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(n).astype(np.int32)
-        totals = np.zeros(2)
-        for first, chunk in _chunks(order, size):
-            state, sums = self.steps(state, source, labels, chunk)
-            totals += np.asarray(sums, np.float64)
-            report((first + chunk.size) / n)
-        loss, accuracy = totals / n
-        return state, float(loss), float(accuracy)
+        state, means = _run_epoch([self], state, source, labels, epoch, report)
+        return state, *means[0]
+
+    def order(self, n: int, epoch: int) -> np.ndarray:
+        """Rows in the order in which an epoch takes them."""
+        return np.random.default_rng([self.config.seed, epoch]).permutation(n).astype(np.int32)
+
+
+def _run_epoch(
+    trainers: Sequence[Trainer], state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
+) -> tuple[State, list[tuple[float, float]]]:
+    """`Trainer.run_epoch` of several seeds at once, each in its own order; mean loss and accuracy of each."""
+    n, size = rows(source), trainers[0].config.batch_size
+    orders = np.stack([trainer.order(n, epoch) for trainer in trainers])
+    totals = np.zeros((len(trainers), 2))
+    for first, chunk in _chunks(orders, size):
+        state, sums = trainers[0].steps(state, source, labels, chunk if len(trainers) > 1 else chunk[0])
+        totals += np.asarray(sums, np.float64)
+        report((first + chunk[0].size) / n)
+    return state, [(float(loss), float(accuracy)) for loss, accuracy in totals / n]
 
 
 def _copied(tree: Any) -> Any:
@@ -300,18 +446,21 @@ class Tail(NamedTuple):
 
 
 def _chunks(order: np.ndarray, size: int):
-    """The epoch's batches as [steps, size] arrays, then the smaller last batch as [1, rest]; with offsets."""
-    steps = len(order) // size
-    whole = order[: steps * size].reshape(steps, size)
+    """The batches of epochs [..., n] as [..., steps, size], then the smaller last batch as [..., 1, rest].
+
+    Yields each with its offset.
+    """
+    n = order.shape[-1]
+    steps = n // size
+    whole = order[..., : steps * size].reshape(*order.shape[:-1], steps, size)
     length = max(1, -(-steps // _CHUNKS_PER_EPOCH))
     for start in range(0, steps, length):
-        yield start * size, whole[start : start + length]
-    if steps * size < len(order):
-        yield steps * size, order[None, steps * size :]
+        yield start * size, whole[..., start : start + length, :]
+    if steps * size < n:
+        yield steps * size, order[..., None, steps * size :]
 
 
-@partial(Program, static=1, donate=(1,))
-def _train(tail: Tail, state: State, frozen, arrays, source, labels, order):
+def train_chunk(tail: Tail, state: State, frozen, arrays, source, labels, order):
     """Train on batches of rows `order` [steps, size]; returns the state and summed loss and hits."""
     optimizer = keras_adam(tail.learning_rate)
 
@@ -325,6 +474,16 @@ def _train(tail: Tail, state: State, frozen, arrays, source, labels, order):
 
     state, sums = jax.lax.scan(step, state, order)
     return state, sums.sum(0)
+
+
+def _train_chunks(tail: Tail, state: State, frozen, arrays, source, labels, order):
+    """`train_chunk` of all seeds of a state, in orders [seeds, steps, size]."""
+    seeds = jax.vmap(partial(train_chunk, tail), (0, None, None, None, None, 0))
+    return seeds(state, frozen, arrays, source, labels, order)
+
+
+_train = Program(train_chunk, static=1, donate=(1,))
+_train_seeds = Program(_train_chunks, static=1, donate=(1,))
 
 
 def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.Array):
@@ -355,6 +514,6 @@ def _check_classes(train: Dataset, test: Dataset) -> None:
         )
 
 
-def _report_epoch(progress: Progress | None, epoch: int, epochs: int, fraction: float) -> None:
+def _report_part(progress: Progress | None, start: float, share: float, fraction: float) -> None:
     if progress is not None:
-        progress((epoch + fraction) / epochs)
+        progress(start + share * fraction)

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jaxtl import depth, finetuning
+from jaxtl import depth, finetuning, numbers
+from jaxtl.child import Pool
 from jaxtl.drawing import Drawer
-from jaxtl.errors import JaxtlError
+from jaxtl.engines import default_engine
 from jaxtl.extraction import Progress, features_of
-from jaxtl.files import write_json, write_npz
+from jaxtl.files import write_json
 from jaxtl.finetuning import Checkpoint, train_tail
 from jaxtl.mapping import Job, Mapper
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.mobilenet_v2 import MobileNetV2
-from jaxtl.models.weights import arrays_of, load_arrays, load_model, save_weights
+from jaxtl.models.weights import arrays_of, load_model, save_weights
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import (
-    HISTORY_COLUMNS,
     Dataset,
     Embedding,
     Features,
-    Neighbors,
-    Score,
-    load_history,
-    save_class_scores,
     save_history,
-    save_scores,
 )
 from jaxtl.runfolder import FIGURES, STAGES, figure_files, figure_names, write_report
 from jaxtl.runtime import environment
 from jaxtl.schedule import Step
-from jaxtl.scoring import Measures, StageMeasures, combine, measure_features, measure_maps
 from jaxtl.settings import RunConfig
 from jaxtl.shared import TRAINING_FEATURES, Shared
 
 # Steps that compute with the network: one at a time, as they share the device.
 _NETWORK = "network"
-# In which a stage's numbers are made: what needs no maps does not wait for them.
-PARTS = ("features", "maps")
 
 Notice = Callable[[str], None]
 
@@ -63,13 +51,11 @@ class Work:
         shared: Shared,
         maps: Mapper,
         drawer: Drawer,
+        elsewhere: Pool,
         notice: Notice,
     ) -> None:
         self.config, self.folder, self.shared = config, folder, shared
-        self.maps, self.drawer, self.notice = maps, drawer, notice
-        self._numbers: dict[tuple[str, str], StageMeasures] = {}
-        self._averages: dict[str, np.ndarray] = {}
-        self._rows_before: list[depth.Row] = []
+        self.maps, self.drawer, self.elsewhere, self.notice = maps, drawer, elsewhere, notice
 
     def table(self) -> Iterator[Step]:
         """All steps, in the order of one core."""
@@ -92,9 +78,9 @@ class Work:
             needs = ("layers_before", "finetune")
             yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
         yield from self._stage("after", maps["after"])
-        numbers = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in PARTS)
+        parts = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in numbers.PARTS)
         outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
-        yield Step("scores", "Numbers of both stages, claims", self._score, outputs, (*numbers, "finetune"))
+        yield Step("scores", "Numbers of both stages, claims", self._score, outputs, (*parts, "finetune"))
         yield from self._figures(maps)
         shown = ("scores", "layers") if self.config.layers else ("scores",)
         yield Step("report", "Report", self._write_report, ("report.html",), shown)
@@ -242,76 +228,43 @@ class Work:
         self.maps.make(job, progress, self.notice)
 
     def _profile_before(self, progress: Progress) -> None:
-        shared = self.shared
-        self._averages = shared.trunk.averages(shared.model, shared.blocks, self.notice)
-        self._rows_before = depth.profile_before(
-            self._averages, self._labels_looked_at, seed=self.config.seed, progress=progress
-        )
+        if not numbers.has_averages(self.folder, "before"):
+            self._keep_averages("before")
+        self._call(numbers.profile_before, {}, progress)
 
     def _profile(self, progress: Progress) -> None:
-        shared, before = self.shared, self._averages
-        after = shared.trunk.averages(self._model("after"), shared.blocks, self.notice)
-        rows = depth.profile(
-            before, after, self._labels_looked_at, known=self._rows_before, seed=self.config.seed,
-            progress=progress,
-        )  # fmt: skip
-        depth.save(self.folder / "layers.csv", rows)
+        self._keep_averages("after")
+        self._call(numbers.profile, {}, progress)
 
-    @property
-    def _labels_looked_at(self) -> np.ndarray:
-        return self.shared.sample.labels[: depth.SAMPLES]
+    def _keep_averages(self, stage: str) -> None:
+        trunk, blocks = self.shared.trunk, self.shared.blocks
+        averages = trunk.averages(self._model(stage), blocks, self.notice)
+        if stage == "after":
+            averages = {name: each for name, each in averages.items() if name not in blocks.averages}
+        numbers.keep_averages(self.folder, stage, averages, self.shared.sample.labels[: depth.SAMPLES])
 
     # Numbers, and what shows them.
 
     def _measure(self, stage: str, part: str, progress: Progress) -> None:
-        path = self.folder / kept_numbers(stage, part)
-        if not path.is_file():
-            measure = self._measure_features if part == "features" else self._measure_maps
-            how = {"seed": self.config.seed, "progress": progress, "notice": self.notice}
-            measure(stage, **how).save(path)
-        self._numbers[stage, part] = StageMeasures.load(path)
-
-    def _measure_features(self, stage: str, **how: Any) -> StageMeasures:
-        features, training = self._finite(stage), self._finite(f"train_{stage}")
-        return measure_features(stage, features, Neighbors.load(self._neighbors_path(stage)), training, **how)
-
-    def _measure_maps(self, stage: str, **how: Any) -> StageMeasures:
-        maps = {method: self._embedding(stage, method) for method in self.config.methods}
-        return measure_maps(stage, self._finite(stage), maps, **how)
+        given = {"stage": stage, "part": part, "methods": list(self.config.methods)}
+        self._tell_all(self._call(numbers.measure, given, progress))
 
     def _score(self, progress: Progress) -> None:
-        arrays = load_arrays(self.folder / "model.safetensors")[1]
-        head = arrays["predictions/kernel"], arrays["predictions/bias"]
-        features = {stage: Features.load(self._features_path(stage)) for stage in STAGES}
-        numbers = {stage: [self._numbers[stage, part] for part in PARTS] for stage in STAGES}
-        found = combine(numbers, features, head, seed=self.config.seed, progress=progress, notice=self.notice)
-        self._save_measures(found)
-        for stage, part in product(STAGES, PARTS):
-            (self.folder / kept_numbers(stage, part)).unlink(missing_ok=True)
+        self._tell_all(self._call(numbers.score, {}, progress))
 
-    def _save_measures(self, found: Measures) -> None:
-        scores = list(found.scores)
-        for row in load_history(self.folder / "history.csv"):
-            epoch = f"epoch {row['epoch']:.0f}"
-            scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
-        # Last to come, and first to go: with it the step is done.
-        (self.folder / "scores.csv").unlink(missing_ok=True)
-        save_class_scores(self.folder / "classes.csv", found.class_scores)
-        write_json(self.folder / "claims.json", {"claims": [each.as_dict() for each in found.verdicts]})
-        write_npz(self.folder / "measures.npz", found.arrays, {})
-        save_scores(self.folder / "scores.csv", scores)
+    def _tell_all(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.notice(line)
 
-    def _finite(self, name: str) -> Features:
-        path = self._features_path(name)
-        features = Features.load(path)
-        wrong = np.flatnonzero(~np.isfinite(features.values).all(axis=1))
-        if len(wrong):
-            raise JaxtlError(
-                f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first "
-                f"in row {wrong[0]}; delete it and go on with: jaxtl run --resume "
-                f"{shlex.quote(str(self.folder))}"
-            )
-        return features
+    def _call(self, function: Callable[..., Any], given: dict[str, Any], progress: Progress) -> Any:
+        """A function of `jaxtl.numbers`, in a process of its own where JAX computes on a GPU.
+
+        There threads of this process would keep the one that feeds the device waiting for Python's lock.
+        """
+        arguments = {"folder": str(self.folder), "seed": self.config.seed, **given}
+        if default_engine() == "cpu":
+            return function(**arguments, progress=progress)
+        return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
 
     def _write_report(self, progress: Progress) -> None:
         write_report([self.folder], self.folder / "report.html")
@@ -332,11 +285,6 @@ class Work:
 def figure_steps(config: RunConfig) -> tuple[str, ...]:
     """Names of the steps that draw, in the order of `figure_names`."""
     return tuple(f"figure_{name}" for name in figure_names(config))
-
-
-def kept_numbers(stage: str, part: str) -> str:
-    """The file that keeps one of PARTS of a stage's numbers until all are there."""
-    return f"numbers_{part}_{stage}.npz"
 
 
 def _counted(count: int, what: str) -> str:

@@ -259,6 +259,35 @@ def test_layers_of_one_pass_are_the_averages_of_their_outputs(model, gray, featu
         extract_layers(model, gray, ["block_99"], SMALL)
 
 
+# Before the first block's end, at and within blocks, within a residual block, after the pooling; none kept.
+@pytest.mark.parametrize("trainable", ["Conv1_relu", "block_16_expand", "10", "14", "none", "all"])
+def test_a_trunk_s_pass_gives_the_averages_of_all_blocks_too(model, gray, trainable):
+    trunk = Trunk(model, trainable_boundary(model.config, trainable), SMALL)
+    keep = trainable != "all"
+    source, blocks = trunk.source_and_blocks(gray.images, keep, 70)
+    averages = trunk.averages(model, blocks)
+    expected = extract_layers(model, gray.take(70), model.config.block_ends, SMALL)
+    assert list(averages) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(averages[name], values, err_msg=name)
+    if keep:
+        alone = extraction.run_layers(model, 0, trunk.boundary, gray.images, SMALL)
+        assert all(map(np.array_equal, jax.tree.leaves(source), jax.tree.leaves(alone)))
+
+
+@pytest.mark.parametrize("n", [1, 64, 150])
+def test_outputs_on_a_device_leave_their_averages_on_the_host(model, gray, n):
+    how = (model, model.config.position("block_15_project"), gray.images[:n], SMALL, 100)
+    (carry, blocks), (expected, wanted) = (
+        extraction.run_blocks(*how, on_device=on_device) for on_device in (True, False)
+    )
+    assert all(map(np.array_equal, jax.tree.leaves(carry), jax.tree.leaves(expected)))
+    assert isinstance(carry.x, jax.Array)
+    for ours, theirs in zip(jax.tree.leaves(blocks), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert all(len(values) == min(n, 100) for values in blocks.averages.values())
+
+
 def test_blocks_end_where_the_next_begins():
     ends = MobileNetV2Config().block_ends
     assert len(ends) == 19

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxtl import finetuning
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.extraction import enter
@@ -21,6 +22,7 @@ from jaxtl.finetuning import (
     finetune,
     keras_adam,
     train_tail,
+    train_tails,
     with_head,
 )
 from jaxtl.models.mobilenet_v2 import Carry
@@ -321,3 +323,117 @@ def test_a_checkpoint_of_another_boundary_is_refused(pretrained, train, test, tm
 def test_a_diverging_training_stops_with_advice(pretrained, train, test):
     with pytest.raises(JaxtlError, match="lower learning_rate"):
         finetune(pretrained, train.take(64), test, FinetuneConfig(epochs=3, learning_rate=1e30))
+
+
+SEEDS = (1, 2, 5)
+
+
+@pytest.fixture(scope="module")
+def tail(pretrained, train, test):
+    """A trunk, and what it makes of 70 training images (the last batch is smaller) and of the tests."""
+    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "10"), Images(32))
+    few = train.take(70)
+    return trunk, few, trunk.source(few.images, True), test, trunk.source(test.images, True)
+
+
+def test_seeds_together_have_the_loss_and_gradients_of_each_alone(pretrained, tail):
+    """What lies between is float32 rounding, since products of all seeds at once add in another order."""
+    trunk, train, source, *_ = tail
+    trainers = [Trainer(trunk, with_head(pretrained, 10, seed), FinetuneConfig(seed=seed)) for seed in SEEDS]
+    rows = [trainer.order(len(train), 0)[:BATCH] for trainer in trainers]
+    batches = [Carry(source.x[each]) for each in rows]
+    alone = [
+        trainer.gradients(trainer.initial(), batch, train.labels[each])
+        for trainer, batch, each in zip(trainers, batches, rows, strict=True)
+    ]
+    first = trainers[0]
+    together = jax.jit(
+        jax.vmap(lambda *args: finetuning.loss_gradients(first._tail, args[0], first._frozen, *args[1:]))
+    )(*stacked([(each.initial(), batch, train.labels[index])
+                for each, batch, index in zip(trainers, batches, rows, strict=True)]))  # fmt: skip
+    for k, each in enumerate(alone):
+        gradients, (statistics, sums) = jax.tree.map(lambda a, k=k: a[k], together)
+        np.testing.assert_allclose(sums, each[1][1], rtol=1e-5)
+        largest = max(np.abs(g).max() for g in jax.tree.leaves(each[0]))
+        for ours, wanted in zip(
+            jax.tree.leaves((gradients, statistics)), jax.tree.leaves((each[0], each[1][0])), strict=True
+        ):
+            # Gradients that are zero but for rounding are held to the scale of the others.
+            scale = max(np.abs(wanted).max(), 1e-2 * largest)
+            assert np.abs(ours - wanted).max() <= 1e-5 * scale
+
+
+def stacked(trees):
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *trees)
+
+
+@pytest.fixture(scope="module")
+def apart(tail):
+    """Seeds one after the other; slowly, so that Adam's first steps do not blow rounding up."""
+    return train_tails(*tail, slow_configs(), together=1)
+
+
+def slow_configs():
+    return [FinetuneConfig(seed=seed, epochs=2, learning_rate=1e-6) for seed in SEEDS]
+
+
+def test_seeds_together_end_where_each_ends_alone(tail, apart):
+    kept, fractions = [], []
+    together = train_tails(
+        *tail, slow_configs(), together=3, on_epoch=lambda *each: kept.append(each), progress=fractions.append
+    )
+    assert [k for k, _ in kept] == [0, 1, 2]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+    for (model, history), (alone, wanted) in zip(together, apart, strict=True):
+        for row, expected in zip(history, wanted, strict=True):
+            assert row == pytest.approx(expected, rel=1e-4)
+        arrays = arrays_of(model)
+        for name, array in arrays_of(alone).items():
+            assert np.abs(arrays[name] - array).max() <= 1e-5 * max(np.abs(array).max(), 1e-2), name
+    losses = [history[0]["loss"] for _, history in together]
+    assert len(set(losses)) == 3
+
+
+def test_seeds_that_were_stopped_at_different_epochs_go_on_to_the_same_bits(tail):
+    kept = {}
+    configs = slow_configs()
+    whole = train_tails(*tail, configs, together=1, on_epoch=kept.__setitem__)
+    alone = train_tail(*tail, configs[1], start=kept[1])
+    assert alone[1] == whole[1][1]
+    again = train_tails(*tail, configs, starts=[kept[0], None, kept[2]], together=1)
+    for (model, history), (wanted, expected) in zip(again, whole, strict=True):
+        assert history == expected
+        for name, array in arrays_of(wanted).items():
+            np.testing.assert_array_equal(array, arrays_of(model)[name], err_msg=name)
+
+
+def test_configs_that_differ_in_more_than_the_seed_do_not_train_together(tail):
+    with pytest.raises(JaxtlError, match="seed alone"):
+        train_tails(*tail, [FinetuneConfig(seed=1), FinetuneConfig(seed=2, epochs=3)])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "most", "expected"),
+    [
+        ([0, 0, 0, 0, 0], 8, [[0, 1, 2, 3, 4]]),
+        ([0, 0, 0, 0, 0], 3, [[0, 1, 2], [3, 4]]),
+        ([2, 0, 2, 1], 2, [[1], [3], [0, 2]]),
+        ([0, 0], 1, [[0], [1]]),
+    ],
+)
+def test_seeds_with_as_many_epochs_behind_them_train_together(epochs, most, expected):
+    assert finetuning._groups(epochs, most) == expected
+
+
+def test_seeds_train_together_where_memory_allows(tail, monkeypatch):
+    trunk, _, source, *_ = tail
+    config = FinetuneConfig()
+    assert finetuning.seeds_at_a_time(trunk, 10, config, source) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    numbers = []
+    for gib in (80, 8, 0.1):
+        monkeypatch.setattr(finetuning, "device_memory", lambda gib=gib: int(gib * 2**30))
+        numbers.append(finetuning.seeds_at_a_time(trunk, 10, config, source))
+    assert numbers[0] > 5 * numbers[1] > 25
+    assert numbers[2] == 1

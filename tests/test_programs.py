@@ -1,8 +1,11 @@
 """Programs are few, compiled once, ahead of their first call where asked, and with options that can fail."""
 
+import importlib.util
+import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -183,3 +186,27 @@ def test_what_a_run_needs_can_be_compiled_ahead(compilations, trainable):
     tuned, _ = finetuning.train_tail(trunk, train, trunk.source(train.images, keep), test, source, config)
     assert len(trunk.averages(tuned, blocks)) == len(model.config.block_ends)
     assert not compilations.threads
+
+
+@pytest.fixture(scope="module")
+def on_h100():
+    """What the host launches of each program of a run, compiled for a card that need not be there."""
+    if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        pytest.skip("needs jax[cuda13]")
+    script = Path(__file__).with_name("compile_for_gpu.py")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_every_program_of_a_run_compiles_for_an_h100(on_h100):
+    assert {"trunk", "features", "averages", "training", "tests"} <= set(on_h100)
+    # Fewer than five kernels XLA launches one by one.
+    assert all(sum(each["launched"].values()) < 5 for each in on_h100.values())
+    assert on_h100["trunk"]["launched"] == {"CommandBuffer": 1}
+
+
+@pytest.mark.parametrize(("name", "most"), [("training", 64), ("five seeds", 70)])
+def test_the_training_loop_is_one_graph_of_few_kernels_a_step(on_h100, name, most):
+    assert on_h100[name]["launched"] == {"CommandBuffer": 1}
+    assert 0 < on_h100[name]["in loop"] <= most
