@@ -39,7 +39,7 @@ class _Limits:
     lock = threading.Lock()
     inside = 0
     libraries: Any = None
-    held: Any = None
+    held: Any = ()
 
 
 def use_at_most(threads: int | None) -> None:
@@ -61,21 +61,35 @@ def one_blas_thread() -> Iterator[None]:
     BLAS has one limit for the process. It is entered any number of times, from any threads, and ends with the
     last of them: `threadpool_limits` alone, entered by two threads, would be lifted by the first that leaves.
     OpenMP has one for each thread, so each that enters takes its own, and the pool's are held for good.
+
+    Without it a machine of many cores comes to a stand: as many threads as it has cores each call a BLAS that
+    calls as many again, and all wait for each other without sleeping.
     """
     with _Limits.lock:
         if not _Limits.inside:
             _Limits.libraries = _libraries()
-            _Limits.held = _Limits.libraries.limit(limits=1, user_api="blas")
+            blas = _Limits.libraries.select(user_api="blas").lib_controllers
+            _Limits.held = [(library, library.num_threads) for library in blas]
+            for library in blas:
+                _set_threads(library, 1)
         _Limits.inside += 1
         libraries = _Limits.libraries
     try:
-        with libraries.limit(limits=1, user_api="openmp"):
+        # Selected first: leaving a limit of one kind sets all kinds back to what they were.
+        with libraries.select(user_api="openmp").limit(limits=1):
             yield
     finally:
         with _Limits.lock:
             _Limits.inside -= 1
             if not _Limits.inside:
-                _Limits.held.restore_original_limits()
+                for library, threads in _Limits.held:
+                    _set_threads(library, threads)
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    # threadpoolctl 3.8 ignores, without a word, who sets OpenBLAS's threads while another thread of Python's has
+    # a limit. Here there is one limit for all of them, under one lock.
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
 
 
 def _libraries() -> ThreadpoolController:
@@ -232,5 +246,5 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(
         max(1, cpu_count() - 1),
         thread_name_prefix="jaxtl",
-        initializer=lambda: _libraries().limit(limits=1, user_api="openmp"),
+        initializer=lambda: _libraries().select(user_api="openmp").limit(limits=1),
     )

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from jaxtl import costs, cuda, numbers
 from jaxtl.child import Pool
+from jaxtl.cores import one_blas_thread
 from jaxtl.drawing import Drawer
 from jaxtl.engines import default_engine
 from jaxtl.errors import JaxtlError
@@ -221,6 +222,8 @@ class Experiment:
             contextlib.closing(self.maps),
             contextlib.closing(self.drawer),
             contextlib.closing(self.elsewhere),
+            # For all of it, so that no library's own limit begins without this one and ends within it.
+            one_blas_thread(),
         ):
             self.maps.get_ready(self.unmapped)
             if expected := self._expected():

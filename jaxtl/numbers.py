@@ -131,8 +131,8 @@ def _finite(run: Path, name: str) -> Features:
     wrong = np.flatnonzero(~np.isfinite(features.values).all(axis=1))
     if len(wrong):
         raise JaxtlError(
-            f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first in row "
-            f"{wrong[0]}; delete it and go on with: jaxtl run --resume {shlex.quote(str(run))}"
+            f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first in "
+            f"row {wrong[0]}; delete it and go on with: jaxtl run --resume {shlex.quote(str(run))}"
         )
     return features
 

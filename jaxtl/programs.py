@@ -21,7 +21,7 @@ from jaxtl.runtime import cpu_count
 
 Options = dict[str, bool | int | str]
 
-# What a GPU's programs are compiled with. Seen on an H100 with JAX 0.11.2: the frozen layers, batches of 1024,
+# What a GPU's programs are compiled with. Seen on an H100, JAX 0.11.2: the frozen layers, batches of 1024,
 # compile in 2.3 s instead of 30 and pass 479,000 images a second instead of 510,000; a training step on 32
 # compiles in 1.1 s instead of 12.5 and takes 222 us instead of 148. A first run gains 40 s and loses 0.7.
 _GPU_OPTIONS: Options = {

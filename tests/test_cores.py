@@ -6,9 +6,11 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from jaxtl import cores
 from jaxtl.cores import Task, in_order, one_blas_thread, run, share
@@ -173,6 +175,43 @@ def test_the_limit_ends_with_the_last_that_leaves():
         first.__exit__(None, None, None)
         assert blas_threads() == {1}
         second.__exit__(None, None, None)
+        assert blas_threads() == {2}
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_the_limit_holds_whoever_enters_and_leaves_and_whatever_is_limited_within():
+    """A limit of OpenMP alone, or of scikit-learn's own, in another thread, must not lift BLAS's."""
+    seen, entered, leave = [], threading.Event(), threading.Event()
+
+    def hold():
+        with one_blas_thread():
+            entered.set()
+            leave.wait(60)
+
+    def limit_within():
+        with one_blas_thread(), ThreadpoolController().limit(limits=1, user_api="openmp"):
+            seen.append(blas_threads())
+        KMeans(2, n_init=1).fit(np.random.default_rng(0).normal(size=(50, 3)))
+        seen.append(blas_threads())
+
+    with threadpool_limits(2):
+        holder = threading.Thread(target=hold)
+        holder.start()
+        entered.wait(60)
+        for _ in range(3):
+            in_thread(limit_within)
+        # The one that entered first leaves; another that is inside keeps the limit.
+        with one_blas_thread():
+            leave.set()
+            holder.join()
+            in_thread(limit_within)
+            seen.append(blas_threads())
+        assert seen == [{1}] * len(seen)
         assert blas_threads() == {2}
 
 
