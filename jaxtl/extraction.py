@@ -391,6 +391,15 @@ def prepare_layers(
     _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, _batch_of(image))
 
 
+def prepare_device_rows(n: int, row: Any) -> None:
+    """Have what keeps n rows of outputs on the device, and reads them in batches, compiled in threads."""
+    output, start = _batch_of(row), jax.ShapeDtypeStruct((), np.int32)
+    result = jax.tree.map(lambda a: jax.ShapeDtypeStruct((n, *a.shape), a.dtype), row)
+    _zeros.prepare(n, output)
+    _put.prepare(result, output, start)
+    _batch.prepare(default_batch_size(), result, start)
+
+
 def _batch_of(image: Any) -> Any:
     size = default_batch_size()
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape), a.dtype), image)
@@ -426,10 +435,20 @@ def rows(source: Any) -> int:
 def batches(source: Any, size: int, first: int = 0) -> Iterator[Any]:
     """Slices of `size` rows of every array, from row `first`; the last one is filled up with its last row."""
     n = rows(source)
+    on_device = isinstance(jax.tree.leaves(source)[0], jax.Array)
     for start in range(first, n, size):
-        index = np.minimum(np.arange(start, start + size), n - 1)
-        whole = start + size <= n
-        yield jax.tree.map(lambda a: a[start : start + size] if whole else a[index], source)  # noqa: B023
+        if on_device:
+            yield _batch(size, source, np.int32(start))
+        elif start + size <= n:
+            yield jax.tree.map(lambda a: a[start : start + size], source)  # noqa: B023
+        else:
+            index = np.minimum(np.arange(start, start + size), n - 1)
+            yield jax.tree.map(lambda a: a[index], source)  # noqa: B023
+
+
+@partial(Program, static=1)  # whole batches and the last one alike, where JAX's indexing compiles many
+def _batch(size: int, source: Any, start: jax.Array) -> Any:
+    return jax.tree.map(lambda a: a[jnp.minimum(start + jnp.arange(size), len(a) - 1)], source)
 
 
 def collect(

@@ -114,6 +114,8 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """The function's result. Compiles it where nobody has, and waits for one who does."""
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args[self._static :])):
+            return self.jitted(*args)
         return self._find(args).executable()(*args[self._static :])
 
     def prepare(self, *args: Any) -> None:

@@ -5,6 +5,7 @@ Training and the extractions before and after it all start from what the trunk h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from jaxtl.extraction import (
     block_ends,
     prepare_averages,
     prepare_blocks,
+    prepare_device_rows,
     prepare_layers,
     run_blocks,
     run_layers,
@@ -97,10 +99,13 @@ class Trunk:
         out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, stop), image)
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), out)
 
-    def prepare(self, image_shape: tuple[int, int, int]) -> None:
-        """Have what `source` needs compiled in a thread, for images of this shape."""
+    def prepare(self, image_shape: tuple[int, int, int], counts: Sequence[int] = ()) -> None:
+        """Have what `source` needs compiled in threads, for sets of so many images of this shape."""
         how = {"precision": self.precision, "form": self.form}
         prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **how)
+        if jax.default_backend() != "cpu":
+            for n in dict.fromkeys(counts):
+                prepare_device_rows(n, self._spec(self.boundary))
 
     def prepare_then(
         self, model: MobileNetV2, stop: int, image_shape: tuple[int, int, int], keep: bool

@@ -66,12 +66,13 @@ def asked_for():
     programs.Program.prepare = lambda *each: asked.append(each)
     model, config = load_model(), FinetuneConfig()
     trunk = Trunk(model, trainable_boundary(model.config, config.trainable), Images())
-    trunk.prepare(IMAGE)
+    trunk.prepare(IMAGE, [TRAIN])
     trunk.prepare_then(model, model.config.pooled, IMAGE, True)
     trunk.prepare_averages(IMAGE, True)
     finetuning.prepare(trunk, 10, TRAIN, config, IMAGE, True)
     finetuning.prepare(trunk, 10, TRAIN, config, IMAGE, True, SEEDS)
-    names = ("trunk", "features", "averages", "training", "tests", "five seeds", "tests again")
+    names = ["trunk", "empty", "put", "batch", "features", "averages", "training", "tests"]
+    names += ["five seeds", "tests again"]
     assert len(asked) == len(names)
     return {name: each for name, each in zip(names, asked, strict=True) if name != "tests again"}
 
@@ -86,7 +87,7 @@ def launched(program, args, where):
     lowered.compile(compiler_options=programs.options())
     # The second file is there where passes changed something, such as what goes into graphs.
     paths = sorted(DUMP.glob("*thunk_sequence*.txt"), key=lambda path: "after_thunk_passes" in path.name)
-    return counts(paths[-1].read_text())
+    return counts(paths[-1].read_text() if paths else "")  # a program of memset alone has no file
 
 
 def counts(text):
@@ -108,7 +109,7 @@ def counts(text):
 
 def main():
     where = card()
-    jax.default_backend = lambda: "gpu"
+    jax.default_backend = lambda: "gpu"  # whose options, batches and forms are taken
     found = {name: launched(program, args, where) for name, (program, *args) in asked_for().items()}
     print(json.dumps(found))
 

@@ -105,6 +105,11 @@ def test_what_cannot_be_traced_is_told_to_the_caller_each_time():
             program(np.zeros(4, "f"))
 
 
+def test_a_program_can_be_part_of_another_function():
+    program = Program(lambda power, x: x**power, static=1)
+    assert float(jax.jit(jax.grad(lambda x: program(3, x)))(2.0)) == 12
+
+
 def test_donated_memory_is_taken_over():
     program = Program(lambda x, y: x + y, donate=(0,))
     x, y = jnp.zeros(1000), jnp.ones(1000)
