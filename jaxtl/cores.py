@@ -87,8 +87,8 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _set_threads(library: Any, threads: int) -> None:
-    # threadpoolctl 3.8 ignores, without a word, who sets OpenBLAS's threads while another thread of Python's has
-    # a limit. Here there is one limit for all of them, under one lock.
+    # threadpoolctl 3.8 ignores, without a word, who sets OpenBLAS's threads while another thread has a limit.
+    # Here there is one limit for all of them, under one lock.
     getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
 
 

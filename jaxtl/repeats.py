@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxtl import experiment
+from jaxtl.engines import default_engine
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import Experiment, Means, Report, Silent
 from jaxtl.files import read_json_object, write_json
@@ -36,7 +37,7 @@ class Repeats:
     def run(self) -> list[Score]:
         """Do what is left to do. Returns every number's mean over the seeds, with its interval."""
         runs = []
-        for number, work in enumerate(self._works()):
+        for number, work in enumerate(self._together(self._works())):
             self._report.note(f"Run {number + 1} of {len(self.seeds)}, seed {work.config.seed}")
             try:
                 runs.append(work.run())
@@ -50,6 +51,14 @@ class Repeats:
             write_report(self.folders, self.folder / "report.html")
         save_scores(self.folder / "scores.csv", scores)
         return scores
+
+    def _together(self, works: Iterator[Experiment]) -> Iterable[Experiment]:
+        """The same; on a GPU, which one seed keeps waiting for launches, all are trained by the first."""
+        if default_engine() == "cpu":
+            return works
+        first, *others = found = list(works)
+        first.work.beside = [other.work for other in others]
+        return found
 
     @property
     def folders(self) -> list[Path]:

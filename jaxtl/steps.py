@@ -13,7 +13,7 @@ from jaxtl.drawing import Drawer
 from jaxtl.engines import default_engine
 from jaxtl.extraction import Progress, features_of
 from jaxtl.files import write_json
-from jaxtl.finetuning import Checkpoint, train_tail
+from jaxtl.finetuning import Checkpoint, train_tails
 from jaxtl.mapping import Job, Mapper
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.mobilenet_v2 import MobileNetV2
@@ -56,6 +56,8 @@ class Work:
     ) -> None:
         self.config, self.folder, self.shared = config, folder, shared
         self.maps, self.drawer, self.elsewhere, self.notice = maps, drawer, elsewhere, notice
+        # The same of runs with other seeds, whose networks are trained together with this one's.
+        self.beside: list[Work] = []
 
     def table(self) -> Iterator[Step]:
         """All steps, in the order of one core."""
@@ -136,13 +138,14 @@ class Work:
         """
         shared, trunk, model = self.shared, self.shared.trunk, self.shared.model
         keep, shape = shared.keeps_outputs, shared.test.images.shape[1:]
+        counts = [len(shared.train), len(shared.test)]
         if keep and "trunk_test" in left:
-            trunk.prepare(shape)
+            trunk.prepare(shape, counts)
         if {"before", "after"} & set(left):
             trunk.prepare_then(model, model.config.pooled, shape, keep)
         if "finetune" in left:
-            classes, count = len(shared.train.class_names), len(shared.train)
-            finetuning.prepare(trunk, classes, count, self.config.finetuning, shape, keep)
+            classes, seeds = len(shared.train.class_names), 1 + len(self.beside)
+            finetuning.prepare(trunk, classes, counts[0], self.config.finetuning, shape, keep, seeds)
         if "layers" in left:
             trunk.prepare_averages(shape, keep)
 
@@ -153,13 +156,11 @@ class Work:
 
     def _trunk_test(self, progress: Progress) -> None:
         # An image's output is the same however many there are: a resumed run takes no more than it needs.
-        learns = not (self.folder / "model.safetensors").is_file()
-        count = len(self.shared.test if learns else self.shared.sample)
+        count = len(self.shared.test if self.learns else self.shared.sample)
         self.shared.source("test", count, progress, self.notice)
 
     def _trunk_training(self, progress: Progress) -> None:
-        learns = not (self.folder / "model.safetensors").is_file()
-        count = len(self.shared.train) if learns else self._training_count
+        count = len(self.shared.train) if self.learns else self._training_count
         self.shared.source("train", count, progress, self.notice)
 
     @property
@@ -184,21 +185,39 @@ class Work:
         return self.shared.model if stage == "before" else load_model(self.folder / "model.safetensors")
 
     def _finetune(self, progress: Progress) -> None:
-        train, test, path = self.shared.train, self.shared.test, self.folder / "checkpoint.npz"
-        model, history = train_tail(
+        train, test = self.shared.train, self.shared.test
+        works = [work for work in (self, *self.beside) if work.learns]
+        if len(works) > 1:
+            self.notice(f"{len(works)} seeds train together")
+        trained = train_tails(
             self.shared.trunk,
             train,
             self.shared.source("train", len(train)),
             test,
             self.shared.source("test", len(test)),
-            self.config.finetuning,
-            start=Checkpoint.load(path) if path.is_file() else None,
-            on_epoch=lambda checkpoint: checkpoint.save(path),
+            [work.config.finetuning for work in works],
+            starts=[work.checkpoint for work in works],
+            on_epoch=lambda k, checkpoint: checkpoint.save(works[k].checkpoint_path),
             progress=progress,
             notice=self.notice,
         )
-        self.save_tuned(model, history)
+        for work, (model, history) in zip(works, trained, strict=True):
+            work.save_tuned(model, history)
         self.shared.release_training()
+
+    @property
+    def learns(self) -> bool:
+        """Whether fine-tuning is still to be done."""
+        return not all((self.folder / name).is_file() for name in ("model.safetensors", "history.csv"))
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Where fine-tuning was stopped, if it was."""
+        return Checkpoint.load(self.checkpoint_path) if self.checkpoint_path.is_file() else None
 
     def save_tuned(self, model: MobileNetV2, history: list[dict[str, float]]) -> None:
         """Write what fine-tuning gave; its checkpoint goes."""
@@ -209,7 +228,7 @@ class Work:
             "dataset": self.shared.train.name,
         }
         save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
-        (self.folder / "checkpoint.npz").unlink(missing_ok=True)
+        self.checkpoint_path.unlink(missing_ok=True)
 
     # One stage's features.
 
