@@ -33,10 +33,10 @@ from jaxtl.records import Score, load_scores
 from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity
-from jaxtl.runfolder import CONFIG, STAGES, read_config, write_config
+from jaxtl.runfolder import CONFIG, read_config, write_config
 from jaxtl.runtime import configure, cpu_count, peak_memory
 from jaxtl.schedule import Schedule, Step
-from jaxtl.settings import RunConfig
+from jaxtl.settings import STAGES, RunConfig
 from jaxtl.shared import Shared
 from jaxtl.steps import Work, figure_steps
 from jaxtl.trunk import trainable_boundary
@@ -61,7 +61,7 @@ _DRAWN = ("finetune", "layers", "scores")
 
 
 # Steps that make numbers while the network trains.
-_BEFORE_NUMBERS = ("layers_before", "numbers_features_before", "numbers_maps_before")
+_NUMBERS_BEFORE = ("layers_before", "numbers_features_before", "numbers_maps_before")
 
 
 class Report(Protocol):
@@ -199,7 +199,7 @@ class Experiment:
     @cached_property
     def elsewhere(self) -> Pool:
         """Processes for numbers."""
-        return Pool((numbers.__name__, "sklearn.neighbors", "scipy.linalg", "jax"))
+        return Pool((numbers.__name__, "sklearn.neighbors", "scipy.linalg"))
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -218,22 +218,21 @@ class Experiment:
         """
         self._began = time.perf_counter() - self.timings.get("run", 0.0)
         left = self._left()
-        with (
-            contextlib.closing(self.maps),
-            contextlib.closing(self.drawer),
-            contextlib.closing(self.elsewhere),
-            # For all of it, so that no library's own limit begins without this one and ends within it.
-            one_blas_thread(),
-        ):
+        with contextlib.ExitStack() as stack:
+            for processes in (self.maps, self.drawer, self.elsewhere):
+                stack.enter_context(contextlib.closing(processes))
             self.maps.get_ready(self.unmapped)
+            self._compile_ahead(left)
+            if default_engine() == "jax":
+                self.elsewhere.get_ready(sum(step.name in _NUMBERS_BEFORE for step in left))
+            elif left:
+                # For all of it, so that no library's own limit begins without this one and ends within it.
+                stack.enter_context(one_blas_thread())
             if expected := self._expected():
                 self.report.note(expected)
             for step in self.steps:
                 if step.outputs and step not in left:
                     self.report.note(f"{step.title}: done already")
-            if default_engine() == "jax":
-                self.elsewhere.get_ready(sum(step.name.startswith(_BEFORE_NUMBERS) for step in left))
-            self._compile_ahead(left)
             ordered = [self._after_the_first(step) for step in left]
             with self.report.interruptible() as heard:
                 Schedule(ordered, cpu_count(), self._do, self._give_up, heard).run()

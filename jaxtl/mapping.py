@@ -89,6 +89,10 @@ class Mapper:
         """Such as "t-SNE before, openTSNE"."""
         return f"{NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
 
+    def lane(self, method: str) -> str:
+        """What maps of a method take turns in, if anything: one process imports cuML, for some ten seconds."""
+        return "cuml" if self._process(method) == "cuml" else ""
+
     def check_memory(
         self, left: Mapping[str, int], notice: Callable[[str], None], resumed: bool = False
     ) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtl import depth
 from jaxtl.errors import JaxtlError
 from jaxtl.files import read_npz, write_json, write_npz
-from jaxtl.models.weights import load_arrays
 from jaxtl.records import (
     HISTORY_COLUMNS,
     Embedding,
@@ -26,20 +25,27 @@ from jaxtl.records import (
     save_class_scores,
     save_scores,
 )
-from jaxtl.runfolder import STAGES
-from jaxtl.scoring import Measures, StageMeasures, combine, measure_features, measure_maps
+from jaxtl.scoring import (
+    Measures,
+    StageMeasures,
+    combine,
+    measure_change,
+    measure_features,
+    measure_maps,
+)
+from jaxtl.settings import STAGES
 
 Progress = Callable[[float], None]
 
 # In which a stage's numbers are made: what needs no maps does not wait for them.
 PARTS = ("features", "maps")
-_LAYERS_BEFORE = "layers_before.csv"
+_CHANGE, _LAYERS_BEFORE = "numbers_change.npz", "layers_before.csv"
 
 
 def kept_files() -> tuple[str, ...]:
     """What is kept in a run folder until scores.csv and layers.csv are there."""
     numbers = (_kept(stage, part) for stage, part in product(STAGES, PARTS))
-    return (*numbers, *map(_averages, STAGES), _LAYERS_BEFORE)
+    return (*numbers, _CHANGE, *map(_averages, STAGES), _LAYERS_BEFORE)
 
 
 def measure(
@@ -65,22 +71,28 @@ def measure(
     return found.left_out
 
 
-def score(folder: str, seed: int, progress: Progress | None = None) -> list[str]:
-    """Compare both stages, decide the claims, and write all numbers; what was kept goes.
+def compare(folder: str, seed: int, progress: Progress | None = None) -> list[str]:
+    """Make the numbers that compare both stages' features and keep them; returns as `measure`."""
+    from jaxtl.models.weights import load_arrays
 
-    Returns a line for each number left out.
-    """
-    run = Path(folder)
-    arrays = load_arrays(run / "model.safetensors")[1]
-    head = arrays["predictions/kernel"], arrays["predictions/bias"]
-    features = {stage: Features.load(_features(run, stage)) for stage in STAGES}
+    run, left_out = Path(folder), []
+    if not (run / _CHANGE).is_file():
+        arrays = load_arrays(run / "model.safetensors")[1]
+        head = arrays["predictions/kernel"], arrays["predictions/bias"]
+        features = {stage: _finite(run, stage) for stage in STAGES}
+        found = measure_change(features, head, seed=seed, progress=progress, notice=left_out.append)
+        found.save(run / _CHANGE)
+    return left_out
+
+
+def score(run: Path) -> None:
+    """Decide the claims and write all numbers; what was kept goes."""
     parts = {stage: [StageMeasures.load(run / _kept(stage, part)) for part in PARTS] for stage in STAGES}
-    left_out: list[str] = []
-    found = combine(parts, features, head, seed=seed, progress=progress, notice=left_out.append)
-    _save(run, found)
+    first = Features.load(_features(run, "before"))
+    _save(run, combine(parts, StageMeasures.load(run / _CHANGE), first))
     for stage, part in product(STAGES, PARTS):
         (run / _kept(stage, part)).unlink(missing_ok=True)
-    return left_out
+    (run / _CHANGE).unlink(missing_ok=True)
 
 
 def keep_averages(folder: Path, stage: str, averages: dict[str, np.ndarray], labels: np.ndarray) -> None:

@@ -18,9 +18,8 @@ from jaxtl.files import read_json_object, write_json, write_text
 from jaxtl.records import Embedding, Pathlike, load_history, load_scores
 from jaxtl.report import build_page, load_run
 from jaxtl.scoring import KNN_METRIC
-from jaxtl.settings import RunConfig
+from jaxtl.settings import STAGES, RunConfig
 
-STAGES = ("before", "after")
 SUFFIXES = ("png", "svg", "pdf")
 CONFIG = "config.json"
 FIGURES = "figures"

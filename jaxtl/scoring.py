@@ -151,7 +151,7 @@ def measure(
 ) -> Measures:
     """Separability, faithfulness, change and transferability of a run, and what becomes of the claims.
 
-    `measure_features` and `measure_maps` of each stage and `combine`, at the same time.
+    `measure_features` and `measure_maps` of each stage, `measure_change` and `combine`, at the same time.
 
     Args:
         features: "before" and "after", of the same images in the same order.
@@ -176,7 +176,7 @@ def measure(
     compared = _plan_comparison(features, head, seed)
     _run([*chain(*plans.values()), compared], progress, notice)
     stages = {stage: [plan.rows() for plan in each] for stage, each in plans.items()}
-    return _together(stages, compared.rows(), features)
+    return combine(stages, compared.rows(), next(iter(features.values())))
 
 
 def measure_features(
@@ -210,27 +210,26 @@ def measure_maps(
     return plan.rows()
 
 
-def combine(
-    stages: dict[str, Sequence[StageMeasures]],
+def measure_change(
     features: dict[str, Features],
     head: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
     notice: Notice | None = None,
-) -> Measures:
-    """What `measure` finds, from the numbers of each stage's features and of its maps.
+) -> StageMeasures:
+    """The numbers that compare both stages' features; arguments and errors as of `measure`."""
+    plan = _plan_comparison(features, head, seed)
+    _run([plan], progress, notice)
+    return plan.rows()
 
-    Other arguments and errors as there.
+
+def combine(stages: dict[str, Sequence[StageMeasures]], change: StageMeasures, first: Features) -> Measures:
+    """What `measure` finds, from the numbers of each stage's features and of its maps, and of the change.
+
+    Args:
+        first: the features of any stage, whose labels and names of classes are those of all.
     """
-    compared = _plan_comparison(features, head, seed)
-    _run([compared], progress, notice)
-    return _together({stage: stages[stage] for stage in features}, compared.rows(), features)
-
-
-def _together(
-    stages: dict[str, Sequence[StageMeasures]], compared: StageMeasures, features: dict[str, Features]
-) -> Measures:
     found, correct = StageMeasures(), {}
     for stage, parts in stages.items():
         whole = StageMeasures()
@@ -240,8 +239,7 @@ def _together(
         whole.scores.sort(key=lambda score: score.metric in _PROMISES)
         correct |= {(stage, space): each for space, each in whole.correct.items()}
         found.take(whole)
-    found.take(compared)
-    first = next(iter(features.values()))
+    found.take(change)
     scores = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in found.scores}
     verdicts = decide(Evidence(correct, first.labels, first.class_names, scores))
     return Measures(found.scores, found.class_scores, found.arrays, verdicts)

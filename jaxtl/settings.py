@@ -8,6 +8,7 @@ from typing import Any
 from jaxtl.errors import JaxtlError
 from jaxtl.runtime import check_precision
 
+STAGES = ("before", "after")
 METHODS = ("pca", "tsne", "lle")
 PREPROCESSING = ("unit", "keras")
 # Test accuracy after the last epoch is noisy, as Keras's is: 0.936 to 0.974 over seeds 0 to 5. Of these,

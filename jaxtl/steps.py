@@ -79,10 +79,12 @@ class Work:
         if self.config.layers:
             needs = ("layers_before", "finetune")
             yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
+        needs = (*STAGES, "finetune")
+        yield Step("numbers_change", "Numbers of the change", self._compare, (), needs)
         yield from self._stage("after", maps["after"])
         parts = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in numbers.PARTS)
         outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
-        yield Step("scores", "Numbers of both stages, claims", self._score, outputs, (*parts, "finetune"))
+        yield Step("scores", "Claims", self._score, outputs, (*parts, "numbers_change"))
         yield from self._figures(maps)
         shown = ("scores", "layers") if self.config.layers else ("scores",)
         yield Step("report", "Report", self._write_report, ("report.html",), shown)
@@ -97,7 +99,8 @@ class Work:
         for method, name in zip(self.config.methods, maps, strict=True):
             target = f"embeddings/{stage}_{method}.npz"
             title = self.maps.title(method, stage)
-            yield Step(name, title, partial(self._map, method, stage), (target,), (stage, neighbors))
+            work, needs = partial(self._map, method, stage), (stage, neighbors)
+            yield Step(name, title, work, (target,), needs, self.maps.lane(method))
         name, needs = f"numbers_features_{stage}", (stage, f"training_features_{stage}", neighbors)
         yield Step(name, f"Numbers of features {stage}", partial(self._measure, stage, "features"), (), needs)
         name, needs = f"numbers_maps_{stage}", (stage, *maps)
@@ -268,8 +271,11 @@ class Work:
         given = {"stage": stage, "part": part, "methods": list(self.config.methods)}
         self._tell_all(self._call(numbers.measure, given, progress))
 
+    def _compare(self, progress: Progress) -> None:
+        self._tell_all(self._call(numbers.compare, {}, progress))
+
     def _score(self, progress: Progress) -> None:
-        self._tell_all(self._call(numbers.score, {}, progress))
+        numbers.score(self.folder)
 
     def _tell_all(self, lines: Sequence[str]) -> None:
         for line in lines:

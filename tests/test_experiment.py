@@ -28,7 +28,7 @@ from jaxtl.records import Embedding, Features, Neighbors, load_history, load_sco
 from jaxtl.reduction import Choice, reduce
 from jaxtl.reduction.process import Reducer
 from jaxtl.runfolder import save_figure
-from jaxtl.settings import METHODS, RunConfig
+from jaxtl.settings import METHODS, STAGES, RunConfig
 from jaxtl.shared import Shared
 from jaxtl.trunk import Trunk, trainable_boundary
 
@@ -43,6 +43,7 @@ FILES = {
 }  # fmt: skip
 # Numbers that are kept until all are there.
 KEPT = {f"numbers_{part}_{stage}.npz" for part in ("features", "maps") for stage in ("before", "after")}
+KEPT.add("numbers_change.npz")
 
 
 @pytest.fixture
@@ -550,7 +551,7 @@ def test_any_freezing_boundary(few, tmp_path, trainable):
     accuracies = [each for each in scores if each.metric == "10-NN accuracy"]
     assert [each.space for each in accuracies if each.stage == "before"] == ["features", "lle", "pca"]
     before, after = (
-        Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in experiment.STAGES
+        Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in STAGES
     )
     assert before.values.shape == after.values.shape == (60, 1280)
     assert np.array_equal(before.values, after.values) == (trainable == "none")

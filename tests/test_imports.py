@@ -45,6 +45,7 @@ FLOORS = [
     ["jaxtl.seeds"],
     ["jaxtl.report"],
     ["jaxtl.export", "jaxtl.scoring"],
+    ["jaxtl.numbers"],
     ["jaxtl.runfolder"],
     [
         "jaxtl.drawing",

@@ -159,7 +159,12 @@ def given():
 
 
 def of_stage(given, stage, **how):
-    return scoring.measure_stage(stage, *(each[stage] for each in given[:4]), **how)
+    """The numbers of a stage's features, and those of its maps."""
+    features, maps, neighbors, training = (each[stage] for each in given[:4])
+    return [
+        scoring.measure_features(stage, features, neighbors, training, **how),
+        scoring.measure_maps(stage, features, maps, **how),
+    ]
 
 
 def with_workers(monkeypatch, count):
@@ -192,16 +197,18 @@ def test_numbers_do_not_depend_on_which_task_ends_first(monkeypatch, given, meas
 
 
 def test_numbers_of_stages_apart_and_kept_are_those_of_all_at_once(given, measures, tmp_path):
-    for stage in ("after", "before"):
-        alone = of_stage(given, stage)
-        alone.save(tmp_path / f"{stage}.npz")
-        again = StageMeasures.load(tmp_path / f"{stage}.npz")
+    def kept(alone):
+        alone.save(tmp_path / "kept.npz")
+        again = StageMeasures.load(tmp_path / "kept.npz")
         assert_same(again, alone)
         assert {space: each.tolist() for space, each in again.correct.items()} == {
             space: each.tolist() for space, each in alone.correct.items()
         }
-    stages = {stage: StageMeasures.load(tmp_path / f"{stage}.npz") for stage in ("after", "before")}
-    found = scoring.combine(stages, given[0], given[4])
+        return again
+
+    stages = {stage: list(map(kept, of_stage(given, stage))) for stage in ("before", "after")}
+    change = kept(scoring.measure_change(given[0], given[4]))
+    found = scoring.combine(stages, change, given[0]["after"])
     assert_same(found, measures)
     assert found.verdicts == measures.verdicts
 
@@ -219,13 +226,11 @@ def test_numbers_stand_by_stage_and_space(measures):
 
 
 def test_a_number_that_images_do_not_allow_costs_no_other(given, tmp_path):
-    stage, told = "before", []
-    whole = of_stage(given, stage)
-    features, maps, neighbors, training, _ = given
-    copies = Neighbors(neighbors[stage].indices, 0 * neighbors[stage].distances)
-    found = scoring.measure_stage(
-        stage, features[stage], maps[stage], copies, training[stage], notice=told.append
-    )
+    told = []
+    whole, _ = of_stage(given, "before")
+    features, _, neighbors, training = (each["before"] for each in given[:4])
+    copies = Neighbors(neighbors.indices, 0 * neighbors.distances)
+    found = scoring.measure_features("before", features, copies, training, notice=told.append)
     assert len(told) == 1
     assert told[0].startswith("intrinsic dimension, features before: left out (")
     assert found.scores == [each for each in whole.scores if each.metric != "intrinsic dimension"]
