@@ -90,7 +90,7 @@ class Mapper:
         return f"{NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
 
     def lane(self, method: str) -> str:
-        """What maps of a method take turns in, if anything: one process imports cuML, for some ten seconds."""
+        """What maps of a method take turns in, if anything: one process imports cuML, which takes long."""
         return "cuml" if self._process(method) == "cuml" else ""
 
     def check_memory(
@@ -145,10 +145,12 @@ class Mapper:
         """The library that makes a method's maps in a process of its own; None for those made in this one.
 
         A CUDA error spoils its process for good, and some of cuML's calls hang. openTSNE holds the
-        interpreter's lock most of the time, so that everything beside it in a process would wait for it.
+        interpreter's lock most of the time, so that everything beside it in a process would wait for it; on one
+        core there is nothing beside it.
         """
         choice = self.choices[method]
-        apart = choice.name == "opentsne" or (choice.on_gpu and choice.name != "jaxtl")
+        beside = choice.name == "opentsne" and cpu_count() > 1
+        apart = beside or (choice.on_gpu and choice.name != "jaxtl")
         return choice.name if apart else None
 
     def _by_interpolation(self, method: str) -> bool:
@@ -181,7 +183,7 @@ class Mapper:
         """A process that has nothing to do, or a new one."""
         with self._lock:
             idle = self._idle.setdefault(library, [])
-            limit = self._means.time_limit if library == "cuml" else float("inf")
+            limit = float("inf") if library == "opentsne" else self._means.time_limit
             reducer = idle.pop() if idle else Reducer(limit, _PRELOAD.get(library, ()))
             self._busy.append(reducer)
             return reducer

@@ -248,8 +248,9 @@ def test_a_fault_in_a_metric_is_not_passed_over(monkeypatch, given):
 
 
 def test_progress_goes_from_nothing_to_one(given):
+    features, _, neighbors, training = (each["after"] for each in given[:4])
     seen = []
-    of_stage(given, "after", progress=seen.append)
+    scoring.measure_features("after", features, neighbors, training, progress=seen.append)
     assert seen == sorted(set(seen))
     assert 0 < seen[0] < 0.1
     assert seen[-1] == 1
