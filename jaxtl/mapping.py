@@ -145,8 +145,8 @@ class Mapper:
         """The library that makes a method's maps in a process of its own; None for those made in this one.
 
         A CUDA error spoils its process for good, and some of cuML's calls hang. openTSNE holds the
-        interpreter's lock most of the time, so that everything beside it in a process would wait for it; on one
-        core there is nothing beside it.
+        interpreter's lock most of the time, so that all else in its process would wait for it; on one core
+        there is nothing else.
         """
         choice = self.choices[method]
         beside = choice.name == "opentsne" and cpu_count() > 1

@@ -75,13 +75,13 @@ class Work:
         if self.config.layers:
             yield Step("layers_before", "Depth profile before", self._profile_before, (), ("trunk_test",))
         yield self._features("after", ("trunk_test", "finetune"))
-        yield self._training_features("after", ("trunk_training", "finetune"))
+        # Nothing waits for the last ones but the end: what the maps wait for comes first.
+        yield from self._stage("after", maps["after"])
         if self.config.layers:
             needs = ("layers_before", "finetune")
             yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
         needs = (*STAGES, "finetune")
         yield Step("numbers_change", "Numbers of the change", self._compare, (), needs)
-        yield from self._stage("after", maps["after"])
         parts = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in numbers.PARTS)
         outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
         yield Step("scores", "Claims", self._score, outputs, (*parts, "numbers_change"))
@@ -101,6 +101,8 @@ class Work:
             title = self.maps.title(method, stage)
             work, needs = partial(self._map, method, stage), (stage, neighbors)
             yield Step(name, title, work, (target,), needs, self.maps.lane(method))
+        if stage == "after":
+            yield self._training_features(stage, ("trunk_training", "finetune"))
         name, needs = f"numbers_features_{stage}", (stage, f"training_features_{stage}", neighbors)
         yield Step(name, f"Numbers of features {stage}", partial(self._measure, stage, "features"), (), needs)
         name, needs = f"numbers_maps_{stage}", (stage, *maps)
