@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,10 @@ from jaxtl.runtime import cpu_count
 _PRELOAD = {
     "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
     "opentsne": ("openTSNE", "sklearn.decomposition"),
+    "sklearn": ("sklearn.decomposition",),
+    "jaxtl": ("jaxtl.lle.estimator",),
 }
+_ON_CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ class Mapper:
 
     def get_ready(self, methods: Iterable[str]) -> None:
         """Start the processes for these methods' maps, if any, while something else works."""
-        for library in {self._process(method) for method in methods} - {None}:
-            self._return(library, self._take(library))
+        for kept_for in {self._process(method) for method in methods} - {None}:
+            self._return(kept_for, self._take(kept_for))
 
     def close(self) -> None:
         """End all processes, in the middle of their work too."""
@@ -132,26 +136,31 @@ class Mapper:
         Raises:
             JaxtlError: as `jaxtl.reduce`; a process that died or took too long.
         """
-        choice, library = self.choices[job.method], self._process(job.method)
+        choice, kept_for = self.choices[job.method], self._process(job.method)
         if choice.fault:
             made_by = f"{NAMES[job.method]} by {LIBRARIES[choice.name]}"
             notice(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
-        embedding = self._here(job, progress) if library is None else self._apart(job, library, progress)
+        embedding = self._here(job, progress) if kept_for is None else self._apart(job, kept_for, progress)
         for name in ("warning", "retried_after_nan"):
             if found := embedding.diagnostics.get(name):
                 notice(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
 
     def _process(self, method: str) -> str | None:
-        """The library that makes a method's maps in a process of its own; None for those made in this one.
+        """What the processes that make a method's maps are kept for; None where this one makes them.
 
-        A CUDA error spoils its process for good, and some of cuML's calls hang. openTSNE holds the
-        interpreter's lock most of the time, so that all else in its process would wait for it; on one core
-        there is nothing else.
+        A CUDA error spoils its process for good, and some of cuML's calls hang. On a CPU, other steps hold BLAS
+        to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of the time,
+        so that all else in its process would wait for it; on one core none of this matters.
         """
         choice = self.choices[method]
-        beside = choice.name == "opentsne" and cpu_count() > 1
-        apart = beside or (choice.on_gpu and choice.name != "jaxtl")
-        return choice.name if apart else None
+        if choice.on_gpu:
+            return None if choice.name == "jaxtl" else choice.name
+        return _ON_CPU if cpu_count() > 1 else None
+
+    def _preload(self, kept_for: str) -> tuple[str, ...]:
+        names = {choice.name for choice in self.choices.values() if not choice.on_gpu}
+        libraries = sorted(names) if kept_for == _ON_CPU else [kept_for]
+        return tuple(dict.fromkeys(chain(*(_PRELOAD.get(name, ()) for name in libraries))))
 
     def _by_interpolation(self, method: str) -> bool:
         """Whether openTSNE's interpolation makes the maps, one thread's work for the most part: on two cores
@@ -168,27 +177,28 @@ class Mapper:
         embedding.save(job.target)
         return embedding
 
-    def _apart(self, job: Job, library: str, progress: Progress) -> Embedding:
+    def _apart(self, job: Job, kept_for: str, progress: Progress) -> Embedding:
         workers = {"n_jobs": max(1, cpu_count() // 2)} if self._by_interpolation(job.method) else {}
-        reducer = self._take(library)
+        reducer = self._take(kept_for)
         try:
             return reducer.reduce(
-                job.features, job.target, job.method, library, {**job.params, **workers},
+                job.features, job.target, job.method, self.choices[job.method].name,
+                {**job.params, **workers},
                 neighbors_path=job.neighbors, progress=progress, threads=max(1, cpu_count() // 2),
             )  # fmt: skip
         finally:
-            self._return(library, reducer)
+            self._return(kept_for, reducer)
 
-    def _take(self, library: str) -> Reducer:
+    def _take(self, kept_for: str) -> Reducer:
         """A process that has nothing to do, or a new one."""
         with self._lock:
-            idle = self._idle.setdefault(library, [])
-            limit = float("inf") if library == "opentsne" else self._means.time_limit
-            reducer = idle.pop() if idle else Reducer(limit, _PRELOAD.get(library, ()))
+            idle = self._idle.setdefault(kept_for, [])
+            limit = float("inf") if kept_for == _ON_CPU else self._means.time_limit
+            reducer = idle.pop() if idle else Reducer(limit, self._preload(kept_for))
             self._busy.append(reducer)
             return reducer
 
-    def _return(self, library: str, reducer: Reducer) -> None:
+    def _return(self, kept_for: str, reducer: Reducer) -> None:
         with self._lock:
             self._busy.remove(reducer)
-            self._idle.setdefault(library, []).append(reducer)
+            self._idle.setdefault(kept_for, []).append(reducer)

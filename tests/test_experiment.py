@@ -761,6 +761,7 @@ def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_p
 
     reduce = mapping.reduce
     monkeypatch.setattr(mapping, "reduce", fall_apart)
+    monkeypatch.setattr(mapping, "cpu_count", lambda: 1)  # where this process makes the maps
     report = Notes()
     experiment.start(few, tmp_path, report).run()
     assert "PCA after: the graph has 2 components" in report.said
