@@ -84,7 +84,7 @@ def processes(bench: Bench) -> Iterator[Step]:
 def seeds(bench: Bench) -> Iterator[Step]:
     """What several seeds take, beside one: each a process with what the first left in its caches."""
     cache, count = bench.folder / "seeds-cache", bench.sizes.seeds
-    many = ("--repeats", str(count))
+    many = ("--seeds", str(count))
     for name, options in {"one seed, cold": (), "one seed, warm": (), f"{count} seeds, warm": many}.items():
         yield Step(name, partial(run_whole, bench, name, cache, options), seconds=_RUN_SECONDS)
 

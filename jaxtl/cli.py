@@ -130,13 +130,14 @@ def cli(ctx: click.Context) -> None:
               help="Look at the end of every block too, on up to 4000 images.")  # fmt: skip
 @_seed
 @click.option(
-    "--repeats", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="R",
+    "--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="R",
     help="The whole with R seeds, from --seed on: all numbers with intervals over them.",
 )  # fmt: skip
+@click.option("--repeats", "seeds", type=click.IntRange(1, 1000), hidden=True, expose_value=True)
 @click.pass_context
 def run(
     ctx: click.Context, out: Path | None, resume: Path | None, methods: str, backend: str, time_limit: float,
-    compilation_cache: Path, repeats: int, **settings: Any,
+    compilation_cache: Path, seeds: int, **settings: Any,
 ) -> None:  # fmt: skip
     """The experiment: maps of a network's features before and after transfer learning.
 
@@ -153,7 +154,7 @@ def run(
       scores.csv, classes.csv, claims.json, layers.csv, measures.npz
       model.safetensors, history.csv
       config.json, environment.json, timings.json
-    With --repeats it holds seed-N/, each such a folder, and scores.csv, claims.json and report.html over all.
+    With --seeds it holds seed-N/, each such a folder, and scores.csv, claims.json and report.html over all.
 
     \b
     A stopped run loses nothing:      jaxtl run --resume runs/mnist-2000
@@ -175,16 +176,16 @@ def run(
     configure(compilation_cache=compilation_cache, notice=report.note)
     means = experiment.Means(backend, time_limit)
     if resume:
-        if _given(ctx, "repeats"):
-            raise JaxtlError("--resume goes on with as many repeats as there are: leave out --repeats")
+        if _given(ctx, "seeds"):
+            raise JaxtlError("--resume goes on with as many seeds as there are: leave out --seeds")
         given = {name: settings[name] for name in settings if _given(ctx, name)}
         resumed = repeating.resume if repeating.is_repeats(resume) else experiment.resume
         work = resumed(resume, given, report, means)
     else:
         config = RunConfig(**settings)
         out = out or _fresh_folder(config)
-        if repeats > 1:
-            work = repeating.start(config, repeats, out, report, means)
+        if seeds > 1:
+            work = repeating.start(config, seeds, out, report, means)
         else:
             work = experiment.start(config, out, report, means)
     report.path("Run folder", work.folder)

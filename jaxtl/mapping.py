@@ -148,9 +148,9 @@ class Mapper:
     def _process(self, method: str) -> str | None:
         """What the processes that make a method's maps are kept for; None where this one makes them.
 
-        A CUDA error spoils its process for good, and some of cuML's calls hang. On a CPU, other steps hold BLAS
-        to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of the time,
-        so that all else in its process would wait for it; on one core none of this matters.
+        A CUDA error spoils its process for good, and some of cuML's calls hang. On a CPU, other steps hold
+        BLAS to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of the
+        time, so that all else in its process would wait for it; on one core none of this matters.
         """
         choice = self.choices[method]
         if choice.on_gpu:

@@ -111,7 +111,7 @@ def start(
     Raises JaxtlError where the folder holds files, the number is not 2 to 1000, or as `experiment.start`.
     """
     if not 2 <= count <= MOST:
-        raise JaxtlError(f"--repeats {count}: must be 2 to {MOST}; leave it out for one run")
+        raise JaxtlError(f"--seeds {count}: must be 2 to {MOST}; leave it out for one run")
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
     seeds = list(range(config.seed, last.seed + 1))
     if folder.exists() and not folder.is_dir():

@@ -55,7 +55,7 @@ finally:
 def test_a_run_of_two_seeds_compiles_few_programs(few_digits, tmp_path):
     """A process of its own: what other tests compiled would not be compiled again."""
     words = ["run", "--dataset", few_digits, "--samples", "40", "--trainable", "2", "--epochs", "1"]
-    words += ["--image-size", "32", "--methods", "pca,lle", "--n-neighbors", "5", "--repeats", "2"]
+    words += ["--image-size", "32", "--methods", "pca,lle", "--n-neighbors", "5", "--seeds", "2"]
     ended = subprocess.run(
         [sys.executable, "-c", COUNTED, *words, "--out", str(tmp_path / "run")],
         capture_output=True, text=True,

@@ -128,7 +128,7 @@ def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
 
 @pytest.mark.parametrize("count", [0, 1, 1001])
 def test_numbers_of_repeats_that_make_no_sense(few, count, tmp_path):
-    with pytest.raises(JaxtlError, match="--repeats"):
+    with pytest.raises(JaxtlError, match="--seeds"):
         repeats.start(few, count, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
