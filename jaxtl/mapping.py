@@ -149,8 +149,8 @@ class Mapper:
         """What the processes that make a method's maps are kept for; None where this one makes them.
 
         A CUDA error spoils its process for good, and some of cuML's calls hang. On a CPU, other steps hold
-        BLAS to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of the
-        time, so that all else in its process would wait for it; on one core none of this matters.
+        BLAS to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of
+        the time, so that all else in its process would wait for it; on one core none of this matters.
         """
         choice = self.choices[method]
         if choice.on_gpu:

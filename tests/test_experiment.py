@@ -551,9 +551,7 @@ def test_any_freezing_boundary(few, tmp_path, trainable):
     scores = experiment.start(config, tmp_path / "run").run()
     accuracies = [each for each in scores if each.metric == "10-NN accuracy"]
     assert [each.space for each in accuracies if each.stage == "before"] == ["features", "lle", "pca"]
-    before, after = (
-        Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in STAGES
-    )
+    before, after = (Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in STAGES)
     assert before.values.shape == after.values.shape == (60, 1280)
     assert np.array_equal(before.values, after.values) == (trainable == "none")
     start, tuned = (load_arrays(path) for path in (imagenet_path(), tmp_path / "run" / "model.safetensors"))
