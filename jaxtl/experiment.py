@@ -255,7 +255,16 @@ class Experiment:
                 f"--resume {shlex.quote(str(self.folder))}"
             )
         self._again = steps
-        return self.run()
+        # What was kept is of the files as they were; and what is refused leaves nothing that was not there.
+        self._drop_kept()
+        try:
+            return self.run()
+        finally:
+            self._drop_kept()
+
+    def _drop_kept(self) -> None:
+        for name in numbers.kept_files():
+            (self.folder / name).unlink(missing_ok=True)
 
     def check(self) -> None:
         """Refuse before any work what would fail after much of it. Raises JaxtlError."""
