@@ -324,10 +324,13 @@ def test_tiles_embed_as_one_matrix_does(features, monkeypatch):
 
 def test_both_stages_of_a_run_share_the_programs(features):
     ours(features[:400], engine="jax")
-    programs = device._factorise, device._solve, device._weights
-    before = [each._cache_size() for each in programs]
-    ours(features[400:800], engine="jax")
-    assert [each._cache_size() for each in programs] == before
+    compiled, told = [], "/jax/core/compile/backend_compile_duration"
+    jax.monitoring.register_event_duration_secs_listener(lambda name, _, **more: compiled.append(name))
+    ours(features[:390], engine="jax")  # another size: it is counted
+    assert told in compiled
+    del compiled[:]
+    ours(features[400:790], engine="jax")
+    assert told not in compiled
 
 
 def test_what_does_not_fit_the_device_is_refused(monkeypatch):
