@@ -124,7 +124,7 @@ def cli(ctx: click.Context) -> None:
               help="Libraries to prefer for the maps: cuml, sklearn, opentsne, jaxtl. "
               "auto takes cuML where it works.")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), default=900.0, show_default=True,
-              metavar="SECONDS", help="For one map on a GPU; one that takes longer is given up.")  # fmt: skip
+              metavar="SECONDS", help="For one map by cuML; one that takes longer is given up.")  # fmt: skip
 @_computing
 @click.option("--layers/--no-layers", default=True, show_default=True,
               help="Look at the end of every block too, on up to 4000 images.")  # fmt: skip
