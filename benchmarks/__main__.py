@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from benchmarks import gpu as gpu_benchmark
-from benchmarks import gpu_cases, suite, tables
+from benchmarks import suite, tables
 from benchmarks.cases import CASES
+from benchmarks.gpu import cases as gpu_cases
+from benchmarks.gpu import run as gpu_benchmark
 from benchmarks.manifest import Manifest, load_manifest, shipped
 from benchmarks.workers import Deadline
 from jaxtl.errors import JaxtlError
-from jaxtl.files import check_writable, read_json_object, write_json, write_text
+from jaxtl.records.files import check_writable, read_json_object, write_json, write_text
 
 OUT = Path("runs") / "benchmarks"
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxtl.memory import physical_memory
-from jaxtl.runtime import cpu_count, cpu_name
+from jaxtl.machine.devices import cpu_count, cpu_name
+from jaxtl.machine.memory import physical_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,7 +90,7 @@ def sgemm_numpy(size: int, products: int) -> float:
 
 
 def sgemm_jax(size: int, products: int, precision: str = "highest") -> float:
-    """`sgemm_numpy` through JAX, at one of `jaxtl.runtime.PRECISIONS`; "bf16" has bfloat16 matrices."""
+    """`sgemm_numpy` through JAX, at a precision of `jaxtl.machine.devices`; "bf16" has bfloat16 matrices."""
     import jax
     import jax.numpy as jnp
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.cases import CASES, FAMILIES, OURS, peer_names
 from benchmarks.tables import revision
-from jaxtl.files import replacing
+from jaxtl.records.files import replacing
 
 Record = dict[str, Any]
 Row = dict[str, Any]

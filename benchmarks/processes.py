@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks.machine import ROOT
 from benchmarks.workers import Deadline, Worker, run_process
-from jaxtl.records import load_history, load_scores
+from jaxtl.records.arrays import load_history, load_scores
 
 Result = dict[str, Any]
 _PLAIN_SCRIPT = Path(__file__).with_name("plain_keras.py")
-_JAXTL = (sys.executable, "-c", "from jaxtl.cli import main; main()")
+_JAXTL = (sys.executable, "-c", "from jaxtl.cli.main import main; main()")
 # What a user of each library imports to do what jaxtl does.
 _IMPORTS = {
     "Python": "pass",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.runtime import check_precision
+from jaxtl.machine.devices import check_precision
 
 STAGES = ("before", "after")
 METHODS = ("pca", "tsne", "lle")
@@ -40,7 +40,7 @@ class FinetuneConfig:
     """How to fine-tune.
 
     Attributes:
-        trainable: which layers learn; see `jaxtl.trunk.trainable_boundary`.
+        trainable: which layers learn; see `jaxtl.network.trunk.trainable_boundary`.
         epochs: passes over the training images, at least 1.
         batch_size: images per step, at least 1; the last batch of an epoch may be smaller, as in Keras.
         learning_rate: Adam's, above 0.
@@ -73,7 +73,7 @@ class RunConfig:
         image_size: pixels, 32 to 1024.
         preprocessing: "unit" or "keras".
         weights: a safetensors file to start from; None takes the bundled ImageNet weights.
-        trainable: see `jaxtl.trunk.trainable_boundary`.
+        trainable: see `jaxtl.network.trunk.trainable_boundary`.
         epochs, batch_size, learning_rate: see `FinetuneConfig`.
         methods: some of "pca", "tsne", "lle".
         perplexity: of t-SNE.

@@ -20,10 +20,11 @@ import jax
 import jax._src.xla_bridge
 from jax.experimental import topologies
 
-from jaxtl import finetuning, programs
+from jaxtl.machine import programs
 from jaxtl.models.weights import load_model
+from jaxtl.network import finetuning
+from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
-from jaxtl.trunk import Trunk, trainable_boundary
 
 DUMP = Path(os.environ["XLA_FLAGS"].partition("--xla_dump_to=")[2])
 # The H100 SXM as openxla describes it, under CUDA 13. Without the versions, loops stay out of graphs.

@@ -61,7 +61,7 @@ def config(digits):
 @pytest.fixture(scope="session")
 def finished(config, tmp_path_factory):
     """The folder of an uninterrupted run; tests copy it before they change anything."""
-    from jaxtl import experiment
+    from jaxtl.experiment import experiment
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     experiment.start(config, folder).run()
@@ -86,7 +86,7 @@ def launch():
     processes = []
 
     def start(*args, first="pass"):
-        code = f"{first}\nfrom jaxtl.cli import main\nmain()"
+        code = f"{first}\nfrom jaxtl.cli.main import main\nmain()"
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, args)],
             stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from benchmarks.workers import Deadline, Worker, run_process
 from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
 from jaxtl.models.weights import load_model
-from jaxtl.trunk import trainable_boundary
+from jaxtl.network.trunk import trainable_boundary
 
 ROOT = Path(command_line.__file__).parent.parent
 

@@ -17,14 +17,20 @@ import pytest
 from test_reduction_cuml import stand_in
 
 from benchmarks import __main__ as command_line
-from benchmarks import gpu, gpu_maps, gpu_network, gpu_programs, gpu_results, gpu_times
-from benchmarks.gpu import PARTS
-from benchmarks.gpu_cases import FULL, QUICK, Step
-from jaxtl import cuda, reduction
-from jaxtl.extraction import run_layers
+from benchmarks.gpu import maps as gpu_maps
+from benchmarks.gpu import network as gpu_network
+from benchmarks.gpu import programs as gpu_programs
+from benchmarks.gpu import results as gpu_results
+from benchmarks.gpu import run as gpu
+from benchmarks.gpu import times as gpu_times
+from benchmarks.gpu.cases import FULL, QUICK, Step
+from benchmarks.gpu.run import PARTS
+from jaxtl import reduction
+from jaxtl.machine import cuda
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import load_model
-from jaxtl.records import Features
+from jaxtl.network.extraction import run_layers
+from jaxtl.records.arrays import Features
 
 ROOT = Path(command_line.__file__).parent.parent
 PASSED = gpu_results.at_most("difference", 0.5, 1)
@@ -250,8 +256,9 @@ def test_steps_call_functions_that_take_their_arguments(tmp_path):
             with suppress(TypeError, ValueError):
                 step.work()
     assert not wrong
-    assert {"gpu_network.describe", "gpu_maps.tsne_variant", "gpu_maps.imports_in_both_orders",
-            "gpu_programs.training", "peers.torch_graphs.forward", "precision.effects"} <= called  # fmt: skip
+    assert {"gpu.network.describe", "gpu.maps.tsne_variant", "gpu.maps.imports_in_both_orders",
+            "gpu.programs.training", "peers.torch_graphs.forward",
+            "gpu.precision.effects"} <= called  # fmt: skip
 
 
 # What the workers do, at sizes of seconds.

@@ -7,9 +7,10 @@ from importlib import metadata
 
 import pytest
 
-from jaxtl import cache, cuda, doctor
+from jaxtl.doctor import report as doctor
 from jaxtl.errors import JaxtlError
-from jaxtl.runtime import configure
+from jaxtl.machine import cache, cuda
+from jaxtl.machine.devices import configure
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 SETTINGS = (FOLDER, "JAX_ENABLE_COMPILATION_CACHE", *cache._KEEP_ALL)
@@ -105,8 +106,8 @@ def test_the_doctor_says_that_nothing_is_kept_without_a_gpu():
 
 USED = """
 import sys
-from jaxtl import cuda
-from jaxtl.runtime import configure
+from jaxtl.machine import cuda
+from jaxtl.machine.devices import configure
 if "late" in sys.argv:
     import jax
 cuda.jax_gpu_fault = lambda: None

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from jaxtl.child import Child, Silence
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.child import Child, Silence
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxtl.claims import Evidence, decide
+from jaxtl.evaluation.claims import Evidence, decide
 from jaxtl.metrics.estimates import Estimate
 
 DIGITS = tuple("0123456789")

@@ -14,7 +14,7 @@ import pytest
 
 import jaxtl as package
 from jaxtl.models.weights import load_arrays
-from jaxtl.records import HISTORY_COLUMNS, Embedding, Features, load_history, load_scores
+from jaxtl.records.arrays import HISTORY_COLUMNS, Embedding, Features, load_history, load_scores
 
 SMALL = ["--image-size", 32]
 
@@ -147,7 +147,7 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
 
 
 def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
-    from jaxtl.cli import _fresh_folder
+    from jaxtl.cli.main import _fresh_folder
     from jaxtl.settings import RunConfig
 
     monkeypatch.chdir(tmp_path)
@@ -163,8 +163,8 @@ def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
 
 
 def test_a_path_is_shown_in_one_piece_and_as_it_is(capsys):
-    from jaxtl.cli import _console
-    from jaxtl.terminal import TerminalReport
+    from jaxtl.cli.main import _console
+    from jaxtl.cli.terminal import TerminalReport
 
     path = Path("[red]" + "long " * 40 + "[/b]")
     TerminalReport(_console()).path("Run folder", path)
@@ -295,7 +295,11 @@ def test_a_mistake_gets_one_line_before_any_work(
     def work(*args, **kwargs):
         raise AssertionError("work was begun")
 
-    for name in ("jaxtl.extraction.run_layers", "jaxtl.trunk.run_layers", "jaxtl.finetuning.Trainer"):
+    for name in (
+        "jaxtl.network.extraction.run_layers",
+        "jaxtl.network.trunk.run_layers",
+        "jaxtl.network.finetuning.Trainer",
+    ):
         monkeypatch.setattr(name, work)
     names = {"few": few_digits, "files": files, "new": tmp_path / "new"}
     before = sorted(files.rglob("*"))
@@ -432,7 +436,7 @@ def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxtl.numbers.combine", interrupted)
+        patch.setattr("jaxtl.experiment.numbers.combine", interrupted)
         code, _, err = jaxtl("run", "--resume", folder)
     assert code == 130
     assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"

@@ -12,8 +12,8 @@ from sklearn.cluster import KMeans
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
-from jaxtl import cores
-from jaxtl.cores import Task, in_order, one_blas_thread, run, share
+from jaxtl.machine import cores
+from jaxtl.machine.cores import Task, in_order, one_blas_thread, run, share
 
 # Long enough for another thread to get its turn on a busy machine, and no test waits for more than a few.
 _MOMENT = 0.02
@@ -244,7 +244,7 @@ def test_a_blas_that_is_loaded_later_is_held_back():
     code = """
 import sys
 from threadpoolctl import threadpool_info
-from jaxtl.cores import one_blas_thread
+from jaxtl.machine.cores import one_blas_thread
 assert "sklearn" not in sys.modules and "scipy" not in sys.modules
 with one_blas_thread():
     import scipy.linalg, sklearn.neighbors

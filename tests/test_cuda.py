@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from jaxtl import cuda
-from jaxtl.cuda import Driver, Fault, Gpu
+from jaxtl.machine import cuda
+from jaxtl.machine.cuda import Driver, Fault, Gpu
 
 H200 = Gpu("NVIDIA H200", 150 * 10**9, (9, 0))
 V100 = Gpu("Tesla V100", 16 * 10**9, (7, 0))

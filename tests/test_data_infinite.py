@@ -5,8 +5,8 @@ import pytest
 
 from jaxtl.data import infinite, load
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import extract
 from jaxtl.models.weights import load_model
+from jaxtl.network.extraction import extract
 from jaxtl.settings import Images
 
 

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxtl import cuda, doctor, reduction
-from jaxtl.cuda import Driver, Fault, Gpu
-from jaxtl.doctor import Probe
+from jaxtl import reduction
+from jaxtl.doctor import report as doctor
+from jaxtl.doctor.report import Probe
+from jaxtl.machine import cuda
+from jaxtl.machine.cuda import Driver, Fault, Gpu
 
 H200 = Driver((13, 0), (Gpu("NVIDIA H200", 150 * 2**30, (9, 0)),))
 BROKEN = Fault("the driver is ill", "heal it", True)
@@ -315,7 +317,7 @@ def test_probes_of_the_gpu_are_python():
 
 
 def test_help_is_there_without_a_look_at_the_machine():
-    code = "import sys; sys.argv[1:] = ['doctor', '-h']; from jaxtl.cli import main; main()"
+    code = "import sys; sys.argv[1:] = ['doctor', '-h']; from jaxtl.cli.main import main; main()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 0
     assert "--json" in ended.stdout

@@ -16,21 +16,25 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxtl import cuda, depth, drawing, experiment, mapping
-from jaxtl.child import Child
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import extract
-from jaxtl.finetuning import finetune
+from jaxtl.evaluation import depth
+from jaxtl.experiment import embeddings as mapping
+from jaxtl.experiment import experiment
+from jaxtl.experiment.shared import Shared
+from jaxtl.machine import cuda
+from jaxtl.machine.child import Child
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import Embedding, Features, Neighbors, load_history, load_scores
+from jaxtl.network.extraction import extract
+from jaxtl.network.finetuning import finetune
+from jaxtl.network.trunk import Trunk, trainable_boundary
+from jaxtl.records.arrays import Embedding, Features, Neighbors, load_history, load_scores
 from jaxtl.reduction import Choice, reduce
 from jaxtl.reduction.process import Reducer
-from jaxtl.runfolder import save_figure
+from jaxtl.runs import drawing
+from jaxtl.runs.folder import save_figure
 from jaxtl.settings import METHODS, STAGES, RunConfig
-from jaxtl.shared import Shared
-from jaxtl.trunk import Trunk, trainable_boundary
 
 FIGURE_NAMES = ("before", "after", "comparison", "history")
 FIGURES = [f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("png", "svg", "pdf")]

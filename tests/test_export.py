@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from PIL import Image
 from pyarrow import parquet
 
-from jaxtl import export as module
-from jaxtl.cli import cli
+from jaxtl.cli.main import cli
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.export import export
-from jaxtl.files import write_json, write_npz
-from jaxtl.records import Embedding, Features
+from jaxtl.records.arrays import Embedding, Features
+from jaxtl.records.files import write_json, write_npz
+from jaxtl.runs import export as module
+from jaxtl.runs.export import export
 from tests.browser.synthetic import maps_of, measures_of
 
 N = 30
@@ -39,7 +39,7 @@ def folder(digits, tmp_path):
 @pytest.fixture(autouse=True)
 def quick_images(digits, monkeypatch):
     """The dataset is read once, not for every run that is loaded."""
-    monkeypatch.setattr("jaxtl.report.data.load", lambda name, *_, **__: _known(name, digits))
+    monkeypatch.setattr("jaxtl.runs.data.load", lambda name, *_, **__: _known(name, digits))
 
 
 def _known(name, digits):
@@ -250,7 +250,7 @@ def test_without_pyarrow_parquet_says_what_to_install(folder, tmp_path, monkeypa
 
 
 def test_export_does_not_import_pyarrow_uncalled():
-    code = "import sys, jaxtl.export; sys.exit('pyarrow' in sys.modules)"
+    code = "import sys, jaxtl.runs.export; sys.exit('pyarrow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

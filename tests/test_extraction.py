@@ -4,16 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtl import extraction
 from jaxtl.data import load
 from jaxtl.data.preprocess import preprocess
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import extract, extract_layers
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
-from jaxtl.records import Dataset
+from jaxtl.network import extraction
+from jaxtl.network.extraction import extract, extract_layers
+from jaxtl.network.trunk import Trunk, trainable_boundary
+from jaxtl.records.arrays import Dataset
 from jaxtl.settings import Images
-from jaxtl.trunk import Trunk, trainable_boundary
 
 SMALL = Images(32)
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxtl import finetuning
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import enter
-from jaxtl.finetuning import (
+from jaxtl.models.mobilenet_v2 import Carry
+from jaxtl.models.weights import arrays_of, load_model
+from jaxtl.network import finetuning
+from jaxtl.network.extraction import enter
+from jaxtl.network.finetuning import (
     Checkpoint,
     Trainer,
     evaluate,
@@ -25,10 +27,8 @@ from jaxtl.finetuning import (
     train_tails,
     with_head,
 )
-from jaxtl.models.mobilenet_v2 import Carry
-from jaxtl.models.weights import arrays_of, load_model
+from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
-from jaxtl.trunk import Trunk, trainable_boundary
 
 BATCH = 32
 # What the frozen layers hand on: 10 is the experiment's boundary, 14 lies within a residual block.

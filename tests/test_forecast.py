@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxtl import costs, mapping, memory
-from jaxtl.costs import Cost, Costs
+from jaxtl.costs import table as costs
+from jaxtl.costs.power_law import PowerLaw, fit
+from jaxtl.costs.table import Cost, Costs
 from jaxtl.errors import JaxtlError
-from jaxtl.forecast import PowerLaw, fit
-from jaxtl.runfolder import write_config
+from jaxtl.experiment import embeddings as mapping
+from jaxtl.machine import memory
+from jaxtl.runs.folder import write_config
 from jaxtl.scaling import points, reference
 from jaxtl.scaling.points import Point
 from jaxtl.settings import RunConfig
@@ -416,7 +418,7 @@ def test_maps_that_are_there_are_not_counted():
 
 
 def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits, tmp_path, monkeypatch):
-    from jaxtl import experiment
+    from jaxtl.experiment import experiment
 
     folder = tmp_path / "run"
     settings = RunConfig(dataset=few_digits, samples=None, methods=("pca",), n_neighbors=5)
@@ -429,7 +431,7 @@ def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits
 
 
 def test_a_run_says_what_it_will_take(config, tmp_path):
-    from jaxtl import experiment
+    from jaxtl.experiment import experiment
 
     work = experiment.start(config, tmp_path / "run")
     text = work._expected()

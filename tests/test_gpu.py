@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks import gpu
-from benchmarks.gpu_cases import QUICK
-from jaxtl import cuda
+from benchmarks.gpu import run as gpu
+from benchmarks.gpu.cases import QUICK
+from jaxtl.machine import cuda
 
 FAULT = cuda.gpu_fault() or cuda.jax_gpu_fault()
 

@@ -11,7 +11,7 @@ from jaxtl import metrics
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import device, distances, probes
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 
 
 def blobs(n=300, d=6, classes=4, apart=1.5, seed=0):

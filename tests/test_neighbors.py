@@ -9,10 +9,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import jaxtl
-from jaxtl import engines
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import engines
 from jaxtl.neighbors import device, exact_neighbors, nearest_rows
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 
 ENGINES = ("cpu", "jax")
 RANDOM = np.random.default_rng(0).normal(size=(500, 20))

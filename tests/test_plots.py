@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from jaxtl import plots
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Embedding
+from jaxtl.plots import maps as plots
+from jaxtl.records.arrays import Embedding
 
 DIGITS = tuple(str(k) for k in range(10))
 PARAMS = {"tsne": {"perplexity": 30.0}, "lle": {"n_neighbors": 12}}

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxtl import finetuning
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import enter, extract, run_layers
-from jaxtl.finetuning import Trainer, finetune, train_tail, with_head
 from jaxtl.metrics import knn_accuracy
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import load_model
+from jaxtl.network import finetuning
+from jaxtl.network.extraction import enter, extract, run_layers
+from jaxtl.network.finetuning import Trainer, finetune, train_tail, with_head
+from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
-from jaxtl.trunk import Trunk, trainable_boundary
 
 FORMS = ("matmul", "xla", "mixed")
 REDUCED = ("tf32", "bf16")

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtl import finetuning, programs
 from jaxtl.data import load
+from jaxtl.machine import programs
+from jaxtl.machine.programs import Program
 from jaxtl.models.weights import load_model
-from jaxtl.programs import Program
+from jaxtl.network import finetuning
+from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
-from jaxtl.trunk import Trunk, trainable_boundary
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.files import check_writable, read_npz, remove_leftovers, replacing, write_json, write_npz
-from jaxtl.records import (
+from jaxtl.records.arrays import (
     HISTORY_COLUMNS,
     Dataset,
     Embedding,
@@ -21,6 +20,7 @@ from jaxtl.records import (
     save_history,
     save_scores,
 )
+from jaxtl.records.files import check_writable, read_npz, remove_leftovers, replacing, write_json, write_npz
 
 
 def ints(*values):

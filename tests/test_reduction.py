@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from jaxtl import cuda
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import cuda
 from jaxtl.metrics import knn_accuracy
-from jaxtl.records import Embedding, Features
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.reduction import BACKENDS, choose, defaults, preferred, reduce
 
 METHODS = tuple(BACKENDS)
@@ -167,7 +167,7 @@ def test_lle_minimises_the_reconstruction_error_of_its_weights(backend, solver):
 
 DIGEST = """
 import hashlib, numpy as np
-from jaxtl.records import Features
+from jaxtl.records.arrays import Features
 from jaxtl.reduction import reduce
 rng = np.random.default_rng(0)
 values = rng.normal(size=(400, 20)).astype(np.float32)

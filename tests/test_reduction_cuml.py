@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Features
+from jaxtl.records.arrays import Features
 from jaxtl.reduction import reduce
 from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Features
+from jaxtl.records.arrays import Features
 from jaxtl.reduction import reduce
 from jaxtl.reduction.process import Reducer
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxtl import experiment, mapping, repeats, steps
-from jaxtl.claims import verdict_of
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.claims import verdict_of
+from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
+from jaxtl.experiment import embeddings as mapping
+from jaxtl.experiment import experiment, steps
+from jaxtl.experiment import seeds as repeats
 from jaxtl.metrics import Estimate
-from jaxtl.records import Score, load_scores
-from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
+from jaxtl.records.arrays import Score, load_scores
 from jaxtl.settings import RunConfig
 
 

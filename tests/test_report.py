@@ -17,12 +17,12 @@ from PIL import Image
 
 import jaxtl.report
 from jaxtl.errors import JaxtlError
-from jaxtl.files import write_json, write_npz
-from jaxtl.records import Embedding, Features, Score, save_history, save_scores
+from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.records.arrays import Embedding, Features, Score, save_history, save_scores
+from jaxtl.records.files import write_json, write_npz
 from jaxtl.report import RunData, build_page, load_run
 from jaxtl.report.payload import fitted
 from jaxtl.report.provenance import command
-from jaxtl.scoring import LEAVE_ONE_OUT
 from tests.browser.synthetic import CONFIG, synthetic_run
 
 VOID = {"meta", "link", "input", "br", "path", "circle", "rect"}
@@ -259,7 +259,7 @@ def test_ten_thousand_digits_are_small_enough_to_send():
 
 
 def test_command_repeats_the_settings():
-    from jaxtl.cli import run
+    from jaxtl.cli.main import run
 
     config = {
         **CONFIG, "dataset": "folder:my images", "samples": None, "learning_rate": 0.000123456789,

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from jaxtl import runtime
 from jaxtl.errors import JaxtlError
-from jaxtl.runtime import PRECISIONS, check_precision, configure
+from jaxtl.machine import devices as runtime
+from jaxtl.machine.devices import PRECISIONS, check_precision, configure
 
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 MEMORY = (PREALLOCATE, "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
@@ -78,7 +78,7 @@ def test_xla_takes_the_flags_even_after_jax_was_imported():
     """XLA ends the process at a flag that it does not know; another flag shows that it reads them then."""
     code = """
 import os, jax
-from jaxtl.runtime import configure
+from jaxtl.machine.devices import configure
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=3"
 configure(deterministic=True)
 print(len(jax.devices()), float(jax.numpy.ones(4).sum()))
@@ -98,7 +98,7 @@ def test_determinism_is_refused_where_it_comes_too_late(bare):
 
 def test_devices_are_seen_once_they_are_made():
     code = """
-from jaxtl.runtime import _has_devices
+from jaxtl.machine.devices import _has_devices
 print(_has_devices())
 import jax
 print(_has_devices())
@@ -110,7 +110,7 @@ print(_has_devices())
 
 CACHED = """
 import sys
-from jaxtl.runtime import configure
+from jaxtl.machine.devices import configure
 import jax
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))

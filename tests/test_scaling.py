@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxtl import store
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Embedding
+from jaxtl.records import store
+from jaxtl.records.arrays import Embedding
 from jaxtl.reduction import reduce
 from jaxtl.scaling import plan, plots, point, points, quality, study, watch
 from jaxtl.scaling.curves import curves

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxtl import LocallyLinearEmbedding, store
+from jaxtl import LocallyLinearEmbedding
 from jaxtl.errors import JaxtlError
-from jaxtl.files import write_npz
-from jaxtl.records import Features
+from jaxtl.records import store
+from jaxtl.records.arrays import Features
+from jaxtl.records.files import write_npz
 from jaxtl.reduction import landmarks, pca, reduce
 from jaxtl.reduction.landmarks import choose_landmarks
 

@@ -8,15 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxtl import cores, depth, metrics, scoring
+from jaxtl import metrics
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import extract_layers
-from jaxtl.files import read_npz, write_npz
+from jaxtl.evaluation import depth, scoring
+from jaxtl.evaluation.scoring import LEAVE_ONE_OUT, PER_CLASS, StageMeasures
+from jaxtl.machine import cores
 from jaxtl.models.weights import load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import CLASS_COLUMNS, Embedding, Features, Neighbors, load_history, load_scores
-from jaxtl.scoring import LEAVE_ONE_OUT, PER_CLASS, StageMeasures
+from jaxtl.network.extraction import extract_layers
+from jaxtl.records.arrays import CLASS_COLUMNS, Embedding, Features, Neighbors, load_history, load_scores
+from jaxtl.records.files import read_npz, write_npz
 from jaxtl.settings import METHODS, Images
 
 STAGES = ("before", "after")

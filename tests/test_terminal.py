@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from jaxtl.terminal import TerminalReport
+from jaxtl.cli.terminal import TerminalReport
 
 
 @pytest.fixture

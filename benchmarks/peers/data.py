@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Dataset
+from jaxtl.records.arrays import Dataset
 
 SPACES = ("features", "map")
 _TRAIN_SHARE = 0.8

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.peers import data, jax_clock, quality, work
 from benchmarks.peers.timing import Result, measured
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import Embedding, Features
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.reduction import choose, reduce
 
 

@@ -36,14 +36,14 @@ from benchmarks.peers.jaxtl_metrics import silhouette as silhouette
 from benchmarks.peers.jaxtl_metrics import trustworthiness as trustworthiness
 from benchmarks.peers.jaxtl_metrics import two_nn as two_nn
 from benchmarks.peers.timing import Result, measured
-from jaxtl.extraction import extract
-from jaxtl.finetuning import Trainer, evaluate, with_head
-from jaxtl.finetuning import finetune as finetune_model
+from jaxtl.machine.devices import cpu_count, leave_device_memory
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import load_model
-from jaxtl.runtime import cpu_count, leave_device_memory
+from jaxtl.network.extraction import extract
+from jaxtl.network.finetuning import Trainer, evaluate, with_head
+from jaxtl.network.finetuning import finetune as finetune_model
+from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
-from jaxtl.trunk import Source, Trunk, trainable_boundary
 
 IMAGES = Images()
 _TEST_SPLIT = 10_000

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxtl.data import folder, idx, infinite, tfds
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Dataset
+from jaxtl.records.arrays import Dataset
 
 SPLITS = ("train", "test")
 

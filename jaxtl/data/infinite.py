@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxtl.data import idx
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Dataset
-from jaxtl.runtime import cpu_count
+from jaxtl.machine.devices import cpu_count
+from jaxtl.records.arrays import Dataset
 
 LARGEST = 100_000_000
 # Simard's smoothing, in pixels, and the root mean square of the displacement along each axis that his

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from jaxtl.cores import share
+from jaxtl.machine.cores import share
 
 # Doubles in one chunk of gathered neighbours: it stays in the cache of a core.
 _CHUNK = 262_144

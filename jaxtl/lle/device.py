@@ -13,12 +13,12 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from scipy import sparse
 
-from jaxtl import programs
-from jaxtl.engines import row_blocks
 from jaxtl.errors import JaxtlError
 from jaxtl.lle import tiles
 from jaxtl.lle.factors import SHIFT, Operator
-from jaxtl.runtime import device_memory, leave_device_memory
+from jaxtl.machine import programs
+from jaxtl.machine.devices import device_memory, leave_device_memory
+from jaxtl.machine.engines import row_blocks
 
 # What a factorisation may take of the device's memory; the rest is for the features and what JAX holds.
 _MEMORY_PART = 0.7

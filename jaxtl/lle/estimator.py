@@ -14,15 +14,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxtl.cores import one_blas_thread
-from jaxtl.engines import default_engine
 from jaxtl.errors import JaxtlError
 from jaxtl.lle import alignment, factors
 from jaxtl.lle.alignment import Alignment
 from jaxtl.lle.spectrum import Spectrum, smallest
+from jaxtl.machine.cores import one_blas_thread
+from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.engines import default_engine
 from jaxtl.neighbors import exact_neighbors, nearest_rows
-from jaxtl.records import Neighbors
-from jaxtl.runtime import cpu_count
+from jaxtl.records.arrays import Neighbors
 
 # Up to here all eigenvectors of a dense M are had in milliseconds, exactly.
 _EIGH_UP_TO = 300

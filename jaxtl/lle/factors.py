@@ -11,7 +11,7 @@ from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
 
 from jaxtl.lle.alignment import Alignment
-from jaxtl.memory import physical_memory
+from jaxtl.machine.memory import physical_memory
 
 # Added to what is factorised, which is singular: far below the eigenvalues that are wanted (1e-6 and more
 # at n = 10,000), far above rounding. It changes the way to the eigenvectors, not the eigenvectors.

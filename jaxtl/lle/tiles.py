@@ -12,8 +12,8 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from scipy import sparse
 
-from jaxtl import programs
 from jaxtl.lle.factors import SHIFT, Operator
+from jaxtl.machine import programs
 
 # Tiles a side: few launches, and little of the last tile wasted.
 _TILES = 16

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtl.cores import one_blas_thread
-from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cores import one_blas_thread
+from jaxtl.machine.engines import engine_for
 from jaxtl.metrics import distances
 from jaxtl.metrics.estimates import (
     Estimate,

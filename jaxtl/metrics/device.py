@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtl import programs
-from jaxtl.engines import row_blocks
+from jaxtl.machine import programs
+from jaxtl.machine.devices import leave_device_memory
+from jaxtl.machine.engines import row_blocks
 from jaxtl.metrics.distances import DIFFERENCES_UP_TO, rank_type
-from jaxtl.runtime import leave_device_memory
 
 # Distances held at a time: 256 MiB of float64, and a few times as much to sort them.
 _BLOCK = 2**25

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxtl.cores import in_order, share
+from jaxtl.machine.cores import in_order, share
 from jaxtl.metrics.estimates import one_hot
 
 # Up to here differences are as fast as a product, and exact for coordinates that are float32.

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtl.cores import share
-from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cores import share
+from jaxtl.machine.engines import engine_for
 from jaxtl.metrics.estimates import Estimate, check_pair, check_values, mean_estimate, normal_estimate
 from jaxtl.metrics.ranks import Anchored, anchored, pair_distances, rank
 

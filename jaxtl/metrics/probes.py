@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from jaxtl.cores import one_blas_thread, share
-from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cores import one_blas_thread, share
+from jaxtl.machine.engines import engine_for
 from jaxtl.metrics.estimates import check_labels, check_values, one_hot
 from jaxtl.metrics.spectra import spectrum
 from jaxtl.metrics.voting import Classified, check_split, classified

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtl.cores import share
-from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cores import share
+from jaxtl.machine.engines import engine_for
 from jaxtl.metrics import distances
 from jaxtl.metrics.estimates import check_values
 

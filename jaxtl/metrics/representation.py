@@ -18,7 +18,7 @@ from jaxtl.metrics.estimates import (
     weights,
 )
 from jaxtl.metrics.spectra import Spectrum, row_blocks, spectrum
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 
 
 class LinearCKA(NamedTuple):

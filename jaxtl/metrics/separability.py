@@ -11,7 +11,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import check_labels, check_values
 from jaxtl.metrics.voting import Classified, classified, votes
 from jaxtl.neighbors import nearest_rows
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 
 # Of so many neighbours ten are nearly always outside a point's own fold of five.
 KNN_CANDIDATES = 30

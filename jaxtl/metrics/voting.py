@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import Estimate, check_labels, check_values, class_estimates, mean_estimate
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 
 
 @dataclass(frozen=True)

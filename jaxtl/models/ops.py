@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxtl.errors import JaxtlError
-from jaxtl.runtime import Precision, check_precision, leave_device_memory
+from jaxtl.machine.devices import Precision, check_precision, leave_device_memory
 
 # Here, since all of jaxtl's networks import this module before they make JAX's first array.
 leave_device_memory()
@@ -45,8 +45,9 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 def default_form() -> Form:
     """The fastest form.
 
-    On a CPU XLA's own convolutions are many times slower. On an H100 (`jaxtl.programs` says how compiled) the
-    frozen layers pass 479,000 images a second, with "mixed" 138,000 and with "xla" and tuning 214,000; a
+    On a CPU XLA's own convolutions are many times slower. On an H100 (`jaxtl.machine.programs` says how
+    compiled) the frozen layers pass 479,000 images a second, with "mixed" 138,000 and with "xla" and tuning
+    214,000; a
     training step takes 222 us, with "xla" 319.
     """
     return "matmul"

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxtl.errors import JaxtlError
-from jaxtl.files import replacing
 from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+from jaxtl.records.files import replacing
 
 IMAGENET = "mobilenet_v2_1.0_imagenet.safetensors"
 FORMAT = "jaxtl-mobilenet_v2-1"

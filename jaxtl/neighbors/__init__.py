@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxtl.engines import engine_for
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.engines import engine_for
 from jaxtl.neighbors import host
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 
 
 def exact_neighbors(

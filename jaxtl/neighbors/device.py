@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtl import programs
-from jaxtl.cores import share
-from jaxtl.engines import row_blocks
+from jaxtl.machine import programs
+from jaxtl.machine.cores import share
+from jaxtl.machine.devices import leave_device_memory
+from jaxtl.machine.engines import row_blocks
 from jaxtl.neighbors import host
-from jaxtl.records import Neighbors
-from jaxtl.runtime import leave_device_memory
+from jaxtl.records.arrays import Neighbors
 
 # Distances held at a time: 256 MiB of float32, and as much again for their order.
 _BLOCK = 2**26

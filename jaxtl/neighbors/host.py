@@ -12,8 +12,8 @@ from functools import cache, partial
 
 import numpy as np
 
-from jaxtl.cores import share
-from jaxtl.records import Neighbors
+from jaxtl.machine.cores import share
+from jaxtl.records.arrays import Neighbors
 
 # Below as many dimensions a tree looks at a small part of the points only.
 _TREE_BELOW = 16

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxtl import cuda
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Embedding, Features, Neighbors
+from jaxtl.machine import cuda
+from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
 from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_others, placer
 from jaxtl.reduction.lle import own_lle, sklearn_lle
@@ -120,7 +120,7 @@ def reduce(
 
     Args:
         features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be mapped from a file
-            (`jaxtl.store.load`); the backends in `STREAMED` read them piece by piece, as all do with
+            (`jaxtl.records.store.load`); the backends in `STREAMED` read them piece by piece, as all do with
             landmarks.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.

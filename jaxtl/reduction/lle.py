@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 
 

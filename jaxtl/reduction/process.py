@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from jaxtl import cores
-from jaxtl.child import Child, Silence
 from jaxtl.errors import JaxtlError
-from jaxtl.files import remove_leftovers
-from jaxtl.records import Embedding, Features, Neighbors, Pathlike
+from jaxtl.machine import cores
+from jaxtl.machine.child import Child, Silence
+from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
+from jaxtl.records.files import remove_leftovers
 from jaxtl.reduction import BACKENDS, reduce
 
 

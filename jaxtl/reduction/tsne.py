@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl import cores
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import cores
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import Neighbors
+from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 from jaxtl.reduction.pca import exact_solver
 

@@ -8,8 +8,8 @@ from importlib import resources
 
 from jaxtl.errors import JaxtlError
 from jaxtl.report import opening, provenance, sections, several
-from jaxtl.report.data import RunData
 from jaxtl.report.payload import payload
+from jaxtl.runs.data import RunData
 
 # The one library that is published as a module only.
 _MODULE_EXPORTS = "export { globalPubSub, createPubSub };\nexport default createPubSub;"

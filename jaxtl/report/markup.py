@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.records import Score
+from jaxtl.records.arrays import Score
 
 MINUS = "\N{MINUS SIGN}"
 

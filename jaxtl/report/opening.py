@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from jaxtl.plots import NAMES
-from jaxtl.report.data import STAGES, RunData
+from jaxtl.plots.maps import NAMES
 from jaxtl.report.markup import (
     MINUS,
     Html,
@@ -20,6 +19,7 @@ from jaxtl.report.markup import (
     table,
     unique,
 )
+from jaxtl.runs.data import STAGES, RunData
 
 KNN_METRIC = "10-NN accuracy"
 LEAVE_ONE_OUT = "10-NN accuracy, leave one out"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtl.plots import NAMES, class_colours
-from jaxtl.records import Embedding
-from jaxtl.report.data import STAGES, RunData
+from jaxtl.plots.maps import NAMES, class_colours
+from jaxtl.records.arrays import Embedding
+from jaxtl.runs.data import STAGES, RunData
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,9 +7,9 @@ from dataclasses import fields
 from html import escape
 from typing import Any
 
-from jaxtl.plots import NAMES
-from jaxtl.report.data import RunData
+from jaxtl.plots.maps import NAMES
 from jaxtl.report.markup import details, in_words, note, pairs, section
+from jaxtl.runs.data import RunData
 from jaxtl.settings import RunConfig
 
 BACKENDS = {

@@ -10,10 +10,9 @@ from html import escape
 
 import numpy as np
 
-from jaxtl.plots import NAMES
-from jaxtl.records import Score
+from jaxtl.plots.maps import NAMES
+from jaxtl.records.arrays import Score
 from jaxtl.report.charts import Line, heat_map, line_chart
-from jaxtl.report.data import STAGES, RunData
 from jaxtl.report.markup import (
     details,
     figures,
@@ -34,6 +33,7 @@ from jaxtl.report.opening import (
     listed,
     test_accuracy,
 )
+from jaxtl.runs.data import STAGES, RunData
 
 FAITHFULNESS = ("trustworthiness", "continuity", "Shepard correlation", "Q_NX AUC")
 _MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files

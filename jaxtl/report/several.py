@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxtl.report.data import STAGES, RunData
+from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 from jaxtl.report.markup import (
     Html,
     bounded,
@@ -25,7 +25,7 @@ from jaxtl.report.opening import (
     said,
     test_accuracy,
 )
-from jaxtl.seeds import claims_over_seeds, over_seeds, scores_over_seeds
+from jaxtl.runs.data import STAGES, RunData
 
 
 def seeds(runs: Sequence[RunData]) -> str:

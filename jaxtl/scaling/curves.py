@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.errors import JaxtlError
-from jaxtl.files import write_text
-from jaxtl.forecast import PowerLaw, fit
+from jaxtl.records.files import write_text
 from jaxtl.scaling.points import DONE, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import Quality
 

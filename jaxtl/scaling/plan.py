@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.files import read_json_object, write_json
+from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import BACKENDS, LIBRARIES, STREAMED, choose
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity
-from jaxtl.runfolder import CONFIG
+from jaxtl.runs.folder import CONFIG
 from jaxtl.scaling.settings import LARGEST, SMALLEST, Settings
 from jaxtl.settings import METHODS
 

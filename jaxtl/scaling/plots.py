@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from jaxtl.forecast import PowerLaw
-from jaxtl.plots import (
+from jaxtl.costs.power_law import PowerLaw
+from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.plots.maps import (
     NAMES,
     RASTERISED_ABOVE,
     TEN_COLOURS,
@@ -24,7 +25,6 @@ from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.points import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import KL, RECONSTRUCTION, TRUSTWORTHINESS, Quality
-from jaxtl.scoring import LEAVE_ONE_OUT
 
 _MARKERS = "osD^vPX*hp"
 _FEATURES_COLOUR = "#555555"

@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl import store
-from jaxtl.child import dying_with_parent, send, take_channels
 from jaxtl.errors import JaxtlError
-from jaxtl.memory import available_memory
-from jaxtl.records import Features
+from jaxtl.machine.child import dying_with_parent, send, take_channels
+from jaxtl.machine.devices import peak_memory
+from jaxtl.machine.identity import machine as machine_now
+from jaxtl.machine.memory import available_memory
+from jaxtl.records import store
+from jaxtl.records.arrays import Features
 from jaxtl.reduction import reduce
-from jaxtl.runtime import peak_memory
-from jaxtl.scaling.machine import machine as machine_now
 
 # Rows of the tiny map that has everything imported and compiled beforehand.
 _WARM_ROWS = 256

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.files import read_json_object, write_json
+from jaxtl.records.files import read_json_object, write_json
 from jaxtl.scaling.settings import Limits
 
 DONE, OVER_TIME, OVER_MEMORY = "done", "over time", "over memory"

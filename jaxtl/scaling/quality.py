@@ -9,12 +9,12 @@ import numpy as np
 
 from jaxtl import metrics
 from jaxtl.errors import JaxtlError
-from jaxtl.memory import available_memory
+from jaxtl.evaluation.scoring import LEAVE_ONE_OUT, N_NEIGHBORS
+from jaxtl.machine.memory import available_memory
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.voting import classified, vote
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.records import Embedding
-from jaxtl.scoring import LEAVE_ONE_OUT, N_NEIGHBORS
+from jaxtl.records.arrays import Embedding
 
 TRUSTWORTHINESS = "trustworthiness"
 KL, RECONSTRUCTION, VARIANCE = "KL divergence", "reconstruction error", "explained variance"

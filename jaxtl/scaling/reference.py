@@ -12,12 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jaxtl.costs import REFERENCE, Cost, Costs, duration
+from jaxtl.costs.table import REFERENCE, Cost, Costs, duration
 from jaxtl.errors import JaxtlError
-from jaxtl.files import read_json_object, write_json
-from jaxtl.runfolder import read_config
+from jaxtl.machine.identity import MACHINE, differing, spoken
+from jaxtl.records.files import read_json_object, write_json
+from jaxtl.runs.folder import read_config
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.machine import MACHINE, differing, spoken
 from jaxtl.scaling.plan import parse_backends, parse_methods
 from jaxtl.scaling.study import EXTRACTION, read_curves
 
@@ -100,7 +100,7 @@ def _check_growth(costs: Costs) -> None:
 
 
 def as_record(costs: Costs) -> dict[str, Any]:
-    """What `jaxtl.costs.read` reads."""
+    """What `jaxtl.costs.table.read` reads."""
     return asdict(costs)
 
 

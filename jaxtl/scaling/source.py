@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtl import store
 from jaxtl.data import load
 from jaxtl.data.infinite import infinite
 from jaxtl.errors import JaxtlError
-from jaxtl.extraction import Notice, Progress, features_of, stream
 from jaxtl.models.weights import load_model
-from jaxtl.records import Dataset
+from jaxtl.network.extraction import Notice, Progress, features_of, stream
+from jaxtl.records import store
+from jaxtl.records.arrays import Dataset
 from jaxtl.scaling.settings import Settings
 
 FEATURES = "features.npy"
@@ -96,8 +96,8 @@ def stored(folder: Path) -> int:
 def extract(folder: Path, source: Source, n: int, progress: Progress, notice: Notice | None = None) -> None:
     """Bring a study's features up to n rows, those that are there kept as they are.
 
-    They go to a store (`jaxtl.store`) that is written piece by piece, whatever n; one that was stopped begins
-    again with the rows that the study had.
+    They go to a store (`jaxtl.records.store`) that is written piece by piece, whatever n; one that was
+    stopped begins again with the rows that the study had.
 
     Raises OSError where they cannot be written.
     """

@@ -18,21 +18,21 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxtl.cli.terminal import Attempt
 from jaxtl.errors import JaxtlError
-from jaxtl.files import check_writable, read_json_object, remove_leftovers, write_json
-from jaxtl.memory import available_memory
+from jaxtl.machine.devices import cpu_count, cpu_name
+from jaxtl.machine.identity import differing, machine, spoken
+from jaxtl.machine.memory import available_memory
 from jaxtl.models.weights import imagenet_path, load_arrays
-from jaxtl.plots import save as save_figure
-from jaxtl.records import Embedding
-from jaxtl.runfolder import CONFIG
-from jaxtl.runtime import cpu_count, cpu_name
+from jaxtl.plots.maps import save as save_figure
+from jaxtl.records.arrays import Embedding
+from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
+from jaxtl.runs.folder import CONFIG
 from jaxtl.scaling import plan, plots, points, quality, source, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
-from jaxtl.scaling.machine import differing, machine, spoken
 from jaxtl.scaling.points import DONE, HOPELESS, NOT_TRIED, Point, stem
 from jaxtl.scaling.settings import MEMORY_SHARE, SIZES, TIME_LIMIT, Limits, Settings
 from jaxtl.settings import METHODS
-from jaxtl.terminal import Attempt
 
 TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
 SUFFIXES = ("png", "svg")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from jaxtl.costs import Cost, Costs, duration, gib
-from jaxtl.forecast import PowerLaw
-from jaxtl.plots import NAMES
+from jaxtl.costs.power_law import PowerLaw
+from jaxtl.costs.table import Cost, Costs, duration, gib
+from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.plots.maps import NAMES
 from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.points import DONE, Point
 from jaxtl.scaling.quality import TRUSTWORTHINESS
-from jaxtl.scoring import LEAVE_ONE_OUT
 
 
 def points_table(curves: Sequence[Curve]) -> Table:

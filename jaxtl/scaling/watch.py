@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtl.child import environment, signal_name
-from jaxtl.scaling.card import Card
+from jaxtl.machine.card import Card
+from jaxtl.machine.child import environment, signal_name
 from jaxtl.scaling.points import DONE, FAILED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME
 from jaxtl.scaling.settings import Limits
 

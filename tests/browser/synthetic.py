@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxtl.data import load
-from jaxtl.records import Embedding, Score
+from jaxtl.records.arrays import Embedding, Score
 from jaxtl.report import RunData
 
 SPACES = ("features", "pca", "tsne", "lle")

@@ -1,0 +1,1 @@
+"""What a GPU is asked: timings, checks, programs, and their records."""

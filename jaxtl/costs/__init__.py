@@ -1,0 +1,1 @@
+"""Seconds and bytes against n: what a thing will take."""

@@ -1,0 +1,1 @@
+"""From features and embeddings to scores, claims and what changed."""

@@ -1,0 +1,190 @@
+"""Where in the network a task is solved, and what fine-tuning moved: numbers at the end of every block."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxtl import metrics
+from jaxtl.errors import JaxtlError
+from jaxtl.machine import cores
+from jaxtl.metrics.estimates import Estimate
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.records.arrays import Pathlike
+from jaxtl.records.files import write_text
+
+COLUMNS = ("stage", "layer", "metric", "value", "low", "high")
+# Enough for intervals of one or two hundredths, and a profile of the network in seconds.
+SAMPLES = 4000
+KNN, PROBE, RANK, CKA = "10-NN accuracy", "ridge probe accuracy", "effective rank", "CKA"
+_N_NEIGHBORS = 10
+
+
+class Row(NamedTuple):
+    """A number at the end of a block; `stage` is "before", "after" or, of both compared, "both"."""
+
+    stage: str
+    layer: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+def profile(
+    before: dict[str, np.ndarray],
+    after: dict[str, np.ndarray],
+    labels: np.ndarray,
+    *,
+    known: Sequence[Row] = (),
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> list[Row]:
+    """Separability, effective rank, and likeness before and after, block by block, over all cores.
+
+    Args:
+        before, after: pooled outputs [n, channels] by layer, of the same images, from
+            `jaxtl.network.extraction.extract_layers`; `after` may lack layers that fine-tuning left as they
+            were.
+        labels: int [n].
+        known: what `profile_before` found of the same outputs, which is then not computed again.
+        seed: of resampling.
+        progress: called with the fraction done, 0 to 1.
+
+    Returns:
+        For each layer and stage the leave-one-out 10-NN accuracy, the cross-validated accuracy of a ridge
+        probe and the effective rank; for both together the debiased linear CKA. Layers that fine-tuning did
+        not change have the same numbers in both stages.
+
+    Raises:
+        JaxtlError: fewer than two classes, or too few images.
+    """
+    changed = {
+        layer: after[layer]
+        for layer, values in before.items()
+        if layer in after and not np.array_equal(values, after[layer])
+    }
+    found = {tuple(row[:3]): Estimate(*row[3:]) for row in known}
+    works = _of_stage("before", before, labels, seed) | _of_stage("after", changed, labels, seed)
+    # An unchanged layer is compared with itself, not with a copy, whose products would be computed too.
+    works |= {
+        ("both", layer, CKA): partial(_likeness, values, changed.get(layer, values))
+        for layer, values in before.items()
+    }
+    found |= _work_off({key: work for key, work in works.items() if key not in found}, before, progress)
+    return _rows(found, before)
+
+
+def profile_before(
+    before: dict[str, np.ndarray],
+    labels: np.ndarray,
+    *,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> list[Row]:
+    """The rows of `profile` whose stage is "before", which need nothing else; arguments and errors as there.
+
+    Saved and loaded again they serve as `known` just as well: the rest is written with as many decimals.
+    """
+    found = _work_off(_of_stage("before", before, labels, seed), before, progress)
+    return [Row(*key, *map(float, found[key])) for key in _keys("before", before)]
+
+
+# Stage, layer and metric.
+_Key = tuple[str, str, str]
+
+
+def _of_stage(
+    stage: str, layers: dict[str, np.ndarray], labels: np.ndarray, seed: int
+) -> dict[_Key, Callable[[], Estimate]]:
+    return {
+        (stage, layer, metric): partial(compute, layers[layer], labels, seed)
+        for layer in layers
+        for metric, compute in _OF_LAYER.items()
+    }
+
+
+def _work_off(
+    works: dict[_Key, Callable[[], Estimate]],
+    layers: dict[str, np.ndarray],
+    progress: Callable[[float], None] | None,
+) -> dict[_Key, Estimate]:
+    found: dict[_Key, Estimate] = {}
+
+    def keep(key: _Key) -> None:
+        found[key] = works[key]()
+
+    def tick(name: str) -> None:
+        if progress:
+            progress(len(found) / len(works))
+
+    # The widest layers take longest, and of their numbers the probe: so the last to end are short ones.
+    order = sorted(works, key=lambda key: (-layers[key[1]].shape[1], _LONGEST.index(key[2])))
+    cores.run([cores.Task(", ".join(key), partial(keep, key)) for key in order], tick)
+    return found
+
+
+def _rows(found: dict[_Key, Estimate], layers: Iterable[str]) -> list[Row]:
+    rows: list[Row] = []
+    for layer in layers:
+        for stage in ("before", "after"):
+            for key in _keys(stage, [layer]):
+                each = found.get(key, found["before", *key[1:]])
+                rows.append(Row(*key, *map(float, each)))
+        rows.append(Row("both", layer, CKA, *map(float, found["both", layer, CKA])))
+    return rows
+
+
+def _keys(stage: str, layers: Iterable[str]) -> list[_Key]:
+    return [(stage, layer, metric) for layer in layers for metric in _OF_LAYER]
+
+
+def _accuracy(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
+    # On the CPU: a GPU would need a program for every width, and compile longer than this takes.
+    near = exact_neighbors(values, min(_N_NEIGHBORS, len(values) - 1), engine="cpu")
+    return metrics.leave_one_out_knn(near, labels, seed=seed).accuracy
+
+
+def _probe(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
+    return metrics.ridge_probe_cross_validated(values, labels, seed=seed).accuracy
+
+
+def _rank(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
+    return metrics.effective_rank(values)
+
+
+def _likeness(before: np.ndarray, after: np.ndarray) -> Estimate:
+    return metrics.linear_cka(before, after).debiased
+
+
+_OF_LAYER = {KNN: _accuracy, PROBE: _probe, RANK: _rank}
+_LONGEST = (PROBE, CKA, RANK, KNN)
+
+
+def save(path: Pathlike, rows: Sequence[Row]) -> None:
+    """Write long-form CSV, values with 6 decimals."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([*row[:3], *(f"{number:.6f}" for number in row[3:])])
+    write_text(path, out.getvalue())
+
+
+def load(path: Pathlike) -> list[Row]:
+    """Read what `save` wrote. Raises JaxtlError where the file is missing or no such table."""
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        return [Row(r["stage"], r["layer"], r["metric"], *(float(r[c]) for c in COLUMNS[3:])) for r in rows]
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise JaxtlError(
+            f"{path}: not a table with columns {', '.join(COLUMNS)} ({error}); delete it and make it again"
+        ) from None

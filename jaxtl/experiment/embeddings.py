@@ -1,0 +1,204 @@
+"""The maps of a run: which library makes each, and in which process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtl.costs import table as costs
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.memory import available_memory
+from jaxtl.network.extraction import Progress
+from jaxtl.plots.maps import NAMES
+from jaxtl.records.arrays import Embedding, Features, Neighbors
+from jaxtl.reduction import LIBRARIES, choose, preferred, reduce
+from jaxtl.reduction.process import Reducer
+from jaxtl.reduction.tsne import FFT_FROM
+
+# What a process for maps imports before it is asked for one.
+_PRELOAD = {
+    "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
+    "opentsne": ("openTSNE", "sklearn.decomposition"),
+    "sklearn": ("sklearn.decomposition",),
+    "jaxtl": ("jaxtl.lle.estimator",),
+}
+_ON_CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What maps are computed with, which a resumed run may change; every map records its own.
+
+    Attributes:
+        backend: libraries with commas between: a method is computed by the first that has it, else by what
+            `jaxtl.reduction.choose` finds.
+        time_limit: seconds for one map by cuML, > 0.
+    """
+
+    backend: str = "auto"
+    time_limit: float = 900.0
+
+
+class Job(NamedTuple):
+    """One map to make: the files of its features, of their exact neighbours, and where it goes."""
+
+    method: str
+    stage: str
+    features: Path
+    neighbors: Path
+    target: Path
+    params: dict[str, Any]
+
+
+class Mapper:
+    """Makes maps.
+
+    Args:
+        methods: some of "pca", "tsne", "lle".
+        means: what with.
+        points: of one map.
+
+    Raises JaxtlError where a library that is asked for cannot work.
+    """
+
+    def __init__(self, methods: Sequence[str], means: Means, points: int) -> None:
+        if not means.time_limit > 0:
+            raise JaxtlError(f"time_limit: must be above 0 seconds, got {means.time_limit}")
+        self._means, self._points = means, points
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Reducer]] = {}
+        self._busy: list[Reducer] = []
+        self.choices = {method: choose(method, preferred(method, means.backend)) for method in methods}
+
+    def get_ready(self, methods: Iterable[str]) -> None:
+        """Start the processes for these methods' maps, if any, while something else works."""
+        for kept_for in {self._process(method) for method in methods} - {None}:
+            self._return(kept_for, self._take(kept_for))
+
+    def close(self) -> None:
+        """End all processes, in the middle of their work too."""
+        with self._lock:
+            idle, self._idle = [each for some in self._idle.values() for each in some], {}
+            for reducer in self._busy:
+                reducer.interrupt()
+        for reducer in idle:
+            reducer.close()
+
+    def title(self, method: str, stage: str) -> str:
+        """Such as "t-SNE before, openTSNE"."""
+        return f"{NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
+
+    def lane(self, method: str) -> str:
+        """What maps of a method take turns in, if anything: one process imports cuML, which takes long."""
+        return "cuml" if self._process(method) == "cuml" else ""
+
+    def check_memory(
+        self, left: Mapping[str, int], notice: Callable[[str], None], resumed: bool = False
+    ) -> None:
+        """Refuse maps that would not fit into the memory that is available, as far as costs are known.
+
+        Args:
+            left: how many maps by each method.
+            notice: told of one that may not fit.
+            resumed: whether the run has begun, so that other settings are no remedy.
+
+        Raises JaxtlError with what would fit.
+        """
+        known, available = costs.reference(), available_memory()
+        for method, count in left.items():
+            choice = self.choices[method]
+            maps = count if self._by_interpolation(method) else 1
+            if not choice.on_gpu and (
+                doubt := costs.check_memory(
+                    known, method, choice.name, self._points, available, maps, resumed
+                )
+            ):
+                notice(doubt)
+
+    def expected(self, left: Mapping[str, int], known: costs.Costs) -> list[tuple[str, float | None]]:
+        """Name and seconds of so many maps of each method on a CPU, None where nothing is known."""
+        found = []
+        for method, count in left.items():
+            choice = self.choices[method]
+            cost = None if choice.on_gpu else known.of(method, choice.name)
+            rounds = 1 if self._by_interpolation(method) else count
+            found.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
+        return found
+
+    def make(self, job: Job, progress: Progress, notice: Callable[[str], None]) -> None:
+        """Make one map, to its file.
+
+        Raises:
+            JaxtlError: as `jaxtl.reduce`; a process that died or took too long.
+        """
+        choice, kept_for = self.choices[job.method], self._process(job.method)
+        if choice.fault:
+            made_by = f"{NAMES[job.method]} by {LIBRARIES[choice.name]}"
+            notice(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
+        embedding = self._here(job, progress) if kept_for is None else self._apart(job, kept_for, progress)
+        for name in ("warning", "retried_after_nan"):
+            if found := embedding.diagnostics.get(name):
+                notice(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
+
+    def _process(self, method: str) -> str | None:
+        """What the processes that make a method's maps are kept for; None where this one makes them.
+
+        A CUDA error spoils its process for good, and some of cuML's calls hang. On a CPU, other steps hold
+        BLAS to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of
+        the time, so that all else in its process would wait for it; on one core none of this matters.
+        """
+        choice = self.choices[method]
+        if choice.on_gpu:
+            return None if choice.name == "jaxtl" else choice.name
+        return _ON_CPU if cpu_count() > 1 else None
+
+    def _preload(self, kept_for: str) -> tuple[str, ...]:
+        names = {choice.name for choice in self.choices.values() if not choice.on_gpu}
+        libraries = sorted(names) if kept_for == _ON_CPU else [kept_for]
+        return tuple(dict.fromkeys(chain(*(_PRELOAD.get(name, ()) for name in libraries))))
+
+    def _by_interpolation(self, method: str) -> bool:
+        """Whether openTSNE's interpolation makes the maps, one thread's work for the most part: on two cores
+        two maps of 10,000 points take 36 s side by side, and 72 s one after the other.
+        """
+        choice = self.choices[method]
+        return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1
+
+    def _here(self, job: Job, progress: Progress) -> Embedding:
+        embedding = reduce(
+            Features.load(job.features), job.method, self.choices[job.method].name,
+            near=Neighbors.load(job.neighbors), progress=progress, **job.params,
+        )  # fmt: skip
+        embedding.save(job.target)
+        return embedding
+
+    def _apart(self, job: Job, kept_for: str, progress: Progress) -> Embedding:
+        workers = {"n_jobs": max(1, cpu_count() // 2)} if self._by_interpolation(job.method) else {}
+        reducer = self._take(kept_for)
+        try:
+            return reducer.reduce(
+                job.features, job.target, job.method, self.choices[job.method].name,
+                {**job.params, **workers},
+                neighbors_path=job.neighbors, progress=progress, threads=max(1, cpu_count() // 2),
+            )  # fmt: skip
+        finally:
+            self._return(kept_for, reducer)
+
+    def _take(self, kept_for: str) -> Reducer:
+        """A process that has nothing to do, or a new one."""
+        with self._lock:
+            idle = self._idle.setdefault(kept_for, [])
+            limit = float("inf") if kept_for == _ON_CPU else self._means.time_limit
+            reducer = idle.pop() if idle else Reducer(limit, self._preload(kept_for))
+            self._busy.append(reducer)
+            return reducer
+
+    def _return(self, kept_for: str, reducer: Reducer) -> None:
+        with self._lock:
+            self._busy.remove(reducer)
+            self._idle.setdefault(kept_for, []).append(reducer)

@@ -1,0 +1,130 @@
+"""What the steps of a run share in memory, and what runs share that differ in their seed alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cached_property, wraps
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtl.data import load
+from jaxtl.evaluation import depth
+from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.weights import imagenet_path, load_arrays, load_model
+from jaxtl.network.extraction import Blocks, Notice, Progress, rows
+from jaxtl.network.trunk import Source, Trunk, trainable_boundary
+from jaxtl.records.arrays import Dataset
+from jaxtl.settings import RunConfig
+
+# Training images by which test images are classified, the first ones: their features are kept, too.
+TRAINING_FEATURES = 10_000
+
+
+def _once(compute: Callable[[Shared], Any]) -> cached_property:
+    """A cached property that two threads do not compute both."""
+
+    @wraps(compute)
+    def locked(self: Shared) -> Any:
+        with self._lock:
+            if compute.__name__ not in self.__dict__:
+                return compute(self)
+            return self.__dict__[compute.__name__]
+
+    return cached_property(locked)
+
+
+class Shared:
+    """Data, model and outputs of the frozen layers, each made when it is first asked for.
+
+    Args:
+        config: whose seed plays no part here.
+        keep: whether what only fine-tuning needs stays after it, for another seed.
+    """
+
+    def __init__(self, config: RunConfig, keep: bool = False) -> None:
+        self.config, self.keep = config, keep
+        self._lock, self._making = threading.RLock(), threading.RLock()
+        self._sources: dict[str, Source] = {}
+        self._blocks: Blocks | None = None
+
+    @_once
+    def model(self) -> MobileNetV2:
+        return load_model(self.config.weights)
+
+    @_once
+    def weights_digest(self) -> str:
+        return load_arrays(self.config.weights or imagenet_path())[2]["tensor_digest"]
+
+    @_once
+    def train(self) -> Dataset:
+        return _first(self._load("train"), self.config.train_samples)
+
+    @_once
+    def test(self) -> Dataset:
+        return self._load("test")
+
+    @_once
+    def sample(self) -> Dataset:
+        return _first(self.test, self.config.samples)
+
+    @_once
+    def trunk(self) -> Trunk:
+        boundary = trainable_boundary(self.model.config, self.config.trainable)
+        return Trunk(self.model, boundary, self.config.images, self.config.precision)
+
+    @_once
+    def keeps_outputs(self) -> bool:
+        """Whether what the frozen layers hand on is kept for all images."""
+        return self.trunk.keeps(len(self.train) + len(self.test))
+
+    def source(
+        self, split: str, count: int, progress: Progress | None = None, notice: Notice | None = None
+    ) -> Source:
+        """What the layers that learn start from, of at least the first `count` images of a split."""
+        with self._making:
+            found = self._sources.get(split)
+            if found is None or rows(found) < count:
+                images = (self.train if split == "train" else self.test).images[:count]
+                looked_at = self._looked_at if split == "test" else 0
+                found, blocks = self.trunk.source_and_blocks(
+                    images, self.keeps_outputs, looked_at, progress, notice
+                )
+                self._sources[split] = found
+                self._blocks = blocks if split == "test" else self._blocks
+            return found
+
+    @property
+    def blocks(self) -> Blocks:
+        """What the depth profile's images look like within the frozen layers, from their own pass."""
+        self.source("test", self._looked_at)
+        return self._blocks
+
+    @property
+    def _looked_at(self) -> int:
+        return min(len(self.sample), depth.SAMPLES) if self.config.layers else 0
+
+    def first(self, split: str, count: int) -> Source:
+        """`source`, cut to its first `count` images."""
+        return jax.tree.map(lambda a: a[:count], self.source(split, count))
+
+    def release_training(self) -> None:
+        """Let go of what only fine-tuning needs, by far the largest arrays."""
+        with self._making:
+            if self.keep or "train" not in self._sources:
+                return
+            # A copy, so that the rest can go.
+            count = min(TRAINING_FEATURES, len(self.train))
+            self._sources["train"] = jax.tree.map(
+                lambda a: np.array(a[:count]) if isinstance(a, np.ndarray) else a[:count].copy(),
+                self._sources["train"],
+            )
+
+    def _load(self, split: str) -> Dataset:
+        return load(self.config.dataset, split, image_size=self.config.image_size)
+
+
+def _first(dataset: Dataset, n: int | None) -> Dataset:
+    return dataset if n is None else dataset.take(n)

@@ -1,0 +1,1 @@
+"""The machine: child processes, cores, memory, devices, compiled programs."""

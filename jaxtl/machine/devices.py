@@ -1,0 +1,154 @@
+"""The machine: how JAX is set up, what it computes on, how much memory there is, what is installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jaxtl
+from jaxtl.errors import JaxtlError
+from jaxtl.machine import cache
+from jaxtl.machine.memory import physical_memory
+
+Precision = Literal["highest", "tf32", "bf16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+# XLA leaves out what is faster but not deterministic, and picks kernels without timing them.
+_DETERMINISTIC = "--xla_gpu_deterministic_ops"
+# With any of these set, a user has decided about the card's memory.
+_MEMORY_SETTINGS = (
+    "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION",
+)  # fmt: skip
+# What a run's numbers can depend on; recorded in its environment.json.
+_LIBRARIES = (
+    "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE", "matplotlib",
+    "safetensors", "tensorflow-datasets", "cuml-cu13", "cuml-cu12", "cupy-cuda13x", "cupy-cuda12x",
+)  # fmt: skip
+
+
+def configure(
+    *,
+    deterministic: bool = False,
+    compilation_cache: str | os.PathLike[str] | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> None:
+    """Set JAX up, before its first computation; whether it is imported already does not matter.
+
+    Memory of a GPU is never taken in advance, unless the environment says otherwise.
+
+    Args:
+        deterministic: the same bits on every run on the same GPU, at some cost (XLA's flag
+            `xla_gpu_deterministic_ops`); a CPU's results always are.
+        compilation_cache: a folder, made where needed, that keeps every compiled function for later
+            processes; "auto" takes a folder of jaxtl's own where there is a GPU, "none" keeps nothing, None
+            leaves all as it is. This setting takes effect at any time.
+        notice: called with one line where jaxtl's own folder cannot be written to.
+
+    Raises:
+        JaxtlError: a folder that cannot be written to; or `deterministic` after JAX has made its devices,
+            since a GPU would go on as it began.
+    """
+    if compilation_cache is not None:
+        cache.set_up(compilation_cache, notice)
+    leave_device_memory()
+    if deterministic:
+        _make_deterministic()
+
+
+def check_precision(precision: str) -> None:
+    """Raises JaxtlError unless it is one of `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise JaxtlError(f"precision: must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+
+
+def leave_device_memory() -> None:
+    """Let JAX take memory of a GPU as it needs it; in vain once JAX has made its devices.
+
+    By itself it takes 75 % of the card, which others, such as RAPIDS in the same process, need too.
+    """
+    if not any(os.environ.get(name) for name in _MEMORY_SETTINGS):
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+
+
+def _make_deterministic() -> None:
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    given = [flag for flag in flags if flag.partition("=")[0] == _DETERMINISTIC]
+    if given and given[-1].partition("=")[2].lower() in ("", "true", "1"):
+        return
+    if _has_devices() and _on_gpu():
+        raise JaxtlError(
+            "deterministic: JAX has made its devices already; call jaxtl.machine.devices.configure "
+            f"before the first computation, or start Python with XLA_FLAGS={_DETERMINISTIC}=true"
+        )
+    os.environ["XLA_FLAGS"] = " ".join([*flags, f"{_DETERMINISTIC}=true"])
+
+
+def _has_devices() -> bool:
+    # JAX has no public question for this that does not itself make devices.
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bridge.backends_are_initialized()
+
+
+def _on_gpu() -> bool:
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
+def device_memory() -> int:
+    """Bytes of memory of the device that JAX computes on."""
+    import jax
+
+    leave_device_memory()
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or physical_memory()
+
+
+def peak_memory() -> int:
+    """Bytes of the largest resident size that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, the same for every run on the same machine and installation."""
+    import jax
+
+    leave_device_memory()
+    return {
+        "jaxtl": jaxtl.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": cpu_count(),
+        "memory_gib": round(physical_memory() / 2**30, 1),
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "versions": {name: version for name in _LIBRARIES if (version := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's model, as the system names it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

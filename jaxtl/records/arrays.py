@@ -1,0 +1,362 @@
+"""The data that flows through jaxtl: small frozen records, their checks, and their files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records.files import read_npz, write_npz, write_text
+
+Pathlike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images of one split.
+
+    Attributes:
+        images: uint8 [n, height, width, channels], channels 1 or 3, values 0 to 255; an array, or what is
+            indexed like one and makes images when they are asked for (`jaxtl.data.infinite.Digits`).
+        labels: int32 [n], each in range(len(class_names)).
+        class_names: the name of each class, in label order.
+        split: "train" or "test".
+        name: as given to `jaxtl.load`, such as "mnist".
+        index: int32 [n], the row that each image has in the whole split; 0..n-1 unless it is a selection.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    split: str
+    name: str
+    index: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.index is None:
+            object.__setattr__(self, "index", np.arange(len(self.images), dtype=np.int32))
+        where = f"dataset {self.name} ({self.split})"
+        if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.shape[3] not in (1, 3):
+            raise JaxtlError(
+                f"{where}: images must be uint8 [n, height, width, 1 or 3], got {self.images.dtype} "
+                f"{list(self.images.shape)}"
+            )
+        if len(self.images) == 0:
+            raise JaxtlError(f"{where}: holds no images")
+        _check_labels(where, self.labels, len(self.images))
+        if self.labels.max() >= len(self.class_names):
+            raise JaxtlError(
+                f"{where}: label {self.labels.max()} is out of range for {len(self.class_names)} classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, n: int) -> Dataset:
+        """The first n images. Raises JaxtlError unless 1 <= n <= len(self)."""
+        if not 1 <= n <= len(self):
+            where = f"dataset {self.name} ({self.split})"
+            raise JaxtlError(f"{where}: has {len(self)} images, asked for {n}; take fewer, or all")
+        # What is made when it is asked for stays so.
+        first = getattr(self.images, "first", None)
+        images = first(n) if first else self.images[:n]
+        return Dataset(images, self.labels[:n], self.class_names, self.split, self.name, self.index[:n])
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of images.
+
+    Attributes:
+        values: float32 [n, d], finite or not: who uses them checks.
+        labels: int32 [n].
+        index: int32 [n], row of each image in its dataset's split.
+        meta: model, layer, weights digest, dataset, split, class_names, preprocessing, image_size.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.dtype != np.float32:
+            raise JaxtlError(
+                f"features: values must be float32 [n, d], got {self.values.dtype} {list(self.values.shape)}"
+            )
+        _check_rows("features", self)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return _class_names(self.meta, self.labels)
+
+    def save(self, path: Pathlike) -> None:
+        arrays = {"values": self.values, "labels": self.labels, "index": self.index}
+        write_npz(path, arrays, self.meta)
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Features:
+        """Read `values` (any real dtype), and `labels` and `index` (int) from an npz."""
+        arrays, meta = read_npz(path, ("values", "labels"))
+        arrays.setdefault("index", np.arange(arrays["values"].shape[0] if arrays["values"].ndim else 0))
+        with _located(path):
+            return cls(
+                _reals(arrays, "values"), _integers(arrays, "labels"), _integers(arrays, "index"), meta
+            )
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The k nearest neighbours of every point, nearest first, the point itself left out by its index.
+
+    Attributes:
+        indices: int32 [n, k].
+        distances: float32 [n, k], Euclidean.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+
+    def save(self, path: Pathlike) -> None:
+        write_npz(path, {"indices": self.indices, "distances": self.distances}, {})
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Neighbors:
+        """Read `indices` (int) and `distances` (any real dtype), both [n, k], from an npz."""
+        arrays, _ = read_npz(path, ("indices", "distances"))
+        with _located(path):
+            indices, distances = _integers(arrays, "indices"), _reals(arrays, "distances")
+            if indices.ndim != 2 or indices.shape != distances.shape:
+                raise JaxtlError(
+                    f"neighbours: indices and distances must be [n, k], got {list(indices.shape)} and "
+                    f"{list(distances.shape)}"
+                )
+            if indices.size and not 0 <= indices.min() <= indices.max() < len(indices):
+                raise JaxtlError(f"neighbours: indices must be 0 to {len(indices) - 1}")
+            return cls(indices, distances)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A two-dimensional map of features.
+
+    Attributes:
+        coords: float32 [n, 2], finite.
+        labels: int32 [n].
+        index: int32 [n], row of each image in its dataset's split.
+        method: "pca", "tsne" or "lle".
+        backend: the library that computed it, such as "sklearn".
+        params: every parameter as the library used it.
+        diagnostics: what the library says of the result, such as `kl_divergence`.
+        meta: the features' own meta.
+    """
+
+    coords: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    method: str
+    backend: str
+    params: dict[str, Any]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.coords.ndim != 2 or self.coords.shape[1] != 2 or self.coords.dtype != np.float32:
+            raise JaxtlError(
+                f"embedding: coords must be float32 [n, 2], got {self.coords.dtype} {list(self.coords.shape)}"
+            )
+        if not np.isfinite(self.coords).all():
+            raise JaxtlError("embedding: coords hold NaN or infinite values; compute the map again")
+        _check_rows("embedding", self)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return _class_names(self.meta, self.labels)
+
+    def save(self, path: Pathlike) -> None:
+        record = {
+            "method": self.method,
+            "backend": self.backend,
+            "params": self.params,
+            "diagnostics": self.diagnostics,
+            "features": self.meta,
+        }
+        arrays = {"coords": self.coords, "labels": self.labels, "index": self.index}
+        write_npz(path, arrays, record)
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Embedding:
+        arrays, meta = read_npz(path, ("coords", "labels", "index"))
+        with _located(path):
+            return cls(
+                _reals(arrays, "coords"),
+                _integers(arrays, "labels"),
+                _integers(arrays, "index"),
+                meta.get("method", "unknown"),
+                meta.get("backend", "unknown"),
+                meta.get("params", {}),
+                meta.get("diagnostics", {}),
+                meta.get("features", {}),
+            )
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number: what was measured, of which stage, in which space.
+
+    `stage` is "before" or "after" (or "training"); `space` is "features", "pca", "tsne", "lle" or
+    "model"; `low` and `high` bound the value where an interval is known.
+    """
+
+    stage: str
+    space: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+SCORE_COLUMNS = ("stage", "space", "metric", "value", "low", "high")
+
+
+def save_scores(path: Pathlike, scores: list[Score]) -> None:
+    """Write scores as long-form CSV; values with 6 decimals, unknown bounds empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(SCORE_COLUMNS)
+    for score in scores:
+        bounds = ["" if bound is None else f"{bound:.6f}" for bound in (score.low, score.high)]
+        writer.writerow([score.stage, score.space, score.metric, f"{score.value:.6f}", *bounds])
+    write_text(path, out.getvalue())
+
+
+def load_scores(path: Pathlike) -> list[Score]:
+    rows = _read_csv(path, SCORE_COLUMNS)
+    with _explained(path, SCORE_COLUMNS):
+        return [
+            Score(
+                row["stage"],
+                row["space"],
+                row["metric"],
+                float(row["value"]),
+                float(row["low"]) if row["low"] else None,
+                float(row["high"]) if row["high"] else None,
+            )
+            for row in rows
+        ]
+
+
+CLASS_COLUMNS = ("stage", "space", "metric", "class", "value", "low", "high")
+
+
+def save_class_scores(path: Pathlike, rows: list[dict[str, Any]]) -> None:
+    """Write one CSV row for each number of each class, with the columns of CLASS_COLUMNS; 6 decimals."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CLASS_COLUMNS)
+    for row in rows:
+        numbers = [f"{row[name]:.6f}" for name in CLASS_COLUMNS[4:]]
+        writer.writerow([*(row[name] for name in CLASS_COLUMNS[:4]), *numbers])
+    write_text(path, out.getvalue())
+
+
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
+
+
+def save_history(path: Pathlike, history: list[dict[str, float]]) -> None:
+    """Write one CSV row an epoch, with the columns of HISTORY_COLUMNS."""
+    lines = [",".join(HISTORY_COLUMNS)]
+    for row in history:
+        values = [f"{row[name]:.6f}" for name in HISTORY_COLUMNS[1:]]
+        lines.append(",".join([f"{row['epoch']:.0f}", *values]))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def load_history(path: Pathlike) -> list[dict[str, float]]:
+    rows = _read_csv(path, HISTORY_COLUMNS)
+    with _explained(path, HISTORY_COLUMNS):
+        return [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in rows]
+
+
+def _read_csv(path: Pathlike, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream, _explained(path, columns):
+            reader = csv.DictReader(stream)
+            if reader.fieldnames is None or not set(columns) <= set(reader.fieldnames):
+                raise ValueError("the file is empty" if reader.fieldnames is None else "columns are missing")
+            rows = list(reader)
+            if any(row[name] is None for row in rows for name in columns):
+                raise ValueError("a line is cut off")
+            return rows
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+
+
+@contextlib.contextmanager
+def _explained(path: Pathlike, columns: tuple[str, ...]) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, csv.Error) as error:
+        raise JaxtlError(
+            f"{path}: not a table with columns {', '.join(columns)} ({error}); delete it and make it again"
+        ) from None
+
+
+def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
+    if labels.shape != (n,) or labels.dtype != np.int32:
+        raise JaxtlError(f"{where}: labels must be int32 [{n}], got {labels.dtype} {list(labels.shape)}")
+    if n and labels.min() < 0:
+        raise JaxtlError(f"{where}: labels must not be negative, found {labels.min()}")
+
+
+def _check_rows(where: str, record: Features | Embedding) -> None:
+    n = len(record.values if isinstance(record, Features) else record.coords)
+    if n == 0:
+        raise JaxtlError(f"{where}: holds no rows")
+    _check_labels(where, record.labels, n)
+    if record.index.shape != (n,) or record.index.dtype != np.int32:
+        raise JaxtlError(
+            f"{where}: index must be int32 [{n}], got {record.index.dtype} {list(record.index.shape)}"
+        )
+    if record.labels.max() >= len(record.class_names):
+        raise JaxtlError(
+            f"{where}: label {record.labels.max()} is out of range for {len(record.class_names)} class names"
+        )
+
+
+@contextlib.contextmanager
+def _located(path: Pathlike) -> Iterator[None]:
+    try:
+        yield
+    except JaxtlError as error:
+        raise JaxtlError(f"{path}: {error}") from None
+
+
+def _reals(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """An array as float32; what is beyond its range becomes infinite, for who uses it to find."""
+    if arrays[name].dtype.kind not in "fiu":
+        raise JaxtlError(f"array {name} has dtype {arrays[name].dtype}, which is not a real number type")
+    with np.errstate(over="ignore"):
+        return arrays[name].astype(np.float32, order="C")
+
+
+def _integers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    array, limits = arrays[name], np.iinfo(np.int32)
+    if array.dtype.kind not in "iu":
+        raise JaxtlError(f"array {name} has dtype {array.dtype}, which is not an integer type")
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise JaxtlError(f"array {name} holds values beyond 32 bits, from {array.min()} to {array.max()}")
+    return array.astype(np.int32)
+
+
+def _class_names(meta: dict[str, Any], labels: np.ndarray) -> tuple[str, ...]:
+    names = meta.get("class_names")
+    return tuple(names) if names else tuple(str(k) for k in range(int(labels.max()) + 1))

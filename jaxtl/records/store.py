@@ -1,0 +1,108 @@
+"""Features on disk that are larger than memory: `NAME.npy`, which is mapped, and `NAME.rows.npz` beside it.
+
+The values are a plain float32 [n, d] array that any NumPy opens; the other file holds labels, index and meta,
+and a digest of the first row, so that labels are never taken for those of other features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records.arrays import Features, Pathlike
+from jaxtl.records.files import read_npz, remove_leftovers, replacing, write_npz
+
+SUFFIX = ".npy"
+# Bytes that are written, or read through, at a time.
+_PIECE = 2**26
+# Under this name the meta on disk says whose the labels are.
+_FIRST_ROW = "first_row"
+
+
+def rows_path(path: Pathlike) -> Path:
+    """Where a store's labels, index and meta are."""
+    return Path(path).with_suffix(".rows.npz")
+
+
+def write(
+    path: Pathlike,
+    pieces: Iterable[np.ndarray],
+    labels: np.ndarray,
+    index: np.ndarray,
+    meta: dict[str, Any],
+    d: int,
+) -> None:
+    """Write a store, whole or not at all.
+
+    Args:
+        path: ends in ".npy".
+        pieces: float32 [some, d], one after another, len(labels) rows together.
+        labels, index, meta: as of `Features`.
+
+    Raises:
+        OSError: it cannot be written, or the disk is full.
+    """
+    remove_leftovers(path)
+    pieces = iter(pieces)
+    first = next(pieces)
+    # Before the features, so that no row of them ever lacks its label: until they are there, the digest tells
+    # an older store's features from these.
+    write_npz(rows_path(path), {"labels": labels, "index": index}, meta | {_FIRST_ROW: _digest(first[0])})
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        # Written, not mapped: a full disk is then an error, and not the end of the process.
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(labels), d)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for piece in chain([first], pieces):
+            stream.write(np.ascontiguousarray(piece, "<f4").data)
+
+
+def _digest(row: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(row, "<f4").tobytes()).hexdigest()
+
+
+def mapped(path: Pathlike) -> np.ndarray:
+    """A store's values, float32 [n, d], mapped read-only: what is not looked at is not read.
+
+    Raises JaxtlError where the file is absent or holds something else, OSError where it cannot be opened.
+    """
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except (ValueError, EOFError):
+        raise JaxtlError(f"{path}: not a readable array; delete it to extract the features again") from None
+    if not isinstance(values, np.memmap) or values.ndim != 2 or values.dtype != np.float32:
+        raise JaxtlError(f"{path}: must hold float32 features [n, d]; make it with jaxtl extract")
+    return values
+
+
+def load(path: Pathlike, n: int | None = None) -> Features:
+    """A store as Features whose values are mapped; the first n rows, or all.
+
+    Raises JaxtlError where one of the two files is absent or damaged, or they do not belong together, OSError
+    where one cannot be opened.
+    """
+    values = mapped(path)
+    arrays, meta = read_npz(rows_path(path), ("labels", "index"))
+    values = values[: len(values) if n is None else n]
+    if min(len(arrays["labels"]), len(arrays["index"])) < len(values):
+        raise JaxtlError(f"{rows_path(path)}: has fewer rows than {path}; extract the features again")
+    digest = meta.pop(_FIRST_ROW, None)  # which stores of earlier versions lack
+    if digest and len(values) and digest != _digest(values[0]):
+        raise JaxtlError(
+            f"{path}: belongs to other labels than {rows_path(path)}; extract the features again"
+        )
+    return Features(values, arrays["labels"][: len(values)], arrays["index"][: len(values)], meta)
+
+
+def copied(values: np.ndarray, stop: int) -> Iterable[np.ndarray]:
+    """The first rows of mapped values, piece by piece."""
+    step = max(1, _PIECE // (4 * values.shape[1]))
+    for start in range(0, stop, step):
+        yield values[start : min(start + step, stop)]

@@ -1,0 +1,220 @@
+"""A finished run in the formats that other tools read: CSV, Parquet, TensorBoard's embedding projector."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records.files import replacing, write_text
+from jaxtl.records.arrays import Features
+from jaxtl.runs.data import STAGES, RunData, load_run
+from jaxtl.report.payload import picture, tiled
+
+FORMATS = ("tensorboard", "parquet", "csv")
+# The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).
+_SPRITE_SIDE = 8192
+_PREDICTIONS = {"before": ("knn_before",), "after": ("knn_after", "head_after", "head_probability")}
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def export(
+    folder: str | os.PathLike[str], to: str, out: str | os.PathLike[str], stage: str = "both"
+) -> tuple[list[Path], list[str]]:
+    """Write a run, one row an image, for other tools.
+
+    "csv" makes one table: index (row in the dataset's test split), label, class, knn_STAGE (label that the
+    10 nearest neighbours vote for), head_after and head_probability, STAGE_METHOD_x and STAGE_METHOD_y.
+    "parquet" adds what Embedding Atlas reads: image {bytes, path}, PNG, and neighbors_STAGE {ids,
+    distances}, nearest first, ids being rows, distances Euclidean between features. "tensorboard" makes a
+    folder for the embedding projector: features and maps as TSV, metadata, a sprite of the images and
+    projector_config.pbtxt, to be opened with `tensorboard --logdir`. The projector's TSV cannot quote, so
+    there tabs and line ends in class names are written as escapes.
+
+    Args:
+        folder: of a run, as `jaxtl run` makes it.
+        to: "csv", "parquet" or "tensorboard".
+        out: a file; for "tensorboard" a folder.
+        stage: "before", "after" or "both".
+
+    Returns:
+        The files written, and one line for everything that had to be left out.
+
+    Raises:
+        JaxtlError: no such format, stage or run folder, no map of the stage, damaged files, `out` is a folder
+            where a file is to be or the reverse, or PyArrow is not installed.
+    """
+    if to not in FORMATS:
+        raise JaxtlError(f"to must be one of {', '.join(FORMATS)}, got {to!r}")
+    if stage not in (*STAGES, "both"):
+        raise JaxtlError(f"stage must be before, after or both, got {stage!r}")
+    out, stages = Path(out), STAGES if stage == "both" else (stage,)
+    if to == "tensorboard" and out.exists() and not out.is_dir():
+        raise JaxtlError(f"{out}: a file; tensorboard takes a folder: give another path")
+    if to != "tensorboard" and out.is_dir():
+        raise JaxtlError(f"{out}: a folder; {to} is one file: give a path that ends in .{to}")
+    run = load_run(folder)
+    if not any(of in stages for of, _ in run.maps):
+        raise JaxtlError(
+            f"{folder}: holds no maps of stage {stage}; finish it with: jaxtl run --resume {folder}"
+        )
+    notes = [] if run.measures else [f"without predictions and neighbours: {folder} has no measures.npz"]
+    if to == "csv":
+        _write_csv(out, _table(run, stages))
+        return [out], notes
+    features = _features(Path(folder), run, stages, notes)
+    if run.images is None:
+        notes.append(f"without images: {run.images_fault}")
+    if to == "parquet":
+        _write_parquet(out, run, stages, features)
+        return [out], notes
+    return _write_projector(out, run, stages, features), notes
+
+
+def _table(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
+    """Columns by name, of one length."""
+    columns = _of_images(run, stages)
+    for stage, method in _maps(run, stages):
+        for axis, values in zip("xy", run.maps[stage, method].coords.T, strict=True):
+            columns[f"{stage}_{method}_{axis}"] = values
+    return columns
+
+
+def _of_images(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "index": run.index,
+        "label": run.labels,
+        "class": [run.class_names[label] for label in run.labels],
+    }
+    predictions = [name for stage in stages for name in _PREDICTIONS[stage]]
+    return columns | {name: run.measures[name] for name in predictions if name in run.measures}
+
+
+def _maps(run: RunData, stages: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(stage, method) for stage in stages for method in run.methods if (stage, method) in run.maps]
+
+
+def _features(folder: Path, run: RunData, stages: tuple[str, ...], notes: list[str]) -> dict[str, np.ndarray]:
+    found = {}
+    for stage in stages:
+        path = folder / "features" / f"{stage}.npz"
+        if not path.is_file():
+            notes.append(f"without the features of stage {stage}: {path} is not there")
+            continue
+        features = Features.load(path)
+        if not np.array_equal(features.index, run.index):
+            raise JaxtlError(f"{path}: is of other images than the maps; delete it and resume the run")
+        found[stage] = features.values
+    return found
+
+
+def _text(values: Any) -> list[str]:
+    # 9 significant digits are what it takes to give back every float32.
+    real = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return [f"{value:.9g}" if real else str(value) for value in values]
+
+
+def _write_csv(path: Path, columns: dict[str, Any]) -> None:
+    out = io.StringIO()
+    # RFC 4180's line ends: with "\n" alone csv would leave a "\r" within a class name unquoted.
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*map(_text, columns.values()), strict=True))
+    write_text(path, out.getvalue())
+
+
+def _write_parquet(
+    path: Path, run: RunData, stages: tuple[str, ...], features: dict[str, np.ndarray]
+) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise JaxtlError('Parquet is written by PyArrow; install it: pip install "jaxtl[parquet]"') from None
+    columns = {name: pa.array(values) for name, values in _table(run, stages).items()}
+    for stage, values in features.items():
+        if f"neighbors_{stage}" in run.measures:
+            ids = run.measures[f"neighbors_{stage}"]
+            rows = zip(ids.tolist(), _distances(values, ids).tolist(), strict=True)
+            kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
+            columns[f"neighbors_{stage}"] = pa.array([{"ids": i, "distances": d} for i, d in rows], kind)
+    if run.images is not None:
+        images = [
+            {"bytes": _png(image), "path": f"{index}.png"}
+            for image, index in zip(run.images, run.index, strict=True)
+        ]
+        columns["image"] = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    with replacing(path) as temporary:
+        parquet.write_table(pa.table(columns), temporary)
+
+
+def _distances(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """float32 [n, k], Euclidean, from every row to the rows `ids` [n, k]; one column of them at a time."""
+    return np.stack([np.linalg.norm(values - values[column], axis=1) for column in ids.T], axis=1)
+
+
+def _png(image: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    picture(image).save(out, "PNG")
+    return out.getvalue()
+
+
+def _write_projector(
+    folder: Path, run: RunData, stages: tuple[str, ...], features: dict[str, np.ndarray]
+) -> list[Path]:
+    tensors = {f"features_{stage}": values for stage, values in features.items()}
+    for stage, method in _maps(run, stages):
+        # A third axis of zeros: the projector opens in 3-D, and its PCA of two columns has no third, but NaN.
+        tensors[f"{method}_{stage}"] = np.pad(run.maps[stage, method].coords, ((0, 0), (0, 1)))
+    written = [folder / "metadata.tsv"]
+    _write_metadata(written[0], _of_images(run, stages))
+    for name, values in tensors.items():
+        written.append(folder / f"{name}.tsv")
+        _write_tensor(written[-1], values)
+    size = None
+    if run.images is not None:
+        written.append(folder / "sprite.png")
+        size = _write_sprite(written[-1], run.images)
+    written.append(folder / "projector_config.pbtxt")
+    write_text(written[-1], "".join(_embedding(name, v.shape, size) for name, v in tensors.items()))
+    return written
+
+
+def _write_metadata(path: Path, columns: dict[str, Any]) -> None:
+    texts = [[text.translate(_ESCAPES) for text in _text(values)] for values in columns.values()]
+    lines = ["\t".join(columns), *map("\t".join, zip(*texts, strict=True))]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _write_tensor(path: Path, values: np.ndarray) -> None:
+    # TSV, not raw floats: TensorBoard tries to read either as text first, and a few floats may pass for it.
+    line = "\t".join(["%.9g"] * values.shape[1]) + "\n"
+    with replacing(path) as temporary, temporary.open("w", encoding="ascii") as stream:
+        stream.writelines(line % tuple(row.tolist()) for row in values)
+
+
+def _write_sprite(path: Path, images: np.ndarray) -> tuple[int, int]:
+    """A square grid of the images, row by row, shrunk where too large. Returns a tile's (width, height)."""
+    n, height, width, _ = images.shape
+    tiles = math.isqrt(n - 1) + 1
+    scale = min(1.0, _SPRITE_SIDE // tiles / max(height, width))
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    with replacing(path) as temporary:
+        picture(tiled(images, size, tiles, tiles)).save(temporary, "PNG")
+    return size
+
+
+def _embedding(name: str, shape: tuple[int, ...], size: tuple[int, int] | None) -> str:
+    """One `embeddings` of TensorBoard's projector_config.proto, as text."""
+    lines = [f'tensor_name: "{name}"', f'tensor_path: "{name}.tsv"', 'metadata_path: "metadata.tsv"']
+    lines += [f"tensor_shape: {count}" for count in shape]
+    if size:
+        sides = " ".join(f"single_image_dim: {side}" for side in size)
+        lines.append(f'sprite {{ image_path: "sprite.png" {sides} }}')
+    return "\n  ".join(["embeddings {", *lines]) + "\n}\n"
