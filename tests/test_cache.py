@@ -75,11 +75,11 @@ def test_a_given_folder_comes_before_the_environment_s(bare, tmp_path):
 def test_a_default_folder_that_cannot_be_made_is_told_and_no_error(gpu, tmp_path):
     (tmp_path / "home").write_text("a file")
     notes = []
-    configure(compilation_cache="auto", notice=notes.append)
+    configure(compilation_cache="auto", notify=notes.append)
     assert not settings()
     assert [note.partition(":")[0] for note in notes] == ["compiled programs are not kept"]
     with pytest.raises(JaxtlError, match="give a folder that can be written to"):
-        configure(compilation_cache=tmp_path / "home" / "given", notice=notes.append)
+        configure(compilation_cache=tmp_path / "home" / "given", notify=notes.append)
 
 
 def test_what_was_used_longest_ago_makes_room(gpu, bare):

@@ -164,10 +164,10 @@ def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
 
 def test_a_path_is_shown_in_one_piece_and_as_it_is(capsys):
     from jaxtl.cli.main import _console
-    from jaxtl.cli.terminal import TerminalReport
+    from jaxtl.cli.terminal import Terminal
 
     path = Path("[red]" + "long " * 40 + "[/b]")
-    TerminalReport(_console()).path("Run folder", path)
+    Terminal(_console()).path("Run folder", path)
     assert capsys.readouterr().err == f"Run folder: {path}\n"
 
 

@@ -19,8 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
-from jaxtl.experiment import embeddings as mapping
-from jaxtl.experiment import experiment
+from jaxtl.experiment import embeddings, experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
 from jaxtl.machine.child import Child
@@ -247,7 +246,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
     monkeypatch.setattr(experiment, "cpu_count", lambda: 1)
     # As on one core, where figures are drawn by this process too: others do not die with what dies here.
     monkeypatch.setattr(drawing, "cpu_count", lambda: 1)
-    monkeypatch.setattr(mapping, "cpu_count", lambda: 1)
+    monkeypatch.setattr(embeddings, "cpu_count", lambda: 1)
     folder, deaths = tmp_path / "run", []
     spared = [Path(name).name for name in FIGURES[2:]]  # each would cost drawing its figure again
     while True:
@@ -313,11 +312,11 @@ def test_what_was_deleted_is_made_again_and_nothing_else(copy, finished, content
 
 def test_only_the_figure_of_which_a_file_is_missing_is_drawn_again(copy, finished, contents):
     (copy / "figures" / "after.svg").unlink()
-    before, report = stamps(copy), Notes()
-    experiment.resume(copy, report=report).run()
+    before, observer = stamps(copy), Notes()
+    experiment.resume(copy, observer=observer).run()
     again = {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
     assert again == {"timings.json", *(f"figures/after.{kind}" for kind in ("png", "svg", "pdf"))}
-    assert report.titles == ["Figure after"]
+    assert observer.titles == ["Figure after"]
     assert contents(copy) == contents(finished)
 
 
@@ -595,11 +594,11 @@ class Notes(experiment.Silent):
         self.said, self.titles = [], []
 
     @contextlib.contextmanager
-    def stage(self, title):
+    def step(self, title):
         self.titles.append(title)
         yield lambda fraction: None
 
-    def note(self, text):
+    def notify(self, text):
         self.said.append(text)
 
 
@@ -607,14 +606,14 @@ class Notes(experiment.Silent):
 def as_on_a_gpu(monkeypatch):
     """PCA's maps are made where a GPU's would be."""
     choice = Choice("sklearn", "asked for", on_gpu=True)
-    monkeypatch.setattr(mapping, "choose", lambda method, backend: choice)
+    monkeypatch.setattr(embeddings, "choose", lambda method, backend: choice)
 
 
 def test_maps_from_a_process_of_their_own_are_the_same(few, few_run, as_on_a_gpu, tmp_path, contents):
-    report = Notes()
-    experiment.start(few, tmp_path, report).run()
+    observer = Notes()
+    experiment.start(few, tmp_path, observer).run()
     assert contents(tmp_path) == contents(few_run)
-    assert "PCA before, scikit-learn" in report.titles
+    assert "PCA before, scikit-learn" in observer.titles
 
 
 def test_a_map_that_dies_costs_nothing_else(few, few_run, as_on_a_gpu, monkeypatch, tmp_path, contents):
@@ -624,7 +623,7 @@ def test_a_map_that_dies_costs_nothing_else(few, few_run, as_on_a_gpu, monkeypat
     assert "\n" not in str(caught.value)
     assert (tmp_path / "features" / "after.npz").is_file()
     monkeypatch.undo()
-    experiment.resume(tmp_path, means=experiment.Means(backend="sklearn")).run()
+    experiment.resume(tmp_path, options=experiment.EmbeddingOptions(backend="sklearn")).run()
     assert contents(tmp_path) == contents(few_run)
 
 
@@ -641,20 +640,20 @@ def dying(reduce):
 
 def test_a_map_that_takes_too_long_is_given_up(few, as_on_a_gpu, tmp_path):
     with pytest.raises(JaxtlError, match=r"no result within 0\.01 s; .*raise --time-limit.*; go on with"):
-        experiment.start(few, tmp_path, means=experiment.Means(time_limit=0.01)).run()
+        experiment.start(few, tmp_path, options=experiment.EmbeddingOptions(time_limit=0.01)).run()
 
 
 def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
     few, few_run, as_on_a_gpu, monkeypatch, tmp_path
 ):
-    real = mapping.Mapper.make
+    real = embeddings.Embedder.make
 
-    def fail_before(self, job, progress, notice):
+    def fail_before(self, job, progress, notify):
         if job.stage == "before":
             raise JaxtlError("pca: it cannot be")
-        return real(self, job, progress, notice)
+        return real(self, job, progress, notify)
 
-    monkeypatch.setattr(mapping.Mapper, "make", fail_before)
+    monkeypatch.setattr(embeddings.Embedder, "make", fail_before)
     with pytest.raises(JaxtlError, match=r"^pca: it cannot be; go on with: jaxtl run --resume "):
         experiment.start(few, tmp_path).run()
     done = set(stamps(tmp_path))
@@ -680,18 +679,18 @@ def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
-@pytest.mark.parametrize("points", [mapping.FFT_FROM, 10])
+@pytest.mark.parametrize("points", [embeddings.FFT_FROM, 10])
 def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_path):
     """However many threads its process is told to take."""
-    monkeypatch.setattr(mapping, "FFT_FROM", points)
-    monkeypatch.setattr(mapping, "cpu_count", lambda: 2)
+    monkeypatch.setattr(embeddings, "FFT_FROM", points)
+    monkeypatch.setattr(embeddings, "cpu_count", lambda: 2)
     tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
     experiment.start(tsne, tmp_path).run()
     for stage in ("before", "after"):
         features = Features.load(tmp_path / "features" / f"{stage}.npz")
         neighbors = Neighbors.load(tmp_path / "neighbors" / f"{stage}.npz")
         made = Embedding.load(tmp_path / "embeddings" / f"{stage}_tsne.npz")
-        expected = reduce(features, "tsne", "opentsne", near=neighbors, perplexity=5.0, seed=few.seed)
+        expected = reduce(features, "tsne", "opentsne", neighbors=neighbors, perplexity=5.0, seed=few.seed)
         np.testing.assert_array_equal(made.coords, expected.coords)
         assert made.params["n_jobs"] == (1 if points == 10 else -1)
 
@@ -716,9 +715,9 @@ def test_references_are_features_of_the_first_training_images(finished, config):
 def test_a_library_that_is_installed_and_broken_is_spoken_of(few, monkeypatch, tmp_path):
     fault = cuda.Fault("the driver is older than CUDA 12", "update the driver", broken=True)
     monkeypatch.setattr(cuda, "cuml_fault", lambda: fault)
-    report = Notes()
-    experiment.start(few, tmp_path, report).run()
-    assert f"PCA by scikit-learn: {fault.what}; {fault.remedy}" in report.said
+    observer = Notes()
+    experiment.start(few, tmp_path, observer).run()
+    assert f"PCA by scikit-learn: {fault.what}; {fault.remedy}" in observer.said
     assert Embedding.load(tmp_path / "embeddings" / "before_pca.npz").backend == "sklearn"
 
 
@@ -761,9 +760,9 @@ def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_p
         embedding.diagnostics["warning"] = "the graph has 2 components"
         return embedding
 
-    reduce = mapping.reduce
-    monkeypatch.setattr(mapping, "reduce", fall_apart)
-    monkeypatch.setattr(mapping, "cpu_count", lambda: 1)  # where this process makes the maps
-    report = Notes()
-    experiment.start(few, tmp_path, report).run()
-    assert "PCA after: the graph has 2 components" in report.said
+    reduce = embeddings.reduce
+    monkeypatch.setattr(embeddings, "reduce", fall_apart)
+    monkeypatch.setattr(embeddings, "cpu_count", lambda: 1)  # where this process makes the maps
+    observer = Notes()
+    experiment.start(few, tmp_path, observer).run()
+    assert "PCA after: the graph has 2 components" in observer.said

@@ -186,7 +186,7 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, gray, monkeypat
     expected = extract(model, gray, SMALL, batch_size=16).values
     sizes, notices, fractions = short_of_memory(monkeypatch, 20), [], []
     values = extract(
-        model, gray, SMALL, batch_size=64, notice=notices.append, progress=fractions.append
+        model, gray, SMALL, batch_size=64, notify=notices.append, progress=fractions.append
     ).values
     assert np.array_equal(values, expected)
     assert set(sizes) == {16}
@@ -202,7 +202,7 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, gray, monkeypat
 def test_what_is_done_before_memory_runs_out_is_kept(model, gray, features, monkeypatch, on_device):
     sizes, notices = short_of_memory(monkeypatch, 16, after=2), []
     carry = extraction.run_layers(
-        model, 0, model.config.pooled, gray.images, SMALL, 32, notice=notices.append, on_device=on_device
+        model, 0, model.config.pooled, gray.images, SMALL, 32, notify=notices.append, on_device=on_device
     )
     assert isinstance(carry.x, jax.Array if on_device else np.ndarray)
     # Rows 0 to 63 in two batches of 32, the other 136 in nine of 16.
@@ -221,7 +221,7 @@ def test_other_failures_are_not_tried_again(model, gray, monkeypatch):
     short_of_memory(monkeypatch, 0, message="INTERNAL: no such kernel")
     notices = []
     with pytest.raises(jax.errors.JaxRuntimeError, match="no such kernel"):
-        extract(model, gray, SMALL, batch_size=64, notice=notices.append)
+        extract(model, gray, SMALL, batch_size=64, notify=notices.append)
     assert not notices
 
 

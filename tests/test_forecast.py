@@ -10,7 +10,7 @@ from jaxtl.costs import table as costs
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.costs.table import Cost, Costs
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import embeddings as mapping
+from jaxtl.experiment import embeddings
 from jaxtl.machine import memory
 from jaxtl.runs.folder import write_config
 from jaxtl.scaling import points, reference
@@ -399,7 +399,7 @@ def test_forecast_of_what_is_no_study_is_refused(jaxtl, tmp_path, study):
 
 
 def test_a_run_that_would_not_fit_is_refused_before_any_work(jaxtl, few_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(mapping, "available_memory", lambda: 1000)
+    monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     run = ["run", "--dataset", few_digits, "--samples", "all", "--methods", "pca"]
     code, out, err = jaxtl(*run, "--out", tmp_path / "run")
     assert (code, out) == (2, "")
@@ -410,7 +410,7 @@ def test_a_run_that_would_not_fit_is_refused_before_any_work(jaxtl, few_digits, 
 
 def test_maps_that_are_there_are_not_counted():
     known = Costs((cost("lle", "jaxtl"), cost("tsne", "opentsne")), "m")
-    maps = mapping.Mapper(("lle", "tsne"), mapping.Means(), 2000)
+    maps = embeddings.Embedder(("lle", "tsne"), embeddings.EmbeddingOptions(), 2000)
     assert maps.expected({"lle": 1}, known) == [("LLE", pytest.approx(2))]
     assert maps.expected({"lle": 2, "tsne": 1}, known) == [
         ("LLE", pytest.approx(4)), ("t-SNE", pytest.approx(2)),
@@ -423,7 +423,7 @@ def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits
     folder = tmp_path / "run"
     settings = RunConfig(dataset=few_digits, samples=None, methods=("pca",), n_neighbors=5)
     experiment.start(settings, folder)
-    monkeypatch.setattr(mapping, "available_memory", lambda: 1000)
+    monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     code, _, err = jaxtl("run", "--resume", folder)
     assert (code, err.count("\n")) == (2, 1)
     assert "more memory (end other programs)" in err

@@ -260,7 +260,7 @@ def test_another_machine_in_a_curve_is_told(copied):
         def __init__(self):
             self.notes = []
 
-        def note(self, text):
+        def notify(self, text):
             self.notes.append(text)
 
     def notes(methods="pca,lle"):

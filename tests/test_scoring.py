@@ -232,7 +232,7 @@ def test_a_number_that_images_do_not_allow_costs_no_other(given, tmp_path):
     whole, _ = of_stage(given, "before")
     features, _, neighbors, training = (each["before"] for each in given[:4])
     copies = Neighbors(neighbors.indices, 0 * neighbors.distances)
-    found = scoring.measure_features("before", features, copies, training, notice=told.append)
+    found = scoring.measure_features("before", features, copies, training, notify=told.append)
     assert len(told) == 1
     assert told[0].startswith("intrinsic dimension, features before: left out (")
     assert found.scores == [each for each in whole.scores if each.metric != "intrinsic dimension"]

@@ -11,30 +11,30 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from jaxtl.cli.terminal import TerminalReport
+from jaxtl.cli.terminal import Terminal
 
 
 @pytest.fixture
-def report():
-    return TerminalReport(Console(file=io.StringIO(), force_terminal=False))
+def observer():
+    return Terminal(Console(file=io.StringIO(), force_terminal=False))
 
 
-def test_a_finished_stage_leaves_one_line(report):
-    with report.stage("Counting") as progress:
+def test_a_finished_stage_leaves_one_line(observer):
+    with observer.step("Counting") as progress:
         progress(0.5)
-    lines = report.console.file.getvalue().splitlines()
+    lines = observer.console.file.getvalue().splitlines()
     assert len(lines) == 1
     assert "Counting" in lines[0]
 
 
 @pytest.fixture
 def screen():
-    return TerminalReport(Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None))
+    return Terminal(Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None))
 
 
-def kept(report):
+def kept(observer):
     """The lines that stay, and all the bars ever drawn, of which each is erased or drawn over."""
-    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", report.console.file.getvalue()).replace("\r", "\n")
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", observer.console.file.getvalue()).replace("\r", "\n")
     lines = [line.rstrip() for line in lines.splitlines() if line.strip()]
     return [line for line in lines if line[0] in "✓✗·"], [line for line in lines if line[0] not in "✓✗·"]
 
@@ -52,7 +52,7 @@ def test_stages_of_several_threads_share_one_display(screen):
     begun, over = threading.Event(), threading.Event()
 
     def slow():
-        with screen.stage(SLOW) as progress:
+        with screen.step(SLOW) as progress:
             progress(0.25)
             begun.set()
             over.wait(10)
@@ -60,9 +60,9 @@ def test_stages_of_several_threads_share_one_display(screen):
 
     thread = in_a_thread(slow)
     begun.wait(10)
-    with screen.stage(QUICK) as progress:
+    with screen.step(QUICK) as progress:
         progress(0.5)
-        screen.note("worth knowing")
+        screen.notify("worth knowing")
     over.set()
     thread.join()
     lines, bars = kept(screen)
@@ -77,15 +77,15 @@ def test_stages_of_several_threads_share_one_display(screen):
 
 def test_a_stage_that_raises_closes_its_own_bar_only(screen):
     def fail():
-        with contextlib.suppress(ValueError), screen.stage(QUICK) as progress:
+        with contextlib.suppress(ValueError), screen.step(QUICK) as progress:
             progress(0.5)
             raise ValueError
 
-    with screen.stage(SLOW) as progress:
+    with screen.step(SLOW) as progress:
         progress(0.5)
         in_a_thread(fail).join()
         before = len(kept(screen)[1])
-        screen.note("after the failure")
+        screen.notify("after the failure")
         after = kept(screen)[1][before:]
     assert [line[0] for line in kept(screen)[0]] == ["·", "✓"]
     assert any(SLOW in line for line in after)
@@ -95,7 +95,7 @@ def test_a_stage_that_raises_closes_its_own_bar_only(screen):
 def test_many_stages_at_once_leave_a_line_each(screen):
     def work(name):
         for k in range(5):
-            with screen.stage(f"{name} {k}") as progress:
+            with screen.step(f"{name} {k}") as progress:
                 progress(0.5)
 
     for thread in [in_a_thread(lambda name=name: work(name)) for name in "abcd"]:
@@ -105,52 +105,52 @@ def test_many_stages_at_once_leave_a_line_each(screen):
     assert [title for title in titles if title[0] == "a"] == [f"a {k}" for k in range(5)]
 
 
-def test_a_main_thread_that_waits_for_others_learns_of_a_swallowed_ctrl_c(report):
+def test_a_main_thread_that_waits_for_others_learns_of_a_swallowed_ctrl_c(observer):
     beside = []
 
     def work():
-        with report.stage("Counting") as progress:
+        with observer.step("Counting") as progress:
             progress(0.5)
             beside.append("went on")
 
-    with report.interruptible() as check:
+    with observer.interruptible() as check:
         check()
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         in_a_thread(work).join()
         with pytest.raises(KeyboardInterrupt):
             check()
-        with pytest.raises(KeyboardInterrupt), report.stage("Within"):
+        with pytest.raises(KeyboardInterrupt), observer.step("Within"):
             pass
     assert beside == ["went on"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_ctrl_c_that_somebody_swallows_stops_at_the_next_step(report):
+def test_a_ctrl_c_that_somebody_swallows_stops_at_the_next_step(observer):
     with pytest.raises(KeyboardInterrupt):
-        swallow_and_go_on(report)
-    assert report.console.file.getvalue() == ""
+        swallow_and_go_on(observer)
+    assert observer.console.file.getvalue() == ""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def swallow_and_go_on(report):
-    with report.stage("Counting") as progress:
+def swallow_and_go_on(observer):
+    with observer.step("Counting") as progress:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         progress(0.5)
         pytest.fail("the stage went on")
 
 
-def test_a_ctrl_c_that_python_drops_stops_at_the_next_step_without_a_traceback(report, monkeypatch):
+def test_a_ctrl_c_that_python_drops_stops_at_the_next_step_without_a_traceback(observer, monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
     with pytest.raises(KeyboardInterrupt):
-        drop_and_go_on(report)
+        drop_and_go_on(observer)
     assert told == [ValueError]
 
 
-def drop_and_go_on(report):
-    with report.stage("Counting") as progress:
+def drop_and_go_on(observer):
+    with observer.step("Counting") as progress:
         for error in (KeyboardInterrupt, ValueError):
             Dropping(error)
         progress(0.5)
@@ -169,11 +169,11 @@ class Dropping:
         raise self.error
 
 
-def test_a_caller_s_own_handler_stays(report):
+def test_a_caller_s_own_handler_stays(observer):
     caught = []
     earlier = signal.signal(signal.SIGINT, lambda *_: caught.append("caught"))
     try:
-        with report.stage("Counting") as progress:
+        with observer.step("Counting") as progress:
             signal.raise_signal(signal.SIGINT)
             progress(0.5)
     finally:

@@ -163,32 +163,32 @@ def run(
     Learn deeper:                     jaxtl run --trainable block_14_expand
     Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
     """
-    from jaxtl.cli.terminal import TerminalReport, claims_table, history_table, score_table
+    from jaxtl.cli.terminal import Terminal, claims_table, history_table, score_table
     from jaxtl.experiment import experiment
-    from jaxtl.experiment import seeds as repeating
+    from jaxtl.experiment import seeds as several
     from jaxtl.runs.folder import claims
 
     settings["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
     console = _console()
-    report = TerminalReport(console)
+    observer = Terminal(console)
     if resume and out:
         raise JaxtlError("--resume goes on in its own folder: leave out --out")
-    configure(compilation_cache=compilation_cache, notice=report.note)
-    means = experiment.Means(backend, time_limit)
+    configure(compilation_cache=compilation_cache, notify=observer.notify)
+    options = experiment.EmbeddingOptions(backend, time_limit)
     if resume:
         if _given(ctx, "seeds"):
             raise JaxtlError("--resume goes on with as many seeds as there are: leave out --seeds")
         given = {name: settings[name] for name in settings if _given(ctx, name)}
-        resumed = repeating.resume if repeating.is_repeats(resume) else experiment.resume
-        work = resumed(resume, given, report, means)
+        resumed = several.resume if several.holds_seeds(resume) else experiment.resume
+        work = resumed(resume, given, observer, options)
     else:
         config = RunConfig(**settings)
         out = out or _fresh_folder(config)
         if seeds > 1:
-            work = repeating.start(config, seeds, out, report, means)
+            work = several.start(config, seeds, out, observer, options)
         else:
-            work = experiment.start(config, out, report, means)
-    report.path("Run folder", work.folder)
+            work = experiment.start(config, out, observer, options)
+    observer.path("Run folder", work.folder)
     go_on = f"go on with: jaxtl run --resume {shlex.quote(str(work.folder))}"
     try:
         scores = work.run()
@@ -198,8 +198,8 @@ def run(
         raise JaxtlError(f"{_explain(error)}; {go_on}") from None
     console.print(history_table(scores), score_table(scores), claims_table(claims(work.folder)))
     if isinstance(work, experiment.Experiment):
-        report.path("Pictures", work.folder / "figures" / "comparison.png")
-    report.path("Report", work.folder / "report.html")
+        observer.path("Pictures", work.folder / "figures" / "comparison.png")
+    observer.path("Report", work.folder / "report.html")
 
 
 @cli.command()
@@ -220,7 +220,7 @@ def extract(
     batch_size: int | None, precision: str, deterministic: bool, compilation_cache: Path, out: Path,
 ) -> None:  # fmt: skip
     """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
-    from jaxtl.cli.terminal import TerminalReport
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
     from jaxtl.models.weights import load_model
     from jaxtl.network.extraction import extract as extract_features
@@ -229,14 +229,19 @@ def extract(
     from jaxtl.records.files import check_writable
 
     _check_suffix(out, ".npz", store.SUFFIX)
-    report = TerminalReport(_console())
-    configure(deterministic=deterministic, compilation_cache=compilation_cache, notice=report.note)
+    observer = Terminal(_console())
+    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     images, model = Images(image_size, preprocessing), load_model(weights)
     data = load(dataset, split, image_size=image_size)
     data = data if samples is None else data.take(samples)
     check_writable(out)
-    with report.stage(f"Features of {len(data):,} images") as progress:
-        how = {"batch_size": batch_size, "precision": precision, "progress": progress, "notice": report.note}
+    with observer.step(f"Features of {len(data):,} images") as progress:
+        how = {
+            "batch_size": batch_size,
+            "precision": precision,
+            "progress": progress,
+            "notify": observer.notify,
+        }
         if out.suffix == store.SUFFIX:
             extract_to_store(out, model, data, images, **how)
         else:
@@ -263,7 +268,7 @@ def finetune(
     out: Path, **training: Any,
 ) -> None:  # fmt: skip
     """Train a softmax head and the last layers; the test images are only reported on."""
-    from jaxtl.cli.terminal import TerminalReport
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network.finetuning import finetune as tune
@@ -271,8 +276,8 @@ def finetune(
     from jaxtl.records.files import check_writable
 
     _check_suffix(out, ".safetensors")
-    report = TerminalReport(_console())
-    configure(deterministic=deterministic, compilation_cache=compilation_cache, notice=report.note)
+    observer = Terminal(_console())
+    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     config, images, model = (
         FinetuneConfig(**training, seed=seed),
         Images(image_size, preprocessing),
@@ -282,9 +287,9 @@ def finetune(
     train = train if train_samples is None else train.take(train_samples)
     for path in filter(None, (out, history)):
         check_writable(path)
-    with report.stage(f"Fine-tuning, {config.epochs} epochs") as progress:
+    with observer.step(f"Fine-tuning, {config.epochs} epochs") as progress:
         tuned, rows = tune(
-            model, train, test, config, images, precision=precision, progress=progress, notice=report.note
+            model, train, test, config, images, precision=precision, progress=progress, notify=observer.notify
         )
     save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
     if history:
@@ -307,7 +312,7 @@ def finetune(
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="E.npz")
 def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[str, ...], out: Path) -> None:
     """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
-    from jaxtl.cli.terminal import TerminalReport
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.records import store
     from jaxtl.records.arrays import Features
     from jaxtl.records.files import check_writable
@@ -322,7 +327,7 @@ def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[s
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
     check_writable(out)
-    with TerminalReport(_console()).stage(f"{method} of {len(loaded.values):,} points") as progress:
+    with Terminal(_console()).stage(f"{method} of {len(loaded.values):,} points") as progress:
         embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
     embedding.save(out)
     click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")
@@ -361,12 +366,12 @@ def plot(source: Path, out: Path | None) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="RUN")
 def score(folder: Path) -> None:
     """All numbers of a finished run again, the claims, the figures and the page."""
-    from jaxtl.cli.terminal import TerminalReport, claims_table, number_table
+    from jaxtl.cli.terminal import Terminal, claims_table, number_table
     from jaxtl.experiment import experiment
     from jaxtl.runs.folder import claims
 
     console = _console()
-    scores = experiment.resume(folder, report=TerminalReport(console)).redo("scores", "figures", "report")
+    scores = experiment.resume(folder, observer=Terminal(console)).redo("scores", "figures", "report")
     console.print(number_table(scores), claims_table(claims(folder)))
 
 
@@ -378,12 +383,12 @@ def layers(folder: Path) -> None:
     At the end of every block: 10-NN accuracy, accuracy of a ridge probe, effective rank, and the linear CKA
     of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
     """
-    from jaxtl.cli.terminal import TerminalReport, layer_table
+    from jaxtl.cli.terminal import Terminal, layer_table
     from jaxtl.evaluation import depth
     from jaxtl.experiment import experiment
 
     console = _console()
-    work = experiment.resume(folder, report=TerminalReport(console))
+    work = experiment.resume(folder, observer=Terminal(console))
     if not work.config.layers:
         raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
     work.redo("layers", "figures", "report")
@@ -397,12 +402,12 @@ def layers(folder: Path) -> None:
               help="[default: report.html, in the run's folder if there is one run]")  # fmt: skip
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """One page of a finished run, or of several to compare, that opens offline in any browser."""
-    from jaxtl.experiment import seeds as repeats
+    from jaxtl.experiment.seeds import folders_of
     from jaxtl.runs.folder import write_report
 
     path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     _check_suffix(path, ".html")
-    write_report([folder for run in runs for folder in repeats.folders_of(run)], path)
+    write_report([folder for run in runs for folder in folders_of(run)], path)
     click.echo(str(path))
 
 
@@ -492,16 +497,16 @@ def scale(
         _forecast(out, usual, forecast, methods, backends, memory_limit)
         return
     console, out = _console(), out or usual
-    from jaxtl.cli.terminal import TerminalReport
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.scaling import study
     from jaxtl.scaling.tables import laws_table, points_table
 
     configure()
-    report = TerminalReport(console)
+    observer = Terminal(console)
     given = {name: value for name, value in settings.items() if _given(ctx, name)}
     limits = study.default_limits(time_limit, memory_limit)
-    work = study.prepare(out, given, study.Grid(sizes, methods, backends), limits, report)
-    report.path("Study", out)
+    work = study.prepare(out, given, study.Grid(sizes, methods, backends), limits, observer)
+    observer.path("Study", out)
     again = {"--time-limit": time_limit, "--memory-limit": memory_limit}
     words = [f"{name} {value:g}" for name, value in again.items() if value is not None]
     go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(out)), *words])
@@ -514,8 +519,8 @@ def scale(
     console.print(points_table(curves))
     if any(curve.seconds or curve.memory for curve in curves):
         console.print(laws_table(curves))
-    report.path("Tables", out / study.TABLE)
-    report.path("Pictures", out / "figures")
+    observer.path("Tables", out / study.TABLE)
+    observer.path("Pictures", out / "figures")
 
 
 @cli.command()
@@ -527,9 +532,9 @@ def doctor(in_json: bool) -> None:
     """
     from jaxtl.doctor.report import as_json, examine, lines
 
-    report = examine()
-    click.echo(as_json(report) if in_json else "\n".join(lines(report)))
-    if not report.healthy:
+    findings = examine()
+    click.echo(as_json(findings) if in_json else "\n".join(lines(findings)))
+    if not findings.healthy:
         sys.exit(1)
 
 

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,21 +26,14 @@ from rich.table import Table
 
 from jaxtl.evaluation.depth import CKA, Row
 from jaxtl.plots.maps import NAMES
+from jaxtl.progress import Attempt
 from jaxtl.records.arrays import Score
 
 # Stages that are over sooner get a line, no bar.
 _BAR_AFTER_SECONDS = 1.0
 
 
-@dataclass
-class Attempt:
-    """Work under way: whom to tell the fraction done, and what went wrong, if anything."""
-
-    progress: Callable[[float], None]
-    failure: str = ""
-
-
-class TerminalReport:
+class Terminal:
     """The `Report` of an experiment on a rich console: on a terminal bars, elsewhere one line a stage.
 
     Stages may be open in several threads at once: their bars stand below one another in the order in which
@@ -54,7 +46,7 @@ class TerminalReport:
         self._check: Callable[[], None] | None = None
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Callable[[float], None]]:
+    def step(self, title: str) -> Iterator[Progress]:
         with self.attempt(title) as attempt:
             yield attempt.progress
 
@@ -95,7 +87,7 @@ class TerminalReport:
                 finally:
                     self._check = None
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.console.print(f"[dim]· {text}[/]", highlight=False)
 
     def path(self, title: str, path: Path) -> None:
@@ -112,7 +104,7 @@ class _Bars:
         self._progress = self._empty()
 
     @contextlib.contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[float], None]]:
+    def bar(self, title: str) -> Iterator[Progress]:
         """A bar while the block is entered; takes the fraction done, 0 to 1."""
         began = time.monotonic()
         with self._lock:

@@ -15,6 +15,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.neighbors import exact_neighbors
+from jaxtl.progress import Progress
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.files import write_text
 
@@ -43,7 +44,7 @@ def profile(
     *,
     known: Sequence[Row] = (),
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Row]:
     """Separability, effective rank, and likeness before and after, block by block, over all cores.
 
@@ -85,7 +86,7 @@ def profile_before(
     labels: np.ndarray,
     *,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Row]:
     """The rows of `profile` whose stage is "before", which need nothing else; arguments and errors as there.
 
@@ -112,7 +113,7 @@ def _of_stage(
 def _work_off(
     works: dict[_Key, Callable[[], Estimate]],
     layers: dict[str, np.ndarray],
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
 ) -> dict[_Key, Estimate]:
     found: dict[_Key, Estimate] = {}
 

@@ -21,6 +21,7 @@ from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
+from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike, Score
 from jaxtl.records.files import read_npz, write_npz
 
@@ -46,9 +47,6 @@ _FIRST = (
     "k-means",
     "faithfulness",
 )
-
-Notice = Callable[[str], None]
-Progress = Callable[[float], None]
 
 
 @dataclass
@@ -148,7 +146,7 @@ def measure(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> Measures:
     """Separability, faithfulness, change and transferability of a run, and what becomes of the claims.
 
@@ -162,7 +160,7 @@ def measure(
         head: kernel [d, C] and bias [C] of the tuned network's softmax head.
         seed: of resampling, anchors and k-means.
         progress: called with the fraction done, 0 to 1.
-        notice: called with one line for a number that these images do not allow.
+        notify: called with one line for a number that these images do not allow.
 
     Raises:
         JaxtlError: features that are not finite, or fewer than two classes.
@@ -175,7 +173,7 @@ def measure(
         for stage, each in features.items()
     }
     compared = _plan_comparison(features, head, seed)
-    _run([*chain(*plans.values()), compared], progress, notice)
+    _run([*chain(*plans.values()), compared], progress, notify)
     stages = {stage: [plan.rows() for plan in each] for stage, each in plans.items()}
     return combine(stages, compared.rows(), next(iter(features.values())))
 
@@ -188,11 +186,11 @@ def measure_features(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> StageMeasures:
     """The numbers of one stage's features, which need no maps; arguments and errors as of `measure`."""
     plan = _plan_features(stage, features, neighbors, training_features, seed)
-    _run([plan], progress, notice)
+    _run([plan], progress, notify)
     return plan.rows()
 
 
@@ -203,11 +201,11 @@ def measure_maps(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> StageMeasures:
     """The numbers of one stage's maps; arguments and errors as of `measure`."""
     plan = _plan_maps(stage, features, maps, seed)
-    _run([plan], progress, notice)
+    _run([plan], progress, notify)
     return plan.rows()
 
 
@@ -217,11 +215,11 @@ def measure_change(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> StageMeasures:
     """The numbers that compare both stages' features; arguments and errors as of `measure`."""
     plan = _plan_comparison(features, head, seed)
-    _run([plan], progress, notice)
+    _run([plan], progress, notify)
     return plan.rows()
 
 
@@ -283,7 +281,7 @@ class _Plan:
         return whole
 
 
-def _run(plans: list[_Plan], progress: Progress | None, notice: Notice | None) -> None:
+def _run(plans: list[_Plan], progress: Progress | None, notify: Notify | None) -> None:
     """Work off plans together, and tell what had to be left out."""
     tasks = sorted((task for plan in plans for task in plan.tasks), key=_rank)
     done = 0
@@ -296,8 +294,8 @@ def _run(plans: list[_Plan], progress: Progress | None, notice: Notice | None) -
 
     cores.run(tasks, tick)
     for text in (text for plan in plans for text in plan.rows().left_out):
-        if notice:
-            notice(text)
+        if notify:
+            notify(text)
 
 
 def _rank(task: cores.Task) -> int:

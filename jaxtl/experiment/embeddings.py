@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,8 +13,8 @@ from jaxtl.costs import table as costs
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import cpu_count
 from jaxtl.machine.memory import available_memory
-from jaxtl.network.extraction import Progress
 from jaxtl.plots.maps import NAMES
+from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction import LIBRARIES, choose, preferred, reduce
 from jaxtl.reduction.process import Reducer
@@ -31,7 +31,7 @@ _ON_CPU = "cpu"
 
 
 @dataclass(frozen=True)
-class Means:
+class EmbeddingOptions:
     """What maps are computed with, which a resumed run may change; every map records its own.
 
     Attributes:
@@ -55,25 +55,25 @@ class Job(NamedTuple):
     params: dict[str, Any]
 
 
-class Mapper:
+class Embedder:
     """Makes maps.
 
     Args:
         methods: some of "pca", "tsne", "lle".
-        means: what with.
+        options: what with.
         points: of one map.
 
     Raises JaxtlError where a library that is asked for cannot work.
     """
 
-    def __init__(self, methods: Sequence[str], means: Means, points: int) -> None:
-        if not means.time_limit > 0:
-            raise JaxtlError(f"time_limit: must be above 0 seconds, got {means.time_limit}")
-        self._means, self._points = means, points
+    def __init__(self, methods: Sequence[str], options: EmbeddingOptions, points: int) -> None:
+        if not options.time_limit > 0:
+            raise JaxtlError(f"time_limit: must be above 0 seconds, got {options.time_limit}")
+        self._options, self._points = options, points
         self._lock = threading.Lock()
         self._idle: dict[str, list[Reducer]] = {}
         self._busy: list[Reducer] = []
-        self.choices = {method: choose(method, preferred(method, means.backend)) for method in methods}
+        self.choices = {method: choose(method, preferred(method, options.backend)) for method in methods}
 
     def get_ready(self, methods: Iterable[str]) -> None:
         """Start the processes for these methods' maps, if any, while something else works."""
@@ -97,14 +97,12 @@ class Mapper:
         """What maps of a method take turns in, if anything: one process imports cuML, which takes long."""
         return "cuml" if self._process(method) == "cuml" else ""
 
-    def check_memory(
-        self, left: Mapping[str, int], notice: Callable[[str], None], resumed: bool = False
-    ) -> None:
+    def check_memory(self, left: Mapping[str, int], notify: Notify, resumed: bool = False) -> None:
         """Refuse maps that would not fit into the memory that is available, as far as costs are known.
 
         Args:
             left: how many maps by each method.
-            notice: told of one that may not fit.
+            notify: told of one that may not fit.
             resumed: whether the run has begun, so that other settings are no remedy.
 
         Raises JaxtlError with what would fit.
@@ -118,7 +116,7 @@ class Mapper:
                     known, method, choice.name, self._points, available, maps, resumed
                 )
             ):
-                notice(doubt)
+                notify(doubt)
 
     def expected(self, left: Mapping[str, int], known: costs.Costs) -> list[tuple[str, float | None]]:
         """Name and seconds of so many maps of each method on a CPU, None where nothing is known."""
@@ -130,7 +128,7 @@ class Mapper:
             found.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
         return found
 
-    def make(self, job: Job, progress: Progress, notice: Callable[[str], None]) -> None:
+    def make(self, job: Job, progress: Progress, notify: Notify) -> None:
         """Make one map, to its file.
 
         Raises:
@@ -139,11 +137,11 @@ class Mapper:
         choice, kept_for = self.choices[job.method], self._process(job.method)
         if choice.fault:
             made_by = f"{NAMES[job.method]} by {LIBRARIES[choice.name]}"
-            notice(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
+            notify(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
         embedding = self._here(job, progress) if kept_for is None else self._apart(job, kept_for, progress)
         for name in ("warning", "retried_after_nan"):
             if found := embedding.diagnostics.get(name):
-                notice(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
+                notify(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
 
     def _process(self, method: str) -> str | None:
         """What the processes that make a method's maps are kept for; None where this one makes them.
@@ -172,7 +170,7 @@ class Mapper:
     def _here(self, job: Job, progress: Progress) -> Embedding:
         embedding = reduce(
             Features.load(job.features), job.method, self.choices[job.method].name,
-            near=Neighbors.load(job.neighbors), progress=progress, **job.params,
+            neighbors=Neighbors.load(job.neighbors), progress=progress, **job.params,
         )  # fmt: skip
         embedding.save(job.target)
         return embedding
@@ -193,7 +191,7 @@ class Mapper:
         """A process that has nothing to do, or a new one."""
         with self._lock:
             idle = self._idle.setdefault(kept_for, [])
-            limit = float("inf") if kept_for == _ON_CPU else self._means.time_limit
+            limit = float("inf") if kept_for == _ON_CPU else self._options.time_limit
             reducer = idle.pop() if idle else Reducer(limit, self._preload(kept_for))
             self._busy.append(reducer)
             return reducer

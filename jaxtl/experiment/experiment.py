@@ -11,17 +11,16 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jaxtl.costs import table as costs
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import numbers
-from jaxtl.experiment.embeddings import Mapper, Means
+from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.schedule import Schedule, Step
 from jaxtl.experiment.shared import Shared
 from jaxtl.experiment.steps import Work, figure_steps
@@ -32,8 +31,8 @@ from jaxtl.machine.devices import configure, cpu_count, peak_memory
 from jaxtl.machine.engines import default_engine
 from jaxtl.metrics import check_knn
 from jaxtl.models.weights import imagenet_path
-from jaxtl.network.extraction import Progress
 from jaxtl.network.trunk import trainable_boundary
+from jaxtl.progress import Observer, Progress, Silent
 from jaxtl.records.arrays import Score, load_scores
 from jaxtl.records.files import read_json_object, remove_leftovers, write_json
 from jaxtl.reduction.cuml import check_most_neighbors
@@ -66,39 +65,11 @@ _DRAWN = ("finetune", "layers", "scores")
 _NUMBERS_BEFORE = ("layers_before", "numbers_features_before", "numbers_maps_before")
 
 
-class Report(Protocol):
-    """Who is told how a run gets on."""
-
-    def stage(self, title: str) -> AbstractContextManager[Progress]:
-        """Entered while a step works, from any thread; takes fractions done."""
-
-    def note(self, text: str) -> None:
-        """One line worth knowing."""
-
-    def interruptible(self) -> AbstractContextManager[Callable[[], None]]:
-        """Entered by the thread that waits for others; takes a check that raises a Ctrl-C that was lost."""
-
-
-class Silent:
-    """A Report that tells nobody."""
-
-    @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Progress]:
-        yield lambda fraction: None
-
-    def note(self, text: str) -> None:
-        pass
-
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[Callable[[], None]]:
-        yield lambda: None
-
-
 def start(
     config: RunConfig,
     folder: Path,
-    report: Report | None = None,
-    means: Means = Means(),
+    observer: Observer | None = None,
+    options: EmbeddingOptions = EmbeddingOptions(),
     *,
     check_memory: bool = True,
     shared: Shared | None = None,
@@ -115,7 +86,7 @@ def start(
         raise JaxtlError(f"{folder}: holds files already ({hint}); give a new folder with --out")
     if folder.exists() and not folder.is_dir():
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
-    experiment = Experiment(config, folder, report or Silent(), means, shared)
+    experiment = Experiment(config, folder, observer or Silent(), options, shared)
     experiment.check()
     if check_memory:
         experiment.check_memory()
@@ -126,8 +97,8 @@ def start(
 def resume(
     folder: Path,
     given: dict[str, Any] | None = None,
-    report: Report | None = None,
-    means: Means = Means(),
+    observer: Observer | None = None,
+    options: EmbeddingOptions = EmbeddingOptions(),
     *,
     check_memory: bool = True,
     shared: Shared | None = None,
@@ -151,7 +122,7 @@ def resume(
                 f"{_BEARS_ON.get(name, 'the features')} and all that follows: leave it out to go on, "
                 "or give a new folder with --out"
             )
-    experiment = Experiment(config, folder, report or Silent(), means, shared)
+    experiment = Experiment(config, folder, observer or Silent(), options, shared)
     if check_memory:
         experiment.check_memory(resumed=True)
     if experiment.shared.weights_digest != weights_digest:
@@ -173,10 +144,15 @@ class Experiment:
     """
 
     def __init__(
-        self, config: RunConfig, folder: Path, report: Report, means: Means, shared: Shared | None = None
+        self,
+        config: RunConfig,
+        folder: Path,
+        observer: Observer,
+        options: EmbeddingOptions,
+        shared: Shared | None = None,
     ) -> None:
         configure(deterministic=config.deterministic)
-        self.config, self.folder, self.report, self.means = config, folder, report, means
+        self.config, self.folder, self.observer, self.options = config, folder, observer, options
         self.shared = shared or Shared(config)
         # A step that is done again, and those whose results hang on its.
         self._again: tuple[str, ...] = ()
@@ -185,8 +161,8 @@ class Experiment:
         self.timings: dict[str, Any] = read_json_object(timings) if timings.is_file() else {}
 
     @cached_property
-    def maps(self) -> Mapper:
-        return Mapper(self.config.methods, self.means, len(self.shared.sample))
+    def maps(self) -> Embedder:
+        return Embedder(self.config.methods, self.options, len(self.shared.sample))
 
     @cached_property
     def drawer(self) -> Drawer:
@@ -195,7 +171,13 @@ class Experiment:
     @cached_property
     def work(self) -> Work:
         return Work(
-            self.config, self.folder, self.shared, self.maps, self.drawer, self.elsewhere, self.report.note
+            self.config,
+            self.folder,
+            self.shared,
+            self.maps,
+            self.drawer,
+            self.elsewhere,
+            self.observer.notify,
         )
 
     @cached_property
@@ -231,12 +213,12 @@ class Experiment:
                 # For all of it, so that no library's own limit begins without this one and ends within it.
                 stack.enter_context(one_blas_thread())
             if expected := self._expected():
-                self.report.note(expected)
+                self.observer.notify(expected)
             for step in self.steps:
                 if step.outputs and step not in left:
-                    self.report.note(f"{step.title}: done already")
+                    self.observer.notify(f"{step.title}: done already")
             ordered = [self._after_the_first(step) for step in left]
-            with self.report.interruptible() as heard:
+            with self.observer.interruptible() as heard:
                 Schedule(ordered, cpu_count(), self._do, self._give_up, heard).run()
         return self.scores()
 
@@ -284,7 +266,7 @@ class Experiment:
     def check_memory(self, left: Mapping[str, int] | None = None, resumed: bool = False) -> None:
         """Refuse maps that would not fit: those still to be made, or so many by each method."""
         left = self.unmapped if left is None else left
-        self.maps.check_memory(left, self.report.note, resumed)
+        self.maps.check_memory(left, self.observer.notify, resumed)
 
     def scores(self) -> list[Score]:
         return load_scores(self.folder / "scores.csv")
@@ -374,7 +356,7 @@ class Experiment:
     @contextlib.contextmanager
     def _timed(self, step: Step) -> Iterator[Progress]:
         began = time.perf_counter()
-        with self.report.stage(step.title) as progress:
+        with self.observer.step(step.title) as progress:
             yield progress
         self._note_seconds(step.name, began)
 

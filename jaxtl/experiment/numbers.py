@@ -6,7 +6,7 @@ Parts of them are kept in files until all are there, so that a stopped run does 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from jaxtl.evaluation.scoring import (
     measure_features,
     measure_maps,
 )
+from jaxtl.progress import Progress
 from jaxtl.records.arrays import (
     HISTORY_COLUMNS,
     Embedding,
@@ -34,8 +35,6 @@ from jaxtl.records.arrays import (
 )
 from jaxtl.records.files import read_npz, write_json, write_npz
 from jaxtl.settings import STAGES
-
-Progress = Callable[[float], None]
 
 # In which a stage's numbers are made: what needs no maps does not wait for them.
 PARTS = ("features", "maps")
@@ -80,7 +79,7 @@ def compare(folder: str, seed: int, progress: Progress | None = None) -> list[st
         arrays = load_arrays(run / "model.safetensors")[1]
         head = arrays["predictions/kernel"], arrays["predictions/bias"]
         features = {stage: _finite(run, stage) for stage in STAGES}
-        found = measure_change(features, head, seed=seed, progress=progress, notice=left_out.append)
+        found = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
         found.save(run / _CHANGE)
     return left_out
 

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from jaxtl.errors import JaxtlError
-from jaxtl.network.extraction import Progress
+from jaxtl.progress import Progress
 
 # While steps work the main thread sleeps for so long at most, so that Ctrl-C is heard.
 _SECONDS = 0.2

@@ -11,26 +11,32 @@ from typing import Any
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.seeds import claims_over_seeds, scores_over_seeds
 from jaxtl.experiment import experiment
-from jaxtl.experiment.experiment import Experiment, Means, Report, Silent
+from jaxtl.experiment.experiment import EmbeddingOptions, Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
+from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Score, save_scores
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.runs.folder import CONFIG, claims, write_report
 from jaxtl.settings import RunConfig
 
-RECORD = "repeats.json"
+RECORD = "seeds.json"
 MOST = 1000
 
 
-class Repeats:
+class Seeds:
     """Runs that differ in their seed alone, in DIR/seed-N, and what they say together in DIR."""
 
     def __init__(
-        self, folder: Path, seeds: list[int], config: RunConfig | None, report: Report, means: Means
+        self,
+        folder: Path,
+        seeds: list[int],
+        config: RunConfig | None,
+        observer: Observer,
+        options: EmbeddingOptions,
     ) -> None:
         self.folder, self.seeds, self._config = folder, seeds, config
-        self._report, self._means = report, means
+        self._observer, self._options = observer, options
         # Data, model, and what the frozen layers make of an image are the same in all of them.
         self._shared = config and Shared(config, keep=True)
 
@@ -38,7 +44,7 @@ class Repeats:
         """Do what is left to do. Returns every number's mean over the seeds, with its interval."""
         runs = []
         for number, work in enumerate(self._together(self._works())):
-            self._report.note(f"Run {number + 1} of {len(self.seeds)}, seed {work.config.seed}")
+            self._observer.notify(f"Run {number + 1} of {len(self.seeds)}, seed {work.config.seed}")
             try:
                 runs.append(work.run())
             except JaxtlError as error:
@@ -47,7 +53,7 @@ class Repeats:
         scores = scores_over_seeds(runs)
         decided = claims_over_seeds([claims(folder) for folder in self.folders])
         write_json(self.folder / "claims.json", {"claims": decided})
-        with self._report.stage("Report over the seeds"):
+        with self._observer.step("Report over the seeds"):
             write_report(self.folders, self.folder / "report.html")
         save_scores(self.folder / "scores.csv", scores)
         return scores
@@ -75,7 +81,7 @@ class Repeats:
 
     def _open(self, config: RunConfig, folder: Path) -> Experiment:
         # Memory was checked when all began: what runs before it hold now is not to stop this one.
-        how = {"report": self._report, "means": self._means, "check_memory": False}
+        how = {"observer": self._observer, "options": self._options, "check_memory": False}
         how["shared"] = self._shared
         if not (folder / CONFIG).is_file():
             return experiment.start(config, folder, **how)
@@ -87,13 +93,13 @@ class Repeats:
             )
         return work
 
-    def go_on(self, first: Experiment) -> Repeats:
+    def go_on(self, first: Experiment) -> Seeds:
         """These, with the settings of the first run. Raises JaxtlError where maps left would not fit."""
         self._config, self._shared = first.config, first.shared
         self._shared.keep = True
         seeds = zip(self.seeds, self.folders, strict=True)
         works = [
-            Experiment(replace(first.config, seed=seed), folder, Silent(), self._means, self._shared)
+            Experiment(replace(first.config, seed=seed), folder, Silent(), self._options, self._shared)
             for seed, folder in seeds
         ]
         left: dict[str, int] = {}
@@ -104,8 +110,12 @@ class Repeats:
 
 
 def start(
-    config: RunConfig, count: int, folder: Path, report: Report | None = None, means: Means = Means()
-) -> Repeats:
+    config: RunConfig,
+    count: int,
+    folder: Path,
+    observer: Observer | None = None,
+    options: EmbeddingOptions = EmbeddingOptions(),
+) -> Seeds:
     """`count` experiments with the seeds config.seed, config.seed + 1, ..., in a folder that is new or empty.
 
     Raises JaxtlError where the folder holds files, the number is not 2 to 1000, or as `experiment.start`.
@@ -118,21 +128,23 @@ def start(
         raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
     if folder.is_dir() and any(folder.iterdir()):
         raise JaxtlError(f"{folder}: holds files already; give a new folder with --out")
-    repeats = Repeats(folder, seeds, config, report or Silent(), means)
-    # The first folder's settings are checked, and written, before this says that there are repeats.
-    experiment.start(config, repeats.folders[0], report or Silent(), means, shared=repeats._shared)
+    runs = Seeds(folder, seeds, config, observer or Silent(), options)
+    # The first folder's settings are checked, and written, before this says that there are several.
+    experiment.start(config, runs.folders[0], observer or Silent(), options, shared=runs._shared)
     write_json(folder / RECORD, {"seeds": seeds})
-    return repeats
+    return runs
 
 
-def is_repeats(folder: Path) -> bool:
+def holds_seeds(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
 def folders_of(folder: Path) -> list[Path]:
-    """The run folders of repeats; of anything else, itself."""
+    """The run folders of several seeds; of anything else, itself."""
     return (
-        Repeats(folder, _seeds(folder), None, Silent(), Means()).folders if is_repeats(folder) else [folder]
+        Seeds(folder, _seeds(folder), None, Silent(), EmbeddingOptions()).folders
+        if holds_seeds(folder)
+        else [folder]
     )
 
 
@@ -147,12 +159,12 @@ def _seeds(folder: Path) -> list[int]:
 def resume(
     folder: Path,
     given: dict[str, Any] | None = None,
-    report: Report | None = None,
-    means: Means = Means(),
-) -> Repeats:
-    """Repeats that go on where their folder was left.
+    observer: Observer | None = None,
+    options: EmbeddingOptions = EmbeddingOptions(),
+) -> Seeds:
+    """Seeds that go on where their folder was left.
 
     Raises JaxtlError as `experiment.resume`, and where the folder's record is damaged.
     """
-    repeats = Repeats(folder, _seeds(folder), None, report or Silent(), means)
-    return repeats.go_on(experiment.resume(repeats.folders[0], given, report, means, check_memory=False))
+    runs = Seeds(folder, _seeds(folder), None, observer or Silent(), options)
+    return runs.go_on(experiment.resume(runs.folders[0], given, observer, options, check_memory=False))

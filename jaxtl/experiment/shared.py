@@ -14,8 +14,9 @@ from jaxtl.data import load
 from jaxtl.evaluation import depth
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
-from jaxtl.network.extraction import Blocks, Notice, Progress, rows
+from jaxtl.network.extraction import Blocks, rows
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
+from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
 from jaxtl.settings import RunConfig
 
@@ -81,7 +82,7 @@ class Shared:
         return self.trunk.keeps(len(self.train) + len(self.test))
 
     def source(
-        self, split: str, count: int, progress: Progress | None = None, notice: Notice | None = None
+        self, split: str, count: int, progress: Progress | None = None, notify: Notify | None = None
     ) -> Source:
         """What the layers that learn start from, of at least the first `count` images of a split."""
         with self._making:
@@ -90,7 +91,7 @@ class Shared:
                 images = (self.train if split == "train" else self.test).images[:count]
                 looked_at = self._looked_at if split == "test" else 0
                 found, blocks = self.trunk.source_and_blocks(
-                    images, self.keeps_outputs, looked_at, progress, notice
+                    images, self.keeps_outputs, looked_at, progress, notify
                 )
                 self._sources[split] = found
                 self._blocks = blocks if split == "test" else self._blocks

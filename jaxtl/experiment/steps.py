@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxtl.evaluation import depth
 from jaxtl.experiment import numbers
-from jaxtl.experiment.embeddings import Job, Mapper
+from jaxtl.experiment.embeddings import Embedder, Job
 from jaxtl.experiment.schedule import Step
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
 from jaxtl.machine.child import Pool
@@ -20,8 +20,9 @@ from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, load_model, save_weights
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network import finetuning
-from jaxtl.network.extraction import Progress, features_of
+from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import Checkpoint, train_tails
+from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import (
     Dataset,
     Embedding,
@@ -36,8 +37,6 @@ from jaxtl.settings import RunConfig
 # Steps that compute with the network: one at a time, as they share the device.
 _NETWORK = "network"
 
-Notice = Callable[[str], None]
-
 
 class Work:
     """What the steps of one run do. Each reads and writes files of the run folder.
@@ -51,13 +50,13 @@ class Work:
         config: RunConfig,
         folder: Path,
         shared: Shared,
-        maps: Mapper,
+        maps: Embedder,
         drawer: Drawer,
         elsewhere: Pool,
-        notice: Notice,
+        notify: Notify,
     ) -> None:
         self.config, self.folder, self.shared = config, folder, shared
-        self.maps, self.drawer, self.elsewhere, self.notice = maps, drawer, elsewhere, notice
+        self.maps, self.drawer, self.elsewhere, self.notify = maps, drawer, elsewhere, notify
         # The same of runs with other seeds, whose networks are trained together with this one's.
         self.beside: list[Work] = []
 
@@ -164,11 +163,11 @@ class Work:
     def _trunk_test(self, progress: Progress) -> None:
         # An image's output is the same however many there are: a resumed run takes no more than it needs.
         count = len(self.shared.test if self.learns else self.shared.sample)
-        self.shared.source("test", count, progress, self.notice)
+        self.shared.source("test", count, progress, self.notify)
 
     def _trunk_training(self, progress: Progress) -> None:
         count = len(self.shared.train) if self.learns else self._training_count
-        self.shared.source("train", count, progress, self.notice)
+        self.shared.source("train", count, progress, self.notify)
 
     @property
     def _training_count(self) -> int:
@@ -184,7 +183,7 @@ class Work:
 
     def _save_features(self, name: str, stage: str, data: Dataset, split: str, progress: Progress) -> None:
         model, source = self._model(stage), self.shared.first(split, len(data))
-        values = self.shared.trunk.then(model, model.config.pooled, source, progress, self.notice)
+        values = self.shared.trunk.then(model, model.config.pooled, source, progress, self.notify)
         features = features_of(model, data, self.config.images, values, self.config.precision)
         features.save(self._features_path(name))
 
@@ -195,7 +194,7 @@ class Work:
         train, test = self.shared.train, self.shared.test
         works = [work for work in (self, *self.beside) if work.learns]
         if len(works) > 1:
-            self.notice(f"{len(works)} seeds train together")
+            self.notify(f"{len(works)} seeds train together")
         trained = train_tails(
             self.shared.trunk,
             train,
@@ -206,7 +205,7 @@ class Work:
             starts=[work.checkpoint for work in works],
             on_epoch=lambda k, checkpoint: checkpoint.save(works[k].checkpoint_path),
             progress=progress,
-            notice=self.notice,
+            notify=self.notify,
         )
         for work, (model, history) in zip(works, trained, strict=True):
             work.save_tuned(model, history)
@@ -251,7 +250,7 @@ class Work:
             method, stage, self._features_path(stage), self._neighbors_path(stage),
             self._embedding_path(stage, method), self.config.reduction(method),
         )  # fmt: skip
-        self.maps.make(job, progress, self.notice)
+        self.maps.make(job, progress, self.notify)
 
     def _profile_before(self, progress: Progress) -> None:
         if not numbers.has_averages(self.folder, "before"):
@@ -264,7 +263,7 @@ class Work:
 
     def _keep_averages(self, stage: str) -> None:
         trunk, blocks = self.shared.trunk, self.shared.blocks
-        averages = trunk.averages(self._model(stage), blocks, self.notice)
+        averages = trunk.averages(self._model(stage), blocks, self.notify)
         if stage == "after":
             averages = {name: each for name, each in averages.items() if name not in blocks.averages}
         numbers.keep_averages(self.folder, stage, averages, self.shared.sample.labels[: depth.SAMPLES])
@@ -283,7 +282,7 @@ class Work:
 
     def _tell_all(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self.notice(line)
+            self.notify(line)
 
     def _call(self, function: Callable[..., Any], given: dict[str, Any], progress: Progress) -> Any:
         """A function of `jaxtl.experiment.numbers`, in a process of its own where JAX computes on a GPU.

@@ -120,12 +120,12 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self.fit_among(X, None).embedding_
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_among(self, X: Any, near: Neighbors | None) -> LocallyLinearEmbedding:
+    def fit_among(self, X: Any, neighbors: Neighbors | None) -> LocallyLinearEmbedding:
         """`fit` with exact neighbours that are known already, n_neighbors or more of each."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         self._check(*X.shape)
         self.engine_ = self._choose_engine(len(X))
-        spectrum = self._on_device(X, near) if self.engine_ == "jax" else self._on_cpu(X, near)
+        spectrum = self._on_device(X, neighbors) if self.engine_ == "jax" else self._on_cpu(X, neighbors)
         if not spectrum.converged:
             raise JaxtlError(
                 f"lle: the eigenvectors did not converge in {spectrum.iterations} steps (residual "

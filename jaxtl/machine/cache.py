@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cuda
+from jaxtl.progress import Notify
 
 AUTO, NONE = "auto", "none"
 _FOLDER_SETTING = "JAX_COMPILATION_CACHE_DIR"
@@ -25,13 +25,13 @@ _KEEP_ALL = {
 _MOST_AT_START = 7 * 2**27
 
 
-def set_up(where: str | os.PathLike[str], notice: Callable[[str], None] | None = None) -> None:
+def set_up(where: str | os.PathLike[str], notify: Notify | None = None) -> None:
     """Keep compiled programs in a folder, or nowhere.
 
     Args:
         where: a folder, made where needed; "auto" for `default_folder`; "none" for no cache, whatever the
             environment says.
-        notice: called with one line where the default folder cannot be used.
+        notify: called with one line where the default folder cannot be used.
 
     Raises:
         JaxtlError: a given folder that cannot be written to.
@@ -41,7 +41,7 @@ def set_up(where: str | os.PathLike[str], notice: Callable[[str], None] | None =
     elif str(where) != AUTO:
         _keep_in_given(Path(where))
     elif (folder := default_folder()) and not given_folder():
-        _keep_in_default(folder, notice)
+        _keep_in_default(folder, notify)
 
 
 def given_folder() -> Path | None:
@@ -81,7 +81,7 @@ def _keep_in_given(folder: Path) -> None:
     _keep_in(folder)
 
 
-def _keep_in_default(folder: Path, notice: Callable[[str], None] | None) -> None:
+def _keep_in_default(folder: Path, notify: Notify | None) -> None:
     from jaxtl.records.files import check_writable
 
     try:
@@ -92,8 +92,8 @@ def _keep_in_default(folder: Path, notice: Callable[[str], None] | None) -> None
         _prune(root)
         check_writable(folder / "probe")
     except OSError as error:
-        if notice is not None:
-            notice(f"compiled programs are not kept: {folder}: {error.strerror or error}")
+        if notify is not None:
+            notify(f"compiled programs are not kept: {folder}: {error.strerror or error}")
         return
     _keep_in(folder)
 

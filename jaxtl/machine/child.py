@@ -19,11 +19,12 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import Progress
 
 _MESSAGE = 1 << 16
 _STDERR_TAIL = 1 << 14
@@ -70,7 +71,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
         function: str,
         arguments: dict[str, Any],
         seconds: float = float("inf"),
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
     ) -> Any:
         """What a function returns. One call at a time.
 
@@ -134,7 +135,7 @@ class Pool:
         self,
         function: str,
         arguments: dict[str, Any],
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
     ) -> Any:
         """`Child.call`, of one that has nothing to do or of a new one; from any thread."""
         with self._lock:
@@ -192,7 +193,7 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, request: str, seconds: float, progress: Callable[[float], None] | None) -> dict[str, Any]:
+    def ask(self, request: str, seconds: float, progress: Progress | None) -> dict[str, Any]:
         """The answer to a request. Raises Silence where there is none within the seconds."""
         deadline = time.monotonic() + seconds
         if not self._ready:
@@ -330,7 +331,7 @@ def _preload(name: str) -> None:
         traceback.print_exc()
 
 
-def _answer(request: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
+def _answer(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     told = {"progress": progress} if request["progress"] else {}
     try:
         module, _, name = request["function"].partition(":")

@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +14,7 @@ import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cache
 from jaxtl.machine.memory import physical_memory
+from jaxtl.progress import Notify
 
 Precision = Literal["highest", "tf32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -36,7 +36,7 @@ def configure(
     *,
     deterministic: bool = False,
     compilation_cache: str | os.PathLike[str] | None = None,
-    notice: Callable[[str], None] | None = None,
+    notify: Notify | None = None,
 ) -> None:
     """Set JAX up, before its first computation; whether it is imported already does not matter.
 
@@ -48,14 +48,14 @@ def configure(
         compilation_cache: a folder, made where needed, that keeps every compiled function for later
             processes; "auto" takes a folder of jaxtl's own where there is a GPU, "none" keeps nothing, None
             leaves all as it is. This setting takes effect at any time.
-        notice: called with one line where jaxtl's own folder cannot be written to.
+        notify: called with one line where jaxtl's own folder cannot be written to.
 
     Raises:
         JaxtlError: a folder that cannot be written to; or `deterministic` after JAX has made its devices,
             since a GPU would go on as it began.
     """
     if compilation_cache is not None:
-        cache.set_up(compilation_cache, notice)
+        cache.set_up(compilation_cache, notify)
     leave_device_memory()
     if deterministic:
         _make_deterministic()

@@ -55,7 +55,7 @@ def knn_accuracy(
 def knn_cross_validated(
     values: np.ndarray,
     labels: np.ndarray,
-    near: Neighbors,
+    neighbors: Neighbors,
     n_neighbors: int = 10,
     folds: int = 5,
     *,
@@ -69,7 +69,8 @@ def knn_cross_validated(
 
     Args:
         values, labels, n_neighbors, folds: as of `knn_accuracy`.
-        near: exact neighbours of `values`, more than k of each; `KNN_CANDIDATES` leave few to search for.
+        neighbors: exact neighbours of `values`, more than k of each; `KNN_CANDIDATES` leave few to
+            search for.
         resamples, seed: of the bootstrap over points.
 
     Raises:
@@ -79,11 +80,11 @@ def knn_cross_validated(
     check_knn(values, np.asarray(labels), n_neighbors, folds)
     classes, members = check_labels("k-NN accuracy", labels, len(values))
     fold_of = _folds(members, folds)
-    outside = fold_of[near.indices] != fold_of[:, None]
+    outside = fold_of[neighbors.indices] != fold_of[:, None]
     outside &= outside.cumsum(axis=1) <= n_neighbors
     enough = outside.sum(axis=1) == n_neighbors
     found = np.empty((len(values), n_neighbors), np.int32)
-    found[enough] = near.indices[enough][outside[enough]].reshape(-1, n_neighbors)
+    found[enough] = neighbors.indices[enough][outside[enough]].reshape(-1, n_neighbors)
     for fold in np.unique(fold_of[~enough]):
         rows, others = np.flatnonzero(~enough & (fold_of == fold)), np.flatnonzero(fold_of != fold)
         # They are few, and of another number each time: on a device each would be a program of its own.

@@ -22,12 +22,10 @@ from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, tensor_digest
+from jaxtl.progress import Notify, Progress
 from jaxtl.records import store
 from jaxtl.records.arrays import Dataset, Features, Pathlike
 from jaxtl.settings import Images
-
-Progress = Callable[[float], None]
-Notice = Callable[[str], None]
 
 # By measurement on CPUs: larger batches leave the cache, smaller ones waste the matrix product.
 _BATCH_SIZE = {"cpu": 64}
@@ -46,7 +44,7 @@ def extract(
     batch_size: int | None = None,
     precision: ops.Precision = "highest",
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> Features:
     """Global-average-pooled features of every image.
 
@@ -59,7 +57,7 @@ def extract(
         precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
             `jaxtl.models.ops`.
         progress: called with the fraction done, 0 to 1.
-        notice: called with one line when a batch did not fit into memory and smaller ones follow.
+        notify: called with one line when a batch did not fit into memory and smaller ones follow.
 
     Returns:
         Features with float32 values [n, model.config.features].
@@ -69,7 +67,7 @@ def extract(
     """
     values = run_layers(
         model, 0, model.config.pooled, dataset.images, images, batch_size, progress,
-        precision=precision, notice=notice,
+        precision=precision, notify=notify,
     ).x  # fmt: skip
     return features_of(model, dataset, images, values, precision)
 
@@ -84,14 +82,14 @@ def stream(
     batch_size: int | None = None,
     precision: ops.Precision = "highest",
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> Iterator[np.ndarray]:
     """`extract` piece by piece, for features or images that do not fit into memory together.
 
     Args:
         images_of: uint8 images of the rows from a number to another, exclusive.
         n, first: rows `first` to n, exclusive.
-        images, batch_size, precision, progress, notice: as of `extract`.
+        images, batch_size, precision, progress, notify: as of `extract`.
 
     Yields float32 [some, model.config.features], in order.
     """
@@ -103,7 +101,7 @@ def stream(
 
         yield run_layers(
             model, 0, model.config.pooled, images_of(start, stop), images, batch_size, tell,
-            precision=precision, notice=notice,
+            precision=precision, notify=notify,
         ).x  # fmt: skip
 
 
@@ -130,7 +128,7 @@ def extract_layers(
     batch_size: int | None = None,
     precision: ops.Precision = "highest",
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> dict[str, np.ndarray]:
     """Global averages of several layers' outputs, all from one pass; arguments as of `extract`.
 
@@ -146,7 +144,7 @@ def extract_layers(
     ops.check(precision, None)
     positions = {model.config.position(name) + 1 for name in layers}
     return average_layers(
-        model, 0, positions, dataset.images, images, batch_size, progress, precision=precision, notice=notice
+        model, 0, positions, dataset.images, images, batch_size, progress, precision=precision, notify=notify
     )
 
 
@@ -161,7 +159,7 @@ def average_layers(
     *,
     precision: ops.Precision = "highest",
     form: ops.Form | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> dict[str, np.ndarray]:
     """Global averages of outputs from layer `start` on; arguments as of `run_layers`.
 
@@ -175,7 +173,7 @@ def average_layers(
         return {}
     plans, arrays = _stretches(model, start, sorted(ends))
     step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
-    averages = collect(step, source, batch_size or default_batch_size(), progress, notice)
+    averages = collect(step, source, batch_size or default_batch_size(), progress, notify)
     return {model.config.layers[end - 1].name: each for end, each in zip(sorted(ends), averages, strict=True)}
 
 
@@ -227,7 +225,7 @@ def run_blocks(
     *,
     precision: ops.Precision = "highest",
     form: ops.Form | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
     on_device: bool = False,
 ) -> tuple[Carry, Blocks]:
     """`run_layers` from the images on; in the same pass, the first images at the ends of the blocks passed.
@@ -237,15 +235,15 @@ def run_blocks(
     ops.check(precision, form)
     ends = block_ends(model, 0, stop)
     if not ends:
-        how = {"precision": precision, "form": form, "notice": notice, "on_device": on_device}
+        how = {"precision": precision, "form": form, "notify": notify, "on_device": on_device}
         carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
         return carry, Blocks({}, 0, images[:first])
     step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
     size = batch_size or default_batch_size()
     if not first:
-        carry = collect(lambda batch: step(batch)[0], images, size, progress, notice, on_device)
+        carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device)
         return carry, Blocks({}, 0, images[:0])
-    carry, (averages, kept) = collect(step, images, size, progress, notice, on_device, first)
+    carry, (averages, kept) = collect(step, images, size, progress, notify, on_device, first)
     names = (model.config.layers[end - 1].name for end in ends)
     return carry, Blocks(dict(zip(names, averages, strict=True)), ends[-1], kept)
 
@@ -348,7 +346,7 @@ def run_layers(
     *,
     precision: ops.Precision = "highest",
     form: ops.Form | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
     on_device: bool = False,
 ) -> Carry:
     """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
@@ -360,7 +358,7 @@ def run_layers(
         source: uint8 images where `prepare` is given, else the Carry that an earlier stretch of the network
             left.
         form: of the convolutions; None takes what is fastest on the platform.
-        notice: called with one line when the batches are halved.
+        notify: called with one line when the batches are halved.
         on_device: leave the result in the device's memory.
 
     Returns:
@@ -369,7 +367,7 @@ def run_layers(
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    return collect(step, source, batch_size or default_batch_size(), progress, notice, on_device)
+    return collect(step, source, batch_size or default_batch_size(), progress, notify, on_device)
 
 
 def prepare_layers(
@@ -456,7 +454,7 @@ def collect(
     source: Any,
     size: int,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
     on_device: bool = False,
     first: int = 0,
 ) -> Any:
@@ -482,8 +480,8 @@ def collect(
                 raise
             # What the error holds on to, a failed batch's arrays among it, is free after this block.
             size //= 2
-            if notice is not None:
-                notice(f"out of memory with batches of {2 * size:,}: goes on with {size:,}")
+            if notify is not None:
+                notify(f"out of memory with batches of {2 * size:,}: goes on with {size:,}")
     return (result, more) if first else result
 
 

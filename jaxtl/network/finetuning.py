@@ -25,8 +25,9 @@ from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
 from jaxtl.models.weights import arrays_of, build
-from jaxtl.network.extraction import Notice, Progress, enter, rows
+from jaxtl.network.extraction import enter, rows
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
+from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset, Pathlike
 from jaxtl.records.files import read_npz, write_npz
 from jaxtl.settings import FinetuneConfig, Images
@@ -72,7 +73,7 @@ def finetune(
     *,
     precision: ops.Precision = "highest",
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> tuple[MobileNetV2, list[dict[str, float]]]:
     """Put a softmax head on a model and train it with the last layers.
 
@@ -85,7 +86,7 @@ def finetune(
         precision: of the frozen layers and of the training steps, as in `jaxtl.extract`. Weights, their
             gradients, Adam's moments and moving statistics are float32 at each.
         progress: called with the fraction done, 0 to 1.
-        notice: called with one line when a batch of the frozen layers, or of the tests, did not fit into
+        notify: called with one line when a batch of the frozen layers, or of the tests, did not fit into
             memory and smaller ones follow. Training never changes its batches.
 
     Returns:
@@ -98,8 +99,8 @@ def finetune(
     """
     trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images, precision)
     keep = trunk.keeps(len(train) + len(test))
-    sources = [trunk.source(data.images, keep, notice=notice) for data in (train, test)]
-    return train_tail(trunk, train, sources[0], test, sources[1], config, progress=progress, notice=notice)
+    sources = [trunk.source(data.images, keep, notify=notify) for data in (train, test)]
+    return train_tail(trunk, train, sources[0], test, sources[1], config, progress=progress, notify=notify)
 
 
 def train_tail(
@@ -113,7 +114,7 @@ def train_tail(
     start: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> tuple[MobileNetV2, list[dict[str, float]]]:
     """`finetune` from trunk outputs that are there already, resumable at any epoch.
 
@@ -123,7 +124,7 @@ def train_tail(
     """
     return train_tails(
         trunk, train, train_source, test, test_source, [config], starts=[start],
-        on_epoch=on_epoch and (lambda _, checkpoint: on_epoch(checkpoint)), progress=progress, notice=notice,
+        on_epoch=on_epoch and (lambda _, checkpoint: on_epoch(checkpoint)), progress=progress, notify=notify,
     )[0]  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def train_tails(
     on_epoch: Callable[[int, Checkpoint], None] | None = None,
     together: int | None = None,
     progress: Progress | None = None,
-    notice: Notice | None = None,
+    notify: Notify | None = None,
 ) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
     """`train_tail` under several seeds, all of which start from the same trunk outputs.
 
@@ -166,7 +167,7 @@ def train_tails(
         some = [(configs[k], starts[k]) for k in group]
         tell = on_epoch and (lambda k, checkpoint, group=group: on_epoch(group[k], checkpoint))
         part = partial(_report_part, progress, len(results) / len(configs), len(group) / len(configs))
-        trained = _train_group(trunk, data, some, len(train.class_names), tell, part, notice)
+        trained = _train_group(trunk, data, some, len(train.class_names), tell, part, notify)
         results |= zip(group, trained, strict=True)
     return [results[k] for k in range(len(configs))]
 
@@ -196,7 +197,7 @@ def _train_group(
     classes: int,
     tell: Callable[[int, Checkpoint], None] | None,
     progress: Progress,
-    notice: Notice | None,
+    notify: Notify | None,
 ) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
     trainers = [Trainer(trunk, with_head(trunk.model, classes, config.seed), config) for config, _ in some]
     states, histories = zip(
@@ -210,7 +211,7 @@ def _train_group(
         tuned = [trainer.model(part) for trainer, part in zip(trainers, parts, strict=True)]
         for k, (loss, accuracy) in enumerate(means):
             _check_finite(loss, epoch, trainers[k].config)
-            test_loss, test_accuracy = evaluate(trunk, tuned[k], data.test_source, data.test_labels, notice)
+            test_loss, test_accuracy = evaluate(trunk, tuned[k], data.test_source, data.test_labels, notify)
             histories[k].append(
                 {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy,
                  "test_loss": test_loss, "test_accuracy": test_accuracy}
@@ -304,10 +305,10 @@ def _glorot_uniform(shape: tuple[int, int], seed: jax.Array) -> jax.Array:
 
 
 def evaluate(
-    trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray, notice: Notice | None = None
+    trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray, notify: Notify | None = None
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of a model with a head, at its moving statistics."""
-    logits = trunk.then(model, len(model.config.layers), source, notice=notice).astype(np.float64)
+    logits = trunk.then(model, len(model.config.layers), source, notify=notify).astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     log_likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
     return float(-log_likelihood.mean()), float((logits.argmax(1) == labels).mean())

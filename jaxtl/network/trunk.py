@@ -18,8 +18,6 @@ from jaxtl.models import ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
 from jaxtl.network.extraction import (
     Blocks,
-    Notice,
-    Progress,
     average_layers,
     block_ends,
     prepare_averages,
@@ -29,6 +27,7 @@ from jaxtl.network.extraction import (
     run_blocks,
     run_layers,
 )
+from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
 # Of the device's whole memory, not of what is free now, so that a repeated run decides the same.
@@ -136,14 +135,14 @@ class Trunk:
         images: np.ndarray,
         keep: bool,
         progress: Progress | None = None,
-        notice: Notice | None = None,
+        notify: Notify | None = None,
     ) -> Source:
         """The trunk's outputs where they are kept, else the images.
 
         The outputs stay in the memory of the device, where training and tests take them from; a CPU's is
         the host's.
         """
-        return self.source_and_blocks(images, keep, 0, progress, notice)[0]
+        return self.source_and_blocks(images, keep, 0, progress, notify)[0]
 
     def source_and_blocks(
         self,
@@ -151,7 +150,7 @@ class Trunk:
         keep: bool,
         first: int,
         progress: Progress | None = None,
-        notice: Notice | None = None,
+        notify: Notify | None = None,
     ) -> tuple[Source, Blocks]:
         """`source`, and in the same pass what `averages` needs of the first images."""
         if not keep:
@@ -160,19 +159,19 @@ class Trunk:
             return images, Blocks({}, 0, images[:first])
         on_device = jax.default_backend() != "cpu"
         return run_blocks(
-            self.model, self.boundary, images, self.images, first, progress=progress, notice=notice,
+            self.model, self.boundary, images, self.images, first, progress=progress, notify=notify,
             precision=self.precision, form=self.form, on_device=on_device,
         )  # fmt: skip
 
     def averages(
-        self, model: MobileNetV2, blocks: Blocks, notice: Notice | None = None
+        self, model: MobileNetV2, blocks: Blocks, notify: Notify | None = None
     ) -> dict[str, np.ndarray]:
         """`extract_layers` of all blocks' ends, for a model that shares this trunk."""
         images = None if isinstance(blocks.source, Carry) else self.images
         ends = block_ends(model, blocks.start, model.config.pooled)
         behind = average_layers(
             model, blocks.start, ends, blocks.source, images,
-            precision=self.precision, form=self.form, notice=notice,
+            precision=self.precision, form=self.form, notify=notify,
         )  # fmt: skip
         return {**blocks.averages, **behind}
 
@@ -182,12 +181,12 @@ class Trunk:
         stop: int,
         source: Source,
         progress: Progress | None = None,
-        notice: Notice | None = None,
+        notify: Notify | None = None,
     ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
         if isinstance(source, Carry):
-            return self._run(model, self.boundary, stop, source, None, progress, notice)
-        return self._run(model, 0, stop, source, self.images, progress, notice)
+            return self._run(model, self.boundary, stop, source, None, progress, notify)
+        return self._run(model, 0, stop, source, self.images, progress, notify)
 
     def _run(
         self,
@@ -197,9 +196,9 @@ class Trunk:
         source: Source,
         prepare: Images | None,
         progress: Progress | None,
-        notice: Notice | None,
+        notify: Notify | None,
     ) -> np.ndarray:
         return run_layers(
             model, start, stop, source, prepare, progress=progress,
-            precision=self.precision, form=self.form, notice=notice,
+            precision=self.precision, form=self.form, notify=notify,
         ).x  # fmt: skip

@@ -1,8 +1,8 @@
 """Features to a two-dimensional map: one table of methods and of the backends that compute them.
 
-A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `near` after `progress` if it
-can use neighbours that are known. It takes float32 [n, d] and gives coordinates [n, 2], every parameter as
-used, and diagnostics. Its keyword arguments are the method's parameters: their names and defaults stand in
+A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `neighbors` after `progress`
+if it can use neighbours that are known. It takes float32 [n, d] and gives coordinates [n, 2], every
+parameter as used, and diagnostics. Its keyword arguments are the method's parameters: their names and defaults stand in
 its signature and nowhere else.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cuda
+from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
 from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_others, placer
@@ -109,9 +110,9 @@ def reduce(
     method: str,
     backend: str = "auto",
     *,
-    near: Neighbors | None = None,
+    neighbors: Neighbors | None = None,
     landmarks: int | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     **params: Any,
 ) -> Embedding:
     """Map features to the plane.
@@ -124,8 +125,8 @@ def reduce(
             landmarks.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
-        near: exact neighbours of these features, at least as many as the method uses: backends on the CPU
-            that need any then look for none.
+        neighbors: exact neighbours of these features, at least as many as the method uses: backends on the
+            CPU that need any then look for none.
         landmarks: rows, drawn by the seed, that are mapped by the method; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
             there are no more rows, and by default, all are mapped.
@@ -152,7 +153,7 @@ def reduce(
             function, features.values, method, landmarks, progress, params
         )
     else:
-        known_neighbors = {"near": near} if near and _takes_neighbors(function) else {}
+        known_neighbors = {"neighbors": neighbors} if neighbors and _takes_neighbors(function) else {}
         coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
@@ -174,7 +175,7 @@ def _among_landmarks(
     values: np.ndarray,
     method: str,
     landmarks: int,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     params: dict[str, Any],
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     halves = [_half(progress, number) if progress else None for number in (0, 1)]
@@ -191,7 +192,7 @@ def _among_landmarks(
     return coords, used, {"of_landmarks": diagnostics, "placed": len(values) - int(landmarks)}
 
 
-def _half(progress: Callable[[float], None], number: int) -> Callable[[float], None]:
+def _half(progress: Progress, number: int) -> Progress:
     return lambda fraction: progress((number + fraction) / 2)
 
 
@@ -219,7 +220,7 @@ def _check_parameters(method: str, name: str, params: dict[str, Any], landmarks:
 
 
 def _takes_neighbors(function: Callable[..., Any]) -> bool:
-    return "near" in inspect.signature(function).parameters
+    return "neighbors" in inspect.signature(function).parameters
 
 
 def _check_values(method: str, values: np.ndarray) -> None:

@@ -6,12 +6,13 @@ Written against the sources of cuML 26.10; what they leave open is said where it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, check_number, versions
 from jaxtl.reduction.tsne import check_perplexity, measure_divergence
 
@@ -40,7 +41,7 @@ _RECORDED = ("learning_rate_method", "metric", "square_distances", "perplexity_m
 
 def cuml_pca(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     *,
     svd_solver: str = "auto",
     seed: int = 0,
@@ -85,7 +86,7 @@ def cuml_pca(
 
 def cuml_tsne(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     *,
     perplexity: float = 30.0,
     initialization: str = "pca",

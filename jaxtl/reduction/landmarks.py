@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.neighbors import nearest_rows
+from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_number
 
 # Rows placed at a time: 20 MiB of 1280 features, and 40 of their differences from a mean.
@@ -49,7 +50,7 @@ def place_others(
     chosen: np.ndarray,
     coords: np.ndarray,
     place: Place,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
 ) -> np.ndarray:
     """Coordinates of all rows, float64 [n, 2]: those of the landmarks as they are, the others placed."""
     found, others = np.empty((len(values), 2)), np.ones(len(values), bool)

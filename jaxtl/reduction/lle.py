@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 
 
 def own_lle(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
-    near: Neighbors | None = None,
+    progress: Progress | None,
+    neighbors: Neighbors | None = None,
     *,
     n_neighbors: int = 12,
     variant: str = "standard",
@@ -33,7 +33,7 @@ def own_lle(
     Args:
         values: [n, d].
         progress: unused.
-        near: exact neighbours, n_neighbors or more of each, where they are known.
+        neighbors: exact neighbours, n_neighbors or more of each, where they are known.
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         variant: the estimator's `method`, "standard" or "modified".
         reg, engine, solver, tol, max_iter, n_jobs: as there.
@@ -66,7 +66,7 @@ def own_lle(
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        coords = model.fit_among(values, near).embedding_
+        coords = model.fit_among(values, neighbors).embedding_
     diagnostics = {
         "reconstruction_error": model.reconstruction_error_,
         "eigenvalues": model.eigenvalues_.tolist(),
@@ -90,7 +90,7 @@ def own_lle(
 
 def sklearn_lle(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     *,
     n_neighbors: int = 12,
     reg: float = 1e-3,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, versions
 
 # Doubles of rows held at a time: 32 MiB.
@@ -16,7 +17,7 @@ SOLVERS = ("auto", "covariance_eigh", "full", "randomized", "arpack")
 
 def sklearn_pca(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     *,
     svd_solver: str = "auto",
     seed: int = 0,
@@ -53,7 +54,7 @@ def sklearn_pca(
 
 def streamed_pca(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     *,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
@@ -107,9 +108,7 @@ def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndar
         tell(start + len(piece))
 
 
-def _passes(
-    progress: Callable[[float], None] | None, count: int, n: int
-) -> Callable[[int], Callable[[int], None]]:
+def _passes(progress: Progress | None, count: int, n: int) -> Callable[[int], Callable[[int], None]]:
     def of(number: int) -> Callable[[int], None]:
         return lambda rows: progress and progress((number + rows / n) / count)
 

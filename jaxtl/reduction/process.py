@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
 from jaxtl.machine.child import Child, Silence
+from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.reduction import BACKENDS, reduce
@@ -44,7 +44,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
         method: str,
         backend: str,
         params: dict[str, Any],
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
         neighbors_path: Pathlike | None = None,
         threads: int | None = None,
     ) -> Embedding:
@@ -108,10 +108,10 @@ def reduce_file(
     params: dict[str, Any],
     neighbors: str | None,
     threads: int | None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """What the process does, with the arguments of `Reducer.reduce`."""
     cores.use_at_most(threads)
-    near = Neighbors.load(neighbors) if neighbors else None
-    embedding = reduce(Features.load(features), method, backend, near=near, progress=progress, **params)
+    known = Neighbors.load(neighbors) if neighbors else None
+    embedding = reduce(Features.load(features), method, backend, neighbors=known, progress=progress, **params)
     embedding.save(out)

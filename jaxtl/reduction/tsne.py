@@ -10,6 +10,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
 from jaxtl.neighbors import exact_neighbors
+from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 from jaxtl.reduction.pca import exact_solver
@@ -40,8 +41,8 @@ _PROGRESS_EVERY = 10
 
 def opentsne(
     values: np.ndarray,
-    progress: Callable[[float], None] | None,
-    near: Neighbors | None = None,
+    progress: Progress | None,
+    neighbors: Neighbors | None = None,
     *,
     perplexity: float = 30.0,
     initialization: str = "pca",
@@ -50,7 +51,7 @@ def opentsne(
     early_exaggeration_iter: int = 250,
     exaggeration: float = 1.0,
     n_iter: int = 500,
-    neighbors: str = "auto",
+    neighbor_search: str = "auto",
     negative_gradient_method: str = "auto",
     n_jobs: int = -1,
     seed: int = 0,
@@ -60,7 +61,7 @@ def opentsne(
     Args:
         values: [n, d].
         progress: called with the fraction of iterations done.
-        near: exact neighbours, 3 * perplexity or more of each, where they are known.
+        neighbors: exact neighbours, 3 * perplexity or more of each, where they are known.
         perplexity: from 1 to (n - 1) / 3, as 3 * perplexity neighbours are used.
         initialization: "pca" (scaled to a standard deviation of 1e-4; Kobak & Berens 2019), "random"
             or "spectral".
@@ -69,7 +70,7 @@ def opentsne(
         early_exaggeration_iter: length of the first phase.
         exaggeration: >= 1, factor in the second phase.
         n_iter: length of the second phase.
-        neighbors: "exact", "annoy" (approximate), or "auto": exact up to EXACT_NEIGHBORS_UP_TO rows.
+        neighbor_search: "exact", "annoy" (approximate), or "auto": exact up to EXACT_NEIGHBORS_UP_TO rows.
         negative_gradient_method: "bh" (Barnes-Hut), "fft", or "auto": fft from FFT_FROM rows.
         n_jobs: threads; -1 takes all cores. It changes the result with "annoy" alone.
         seed: jitter of the initialisation, and Annoy's trees.
@@ -77,17 +78,17 @@ def opentsne(
     Diagnostics: `kl_divergence` of the map without exaggeration, over the neighbours used, to about 2e-4.
     """
     n = len(values)
-    _check(n, perplexity, learning_rate, initialization, neighbors, negative_gradient_method)
+    _check(n, perplexity, learning_rate, initialization, neighbor_search, negative_gradient_method)
     check_jobs("tsne", n_jobs)
     early = _phase(n, learning_rate, "early_exaggeration", early_exaggeration, early_exaggeration_iter)
     late = _phase(n, learning_rate, "exaggeration", exaggeration, n_iter)
-    if neighbors == "auto":
-        neighbors = "exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"
+    if neighbor_search == "auto":
+        neighbor_search = "exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM else "bh"
 
     threads = cores.workers(n_jobs)
-    affinities = _affinities(values, near, perplexity, neighbors, threads, seed)
+    affinities = _affinities(values, neighbors, perplexity, neighbor_search, threads, seed)
     start = _initial(values, affinities, initialization, seed)
     embedding = _descend(start, affinities, [early, late], negative_gradient_method, threads, progress)
 
@@ -101,7 +102,7 @@ def opentsne(
         "exaggeration": late["exaggeration"],
         "n_iter": late["n_iter"],
         "learning_rate": late["learning_rate"],
-        "neighbors": neighbors,
+        "neighbors": neighbor_search,
         "n_neighbors": int(3 * perplexity),
         "negative_gradient_method": negative_gradient_method,
         **_FIXED_AFFINITY,
@@ -131,13 +132,18 @@ def check_perplexity(n: int, perplexity: float) -> None:
 
 
 def _check(
-    n: int, perplexity: float, learning_rate: float | str, initialization: str, neighbors: str, gradient: str
+    n: int,
+    perplexity: float,
+    learning_rate: float | str,
+    initialization: str,
+    neighbor_search: str,
+    gradient: str,
 ) -> None:
     check_perplexity(n, perplexity)
     if learning_rate != "auto":
         check_number("tsne", "learning_rate (unless auto)", learning_rate, low=0, open_low=True)
     check_choice("tsne", "initialization", initialization, ("pca", "random", "spectral"))
-    check_choice("tsne", "neighbors", neighbors, ("auto", "exact", "annoy"))
+    check_choice("tsne", "neighbor_search", neighbor_search, ("auto", "exact", "annoy"))
     check_choice("tsne", "negative_gradient_method", gradient, ("auto", "bh", "fft"))
 
 
@@ -151,22 +157,27 @@ def _phase(
 
 
 def _affinities(
-    values: np.ndarray, near: Neighbors | None, perplexity: float, neighbors: str, n_jobs: int, seed: int
+    values: np.ndarray,
+    neighbors: Neighbors | None,
+    perplexity: float,
+    neighbor_search: str,
+    n_jobs: int,
+    seed: int,
 ) -> Any:
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     k = int(3 * perplexity)
-    if neighbors == "exact":
-        if near is None or near.indices.shape[1] < k:
-            near = exact_neighbors(values, k, n_jobs=n_jobs)
-        index = PrecomputedNeighbors(near.indices[:, :k], near.distances[:, :k].astype(np.float64))
+    if neighbor_search == "exact":
+        if neighbors is None or neighbors.indices.shape[1] < k:
+            neighbors = exact_neighbors(values, k, n_jobs=n_jobs)
+        index = PrecomputedNeighbors(neighbors.indices[:, :k], neighbors.distances[:, :k].astype(np.float64))
         return PerplexityBasedNN(perplexity=perplexity, n_jobs=n_jobs, knn_index=index, symmetrize=True)
     return PerplexityBasedNN(
         values,
         perplexity=perplexity,
         k_neighbors=k,
-        method=neighbors,
+        method=neighbor_search,
         n_jobs=n_jobs,
         random_state=seed,
         **_FIXED_AFFINITY,
@@ -192,7 +203,7 @@ def _descend(
     phases: list[dict[str, float | int]],
     negative_gradient_method: str,
     n_jobs: int,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
 ) -> Any:
     from openTSNE import TSNEEmbedding
 
@@ -224,7 +235,7 @@ def measure_divergence(embedding: Any) -> None:
     embedding.optimize(0, **fine, negative_gradient_method="bh", n_jobs=1, inplace=True)
 
 
-def _reporter(progress: Callable[[float], None], done: int, total: int) -> Callable[[int, float, Any], None]:
+def _reporter(progress: Progress, done: int, total: int) -> Callable[[int, float, Any], None]:
     def report(iteration: int, error: float, embedding: Any) -> None:
         progress((done + iteration) / total)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.records.files import read_json_object, read_npz
 from jaxtl.records.arrays import Embedding, Features, Score, load_history, load_scores
+from jaxtl.records.files import read_json_object, read_npz
 
 STAGES = ("before", "after")
 METHODS = ("pca", "tsne", "lle")

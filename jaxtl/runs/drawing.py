@@ -6,12 +6,12 @@ import shlex
 import threading
 from pathlib import Path
 
-from jaxtl.machine.child import Pool, Silence
 from jaxtl.errors import JaxtlError
-from jaxtl.network.extraction import Progress
+from jaxtl.machine.child import Pool, Silence
+from jaxtl.machine.devices import cpu_count
+from jaxtl.progress import Progress
 from jaxtl.records.files import remove_leftovers
 from jaxtl.runs.folder import FIGURES, figure_files, save_figure
-from jaxtl.machine.devices import cpu_count
 
 _MOST = 5
 # What draws and writes a figure; matplotlib would import all but the first when it writes.

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.files import replacing, write_text
 from jaxtl.records.arrays import Features
-from jaxtl.runs.data import STAGES, RunData, load_run
+from jaxtl.records.files import replacing, write_text
 from jaxtl.report.payload import picture, tiled
+from jaxtl.runs.data import STAGES, RunData, load_run
 
 FORMATS = ("tensorboard", "parquet", "csv")
 # The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from jaxtl.evaluation import depth
-from jaxtl.plots import maps as plots
 from jaxtl.errors import JaxtlError
-from jaxtl.records.files import read_json_object, write_json, write_text
-from jaxtl.records.arrays import Embedding, Pathlike, load_history, load_scores
-from jaxtl.report import build_page, load_run
+from jaxtl.evaluation import depth
 from jaxtl.evaluation.scoring import KNN_METRIC
+from jaxtl.plots import maps as plots
+from jaxtl.progress import Progress
+from jaxtl.records.arrays import Embedding, Pathlike, load_history, load_scores
+from jaxtl.records.files import read_json_object, write_json, write_text
+from jaxtl.report import build_page, load_run
 from jaxtl.settings import STAGES, RunConfig
 
 SUFFIXES = ("png", "svg", "pdf")
@@ -124,7 +125,7 @@ def save_figure(
     folder: Pathlike,
     name: str,
     out: Pathlike | None = None,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Progress = lambda fraction: None,
 ) -> None:
     """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
     figure = draw(Path(folder), name)

@@ -26,6 +26,7 @@ from jaxtl.machine.child import dying_with_parent, send, take_channels
 from jaxtl.machine.devices import peak_memory
 from jaxtl.machine.identity import machine as machine_now
 from jaxtl.machine.memory import available_memory
+from jaxtl.progress import Progress
 from jaxtl.records import store
 from jaxtl.records.arrays import Features
 from jaxtl.reduction import reduce
@@ -82,9 +83,7 @@ def _measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], be
     return {"done": {"seconds": seconds, **peaks, "device_peak": device, "machine": machine}}
 
 
-def _reduce(
-    request: dict[str, Any], features: Features, progress: Callable[[float], None] | None, **changes: Any
-) -> Any:
+def _reduce(request: dict[str, Any], features: Features, progress: Progress | None, **changes: Any) -> Any:
     params = {**request["params"], **changes}
     return reduce(features, request["method"], request["backend"], progress=progress, **params)
 

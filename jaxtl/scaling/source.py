@@ -16,7 +16,8 @@ from jaxtl.data import load
 from jaxtl.data.infinite import infinite
 from jaxtl.errors import JaxtlError
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import Notice, Progress, features_of, stream
+from jaxtl.network.extraction import features_of, stream
+from jaxtl.progress import Notify, Progress
 from jaxtl.records import store
 from jaxtl.records.arrays import Dataset
 from jaxtl.scaling.settings import Settings
@@ -93,7 +94,7 @@ def stored(folder: Path) -> int:
     return len(store.mapped(path)) if path.is_file() else 0
 
 
-def extract(folder: Path, source: Source, n: int, progress: Progress, notice: Notice | None = None) -> None:
+def extract(folder: Path, source: Source, n: int, progress: Progress, notify: Notify | None = None) -> None:
     """Bring a study's features up to n rows, those that are there kept as they are.
 
     They go to a store (`jaxtl.records.store`) that is written piece by piece, whatever n; one that was
@@ -105,5 +106,5 @@ def extract(folder: Path, source: Source, n: int, progress: Progress, notice: No
     d = model.config.features
     meta = features_of(model, source.whole.take(1), source.settings.images, np.zeros((1, d), np.float32)).meta
     kept = store.copied(store.mapped(folder / FEATURES), had) if had else ()
-    new = stream(model, source.images, n, source.settings.images, first=had, progress=progress, notice=notice)
+    new = stream(model, source.images, n, source.settings.images, first=had, progress=progress, notify=notify)
     store.write(folder / FEATURES, chain(kept, new), source.labels(n), source.index(n), meta, d)

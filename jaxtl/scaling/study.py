@@ -6,25 +6,23 @@ are written anew after every size, so that a study that is stopped has those of 
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxtl.cli.terminal import Attempt
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
 from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.plots.maps import save as save_figure
+from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
 from jaxtl.runs.folder import CONFIG
@@ -38,27 +36,6 @@ TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
 SUFFIXES = ("png", "svg")
 # Left free on the disk when features are written: for maps, tables and pictures.
 _SPARE_BYTES = 2**28
-
-
-class Report(Protocol):
-    """Who is told how a study gets on."""
-
-    def attempt(self, title: str) -> AbstractContextManager[Attempt]:
-        """Entered while a piece of work is done; its `failure` tells what went wrong."""
-
-    def note(self, text: str) -> None:
-        """One line worth knowing."""
-
-
-class Silent:
-    """A Report that tells nobody."""
-
-    @contextlib.contextmanager
-    def attempt(self, title: str) -> Iterator[Attempt]:
-        yield Attempt(lambda fraction: None)
-
-    def note(self, text: str) -> None:
-        pass
 
 
 class Grid(NamedTuple):
@@ -83,7 +60,7 @@ def prepare(
     given: dict[str, Any] | None = None,
     grid: Grid = Grid(),
     limits: Limits | None = None,
-    report: Report | None = None,
+    observer: Observer | None = None,
 ) -> Study:
     """A study in a new or empty folder, or one that goes on; nothing is computed yet.
 
@@ -99,7 +76,7 @@ def prepare(
     remove_leftovers(folder / CONFIG)
     settings, before = _settings(folder, given or {})
     wanted = Grid(*(new or old or usual for new, old, usual in zip(grid, before, _DEFAULT, strict=True)))
-    study = Study(folder, settings, wanted, limits or default_limits(), report or Silent())
+    study = Study(folder, settings, wanted, limits or default_limits(), observer or Silent())
     study.check()
     study.record()
     study.compare()
@@ -148,8 +125,10 @@ class Study:
     Raises JaxtlError where sizes, methods or backends are unknown, or a library cannot work.
     """
 
-    def __init__(self, folder: Path, settings: Settings, grid: Grid, limits: Limits, report: Report) -> None:
-        self.folder, self.settings, self.limits, self.report = folder, settings, limits, report
+    def __init__(
+        self, folder: Path, settings: Settings, grid: Grid, limits: Limits, observer: Observer
+    ) -> None:
+        self.folder, self.settings, self.limits, self.observer = folder, settings, limits, observer
         self.grid = grid
         self.sizes = plan.parse_sizes(grid.sizes)
         self.methods = plan.parse_methods(grid.methods)
@@ -180,7 +159,7 @@ class Study:
             for key, values in differing([*made, machine(series.on_gpu)]).items():
                 mixed[key] = list(dict.fromkeys([*mixed.get(key, []), *values]))
         if mixed:
-            self.report.note(f"Curves mix machines or versions: {spoken(mixed)}")
+            self.observer.notify(f"Curves mix machines or versions: {spoken(mixed)}")
 
     def run(self) -> list[Curve]:
         """Do what is left to do. Returns the curves through all points of the folder."""
@@ -234,8 +213,8 @@ class Study:
         if n <= had:
             return
         began = time.perf_counter()
-        with self.report.attempt(f"Features of {n - had:,} images") as attempt:
-            source.extract(self.folder, self.source, n, attempt.progress, self.report.note)
+        with self.observer.attempt(f"Features of {n - had:,} images") as attempt:
+            source.extract(self.folder, self.source, n, attempt.progress, self.observer.notify)
         taken = {"images": n - had, "seconds": round(time.perf_counter() - began, 3)}
         known = self.folder / EXTRACTION
         # The largest tells most: less of it is compilation.
@@ -257,7 +236,7 @@ class Study:
                 Point(series.method.name, series.backend, n, NOT_TRIED, note, limits=asdict(self.limits))
             )
             return
-        with self.report.attempt(
+        with self.observer.attempt(
             f"{plots.label(series.method.name, series.backend)}, {n:,} images"
         ) as attempt:
             outcome = watch.run(self._request(series, n), self.limits, attempt.progress)
@@ -299,7 +278,7 @@ class Study:
         unjudged, known = self._unjudged(n), self._features_path(n)
         if not unjudged and known.is_file():
             return
-        with self.report.attempt(f"Quality of maps of {n:,} images") as attempt:
+        with self.observer.attempt(f"Quality of maps of {n:,} images") as attempt:
             space = quality.look(self.folder / source.FEATURES, self.source.labels(n), self.settings.seed)
             # What was found with more memory stays.
             if space.own or not known.is_file():
@@ -308,7 +287,7 @@ class Study:
                 attempt.progress((number + 1) / (len(unjudged) + 1))
                 self._keep(point.with_quality(space.quality(Embedding.load(self._map(point)))))
         if space.note:
-            self.report.note(space.note)
+            self.observer.notify(space.note)
 
     def _unjudged(self, n: int) -> list[Point]:
         """Points without quality, and those without the part of it that memory allows by now."""
@@ -336,7 +315,7 @@ class Study:
 
     def _draw(self) -> list[Curve]:
         found = self.curves
-        with self.report.attempt("Tables and pictures") as attempt:
+        with self.observer.attempt("Tables and pictures") as attempt:
             self._tabulate()
             figures = {
                 "seconds": plots.seconds_figure(found),

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtl.machine.card import Card
 from jaxtl.machine.child import environment, signal_name
+from jaxtl.progress import Progress
 from jaxtl.scaling.points import DONE, FAILED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME
 from jaxtl.scaling.settings import Limits
 
@@ -48,7 +49,7 @@ class Outcome:
     machine: dict[str, Any] | None = None
 
 
-def run(request: dict[str, Any], limits: Limits, progress: Callable[[float], None]) -> Outcome:
+def run(request: dict[str, Any], limits: Limits, progress: Progress) -> Outcome:
     """Compute a point in a process of its own. What `progress` raises ends the process."""
     with _Watched(request, limits) as watched:
         return watched.follow(progress)
@@ -79,7 +80,7 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             stream.close()
 
-    def follow(self, progress: Callable[[float], None]) -> Outcome:
+    def follow(self, progress: Progress) -> Outcome:
         reached, ran = 0.0, False
         for message in self._messages():
             self._look()

@@ -11,9 +11,8 @@ from scipy import stats
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.claims import verdict_of
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
-from jaxtl.experiment import embeddings as mapping
-from jaxtl.experiment import experiment, steps
-from jaxtl.experiment import seeds as repeats
+from jaxtl.experiment import embeddings, experiment, steps
+from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
 from jaxtl.records.arrays import Score, load_scores
 from jaxtl.settings import RunConfig
@@ -29,13 +28,13 @@ def few(few_digits):
 @pytest.fixture(scope="module")
 def done(few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repeats") / "runs"
-    repeats.start(few, 3, folder).run()
+    several.start(few, 3, folder).run()
     return folder
 
 
 def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     assert sorted(path.name for path in done.iterdir()) == [
-        "claims.json", "repeats.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5",
+        "claims.json", "several.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5",
     ]  # fmt: skip
     experiment.start(replace(few, seed=5), tmp_path / "alone").run()
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
@@ -71,7 +70,7 @@ def test_claims_are_decided_on_the_mean_over_seeds(done):
 
 def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
-    work = repeats.start(few, 3, folder)
+    work = several.start(few, 3, folder)
     step = steps.Work._score
 
     def stop(self, progress):
@@ -83,8 +82,8 @@ def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         work.run()
     monkeypatch.undo()
-    assert repeats.is_repeats(folder)
-    repeats.resume(folder).run()
+    assert several.holds_seeds(folder)
+    several.resume(folder).run()
     for name in ("seed-3", "seed-4", "seed-5"):
         assert contents(folder / name) == contents(done / name)
     assert (folder / "scores.csv").read_bytes() == (done / "scores.csv").read_bytes()
@@ -92,22 +91,22 @@ def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_pa
 
 def test_memory_is_checked_once_and_for_all_seeds(few, done, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
-    work = repeats.start(few, 3, folder)
-    monkeypatch.setattr(mapping, "available_memory", lambda: 1000)
+    work = several.start(few, 3, folder)
+    monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     # What the first run holds is not to stop the second.
     assert [each.config.seed for each in work._works()] == [3, 4, 5]
     # Going on is a start again, whichever seed's maps are missing.
     shutil.copytree(done, tmp_path / "done")
-    repeats.resume(tmp_path / "done")
+    several.resume(tmp_path / "done")
     (tmp_path / "done" / "seed-5" / "embeddings" / "after_pca.npz").unlink()
     for unfinished in (folder, tmp_path / "done"):
         with pytest.raises(JaxtlError, match=r"what would fit: .*more memory \(end other programs\)"):
-            repeats.resume(unfinished)
+            several.resume(unfinished)
 
 
 def test_a_later_seed_that_is_refused_says_how_to_go_on(few, tmp_path):
     folder = tmp_path / "runs"
-    work = repeats.start(few, 2, folder)
+    work = several.start(few, 2, folder)
     (folder / "seed-4").mkdir()
     (folder / "seed-4" / "thesis.txt").touch()
     with pytest.raises(JaxtlError) as caught:
@@ -117,7 +116,7 @@ def test_a_later_seed_that_is_refused_says_how_to_go_on(few, tmp_path):
 
 def test_another_setting_is_refused(done):
     with pytest.raises(JaxtlError, match="was made with epochs 1, not 2"):
-        repeats.resume(done, {"epochs": 2})
+        several.resume(done, {"epochs": 2})
 
 
 def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
@@ -125,20 +124,20 @@ def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
     shutil.rmtree(tmp_path / "runs" / "seed-4")
     experiment.start(replace(few, seed=4, epochs=2), tmp_path / "runs" / "seed-4").run()
     with pytest.raises(JaxtlError, match="seed-4: was made with other settings"):
-        repeats.resume(tmp_path / "runs").run()
+        several.resume(tmp_path / "runs").run()
 
 
 @pytest.mark.parametrize("count", [0, 1, 1001])
 def test_numbers_of_repeats_that_make_no_sense(few, count, tmp_path):
     with pytest.raises(JaxtlError, match="--seeds"):
-        repeats.start(few, count, tmp_path / "runs")
+        several.start(few, count, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_damaged_record_is_one_line(tmp_path):
-    (tmp_path / repeats.RECORD).write_text('{"seeds": "many"}')
+    (tmp_path / several.RECORD).write_text('{"seeds": "many"}')
     with pytest.raises(JaxtlError, match="holds no list of seeds"):
-        repeats.resume(tmp_path)
+        several.resume(tmp_path)
 
 
 def test_only_what_all_runs_have_is_summed_up():

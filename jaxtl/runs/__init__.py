@@ -1,0 +1,1 @@
+"""A run's folder: every file by name, its data, its figures, its export."""
