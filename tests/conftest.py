@@ -105,7 +105,7 @@ def launch():
 @pytest.fixture
 def jaxtl(monkeypatch, capsys):
     """A function that runs `jaxtl ARGS` in this process: exit code, standard output, standard error."""
-    from jaxtl.cli import main
+    from jaxtl.cli.main import main
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["jaxtl", *map(str, args)])

@@ -690,7 +690,9 @@ def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_pat
         features = Features.load(tmp_path / "features" / f"{stage}.npz")
         neighbors = Neighbors.load(tmp_path / "neighbors" / f"{stage}.npz")
         made = Embedding.load(tmp_path / "embeddings" / f"{stage}_tsne.npz")
-        expected = reduce(features, "tsne", "opentsne", neighbors=neighbors, perplexity=5.0, seed=few.seed)
+        expected = reduce(
+            features, "tsne", "opentsne", known_neighbors=neighbors, perplexity=5.0, seed=few.seed
+        )
         np.testing.assert_array_equal(made.coords, expected.coords)
         assert made.params["n_jobs"] == (1 if points == 10 else -1)
 

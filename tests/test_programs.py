@@ -45,7 +45,7 @@ import sys
 import jax
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(lambda name, _, **more: compiled.append(name))
-from jaxtl.cli import main
+from jaxtl.cli.main import main
 try:
     main()
 finally:

@@ -263,7 +263,7 @@ REFUSALS = [
     (GOOD, "tsne", {"perplexity": 5, "learning_rate": "fast"}, "learning_rate"),
     (GOOD, "tsne", {"perplexity": 5, "n_iter": -1}, "iterations of exaggeration must be an integer"),
     (GOOD, "tsne", {"perplexity": 5, "early_exaggeration": 0}, "early_exaggeration must be a number"),
-    (GOOD, "tsne", {"perplexity": 5, "neighbor_search": "hnsw"}, "neighbor_search must be one of auto"),
+    (GOOD, "tsne", {"perplexity": 5, "neighbors": "hnsw"}, "neighbors must be one of auto"),
     (GOOD, "tsne", {"perplexity": 5, "initialization": "umap"}, "initialization must be one of pca"),
     (GOOD, "tsne", {"perplexity": 5, "negative_gradient_method": "x"}, "must be one of auto, bh, fft"),
     (GOOD, "tsne", {"perplexity": 5, "n_jobs": 0}, "n_jobs"),

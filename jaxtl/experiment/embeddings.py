@@ -170,7 +170,7 @@ class Embedder:
     def _here(self, job: Job, progress: Progress) -> Embedding:
         embedding = reduce(
             Features.load(job.features), job.method, self.choices[job.method].name,
-            neighbors=Neighbors.load(job.neighbors), progress=progress, **job.params,
+            known_neighbors=Neighbors.load(job.neighbors), progress=progress, **job.params,
         )  # fmt: skip
         embedding.save(job.target)
         return embedding

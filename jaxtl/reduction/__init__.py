@@ -1,9 +1,9 @@
 """Features to a two-dimensional map: one table of methods and of the backends that compute them.
 
-A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `neighbors` after `progress`
-if it can use neighbours that are known. It takes float32 [n, d] and gives coordinates [n, 2], every
-parameter as used, and diagnostics. Its keyword arguments are the method's parameters: their names and defaults stand in
-its signature and nowhere else.
+A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `known_neighbors` after
+`progress` if it can use them. It takes float32 [n, d] and gives coordinates [n, 2], every parameter as used,
+and diagnostics. Its keyword arguments are the method's parameters: their names and defaults stand in its
+signature and nowhere else.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def reduce(
     method: str,
     backend: str = "auto",
     *,
-    neighbors: Neighbors | None = None,
+    known_neighbors: Neighbors | None = None,
     landmarks: int | None = None,
     progress: Progress | None = None,
     **params: Any,
@@ -125,8 +125,8 @@ def reduce(
             landmarks.
         method: "pca", "tsne" or "lle".
         backend: a library that computes the method, or "auto"; see `choose`.
-        neighbors: exact neighbours of these features, at least as many as the method uses: backends on the
-            CPU that need any then look for none.
+        known_neighbors: exact neighbours of these features, at least as many as the method uses: backends on
+            the CPU that need any then look for none.
         landmarks: rows, drawn by the seed, that are mapped by the method; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
             there are no more rows, and by default, all are mapped.
@@ -153,8 +153,8 @@ def reduce(
             function, features.values, method, landmarks, progress, params
         )
     else:
-        known_neighbors = {"neighbors": neighbors} if neighbors and _takes_neighbors(function) else {}
-        coords, used, diagnostics = function(features.values, progress, **known_neighbors, **params)
+        known = {"known_neighbors": known_neighbors} if known_neighbors and _takes_neighbors(function) else {}
+        coords, used, diagnostics = function(features.values, progress, **known, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
     report(1.0)
@@ -220,7 +220,7 @@ def _check_parameters(method: str, name: str, params: dict[str, Any], landmarks:
 
 
 def _takes_neighbors(function: Callable[..., Any]) -> bool:
-    return "neighbors" in inspect.signature(function).parameters
+    return "known_neighbors" in inspect.signature(function).parameters
 
 
 def _check_values(method: str, values: np.ndarray) -> None:

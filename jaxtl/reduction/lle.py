@@ -16,7 +16,7 @@ from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, v
 def own_lle(
     values: np.ndarray,
     progress: Progress | None,
-    neighbors: Neighbors | None = None,
+    known_neighbors: Neighbors | None = None,
     *,
     n_neighbors: int = 12,
     variant: str = "standard",
@@ -33,7 +33,7 @@ def own_lle(
     Args:
         values: [n, d].
         progress: unused.
-        neighbors: exact neighbours, n_neighbors or more of each, where they are known.
+        known_neighbors: exact neighbours, n_neighbors or more of each, where they are known.
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         variant: the estimator's `method`, "standard" or "modified".
         reg, engine, solver, tol, max_iter, n_jobs: as there.
@@ -66,7 +66,7 @@ def own_lle(
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        coords = model.fit_among(values, neighbors).embedding_
+        coords = model.fit_among(values, known_neighbors).embedding_
     diagnostics = {
         "reconstruction_error": model.reconstruction_error_,
         "eigenvalues": model.eigenvalues_.tolist(),

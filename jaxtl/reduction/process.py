@@ -113,5 +113,7 @@ def reduce_file(
     """What the process does, with the arguments of `Reducer.reduce`."""
     cores.use_at_most(threads)
     known = Neighbors.load(neighbors) if neighbors else None
-    embedding = reduce(Features.load(features), method, backend, neighbors=known, progress=progress, **params)
+    embedding = reduce(
+        Features.load(features), method, backend, known_neighbors=known, progress=progress, **params
+    )
     embedding.save(out)

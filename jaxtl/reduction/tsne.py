@@ -42,7 +42,7 @@ _PROGRESS_EVERY = 10
 def opentsne(
     values: np.ndarray,
     progress: Progress | None,
-    neighbors: Neighbors | None = None,
+    known_neighbors: Neighbors | None = None,
     *,
     perplexity: float = 30.0,
     initialization: str = "pca",
@@ -51,7 +51,7 @@ def opentsne(
     early_exaggeration_iter: int = 250,
     exaggeration: float = 1.0,
     n_iter: int = 500,
-    neighbor_search: str = "auto",
+    neighbors: str = "auto",
     negative_gradient_method: str = "auto",
     n_jobs: int = -1,
     seed: int = 0,
@@ -61,7 +61,7 @@ def opentsne(
     Args:
         values: [n, d].
         progress: called with the fraction of iterations done.
-        neighbors: exact neighbours, 3 * perplexity or more of each, where they are known.
+        known_neighbors: exact neighbours, 3 * perplexity or more of each, where they are known.
         perplexity: from 1 to (n - 1) / 3, as 3 * perplexity neighbours are used.
         initialization: "pca" (scaled to a standard deviation of 1e-4; Kobak & Berens 2019), "random"
             or "spectral".
@@ -70,7 +70,7 @@ def opentsne(
         early_exaggeration_iter: length of the first phase.
         exaggeration: >= 1, factor in the second phase.
         n_iter: length of the second phase.
-        neighbor_search: "exact", "annoy" (approximate), or "auto": exact up to EXACT_NEIGHBORS_UP_TO rows.
+        neighbors: "exact", "annoy" (approximate), or "auto": exact up to EXACT_NEIGHBORS_UP_TO rows.
         negative_gradient_method: "bh" (Barnes-Hut), "fft", or "auto": fft from FFT_FROM rows.
         n_jobs: threads; -1 takes all cores. It changes the result with "annoy" alone.
         seed: jitter of the initialisation, and Annoy's trees.
@@ -78,17 +78,17 @@ def opentsne(
     Diagnostics: `kl_divergence` of the map without exaggeration, over the neighbours used, to about 2e-4.
     """
     n = len(values)
-    _check(n, perplexity, learning_rate, initialization, neighbor_search, negative_gradient_method)
+    _check(n, perplexity, learning_rate, initialization, neighbors, negative_gradient_method)
     check_jobs("tsne", n_jobs)
     early = _phase(n, learning_rate, "early_exaggeration", early_exaggeration, early_exaggeration_iter)
     late = _phase(n, learning_rate, "exaggeration", exaggeration, n_iter)
-    if neighbor_search == "auto":
-        neighbor_search = "exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"
+    if neighbors == "auto":
+        neighbors = "exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM else "bh"
 
     threads = cores.workers(n_jobs)
-    affinities = _affinities(values, neighbors, perplexity, neighbor_search, threads, seed)
+    affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
     start = _initial(values, affinities, initialization, seed)
     embedding = _descend(start, affinities, [early, late], negative_gradient_method, threads, progress)
 
@@ -102,7 +102,7 @@ def opentsne(
         "exaggeration": late["exaggeration"],
         "n_iter": late["n_iter"],
         "learning_rate": late["learning_rate"],
-        "neighbors": neighbor_search,
+        "neighbors": neighbors,
         "n_neighbors": int(3 * perplexity),
         "negative_gradient_method": negative_gradient_method,
         **_FIXED_AFFINITY,
@@ -136,14 +136,14 @@ def _check(
     perplexity: float,
     learning_rate: float | str,
     initialization: str,
-    neighbor_search: str,
+    neighbors: str,
     gradient: str,
 ) -> None:
     check_perplexity(n, perplexity)
     if learning_rate != "auto":
         check_number("tsne", "learning_rate (unless auto)", learning_rate, low=0, open_low=True)
     check_choice("tsne", "initialization", initialization, ("pca", "random", "spectral"))
-    check_choice("tsne", "neighbor_search", neighbor_search, ("auto", "exact", "annoy"))
+    check_choice("tsne", "neighbors", neighbors, ("auto", "exact", "annoy"))
     check_choice("tsne", "negative_gradient_method", gradient, ("auto", "bh", "fft"))
 
 
@@ -158,9 +158,9 @@ def _phase(
 
 def _affinities(
     values: np.ndarray,
-    neighbors: Neighbors | None,
+    known_neighbors: Neighbors | None,
     perplexity: float,
-    neighbor_search: str,
+    neighbors: str,
     n_jobs: int,
     seed: int,
 ) -> Any:
@@ -168,16 +168,18 @@ def _affinities(
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     k = int(3 * perplexity)
-    if neighbor_search == "exact":
-        if neighbors is None or neighbors.indices.shape[1] < k:
-            neighbors = exact_neighbors(values, k, n_jobs=n_jobs)
-        index = PrecomputedNeighbors(neighbors.indices[:, :k], neighbors.distances[:, :k].astype(np.float64))
+    if neighbors == "exact":
+        if known_neighbors is None or known_neighbors.indices.shape[1] < k:
+            known_neighbors = exact_neighbors(values, k, n_jobs=n_jobs)
+        index = PrecomputedNeighbors(
+            known_neighbors.indices[:, :k], known_neighbors.distances[:, :k].astype(np.float64)
+        )
         return PerplexityBasedNN(perplexity=perplexity, n_jobs=n_jobs, knn_index=index, symmetrize=True)
     return PerplexityBasedNN(
         values,
         perplexity=perplexity,
         k_neighbors=k,
-        method=neighbor_search,
+        method=neighbors,
         n_jobs=n_jobs,
         random_state=seed,
         **_FIXED_AFFINITY,
