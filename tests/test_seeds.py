@@ -34,7 +34,7 @@ def done(few, tmp_path_factory):
 
 def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     assert sorted(path.name for path in done.iterdir()) == [
-        "claims.json", "seeds.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5",
+        "claims.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5", "seeds.json",
     ]  # fmt: skip
     experiment.start(replace(few, seed=5), tmp_path / "alone").run()
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
