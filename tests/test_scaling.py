@@ -18,11 +18,11 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records import store
 from jaxtl.records.arrays import Embedding
 from jaxtl.reduction import reduce
-from jaxtl.scaling import plan, plots, point, points, quality, study, watch
+from jaxtl.scaling import measurement, plan, plots, quality, study, trials, watch
 from jaxtl.scaling.curves import curves
-from jaxtl.scaling.points import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.settings import Limits, Settings
 from jaxtl.scaling.source import Source
+from jaxtl.scaling.trials import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Point
 
 SMALL = ["--image-size", 32, "--n-neighbors", 5]
 LIMITS = Limits(300, 2**36)
@@ -111,7 +111,7 @@ def test_sizes_are_nested_samples_of_all_images(finished, few_digits):
 
 
 def test_a_point_tells_time_memory_and_machine(finished):
-    point = points.load(finished / "points" / "pca_sklearn_120.json")
+    point = trials.load(finished / "points" / "pca_sklearn_120.json")
     assert 0 < min(point.seconds) <= point.typical_seconds <= max(point.seconds)
     assert len(point.seconds) == 3
     assert point.start_seconds > 0
@@ -187,7 +187,9 @@ def _points_under_way(folder):
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             found.append(path.read_bytes())
-    return [words for words in found if b"jaxtl.scaling.point" in words and str(folder).encode() in words]
+    return [
+        words for words in found if b"jaxtl.scaling.measurement" in words and str(folder).encode() in words
+    ]
 
 
 def _wait(there, seconds=120):
@@ -226,7 +228,7 @@ def test_over_memory_is_recorded(copied, jaxtl):
                          "--memory-limit", 0.01)  # fmt: skip
     assert code == 0, err
     assert "✗ PCA, jaxtl, 40 images" in err
-    point = points.load(copied / "points" / "pca_jaxtl_40.json")
+    point = trials.load(copied / "points" / "pca_jaxtl_40.json")
     assert point.status == OVER_MEMORY
     assert point.note.endswith("the limit is 0.01 GiB")
     assert point.peak > 0.01 * 2**30
@@ -270,16 +272,16 @@ def test_another_machine_in_a_curve_is_told(copied):
 
     assert notes() == []
     path = copied / "points" / "pca_sklearn_40.json"
-    point = points.load(path)
+    point = trials.load(path)
     assert {"jaxtl", "numpy", "scipy", "scikit-learn", "openTSNE"} <= set(point.machine["versions"])
     versions = point.machine["versions"]
     other = point.machine | {"cores": 99, "versions": versions | {"numpy": "1.0"}}
-    points.save(copied / "points", replace(point, machine=other))
+    trials.save(copied / "points", replace(point, machine=other))
     cores, numpy = point.machine["cores"], versions["numpy"]
     assert notes() == [f"Curves mix machines or versions: cores 99 and {cores}, numpy 1.0 and {numpy}"]
     assert notes("lle") == []
     # Points of before there were versions are read, and taken for no other.
-    points.save(copied / "points", replace(point, machine={"cpu": point.machine["cpu"], "cores": cores}))
+    trials.save(copied / "points", replace(point, machine={"cpu": point.machine["cpu"], "cores": cores}))
     assert notes() == []
 
 
@@ -289,8 +291,8 @@ def test_a_peak_that_cannot_be_told_from_files_is_left_to_the_parent(finished, t
                "on_gpu": False}  # fmt: skip
 
     def peaks(available, **changes):
-        monkeypatch.setattr(point, "available_memory", lambda: available)
-        done = point._measure(request | changes, lambda message: None, time.monotonic())["done"]
+        monkeypatch.setattr(measurement, "available_memory", lambda: available)
+        done = measurement._measure(request | changes, lambda message: None, time.monotonic())["done"]
         return done["peak"], done["resident_peak"]
 
     whole, resident = peaks(2**40)
@@ -327,12 +329,12 @@ def test_a_point_is_tried_again_where_a_limit_is_higher(status, limits, settled)
 def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied, monkeypatch):
     grid, features = study.Grid("40", "pca,lle"), copied / "points" / "features_40.json"
     kept = features.read_bytes()
-    pca, lle = (points.load(copied / "points" / f"{name}_40.json") for name in ("pca_sklearn", "lle_jaxtl"))
-    points.save(copied / "points", replace(pca, quality=None))
+    pca, lle = (trials.load(copied / "points" / f"{name}_40.json") for name in ("pca_sklearn", "lle_jaxtl"))
+    trials.save(copied / "points", replace(pca, quality=None))
     monkeypatch.setattr(quality, "available_memory", lambda: 1000)
     study.prepare(copied, {}, grid, LIMITS).run()
     assert features.read_bytes() == kept
-    found = points.load(copied / "points" / "pca_sklearn_40.json").quality
+    found = trials.load(copied / "points" / "pca_sklearn_40.json").quality
     assert quality.LEAVE_ONE_OUT in found
     assert quality.TRUSTWORTHINESS not in found
     # With as little it is not looked at again, with enough it is.
@@ -341,14 +343,14 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
     assert stamps(copied) == before
     monkeypatch.undo()
     study.prepare(copied, {}, grid, LIMITS).run()
-    assert points.load(copied / "points" / "pca_sklearn_40.json").quality == pca.quality
-    assert points.load(copied / "points" / "lle_jaxtl_40.json") == lle
+    assert trials.load(copied / "points" / "pca_sklearn_40.json").quality == pca.quality
+    assert trials.load(copied / "points" / "lle_jaxtl_40.json") == lle
 
 
 def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied):
     (copied / "maps" / "pca_sklearn_40.npz").unlink()
-    point = points.load(copied / "points" / "pca_sklearn_80.json")
-    points.save(copied / "points", replace(point, status=FAILED, note="its process died", seconds=()))
+    point = trials.load(copied / "points" / "pca_sklearn_80.json")
+    trials.save(copied / "points", replace(point, status=FAILED, note="its process died", seconds=()))
     found = study.prepare(copied, {}, study.Grid("40,80", "pca"), LIMITS).run()
     assert all(p.status == DONE for curve in found for p in curve.points)
     assert (copied / "maps" / "pca_sklearn_40.npz").is_file()

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.errors import JaxtlError
 from jaxtl.records.files import write_text
-from jaxtl.scaling.points import DONE, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import Quality
+from jaxtl.scaling.trials import DONE, OVER_MEMORY, OVER_TIME, Point
 
 COLUMNS = ("method", "backend", "n", "status", "metric", "value", "low", "high", "note")
 FIT_COLUMNS = ("method", "backend", "metric", "coefficient", "exponent", "low", "high", "smallest", "largest",

@@ -23,8 +23,8 @@ from jaxtl.plots.maps import (
 )
 from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.points import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import KL, RECONSTRUCTION, TRUSTWORTHINESS, Quality
+from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Point
 
 _MARKERS = "osD^vPX*hp"
 _FEATURES_COLOUR = "#555555"

@@ -26,10 +26,10 @@ from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
 from jaxtl.runs.folder import CONFIG
-from jaxtl.scaling import plan, plots, points, quality, source, watch
+from jaxtl.scaling import plan, plots, quality, source, trials, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
-from jaxtl.scaling.points import DONE, HOPELESS, NOT_TRIED, Point, stem
 from jaxtl.scaling.settings import MEMORY_SHARE, SIZES, TIME_LIMIT, Limits, Settings
+from jaxtl.scaling.trials import DONE, HOPELESS, NOT_TRIED, Point, stem
 from jaxtl.settings import METHODS
 
 TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
@@ -134,7 +134,7 @@ class Study:
         self.methods = plan.parse_methods(grid.methods)
         self.series = plan.series_of(self.methods, grid.backends)
         self.source = source.Source(settings)
-        self.points = {(p.method, p.backend, p.n): p for p in points.load_all(folder / "points")}
+        self.points = {(p.method, p.backend, p.n): p for p in trials.load_all(folder / "points")}
 
     def check(self) -> None:
         """Refuse before any work what would fail after some. Raises JaxtlError, OSError."""
@@ -269,7 +269,7 @@ class Study:
         return self.folder / "maps" / f"{stem(point.method, point.backend, point.n)}.npz"
 
     def _keep(self, point: Point) -> None:
-        points.save(self.folder / "points", point)
+        trials.save(self.folder / "points", point)
         self.points[point.method, point.backend, point.n] = point
 
     # What maps are worth.
@@ -298,7 +298,7 @@ class Study:
         return lacking
 
     def _features_path(self, n: int) -> Path:
-        return self.folder / "points" / f"{points.FEATURES}{n}.json"
+        return self.folder / "points" / f"{trials.FEATURES}{n}.json"
 
     def _qualities(self) -> dict[int, quality.Quality]:
         """Of the features themselves, by size."""
@@ -337,7 +337,7 @@ class Study:
 def read_curves(folder: Path) -> Sequence[Curve]:
     """The curves of a study's folder. Raises JaxtlError where it is none, or has no points."""
     plan.read_config(folder)
-    found = curves(points.load_all(folder / "points"))
+    found = curves(trials.load_all(folder / "points"))
     if not found:
         raise JaxtlError(f"{folder}: the study has no points yet; go on with: jaxtl scale --out {folder}")
     return found

@@ -12,8 +12,8 @@ from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
 from jaxtl.plots.maps import NAMES
 from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.points import DONE, Point
 from jaxtl.scaling.quality import TRUSTWORTHINESS
+from jaxtl.scaling.trials import DONE, Point
 
 
 def points_table(curves: Sequence[Curve]) -> Table:

@@ -19,8 +19,8 @@ from typing import Any
 from jaxtl.machine.card import Card
 from jaxtl.machine.child import environment, signal_name
 from jaxtl.progress import Progress
-from jaxtl.scaling.points import DONE, FAILED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME
 from jaxtl.scaling.settings import Limits
+from jaxtl.scaling.trials import DONE, FAILED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME
 
 # How often memory is looked at; a shorter peak is the process's own to tell.
 _TICK = 0.05
@@ -33,7 +33,7 @@ _MESSAGE = 1 << 16
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a point ended: as the fields of `jaxtl.scaling.points.Point` of these names.
+    """How a point ended: as the fields of `jaxtl.scaling.trials.Point` of these names.
 
     `peak` is the largest of what was seen from outside and what the process says of itself, if it can tell.
     """
@@ -61,7 +61,7 @@ class _Watched(contextlib.AbstractContextManager["_Watched"]):
         self._card = Card() if request["on_gpu"] else None
         self._process = subprocess.Popen(
             # -P: nothing in the working directory may stand in for a module.
-            [sys.executable, "-P", "-m", "jaxtl.scaling.point", json.dumps(request)],
+            [sys.executable, "-P", "-m", "jaxtl.scaling.measurement", json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -1,4 +1,4 @@
-"""One point of a study, in a process of its own: `python -m jaxtl.scaling.point REQUEST`, a JSON object.
+"""One point of a study, in a process of its own: `python -m jaxtl.scaling.measurement REQUEST`, in JSON.
 
 It answers in JSON lines: how ready it is, how far, how long each repetition took, and how it ended. Little is
 imported, so that what it weighs is the method's.
