@@ -112,11 +112,19 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
     except JaxtlError as error:
         return {"refused": str(error)}
     except OSError as error:
-        return {"oserror": [error.errno, error.strerror or str(error), str(error.filename or "")]}
+        return {"oserror": _parts(error)}
     except Exception as error:
         summary = "".join(traceback.format_exception_only(error)).strip()
         memory = isinstance(error, MemoryError)
         return {"failed": summary, "memory": memory, "traceback": f"\n{traceback.format_exc()}"}
+
+
+def _parts(error: OSError) -> list[Any]:
+    """What an OSError is made of, so that it reads the same elsewhere."""
+    if error.errno is None:
+        return [str(error)]
+    filename = [] if error.filename is None else [str(error.filename)]
+    return [error.errno, error.strerror or str(error), *filename]
 
 
 def _send(answers: Any, message: dict[str, Any]) -> None:
