@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.devices import cpu_count, cpu_name
+from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
 from jaxtl.plots.maps import save as save_figure
