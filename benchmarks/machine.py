@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxtl.machine.devices import cpu_count, cpu_name
+from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.memory import physical_memory
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,8 +13,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment import embeddings
 from jaxtl.machine import memory
 from jaxtl.runs.folder import write_config
-from jaxtl.scaling import points, reference
-from jaxtl.scaling.points import Point
+from jaxtl.scaling import reference, trials
+from jaxtl.scaling.trials import Trial
 from jaxtl.settings import RunConfig
 
 GIB = 2**30
@@ -272,16 +272,16 @@ def test_the_reference_is_whole():
 
 @pytest.fixture
 def study(tmp_path):
-    """A folder with the points of a study that was never computed: LLE that takes 8 n^2 bytes."""
+    """A folder with the trials of a study that was never computed: LLE that takes 8 n^2 bytes."""
     from jaxtl.scaling import plan
     from jaxtl.scaling.settings import Settings
 
     folder = tmp_path / "study"
     plan.write_config(folder, Settings(), "digest", {"sizes": "1000", "methods": "lle", "backends": "auto"})
     for n in (1000, 2000, 4000):
-        points.save(
+        trials.save(
             folder / "points",
-            Point("lle", "jaxtl", n, "done", seconds=(1e-6 * n**2,), baseline=GIB, peak=GIB + 8 * n**2,
+            Trial("lle", "jaxtl", n, "done", seconds=(1e-6 * n**2,), baseline=GIB, peak=GIB + 8 * n**2,
                   machine={"cpu": "A CPU", "cores": 4}),
         )  # fmt: skip
     (folder / "extraction.json").write_text(json.dumps({"images": 100, "seconds": 4.0, "image_size": 96}))
@@ -302,8 +302,8 @@ def test_a_study_becomes_a_table_by_one_command(study, tmp_path, monkeypatch, ca
 
 def test_a_study_where_more_images_took_less_time_becomes_no_table(study, tmp_path):
     for n in (1000, 2000, 4000):
-        point = points.load(study / "points" / f"lle_jaxtl_{n}.json")
-        points.save(study / "points", replace(point, seconds=(1000 / n,)))
+        trial = trials.load(study / "points" / f"lle_jaxtl_{n}.json")
+        trials.save(study / "points", replace(trial, seconds=(1000 / n,)))
     with pytest.raises(SystemExit) as caught:
         reference.main([str(study), str(tmp_path), str(tmp_path / "reference.json")])
     assert str(caught.value) == (
@@ -314,8 +314,8 @@ def test_a_study_where_more_images_took_less_time_becomes_no_table(study, tmp_pa
 
 
 def test_a_study_of_two_machines_becomes_no_table(study):
-    point = points.load(study / "points" / "lle_jaxtl_4000.json")
-    points.save(study / "points", replace(point, machine={"cpu": "A CPU", "cores": 8}))
+    trial = trials.load(study / "points" / "lle_jaxtl_4000.json")
+    trials.save(study / "points", replace(trial, machine={"cpu": "A CPU", "cores": 8}))
     with pytest.raises(
         JaxtlError, match=r"of more than one machine \(cores 4 and 8\), which a forecast cannot"
     ):
@@ -349,9 +349,9 @@ def test_forecast_by_a_study(jaxtl, study, monkeypatch):
 def test_forecast_heeds_methods_backends_and_memory_and_refuses_the_rest(jaxtl, study, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for n in (1000, 2000, 4000):
-        flat = Point("pca", "jaxtl", n, "done", seconds=(1e-6 * n,), baseline=GIB, peak=GIB,
+        flat = Trial("pca", "jaxtl", n, "done", seconds=(1e-6 * n,), baseline=GIB, peak=GIB,
                      machine={"cpu": "A CPU", "cores": 4})  # fmt: skip
-        points.save(study / "points", flat)
+        trials.save(study / "points", flat)
     forecast = ["scale", "--out", study, "--forecast", 100_000]
     both = jaxtl(*forecast, "--memory-limit", 200)[1]
     assert "200 GiB of memory are available" in both

@@ -18,11 +18,11 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records import store
 from jaxtl.records.arrays import Embedding
 from jaxtl.reduction import reduce
-from jaxtl.scaling import plan, plots, point, points, quality, study, watch
+from jaxtl.scaling import measurement, plan, plots, quality, study, trials, watch
 from jaxtl.scaling.curves import curves
-from jaxtl.scaling.points import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.settings import Limits, Settings
 from jaxtl.scaling.source import Source
+from jaxtl.scaling.trials import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Trial
 
 SMALL = ["--image-size", 32, "--n-neighbors", 5]
 LIMITS = Limits(300, 2**36)
@@ -110,15 +110,15 @@ def test_sizes_are_nested_samples_of_all_images(finished, few_digits):
     )
 
 
-def test_a_point_tells_time_memory_and_machine(finished):
-    point = points.load(finished / "points" / "pca_sklearn_120.json")
-    assert 0 < min(point.seconds) <= point.typical_seconds <= max(point.seconds)
-    assert len(point.seconds) == 3
-    assert point.start_seconds > 0
-    assert point.machine["cores"] >= 1
+def test_a_trial_tells_time_memory_and_machine(finished):
+    trial = trials.load(finished / "points" / "pca_sklearn_120.json")
+    assert 0 < min(trial.seconds) <= trial.typical_seconds <= max(trial.seconds)
+    assert len(trial.seconds) == 3
+    assert trial.start_seconds > 0
+    assert trial.machine["cores"] >= 1
     # Python and NumPy alone are 30 MB; the features of 120 images 0.6 MB in float32.
-    assert 2**24 < point.baseline < point.peak < point.resident_peak < 2**31
-    assert point.limits == {"seconds": 300, "memory": 2**36}
+    assert 2**24 < trial.baseline < trial.peak < trial.resident_peak < 2**31
+    assert trial.limits == {"seconds": 300, "memory": 2**36}
 
 
 # How it goes on.
@@ -153,10 +153,11 @@ def test_killed_it_goes_on_where_it_was(launch, jaxtl, asked, finished, tmp_path
     process = launch(*asked, "--out", folder)
     first = folder / "points" / "lle_jaxtl_40.json"
     _wait(first.is_file)
+    under_way = _children(process.pid)
     process.kill()
     process.wait()
-    # The process of the point under way ends with it.
-    _wait(lambda: not _points_under_way(folder))
+    # The process of the trial under way ends with it.
+    _wait(lambda: all(map(_gone, under_way)))
     kept = first.read_bytes()
     code, _, err = jaxtl("scale", "--out", folder)
     assert code == 0, err
@@ -182,12 +183,19 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(launch, asked, tmp_path
     assert {row["method"] for row in table(folder)} >= {"pca"}
 
 
-def _points_under_way(folder):
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found.append(path.read_bytes())
-    return [words for words in found if b"jaxtl.scaling.point" in words and str(folder).encode() in words]
+def _children(pid):
+    """Processes that a process has started and that live."""
+    with contextlib.suppress(OSError):
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        return {int(child) for text in lists for child in text.split()}
+    return set()
+
+
+def _gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _wait(there, seconds=120):
@@ -202,7 +210,7 @@ def _wait(there, seconds=120):
 
 def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied):
     again = study.prepare(copied, {}, study.Grid("40,80", "pca", "jaxtl"), Limits(1e-4, 2**36))
-    found = {(p.method, p.backend, p.n): p for curve in again.run() for p in curve.points}
+    found = {(p.method, p.backend, p.n): p for curve in again.run() for p in curve.trials}
     over, beyond = found["pca", "jaxtl", 40], found["pca", "jaxtl", 80]
     assert (over.status, over.note) == (OVER_TIME, "ended after 0.0001 s, the limit")
     assert (beyond.status, beyond.note) == (NOT_TRIED, "40 images were over time already")
@@ -218,7 +226,7 @@ def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied):
     study.prepare(copied, {}, study.Grid("40", "pca", "jaxtl"), Limits(1e-4, 2**36)).run()
     assert stamps(copied)["pca_jaxtl_40.json"] == before["pca_jaxtl_40.json"]
     found = study.prepare(copied, {}, study.Grid("40", "pca", "jaxtl"), LIMITS).run()
-    assert next(c for c in found if (c.method, c.backend) == ("pca", "jaxtl")).points[0].status == DONE
+    assert next(c for c in found if (c.method, c.backend) == ("pca", "jaxtl")).trials[0].status == DONE
 
 
 def test_over_memory_is_recorded(copied, jaxtl):
@@ -226,33 +234,56 @@ def test_over_memory_is_recorded(copied, jaxtl):
                          "--memory-limit", 0.01)  # fmt: skip
     assert code == 0, err
     assert "✗ PCA, jaxtl, 40 images" in err
-    point = points.load(copied / "points" / "pca_jaxtl_40.json")
-    assert point.status == OVER_MEMORY
-    assert point.note.endswith("the limit is 0.01 GiB")
-    assert point.peak > 0.01 * 2**30
+    trial = trials.load(copied / "points" / "pca_jaxtl_40.json")
+    assert trial.status == OVER_MEMORY
+    assert trial.note.endswith("the limit is 0.01 GiB")
+    assert trial.peak > 0.01 * 2**30
 
 
 def test_a_process_that_fails_is_recorded_and_leaves_none_behind(finished, tmp_path):
     request = {"features": str(finished / "features.npy"), "out": str(tmp_path / "e.npz"), "method": "tsne",
                "backend": "opentsne", "params": {"perplexity": 99}, "n": 80, "streamed": False,
                "on_gpu": False}  # fmt: skip
-    found = watch.run(request, LIMITS, lambda fraction: None)
-    assert found.status == FAILED
-    assert "perplexity 99 needs 298 rows" in found.note
-    started, others = [], set(_children())  # other tests may have some
+    new = Trial("tsne", "opentsne", 80)
+    failed = watch.run(new, request, LIMITS, lambda fraction: None)
+    assert failed.status == FAILED
+    assert "perplexity 99 needs 298 rows" in failed.note
+    started, others = set(), _children(os.getpid())  # other tests may have some
 
     def stop(fraction):
-        started.extend(_children())
+        started.update(_children(os.getpid()))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        watch.run(request | {"params": {"perplexity": 5}}, LIMITS, stop)
-    assert set(started) - others
-    assert set(_children()) <= others
+        watch.run(new, request | {"params": {"perplexity": 5}}, LIMITS, stop)
+    assert started - others
+    assert _children(os.getpid()) <= others
 
 
-def _children():
-    return Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+@pytest.mark.parametrize(
+    ("code", "status", "note"),
+    [
+        ("import os; os.write(2, b'so ill\\n'); os._exit(3)", FAILED,
+         "its process ended with exit code 3 (so ill)"),
+        ("import os; os.kill(os.getpid(), 9)", OUT_OF_MEMORY,
+         "its process was ended by SIGKILL, often for want of memory"),
+        ("raise MemoryError('37 GiB')", OUT_OF_MEMORY, "MemoryError: 37 GiB"),
+        ("raise RuntimeError('RESOURCE_EXHAUSTED: no room')", OUT_OF_MEMORY,
+         "RuntimeError: RESOURCE_EXHAUSTED: no room"),
+        ("1 / 0", FAILED, "ZeroDivisionError: division by zero"),
+    ],
+)  # fmt: skip
+def test_a_trial_that_dies_says_how(code, status, note, finished, tmp_path, monkeypatch):
+    """Its library, which only the trial's process has, is the code."""
+    (tmp_path / "openTSNE").mkdir()
+    (tmp_path / "openTSNE" / "__init__.py").touch()
+    (tmp_path / "openTSNE" / "affinity.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    request = {"features": str(finished / "features.npy"), "out": str(tmp_path / "e.npz"), "method": "tsne",
+               "backend": "opentsne", "params": {"perplexity": 5}, "n": 80, "streamed": False,
+               "on_gpu": False}  # fmt: skip
+    trial = watch.run(Trial("tsne", "opentsne", 80), request, LIMITS, lambda fraction: None)
+    assert (trial.status, trial.note) == (status, note)
 
 
 def test_another_machine_in_a_curve_is_told(copied):
@@ -270,16 +301,16 @@ def test_another_machine_in_a_curve_is_told(copied):
 
     assert notes() == []
     path = copied / "points" / "pca_sklearn_40.json"
-    point = points.load(path)
-    assert {"jaxtl", "numpy", "scipy", "scikit-learn", "openTSNE"} <= set(point.machine["versions"])
-    versions = point.machine["versions"]
-    other = point.machine | {"cores": 99, "versions": versions | {"numpy": "1.0"}}
-    points.save(copied / "points", replace(point, machine=other))
-    cores, numpy = point.machine["cores"], versions["numpy"]
+    trial = trials.load(path)
+    assert {"jaxtl", "numpy", "scipy", "scikit-learn", "openTSNE"} <= set(trial.machine["versions"])
+    versions = trial.machine["versions"]
+    other = trial.machine | {"cores": 99, "versions": versions | {"numpy": "1.0"}}
+    trials.save(copied / "points", replace(trial, machine=other))
+    cores, numpy = trial.machine["cores"], versions["numpy"]
     assert notes() == [f"Curves mix machines or versions: cores 99 and {cores}, numpy 1.0 and {numpy}"]
     assert notes("lle") == []
     # Points of before there were versions are read, and taken for no other.
-    points.save(copied / "points", replace(point, machine={"cpu": point.machine["cpu"], "cores": cores}))
+    trials.save(copied / "points", replace(trial, machine={"cpu": trial.machine["cpu"], "cores": cores}))
     assert notes() == []
 
 
@@ -289,9 +320,9 @@ def test_a_peak_that_cannot_be_told_from_files_is_left_to_the_parent(finished, t
                "on_gpu": False}  # fmt: skip
 
     def peaks(available, **changes):
-        monkeypatch.setattr(point, "available_memory", lambda: available)
-        done = point._measure(request | changes, lambda message: None, time.monotonic())["done"]
-        return done["peak"], done["resident_peak"]
+        monkeypatch.setattr(measurement, "available_memory", lambda: available)
+        measured = measurement.measure(request | changes, lambda message: None)
+        return measured["peak"], measured["resident_peak"]
 
     whole, resident = peaks(2**40)
     assert 0 < whole < resident
@@ -300,10 +331,28 @@ def test_a_peak_that_cannot_be_told_from_files_is_left_to_the_parent(finished, t
     assert peaks(409_599)[0] is None
     # In memory the features are no file's.
     assert peaks(409_599, streamed=False)[0] is not None
-    watched = object.__new__(watch._Watched)
-    watched._peak, watched._device_peak, watched._start, watched._baseline = 7, 0, 1.0, 2
-    done = {"seconds": [1.0], "peak": None, "resident_peak": 9, "device_peak": None, "machine": {}}
-    assert watched._end({"done": done}).peak == 7
+
+
+@pytest.mark.parametrize(("said", "peak"), [(None, 7), (5, 7), (9, 9)])
+def test_the_larger_peak_counts_and_one_that_is_not_told_is_that_seen_from_outside(said, peak, monkeypatch):
+    class Measured(contextlib.AbstractContextManager):
+        pid = 1
+
+        def __init__(self, preload):
+            pass
+
+        def __exit__(self, *exception):
+            pass
+
+        def call(self, function, arguments, told, watch):
+            watch()
+            return {"seconds": [1.0], "peak": said, "resident_peak": 9, "device_peak": None, "machine": {}}
+
+    monkeypatch.setattr(watch, "Child", Measured)
+    monkeypatch.setattr(watch, "process_group", lambda leader: [leader])
+    monkeypatch.setattr(watch, "private_memory", lambda pid: 7)
+    trial = watch.run(Trial("pca", "jaxtl", 80), {"on_gpu": False}, LIMITS, lambda fraction: None)
+    assert (trial.status, trial.peak, trial.resident_peak) == (DONE, peak, 9)
 
 
 @pytest.mark.parametrize(
@@ -320,19 +369,19 @@ def test_a_peak_that_cannot_be_told_from_files_is_left_to_the_parent(finished, t
         (DONE, Limits(9000, 2**36), True),
     ],
 )
-def test_a_point_is_tried_again_where_a_limit_is_higher(status, limits, settled):
+def test_a_trial_is_tried_again_where_a_limit_is_higher(status, limits, settled):
     assert made("lle", 1000, 1.0, status).settled(limits) is settled
 
 
 def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied, monkeypatch):
     grid, features = study.Grid("40", "pca,lle"), copied / "points" / "features_40.json"
     kept = features.read_bytes()
-    pca, lle = (points.load(copied / "points" / f"{name}_40.json") for name in ("pca_sklearn", "lle_jaxtl"))
-    points.save(copied / "points", replace(pca, quality=None))
+    pca, lle = (trials.load(copied / "points" / f"{name}_40.json") for name in ("pca_sklearn", "lle_jaxtl"))
+    trials.save(copied / "points", replace(pca, quality=None))
     monkeypatch.setattr(quality, "available_memory", lambda: 1000)
     study.prepare(copied, {}, grid, LIMITS).run()
     assert features.read_bytes() == kept
-    found = points.load(copied / "points" / "pca_sklearn_40.json").quality
+    found = trials.load(copied / "points" / "pca_sklearn_40.json").quality
     assert quality.LEAVE_ONE_OUT in found
     assert quality.TRUSTWORTHINESS not in found
     # With as little it is not looked at again, with enough it is.
@@ -341,16 +390,16 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
     assert stamps(copied) == before
     monkeypatch.undo()
     study.prepare(copied, {}, grid, LIMITS).run()
-    assert points.load(copied / "points" / "pca_sklearn_40.json").quality == pca.quality
-    assert points.load(copied / "points" / "lle_jaxtl_40.json") == lle
+    assert trials.load(copied / "points" / "pca_sklearn_40.json").quality == pca.quality
+    assert trials.load(copied / "points" / "lle_jaxtl_40.json") == lle
 
 
 def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied):
     (copied / "maps" / "pca_sklearn_40.npz").unlink()
-    point = points.load(copied / "points" / "pca_sklearn_80.json")
-    points.save(copied / "points", replace(point, status=FAILED, note="its process died", seconds=()))
+    trial = trials.load(copied / "points" / "pca_sklearn_80.json")
+    trials.save(copied / "points", replace(trial, status=FAILED, note="its process died", seconds=()))
     found = study.prepare(copied, {}, study.Grid("40,80", "pca"), LIMITS).run()
-    assert all(p.status == DONE for curve in found for p in curve.points)
+    assert all(p.status == DONE for curve in found for p in curve.trials)
     assert (copied / "maps" / "pca_sklearn_40.npz").is_file()
 
 
@@ -360,9 +409,9 @@ def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--n-neighbors", 6], "was made with n_neighbors 5, not 6, which all its points share"),
+        (["--n-neighbors", 6], "was made with n_neighbors 5, not 6, which all its trials share"),
         (["--seed", 2], "was made with seed 1, not 2"),
-        (["--dataset", "mnist"], "not mnist, which all its points share"),
+        (["--dataset", "mnist"], "not mnist, which all its trials share"),
         (["--sizes", "40,many"], "sizes: 'many' is not a whole number; give some such as 500,1000,2000"),
         (["--sizes", "5"], "sizes: 5 is outside 22 to 1,000,000; leave it out"),
         (["--sizes", "131"], "has 130 images, training and test together; take smaller sizes (only"),
@@ -396,18 +445,18 @@ def test_other_folders_are_left_alone(jaxtl, tmp_path, asked):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_edited_settings_and_damaged_points_are_refused(copied, jaxtl):
+def test_edited_settings_and_damaged_trials_are_refused(copied, jaxtl):
     config = copied / "config.json"
     config.write_text(config.read_text().replace('"seed": 1', '"seed": 3'))
     code, _, err = jaxtl("scale", "--out", copied)
     assert code == 2
     assert "was edited since the study started" in err
     config.write_text(config.read_text().replace('"seed": 3', '"seed": 1'))
-    point = copied / "points" / "pca_sklearn_40.json"
-    point.write_text("{}")
+    trial = copied / "points" / "pca_sklearn_40.json"
+    trial.write_text("{}")
     code, _, err = jaxtl("scale", "--out", copied)
     assert (code, err.count("\n")) == (2, 1)
-    assert "not a point of a study" in err
+    assert "not a trial of a study" in err
 
 
 def test_what_was_asked_for_may_be_edited_but_sensibly(copied, jaxtl):
@@ -467,7 +516,7 @@ def test_series_are_one_for_each_method_and_library_that_has_it():
 def made(method, n, seconds, status=DONE, bytes_=2**30, **more):
     taken = (seconds,) if status == DONE else ()
     found = {quality.LEAVE_ONE_OUT: (0.5, 0.4, 0.6)} if status == DONE else None
-    return Point(method, "jaxtl", n, status, seconds=taken, baseline=0, peak=bytes_,
+    return Trial(method, "jaxtl", n, status, seconds=taken, baseline=0, peak=bytes_,
                  limits={"seconds": 900.0, "memory": 2**34}, quality=found, **more)  # fmt: skip
 
 

@@ -36,7 +36,8 @@ from benchmarks.peers.jaxtl_metrics import silhouette as silhouette
 from benchmarks.peers.jaxtl_metrics import trustworthiness as trustworthiness
 from benchmarks.peers.jaxtl_metrics import two_nn as two_nn
 from benchmarks.peers.timing import Result, measured
-from jaxtl.machine.devices import cpu_count, leave_device_memory
+from jaxtl.machine.devices import leave_device_memory
+from jaxtl.machine.host import cpu_count
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import load_model
 from jaxtl.network.extraction import extract

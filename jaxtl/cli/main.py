@@ -499,7 +499,7 @@ def scale(
     console, out = _console(), out or usual
     from jaxtl.cli.terminal import Terminal
     from jaxtl.scaling import study
-    from jaxtl.scaling.tables import laws_table, points_table
+    from jaxtl.scaling.tables import laws_table, trials_table
 
     configure()
     observer = Terminal(console)
@@ -516,7 +516,7 @@ def scale(
         raise Stopped(f"stopped, what is done is kept; {go_on}") from None
     except OSError as error:
         raise JaxtlError(f"{_explain(error)}; {go_on}") from None
-    console.print(points_table(curves))
+    console.print(trials_table(curves))
     if any(curve.seconds or curve.memory for curve in curves):
         console.print(laws_table(curves))
     observer.path("Tables", out / study.TABLE)

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxtl.data import idx
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.host import cpu_count
 from jaxtl.records.arrays import Dataset
 
 LARGEST = 100_000_000

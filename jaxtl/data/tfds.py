@@ -7,8 +7,6 @@ import importlib.util
 import io
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from jaxtl.data import prepare
 from jaxtl.data.decode import UNREADABLE, decode
 from jaxtl.data.resize import resize_image
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.child import Child
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -72,8 +71,10 @@ def load(
             raise JaxtlError(f"tfds:{name}: {split} image {row} is unreadable ({reason})") from None
         labels[row] = example[label_key]
     if labels.min(initial=0) < 0:
-        raise JaxtlError(f"tfds:{name}: {np.sum(labels < 0)} of {len(labels)} {split} images have no label, "
-                         "so the split cannot be used")  # fmt: skip
+        raise JaxtlError(
+            f"tfds:{name}: {np.sum(labels < 0)} of {len(labels)} {split} images have no label, so the split "
+            "cannot be used"
+        )
     return images, labels, tuple(builder.info.features[label_key].names)
 
 
@@ -104,35 +105,34 @@ def _prepare(name: str, builder: DatasetBuilder) -> None:
     root = Path(builder.data_dir_root).expanduser()
     missing = [module for module in _NEEDED_TO_PREPARE if importlib.util.find_spec(module) is None]
     if missing:
-        raise JaxtlError(f"tfds:{name}: is not prepared in {root}, and preparing needs "
-                         f'{" and ".join(missing)}: pip install "jaxtl[tfds]"')  # fmt: skip
+        raise JaxtlError(
+            f"tfds:{name}: is not prepared in {root}, and preparing needs {' and '.join(missing)}: "
+            'pip install "jaxtl[tfds]"'
+        )
     _log.info("tfds:%s: downloading and preparing into %s, once", name, builder.data_dir)
-    # -P: the script's folder stays off sys.path, where its neighbours would hide packages of the same name.
-    child = subprocess.run(
-        [sys.executable, "-P", prepare.__file__, name, str(root)],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    if child.returncode:
-        output = (child.stdout if child.returncode == 1 else child.stderr).strip()
-        reason = output.splitlines()[-1] if output else f"the process ended with code {child.returncode}"
-        raise JaxtlError(f"tfds:{name}: cannot be prepared ({reason}); files that you fetch yourself are "
-                         f"taken from {root / 'downloads' / 'manual'}")  # fmt: skip
+    with Child(environment={"CUDA_VISIBLE_DEVICES": "-1"}) as child:
+        try:
+            child.call(f"{prepare.__name__}:prepare", {"name": name, "data_dir": str(root)})
+        except JaxtlError as error:
+            raise JaxtlError(
+                f"tfds:{name}: cannot be prepared ({error}); files that you fetch yourself are taken from "
+                f"{root / 'downloads' / 'manual'}"
+            ) from None
 
 
 def _examples(name: str, builder: DatasetBuilder, split: str, image_key: str) -> Sequence[dict[str, Any]]:
     """A prepared split, its images still encoded."""
     import tensorflow_datasets as tfds
 
-    found = next((candidate for candidate in _SPLITS[split] if candidate in builder.info.splits), None)
-    if found is None:
-        raise JaxtlError(f"tfds:{name}: has no split {' or '.join(_SPLITS[split])}; "
-                         f"it has {', '.join(builder.info.splits)}")  # fmt: skip
+    there = next((name for name in _SPLITS[split] if name in builder.info.splits), None)
+    if there is None:
+        raise JaxtlError(
+            f"tfds:{name}: has no split {' or '.join(_SPLITS[split])}; it has "
+            f"{', '.join(builder.info.splits)}"
+        )
     try:
         # jaxtl decodes by itself: TFDS does not convert palettes and the like to what a set declares.
-        return builder.as_data_source(found, decoders={image_key: tfds.decode.SkipDecoding()})
+        return builder.as_data_source(there, decoders={image_key: tfds.decode.SkipDecoding()})
     except NotImplementedError:
         raise JaxtlError(
             f"tfds:{name}: {builder.data_dir} holds {builder.info.file_format.value} files, which only "
@@ -150,8 +150,10 @@ def _keys(name: str, builder: DatasetBuilder) -> tuple[str, str]:
             image, label = (features[key] for key in pair)
             if isinstance(image, kinds.Image) and isinstance(label, kinds.ClassLabel) and label.names:
                 return pair
-    raise JaxtlError(f"tfds:{name}: not an image classification set with one image and one class label; "
-                     f"it has {', '.join(features)}")  # fmt: skip
+    raise JaxtlError(
+        f"tfds:{name}: not an image classification set with one image and one class label; it has "
+        f"{', '.join(features)}"
+    )
 
 
 def _shape(name: str, feature: Image, image_size: int | None) -> tuple[tuple[int, int, int], bool]:

@@ -23,7 +23,7 @@ from typing import Any
 import jaxtl
 from jaxtl.machine import cache, cuda
 from jaxtl.machine.cuda import Fault
-from jaxtl.machine.devices import cpu_count, cpu_name
+from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.memory import available_memory, physical_memory
 
 _GIB = 2**30

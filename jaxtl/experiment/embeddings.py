@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jaxtl.costs import table as costs
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory
 from jaxtl.plots.maps import NAMES
 from jaxtl.progress import Notify, Progress

@@ -27,8 +27,10 @@ from jaxtl.experiment.steps import Work, figure_steps
 from jaxtl.machine import cuda
 from jaxtl.machine.child import Pool
 from jaxtl.machine.cores import one_blas_thread
-from jaxtl.machine.devices import configure, cpu_count, peak_memory
+from jaxtl.machine.devices import configure
 from jaxtl.machine.engines import default_engine
+from jaxtl.machine.host import cpu_count
+from jaxtl.machine.memory import peak_memory
 from jaxtl.metrics import check_knn
 from jaxtl.models.weights import imagenet_path
 from jaxtl.network.trunk import trainable_boundary

@@ -19,8 +19,8 @@ from jaxtl.lle import alignment, factors
 from jaxtl.lle.alignment import Alignment
 from jaxtl.lle.spectrum import Spectrum, smallest
 from jaxtl.machine.cores import one_blas_thread
-from jaxtl.machine.devices import cpu_count
 from jaxtl.machine.engines import default_engine
+from jaxtl.machine.host import cpu_count
 from jaxtl.neighbors import exact_neighbors, nearest_rows
 from jaxtl.records.arrays import Neighbors
 

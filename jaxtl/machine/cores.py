@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.host import cpu_count
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")

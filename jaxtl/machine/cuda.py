@@ -1,19 +1,15 @@
-"""What CUDA offers on this machine, or why it offers nothing; without JAX, CuPy or cuML.
-
-Run as a script it asks NVIDIA's driver and prints the answer as JSON; see `_ask_apart`.
-"""
+"""What CUDA offers on this machine, or why it offers nothing; without JAX, CuPy or cuML."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jaxtl.machine.child import Child, Silence
 
 
 class Fault(NamedTuple):
@@ -53,6 +49,7 @@ _JAX_PLUGINS = {"jax-cuda13-plugin": (13, (7, 5)), "jax-cuda12-plugin": (12, (5,
 _DRIVERS = {13: 580, 12: 535}  # the first driver branch that RAPIDS supports for each
 _ABSENT = Fault("no NVIDIA GPU in this machine", "nothing to do: everything runs on the CPU", False)
 _SECONDS = 60
+_QUESTION = "jaxtl.machine.cuda:ask_driver"
 
 # Codes of the driver API (CUresult) that cuInit gives, in words.
 _NO_DEVICE = 100
@@ -86,14 +83,14 @@ def gpu_fault() -> Fault | None:
 
     The answer is kept for the life of the process.
     """
-    found = _look()
-    return found if isinstance(found, Fault) else None
+    answer = _look()
+    return answer if isinstance(answer, Fault) else None
 
 
 def driver() -> Driver | None:
     """The driver and its GPUs; None where `gpu_fault` has something to say."""
-    found = _look()
-    return found if isinstance(found, Driver) else None
+    answer = _look()
+    return answer if isinstance(answer, Driver) else None
 
 
 def cuml_fault() -> Fault | None:
@@ -102,16 +99,16 @@ def cuml_fault() -> Fault | None:
     A machine without a GPU comes before a missing cuML, and that before a broken driver. cuML is not
     imported.
     """
-    fault, found = gpu_fault(), _installed(_CUML)
+    fault, wheels = gpu_fault(), _installed(_CUML)
     if fault and not fault.broken:
         return fault
-    if not found:
+    if not wheels:
         return Fault("cuML is not installed", f'pip install "jaxtl[{extra()}]"', False)
-    if len(found) > 1:
+    if len(wheels) > 1:
         return Fault(
-            f"{' and '.join(found)} are both installed and overwrite each other", _fresh(extra()), True
+            f"{' and '.join(wheels)} are both installed and overwrite each other", _fresh(extra()), True
         )
-    return fault or _misfit(found[0], *_CUML[found[0]])
+    return fault or _misfit(wheels[0], *_CUML[wheels[0]])
 
 
 def jax_gpu_fault() -> Fault | None:
@@ -119,16 +116,16 @@ def jax_gpu_fault() -> Fault | None:
 
     JAX is not imported: whether it does find the GPU, only JAX can say.
     """
-    fault, found = gpu_fault(), _installed(_JAX_PLUGINS)
+    fault, wheels = gpu_fault(), _installed(_JAX_PLUGINS)
     if fault and not fault.broken:
         return fault
-    if not found:
+    if not wheels:
         return Fault("JAX has no CUDA plugin installed", f'pip install "jaxtl[{extra()}]"', False)
     platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms and not {"cuda", "gpu"} & {each.strip() for each in platforms.split(",")}:
+    if platforms and not {"cuda", "gpu"} & {name.strip() for name in platforms.split(",")}:
         return Fault(f"JAX_PLATFORMS={platforms} keeps JAX off the GPU", "unset JAX_PLATFORMS", False)
     # Of two plugins JAX uses either; one that fits will do here.
-    return fault or _misfit(found[-1], *_JAX_PLUGINS[found[-1]])
+    return fault or _misfit(wheels[-1], *_JAX_PLUGINS[wheels[-1]])
 
 
 def extra() -> str:
@@ -230,16 +227,19 @@ def _ask_apart() -> dict[str, Any]:
     cannot work, and does not heed CUDA_VISIBLE_DEVICES. But a process that has called cuInit can no longer
     fork children that use CUDA, and a sick driver may hang or crash in it: hence elsewhere, with a limit.
     """
-    command = [sys.executable, "-I", "-S", __file__]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"died": f"gives no answer within {_SECONDS} s"}
-    try:
-        return json.loads(ended.stdout)
-    except ValueError:
-        code = ended.returncode
-        return {"died": f"crashes ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"}
+    with Child() as child:
+        try:
+            return child.call(_QUESTION, {}, _SECONDS)
+        except Silence as silence:
+            late = f"gives no answer within {_SECONDS} s"
+            return {"died": late if silence.late else f"crashes ({silence})"}
+        except (OSError, RuntimeError) as error:
+            return {"died": f"fails ({error})"}
+
+
+def ask_driver() -> dict[str, Any]:
+    """What NVIDIA's driver answers; for a process of its own, see `_ask_apart`."""
+    return _ask(ctypes.CDLL("libcuda.so.1"))
 
 
 def _ask(library: Any) -> dict[str, Any]:
@@ -273,7 +273,3 @@ def _device_files() -> bool:
 
 def _kernel_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists()
-
-
-if __name__ == "__main__":
-    print(json.dumps(_ask(ctypes.CDLL("libcuda.so.1"))))

@@ -1,18 +1,14 @@
-"""The machine: how JAX is set up, what it computes on, how much memory there is, what is installed."""
+"""How JAX is set up, what it computes on, and with which versions."""
 
 from __future__ import annotations
 
 import os
-import platform
-import resource
 import sys
-from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cache
+from jaxtl.machine.host import describe, versions
 from jaxtl.machine.memory import physical_memory
 from jaxtl.progress import Notify
 
@@ -110,45 +106,10 @@ def device_memory() -> int:
     return stats.get("bytes_limit") or physical_memory()
 
 
-def peak_memory() -> int:
-    """Bytes of the largest resident size that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def environment() -> dict[str, Any]:
     """Versions and hardware, the same for every run on the same machine and installation."""
     import jax
 
     leave_device_memory()
-    return {
-        "jaxtl": jaxtl.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu_name(),
-        "cores": cpu_count(),
-        "memory_gib": round(physical_memory() / 2**30, 1),
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-        "versions": {name: version for name in _LIBRARIES if (version := _version(name))},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def cpu_name() -> str:
-    """The processor's model, as the system names it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
+    return {**describe(), "devices": devices, "versions": versions(_LIBRARIES)}

@@ -1,12 +1,15 @@
-"""What memory a process can take: of the machine, and of the control groups above it."""
+"""Memory: what a process can take, of the machine and of control groups above it, and what processes have."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import subprocess
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from jaxtl.machine.process import run_command
 
 _ROOT = Path("/")
 # What the kernel gives back where it is asked for, by the names of versions 2 and 1.
@@ -34,6 +37,45 @@ def available_memory() -> int:
     return min([each for each in known if each >= 0] or [physical_memory()])
 
 
+def peak_memory() -> int:
+    """Bytes of the largest resident size that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak() -> None:
+    """Let `resident("VmHWM")` begin anew, where the system can."""
+    with contextlib.suppress(OSError):
+        (_ROOT / "proc/self/clear_refs").write_text("5")
+
+
+def resident(name: str) -> int | None:
+    """Bytes of a line of this process's /proc/self/status, such as "RssAnon"; None where there is none."""
+    with contextlib.suppress(ValueError, IndexError):
+        return int(_read("proc/self/status").split(f"{name}:", 1)[1].split(None, 1)[0]) * 1024
+    return None
+
+
+def process_group(leader: int) -> list[int]:
+    """The processes of a group; the leader alone where the system does not tell."""
+    members = [leader]
+    for entry in (_ROOT / "proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # After the name, which may hold anything: state, parent, group.
+            group = int(entry.read_text().rpartition(")")[2].split()[2])
+            if group == leader and int(entry.parent.name) != leader:
+                members.append(int(entry.parent.name))
+    return members
+
+
+def private_memory(pid: int) -> int:
+    """Bytes resident of a process that are no file's: 0 for one that is gone."""
+    if sys.platform == "darwin":
+        return int(run_command(["ps", "-o", "rss=", "-p", str(pid)]).output.strip() or 0) * 1024
+    lines = _read(f"proc/{pid}/status").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) * 1024
+
+
 def _left_by_groups() -> Iterator[int]:
     for group in _unified_groups():
         yield from _left(group, "memory.max", "memory.current", _GIVEN_BACK)
@@ -47,7 +89,7 @@ def _system() -> Iterator[int]:
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * 1024
     if not info and sys.platform == "darwin":
-        yield _vm_stat(subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout)
+        yield _vm_stat(run_command(["vm_stat"]).output)
 
 
 def _vm_stat(text: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.host import cpu_count
 
 Options = dict[str, bool | int | str]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Pool, Silence
-from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.host import cpu_count
 from jaxtl.progress import Progress
 from jaxtl.records.files import remove_leftovers
 from jaxtl.runs.folder import FIGURES, figure_files, save_figure

@@ -1,4 +1,4 @@
-"""Points to curves: the long table, and power laws through what was measured."""
+"""Trials to curves: the long table, and power laws through what was measured."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import NamedTuple
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.errors import JaxtlError
 from jaxtl.records.files import write_text
-from jaxtl.scaling.points import DONE, OVER_MEMORY, OVER_TIME, Point
+from jaxtl.scaling.plan import read_config
 from jaxtl.scaling.quality import Quality
+from jaxtl.scaling.trials import DONE, FOLDER, OVER_MEMORY, OVER_TIME, Trial, load_all
 
 COLUMNS = ("method", "backend", "n", "status", "metric", "value", "low", "high", "note")
 FIT_COLUMNS = ("method", "backend", "metric", "coefficient", "exponent", "low", "high", "smallest", "largest",
@@ -27,31 +28,40 @@ _LEAST_BYTES = 2**20
 
 
 class Curve(NamedTuple):
-    """One method by one library: its points by size, and the laws through them, None where there is none."""
+    """One method by one library: its trials by size, and the laws through them, None where there is none."""
 
     method: str
     backend: str
-    points: tuple[Point, ...]
+    trials: tuple[Trial, ...]
     seconds: PowerLaw | None
     memory: PowerLaw | None
 
     @property
-    def done(self) -> tuple[Point, ...]:
-        return tuple(point for point in self.points if point.status == DONE)
+    def done(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.status == DONE)
 
 
-def curves(points: Sequence[Point]) -> list[Curve]:
+def curves(trials: Sequence[Trial]) -> list[Curve]:
     """In the order in which methods and backends come first."""
-    names = dict.fromkeys((point.method, point.backend) for point in points)
-    return [_curve(*name, [p for p in points if (p.method, p.backend) == name]) for name in names]
+    names = dict.fromkeys((trial.method, trial.backend) for trial in trials)
+    return [_curve(*name, [t for t in trials if (t.method, t.backend) == name]) for name in names]
 
 
-def _curve(method: str, backend: str, points: list[Point]) -> Curve:
-    points = sorted(points, key=lambda point: point.n)
-    done = [point for point in points if point.status == DONE]
-    seconds = {point.n: point.typical_seconds for point in done}
-    memory = {point.n: point.memory for point in done if (point.memory or 0) >= _LEAST_BYTES}
-    return Curve(method, backend, tuple(points), _law(seconds), _law(memory))
+def read_curves(folder: Path) -> list[Curve]:
+    """The curves of a study's folder. Raises JaxtlError where it is none, or has no trials."""
+    read_config(folder)
+    known = curves(load_all(folder / FOLDER))
+    if not known:
+        raise JaxtlError(f"{folder}: the study has no trials yet; go on with: jaxtl scale --out {folder}")
+    return known
+
+
+def _curve(method: str, backend: str, trials: list[Trial]) -> Curve:
+    trials = sorted(trials, key=lambda trial: trial.n)
+    done = [trial for trial in trials if trial.status == DONE]
+    seconds = {trial.n: trial.typical_seconds for trial in done}
+    memory = {trial.n: trial.memory for trial in done if (trial.memory or 0) >= _LEAST_BYTES}
+    return Curve(method, backend, tuple(trials), _law(seconds), _law(memory))
 
 
 def _law(values: dict[int, float]) -> PowerLaw | None:
@@ -64,42 +74,42 @@ def _law(values: dict[int, float]) -> PowerLaw | None:
         return None
 
 
-def save_table(path: Path, found: Sequence[Curve], features: dict[int, Quality]) -> None:
+def save_table(path: Path, shown: Sequence[Curve], features: dict[int, Quality]) -> None:
     """Every number of a study, one in a row.
 
-    A point that is not done has one row: its limit in seconds or the bytes that it reached, or no value.
+    A trial that is not done has one row: its limit in seconds or the bytes that it reached, or no value.
     """
-    rows = [row for curve in found for point in curve.points for row in _rows(point)]
+    rows = [row for curve in shown for trial in curve.trials for row in _rows(trial)]
     for n, quality in sorted(features.items()):
-        rows += [("features", "", n, DONE, metric, *each, "") for metric, each in quality.items()]
+        rows += [("features", "", n, DONE, metric, *score, "") for metric, score in quality.items()]
     _write(path, COLUMNS, rows)
 
 
-def _rows(point: Point) -> Iterator[tuple]:
-    name = (point.method, point.backend, point.n, point.status)
-    if point.status != DONE:
-        over = {OVER_TIME: (SECONDS, point.limits.get("seconds")), OVER_MEMORY: (MEMORY, point.peak)}
-        yield (*name, *over.get(point.status, ("", None)), None, None, point.note)
+def _rows(trial: Trial) -> Iterator[tuple]:
+    name = (trial.method, trial.backend, trial.n, trial.status)
+    if trial.status != DONE:
+        over = {OVER_TIME: (SECONDS, trial.limits.get("seconds")), OVER_MEMORY: (MEMORY, trial.peak)}
+        yield (*name, *over.get(trial.status, ("", None)), None, None, trial.note)
         return
-    yield (*name, SECONDS, point.typical_seconds, min(point.seconds), max(point.seconds), "")
+    yield (*name, SECONDS, trial.typical_seconds, min(trial.seconds), max(trial.seconds), "")
     for metric, value in (
-        (MEMORY, point.memory),
-        ("bytes before", point.baseline),
-        ("bytes at the peak", point.peak),
-        ("bytes at the peak, files included", point.resident_peak),
-        ("bytes of the GPU at the peak", point.device_peak),
+        (MEMORY, trial.memory),
+        ("bytes before", trial.baseline),
+        ("bytes at the peak", trial.peak),
+        ("bytes at the peak, files included", trial.resident_peak),
+        ("bytes of the GPU at the peak", trial.device_peak),
     ):
         if value is not None:
             yield (*name, metric, value, None, None, "")
-    for metric, (value, low, high) in (point.quality or {}).items():
+    for metric, (value, low, high) in (trial.quality or {}).items():
         yield (*name, metric, value, low, high, "")
 
 
-def save_fits(path: Path, found: Sequence[Curve]) -> None:
+def save_fits(path: Path, shown: Sequence[Curve]) -> None:
     """Every power law, one in a row: coefficient * n^exponent, the exponent with its 95 % interval."""
     laws = [
         (curve.method, curve.backend, metric, law)
-        for curve in found
+        for curve in shown
         for metric, law in ((SECONDS, curve.seconds), (MEMORY, curve.memory))
         if law is not None
     ]

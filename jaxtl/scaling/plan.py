@@ -6,26 +6,27 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
+from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import BACKENDS, LIBRARIES, STREAMED, choose
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity
 from jaxtl.runs.folder import CONFIG
-from jaxtl.scaling.settings import LARGEST, SMALLEST, Settings
+from jaxtl.scaling.settings import LARGEST, SIZES, SMALLEST, Settings
 from jaxtl.settings import METHODS
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make a map.
+    """A way to make an embedding.
 
     Attributes:
         name: as users write it, such as "tsne" or "tsne@5000".
         base: "pca", "tsne" or "lle".
-        landmarks: images that are mapped by the method itself, the others being placed among them; None
+        landmarks: images that are embedded by the method itself, the others being placed among them; None
             for all.
     """
 
@@ -64,6 +65,17 @@ class Series:
     def streamed(self) -> bool:
         """Whether features are read from their file piece by piece, so that they need not fit into memory."""
         return self.method.landmarks is not None or (self.method.base, self.backend) in STREAMED
+
+
+class Grid(NamedTuple):
+    """What is asked for, as users write it; None takes what was asked for last, else the default."""
+
+    sizes: str | None = None
+    methods: str | None = None
+    backends: str | None = None
+
+
+DEFAULT_GRID = Grid(",".join(map(str, SIZES)), ",".join(METHODS), "auto")
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -118,13 +130,13 @@ def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
     Raises JaxtlError for a backend that is unknown or cannot work.
     """
     wanted = parse_backends(backends)
-    found = []
+    series = []
     for method in methods:
         own = [name for name in wanted if name in BACKENDS[method.base]]
         names = own + ["auto"] * ("auto" in wanted or not own)
         choices = {choice.name: choice for choice in (choose(method.base, name) for name in names)}
-        found += [Series(method, name, choice.on_gpu) for name, choice in choices.items()]
-    return tuple(found)
+        series += [Series(method, name, choice.on_gpu) for name, choice in choices.items()]
+    return tuple(series)
 
 
 def check_sizes(sizes: tuple[int, ...], methods: tuple[Method, ...], settings: Settings) -> None:
@@ -139,9 +151,50 @@ def check_sizes(sizes: tuple[int, ...], methods: tuple[Method, ...], settings: S
             raise JaxtlError(f"size {own[0]:,}: {error}") from None
 
 
-def write_config(folder: Path, settings: Settings, weights_digest: str, asked: dict[str, Any]) -> None:
+def settings_of(folder: Path, given: dict[str, Any]) -> tuple[Settings, Grid]:
+    """Settings of a folder, or for a new one, and what it was asked for last.
+
+    Raises JaxtlError for settings that differ from the folder's, weights that changed, and for a folder that
+    holds something else.
+    """
+    if not (folder / CONFIG).is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise JaxtlError(f"{folder}: holds something else than a study; give a new folder with --out")
+        return Settings(**given), Grid()
+    settings, digest, asked = read_config(folder)
+    for name, value in given.items():
+        if (was := getattr(settings, name)) != value:
+            raise JaxtlError(
+                f"{folder}: was made with {name} {was}, not {value}, which all its trials share: leave it "
+                "out to go on, or give a new folder with --out"
+            )
+    if weights_digest(settings) != digest:
+        raise JaxtlError(
+            f"{settings.weights or imagenet_path()}: not the weights that {folder} was started with; restore "
+            "that file"
+        )
+    return settings, _asked(folder, asked)
+
+
+def _asked(folder: Path, asked: Any) -> Grid:
+    # Settings have a digest; this may be edited, if it is what could be asked for.
+    known = isinstance(asked, dict) and set(asked) <= set(Grid._fields)
+    if not known or not all(isinstance(text, str | None) for text in asked.values()):
+        raise JaxtlError(
+            f"{folder / CONFIG}: asked must have {', '.join(Grid._fields)}, each a text or null; undo that "
+            "edit, or start a new study with --out"
+        )
+    return Grid(**asked)
+
+
+def weights_digest(settings: Settings) -> str:
+    """Of the weights that a study is made with."""
+    return load_arrays(settings.weights or imagenet_path())[2]["tensor_digest"]
+
+
+def write_config(folder: Path, settings: Settings, digest: str, asked: dict[str, Any]) -> None:
     """Record the settings, the digest of the weights, and the sizes, methods and backends asked for."""
-    record = {**asdict(settings), "weights_digest": weights_digest}
+    record = {**asdict(settings), "weights_digest": digest}
     write_json(folder / CONFIG, {**record, "digest": _digest(record), "asked": asked})
 
 
@@ -163,8 +216,8 @@ def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
             f"{path}: was edited since the study started; undo that, or start a new one with --out"
         )
     try:
-        weights_digest = record.pop("weights_digest")
-        return Settings(**record), weights_digest, asked
+        of_weights = record.pop("weights_digest")
+        return Settings(**record), of_weights, asked
     except (KeyError, TypeError) as error:
         raise JaxtlError(
             f"{path}: not the settings of a study of this jaxtl ({error}); start a new one with --out"

@@ -23,8 +23,8 @@ from jaxtl.plots.maps import (
 )
 from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.points import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import KL, RECONSTRUCTION, TRUSTWORTHINESS, Quality
+from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Trial
 
 _MARKERS = "osD^vPX*hp"
 _FEATURES_COLOUR = "#555555"
@@ -34,7 +34,7 @@ _CELL = 1.3
 # Points of a map that are drawn at most: more only cover one another.
 _DRAWN = 20_000
 
-Coords = Callable[[Point], tuple[np.ndarray, np.ndarray]]
+Coords = Callable[[Trial], tuple[np.ndarray, np.ndarray]]
 
 
 def label(method: str, backend: str) -> str:
@@ -50,7 +50,7 @@ def seconds_figure(curves: Sequence[Curve]) -> Figure:
     figure = Figure(figsize=(5.4, 3.6 + 0.16 * len(curves)), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
-        over = [(p.n, p.limits["seconds"]) for p in curve.points if p.status == OVER_TIME]
+        over = [(p.n, p.limits["seconds"]) for p in curve.trials if p.status == OVER_TIME]
         points = [(p.n, p.typical_seconds) for p in curve.done]
         _draw_curve(axes, number, curve, points, over, curve.seconds)
     _cost_axes(axes, "seconds of one map", _seconds_text)
@@ -64,7 +64,7 @@ def memory_figure(curves: Sequence[Curve]) -> Figure:
     figure = Figure(figsize=(5.4, 3.6 + 0.16 * len(curves)), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
-        over = [(p.n, p.limits["memory"] / 2**30) for p in curve.points if p.status == OVER_MEMORY]
+        over = [(p.n, p.limits["memory"] / 2**30) for p in curve.trials if p.status == OVER_MEMORY]
         points = [(p.n, p.memory / 2**30) for p in curve.done if p.memory]
         _draw_curve(axes, number, curve, points, over, curve.memory, 2**-30)
     _cost_axes(axes, "GiB of memory, features included", _plain)
@@ -101,7 +101,7 @@ def maps_figure(curves: Sequence[Curve], coords: Coords, class_names: tuple[str,
     Maps are turned (PCA, whose axes mean something: mirrored) to lie on that of the next smaller size, which
     nested samples allow; no axis has a scale.
     """
-    sizes = sorted({point.n for curve in curves for point in curve.points})
+    sizes = sorted({trial.n for curve in curves for trial in curve.trials})
     width = max(_CELL * len(sizes) + 0.4, 4.0)
     height = (_CELL + 0.12) * len(curves) + 0.35 + legend_height(class_names, width)
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -205,26 +205,26 @@ def _quality_axes(axes: Axes, metric: str) -> None:
 def _draw_strip(
     row: Sequence[Axes], curve: Curve, sizes: Sequence[int], coords: Coords, class_names: tuple[str, ...]
 ) -> None:
-    known, before = {point.n: point for point in curve.points}, None
+    known, before = {trial.n: trial for trial in curve.trials}, None
     for axes, n in zip(row, sizes, strict=True):
         axes.set_xticks([])
         axes.set_yticks([])
-        point = known.get(n)
-        if point is None or point.status != DONE:
-            _draw_missing(axes, point)
+        trial = known.get(n)
+        if trial is None or trial.status != DONE:
+            _draw_missing(axes, trial)
             continue
-        places, labels = coords(point)
+        places, labels = coords(trial)
         before = places = _turned(places, before, free=not curve.method.startswith("pca"))
         _draw_points(axes, places, labels, len(class_names))
-        if accuracy := (point.quality or {}).get(LEAVE_ONE_OUT):
+        if accuracy := (trial.quality or {}).get(LEAVE_ONE_OUT):
             axes.set_xlabel(f"10-NN {accuracy[0]:.2f}", labelpad=2, fontsize=6)
 
 
-def _draw_missing(axes: Axes, point: Point | None) -> None:
-    text = "" if point is None else point.status
+def _draw_missing(axes: Axes, trial: Trial | None) -> None:
+    text = "" if trial is None else trial.status
     for spine in axes.spines.values():
         spine.set_visible(False)
-    colour = "#999999" if point is None or point.status == NOT_TRIED else "#bd1f01"
+    colour = "#999999" if trial is None or trial.status == NOT_TRIED else "#bd1f01"
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color=colour, transform=axes.transAxes)
 
 

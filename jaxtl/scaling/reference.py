@@ -17,13 +17,13 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine.identity import MACHINE, differing, spoken
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.runs.folder import read_config
-from jaxtl.scaling.curves import Curve
+from jaxtl.scaling.curves import Curve, read_curves
 from jaxtl.scaling.plan import parse_backends, parse_methods
-from jaxtl.scaling.study import EXTRACTION, read_curves
+from jaxtl.scaling.study import EXTRACTION
 
 
 def costs_of(study: Path) -> Costs:
-    """The costs of a study's folder. Raises JaxtlError where no curve has the points for a power law."""
+    """The costs of a study's folder. Raises JaxtlError where no curve has the trials for a power law."""
     curves = read_curves(study)
     maps = tuple(_cost(curve) for curve in curves if curve.seconds is not None)
     if not maps:
@@ -33,9 +33,9 @@ def costs_of(study: Path) -> Costs:
         )
     known = study / EXTRACTION
     taken = read_json_object(known) if known.is_file() else None
-    if mixed := differing([point.machine for curve in curves for point in curve.done], MACHINE):
+    if mixed := differing([trial.machine for curve in curves for trial in curve.done], MACHINE):
         raise JaxtlError(
-            f"{study}: its points are of more than one machine ({spoken(mixed)}), which a forecast "
+            f"{study}: its trials are of more than one machine ({spoken(mixed)}), which a forecast "
             "cannot take together; make a study on one in a new folder"
         )
     seconds = None
@@ -62,12 +62,12 @@ def chosen(known: Costs, methods: str | None, backends: str | None) -> tuple[Cos
 
 
 def _cost(curve: Curve) -> Cost:
-    baseline = max((point.baseline or 0) for point in curve.done)
+    baseline = max((trial.baseline or 0) for trial in curve.done)
     return Cost(curve.method, curve.backend, curve.seconds, curve.memory, baseline)
 
 
 def _machine(curves: list[Curve]) -> str:
-    done = next(point for curve in curves for point in reversed(curve.done))
+    done = next(trial for curve in curves for trial in reversed(curve.done))
     cores = done.machine.get("cores")
     return ", ".join(filter(None, [done.machine.get("cpu"), f"{cores} cores", done.machine.get("device")]))
 

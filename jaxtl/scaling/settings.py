@@ -18,7 +18,7 @@ SMALLEST = 22
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting that a study's maps and features depend on; all its points share them.
+    """Every setting that a study's embeddings and features depend on; all its trials share them.
 
     Attributes:
         dataset: what `jaxtl.load` takes; its training and test images are used together.
@@ -54,11 +54,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one point may take.
+    """What one trial may take.
 
     Attributes:
         seconds: of one reduction, > 0.
-        memory: bytes that are resident and not files, of the point's process and its children, > 0.
+        memory: bytes that are resident and not files, of the trial's process and its children, > 0.
     """
 
     seconds: float

@@ -1,4 +1,4 @@
-"""A study on a terminal: its points and its power laws."""
+"""A study on a terminal: its trials and its power laws."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
 from jaxtl.plots.maps import NAMES
 from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.points import DONE, Point
 from jaxtl.scaling.quality import TRUSTWORTHINESS
+from jaxtl.scaling.trials import DONE, Trial
 
 
-def points_table(curves: Sequence[Curve]) -> Table:
-    """One row a point: what it took and what it is worth, or why it is missing."""
+def trials_table(curves: Sequence[Curve]) -> Table:
+    """One row a trial: what it took and what it is worth, or why it is missing."""
     table = Table(title="What maps cost, and what they are worth", title_justify="left")
     table.add_column("map", no_wrap=True)
     for heading in ("images", "time", "memory", "10-NN\naccuracy", "trust-\nworthiness"):
         table.add_column(heading, justify="right")
-    several = any(len(curve.points) > 1 for curve in curves)
+    several = any(len(curve.trials) > 1 for curve in curves)
     for curve in curves:
-        for number, point in enumerate(curve.points):
+        for number, trial in enumerate(curve.trials):
             name = _name(curve) if not number else ""
             table.add_row(
-                name, f"{point.n:,}", *_cells(point), end_section=several and point is curve.points[-1]
+                name, f"{trial.n:,}", *_cells(trial), end_section=several and trial is curve.trials[-1]
             )
     return table
 
@@ -38,12 +38,12 @@ def _name(curve: Curve | Cost) -> str:
     return f"{NAMES.get(base, base)}{at}{landmarks}, {LIBRARIES.get(curve.backend, curve.backend)}"
 
 
-def _cells(point: Point) -> tuple[str, ...]:
-    if point.status != DONE:
-        return (f"[red]{point.status}[/]" if point.limits else point.status, "", "", "")
-    found = point.quality or {}
+def _cells(trial: Trial) -> tuple[str, ...]:
+    if trial.status != DONE:
+        return (f"[red]{trial.status}[/]" if trial.limits else trial.status, "", "", "")
+    found = trial.quality or {}
     worth = (f"{found[name][0]:.3f}" if name in found else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS))
-    return (duration(point.typical_seconds), gib(point.memory) if point.memory is not None else "", *worth)
+    return (duration(trial.typical_seconds), gib(trial.memory) if trial.memory is not None else "", *worth)
 
 
 def laws_table(curves: Sequence[Curve]) -> Table:

@@ -1,4 +1,4 @@
-"""The points of a study: one map each, what it took and what it is worth, a file each."""
+"""The trials of a study: one embedding each, what it took and what it is worth, a file each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from jaxtl.scaling.settings import Limits
 
 DONE, OVER_TIME, OVER_MEMORY = "done", "over time", "over memory"
 OUT_OF_MEMORY, FAILED, NOT_TRIED = "out of memory", "failed", "not tried"
+# Where a study keeps them, and what files that tell of the features themselves begin with. The folder's name
+# is an older word for trials: studies that were begun with it go on.
+FOLDER, FEATURES = "points", "features_"
 # A larger size of the same curve cannot fare better.
 HOPELESS = (OVER_TIME, OVER_MEMORY, OUT_OF_MEMORY)
 # What is available varies a little; a limit of memory larger by less is the same limit.
@@ -19,28 +22,28 @@ _LARGER = 1.1
 
 
 @dataclass(frozen=True)
-class Point:
+class Trial:
     """One method by one library on the first n images.
 
     Attributes:
-        method, backend, n: which point it is.
-        status: one of the words above.
+        method, backend, n: which trial it is.
+        status: one of the words above; "not tried" before it is.
         note: why it is not done, one line.
         seconds: of each repetition of the reduction alone; empty unless done.
-        start_seconds: of imports and a tiny map beforehand.
+        start_seconds: of its process before it began, with imports and a tiny embedding.
         baseline: bytes of the process before it read the features, files not counted; as all of these.
         peak: the most bytes during the reduction.
         resident_peak: the same with files that were mapped into memory, which can be given back.
         device_peak: the most bytes of the GPU in use, by all processes; None without a GPU.
-        limits: those that the point had to keep.
-        machine: processor, cores and GPU, and versions of libraries (which old points lack).
+        limits: those that it had to keep.
+        machine: processor, cores and GPU, and versions of libraries (which old trials lack).
         quality: value, low and high by metric; None before it was measured.
     """
 
     method: str
     backend: str
     n: int
-    status: str
+    status: str = NOT_TRIED
     note: str = ""
     seconds: tuple[float, ...] = ()
     start_seconds: float | None = None
@@ -74,36 +77,32 @@ class Point:
             return limits.memory <= _LARGER * self.limits["memory"]
         return self.status == DONE
 
-    def with_quality(self, quality: dict[str, tuple[float, float | None, float | None]]) -> Point:
+    def with_quality(self, quality: dict[str, tuple[float, float | None, float | None]]) -> Trial:
         return replace(self, quality=quality)
 
 
 def stem(method: str, backend: str, n: int) -> str:
-    """The name of a point's files, without their suffix."""
+    """The name of a trial's files, without their suffix."""
     return f"{method}_{backend}_{n}"
 
 
-def save(folder: Path, point: Point) -> None:
-    write_json(folder / f"{stem(point.method, point.backend, point.n)}.json", asdict(point))
+def save(folder: Path, trial: Trial) -> None:
+    write_json(folder / f"{stem(trial.method, trial.backend, trial.n)}.json", asdict(trial))
 
 
-def load(path: Path) -> Point:
-    """Raises JaxtlError where the file does not hold a point."""
+def load(path: Path) -> Trial:
+    """Raises JaxtlError where the file does not hold a trial."""
     record = read_json_object(path)
     try:
         quality = record.pop("quality")
         record["seconds"] = tuple(record["seconds"])
-        measured = None if quality is None else {name: tuple(each) for name, each in quality.items()}
-        return Point(**record, quality=measured)
+        measured = None if quality is None else {name: tuple(score) for name, score in quality.items()}
+        return Trial(**record, quality=measured)
     except (KeyError, TypeError) as error:
-        raise JaxtlError(f"{path}: not a point of a study ({error}); delete it to compute it again") from None
+        raise JaxtlError(f"{path}: not a trial of a study ({error}); delete it to compute it again") from None
 
 
-def load_all(folder: Path) -> list[Point]:
-    """All points of a study, by method, backend and size."""
+def load_all(folder: Path) -> list[Trial]:
+    """All trials of a study, by method, backend and size."""
     files = [path for path in folder.glob("*.json") if not path.name.startswith((".", FEATURES))]
-    return sorted(map(load, files), key=lambda point: (point.method, point.backend, point.n))
-
-
-# Files that tell of the features themselves begin with this.
-FEATURES = "features_"
+    return sorted(map(load, files), key=lambda trial: (trial.method, trial.backend, trial.n))

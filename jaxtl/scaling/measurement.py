@@ -1,7 +1,6 @@
-"""One point of a study, in a process of its own: `python -m jaxtl.scaling.point REQUEST`, a JSON object.
+"""What a trial's process does: it makes the embedding, and measures what that takes.
 
-It answers in JSON lines: how ready it is, how far, how long each repetition took, and how it ended. Little is
-imported, so that what it weighs is the method's.
+Little is imported, so that what it weighs is the method's.
 """
 
 from __future__ import annotations
@@ -9,63 +8,46 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
-import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.child import dying_with_parent, send, take_channels
-from jaxtl.machine.devices import peak_memory
 from jaxtl.machine.identity import machine as machine_now
-from jaxtl.machine.memory import available_memory
+from jaxtl.machine.memory import available_memory, forget_peak, peak_memory, resident
 from jaxtl.progress import Progress
 from jaxtl.records import store
-from jaxtl.records.arrays import Features
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.reduction import reduce
 
-# Rows of the tiny map that has everything imported and compiled beforehand.
+# Rows of the tiny embedding that has everything imported and compiled beforehand.
 _WARM_ROWS = 256
-# So that quick maps, whose times vary most, are timed again: within these seconds, so often at most.
+# So that quick embeddings, whose times vary most, are timed again: within these seconds, so often at most.
 _REPEAT_SECONDS, _REPEATS = 10.0, 3
 _SHORT = {"tsne": {"early_exaggeration_iter": 5, "n_iter": 5}}
 
 
-def main(request: dict[str, Any]) -> None:
-    began = time.monotonic()
-    requests, answers = take_channels()
-    with contextlib.suppress(OSError):
-        # Where memory runs out, Linux is to end this process and not the study.
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    with dying_with_parent(requests.fileno()):
-        send(answers, _answer(request, lambda message: send(answers, message), began))
+def measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Make an embedding, save it, and say what it took.
 
+    Args:
+        request: `features`, a store; `out`, the embedding's path; `method`, `backend` and `params` of
+            `jaxtl.reduce`; `n`, so many images; `streamed`, whether features are read as they are asked for;
+            `on_gpu`.
+        tell: called with {"ready": bytes of the process so far}, {"progress": fraction of an embedding} and
+            {"run": seconds of an embedding}.
 
-def _answer(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], began: float) -> dict[str, Any]:
-    try:
-        return _measure(request, tell, began)
-    except JaxtlError as error:
-        return {"failed": str(error)}
-    except MemoryError as error:
-        return {"out_of_memory": str(error) or "MemoryError"}
-    except Exception as error:
-        traceback.print_exc()
-        line = " ".join("".join(traceback.format_exception_only(error)).split())[:300]
-        return {"out_of_memory" if "RESOURCE_EXHAUSTED" in line else "failed": line}
-
-
-def _measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], began: float) -> dict[str, Any]:
+    Returns:
+        The fields of `jaxtl.scaling.trials.Trial` that the process can tell.
+    """
     _warm_up(request)
-    baseline = _resident("RssAnon")
-    _forget_peak()
-    tell({"ready": time.monotonic() - began, "baseline": baseline})
+    baseline = resident("RssAnon") or peak_memory()
+    forget_peak()
+    tell({"ready": baseline})
     features = _load(request, request["n"])
     whole = features.values.nbytes <= available_memory() or not request["streamed"]
     seconds, used, embedding, peaks = [], 0.0, None, {}
@@ -80,22 +62,24 @@ def _measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], be
             embedding, peaks = made, _peaks(whole)
     embedding.save(request["out"])
     device, machine = _device(request)
-    return {"done": {"seconds": seconds, **peaks, "device_peak": device, "machine": machine}}
+    return {"seconds": seconds, **peaks, "device_peak": device, "machine": machine}
 
 
-def _reduce(request: dict[str, Any], features: Features, progress: Progress | None, **changes: Any) -> Any:
+def _reduce(
+    request: dict[str, Any], features: Features, progress: Progress | None, **changes: Any
+) -> Embedding:
     params = {**request["params"], **changes}
     return reduce(features, request["method"], request["backend"], progress=progress, **params)
 
 
 def _load(request: dict[str, Any], n: int) -> Features:
     """The first n images: from the file as they are asked for, or in memory as a run has them."""
-    found = store.load(request["features"], n)
-    return found if request["streamed"] else replace(found, values=np.array(found.values))
+    features = store.load(request["features"], n)
+    return features if request["streamed"] else replace(features, values=np.array(features.values))
 
 
 def _warm_up(request: dict[str, Any]) -> None:
-    # JAX compiles for every size anew: there a first map of all images is not counted.
+    # JAX compiles for every size anew: there a first embedding of all images is not counted.
     whole = request["on_gpu"] and request["backend"] == "jaxtl"
     n = request["n"] if whole else min(request["n"], _WARM_ROWS)
     changes = dict(_SHORT.get(request["method"], {}))
@@ -103,7 +87,7 @@ def _warm_up(request: dict[str, Any]) -> None:
         changes["perplexity"] = max(1.0, min(request["params"]["perplexity"], (n // 2 - 1) / 3))
     if "landmarks" in request["params"]:
         changes["landmarks"] = min(request["params"]["landmarks"], n // 2)
-    # What is wrong with the request the real map will say.
+    # What is wrong with the request the real embedding will say.
     with contextlib.suppress(JaxtlError):
         _reduce(request, _load(request, n), None, **changes)
     gc.collect()
@@ -112,26 +96,13 @@ def _warm_up(request: dict[str, Any]) -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _forget_peak() -> None:
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def _peaks(whole: bool) -> dict[str, int | None]:
     """Peak of all that was resident, and of what is no file's; the latter only if files fit beside it."""
-    highest = _resident("VmHWM") or peak_memory()
+    highest = resident("VmHWM") or peak_memory()
     # Pages of files that were touched stay while there is memory for them, and then this is never too much.
     # Of a larger file the system takes pages back, which would be counted as the method's: there what is
     # seen from outside has to do.
-    return {"resident_peak": highest, "peak": highest - (_resident("RssFile") or 0) if whole else None}
-
-
-def _resident(name: str) -> int | None:
-    """Bytes of a line of /proc/self/status; where there is none, None, and the peak so far for RssAnon."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/self/status").read_text()
-        return int(text.split(f"{name}:", 1)[1].split(None, 1)[0]) * 1024
-    return peak_memory() if name == "RssAnon" else None
+    return {"resident_peak": highest, "peak": highest - (resident("RssFile") or 0) if whole else None}
 
 
 def _device(request: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
@@ -143,8 +114,3 @@ def _device(request: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
     device = jax.devices()[0]
     stats = device.memory_stats() or {}
     return stats.get("peak_bytes_in_use"), machine | {"device": device.device_kind}
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    main(json.loads(sys.argv[1]))
