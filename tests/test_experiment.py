@@ -18,7 +18,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation import depth
 from jaxtl.experiment import embeddings, experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
@@ -28,7 +27,8 @@ from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import finetune
 from jaxtl.network.trunk import Trunk, trainable_boundary
-from jaxtl.records.arrays import Embedding, Features, Neighbors, load_history, load_scores
+from jaxtl.records.arrays import Embedding, Features, Neighbors
+from jaxtl.records.tables import load_history, load_layers, load_scores
 from jaxtl.reduction import Choice, reduce
 from jaxtl.reduction.process import Reducer
 from jaxtl.runs import drawing
@@ -737,7 +737,7 @@ def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
     new = {"layers.csv", *(f"figures/layers.{kind}" for kind in ("png", "svg", "pdf"))}
     assert made.keys() - without.keys() == new
     assert {name for name in without if made[name] != without[name]} == {"config.json"}
-    rows = depth.load(tmp_path / "layers.csv")
+    rows = load_layers(tmp_path / "layers.csv")
     assert list(dict.fromkeys(row.layer for row in rows)) == list(load_model().config.block_ends)
     before = stamps(tmp_path)
     experiment.resume(tmp_path).redo("layers", "figures", "report")

@@ -272,8 +272,8 @@ def finetune(
     from jaxtl.data import load
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network.finetuning import finetune as tune
-    from jaxtl.records.arrays import save_history
     from jaxtl.records.files import check_writable
+    from jaxtl.records.tables import save_history
 
     _check_suffix(out, ".safetensors")
     observer = Terminal(_console())
@@ -384,15 +384,15 @@ def layers(folder: Path) -> None:
     of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
     """
     from jaxtl.cli.terminal import Terminal, layer_table
-    from jaxtl.evaluation import depth
     from jaxtl.experiment import experiment
+    from jaxtl.records.tables import load_layers
 
     console = _console()
     work = experiment.resume(folder, observer=Terminal(console))
     if not work.config.layers:
         raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
     work.redo("layers", "figures", "report")
-    console.print(layer_table(depth.load(folder / "layers.csv")))
+    console.print(layer_table(load_layers(folder / "layers.csv")))
     console.print(f"Picture: {folder / 'figures' / 'layers.png'}", highlight=False, soft_wrap=True)
 
 

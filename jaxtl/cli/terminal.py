@@ -27,7 +27,7 @@ from rich.table import Table
 from jaxtl.evaluation.depth import CKA, Row
 from jaxtl.plots.maps import NAMES
 from jaxtl.progress import Attempt
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import Score
 
 # Stages that are over sooner get a line, no bar.
 _BAR_AFTER_SECONDS = 1.0

@@ -33,8 +33,8 @@ from jaxtl.metrics import check_knn
 from jaxtl.models.weights import imagenet_path
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer, Progress, Silent
-from jaxtl.records.arrays import Score, load_scores
 from jaxtl.records.files import read_json_object, remove_leftovers, write_json
+from jaxtl.records.tables import Score, load_scores
 from jaxtl.reduction.cuml import check_most_neighbors
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity

@@ -23,17 +23,17 @@ from jaxtl.evaluation.scoring import (
     measure_maps,
 )
 from jaxtl.progress import Progress
-from jaxtl.records.arrays import (
+from jaxtl.records.arrays import Embedding, Features, Neighbors
+from jaxtl.records.files import read_npz, write_json, write_npz
+from jaxtl.records.tables import (
     HISTORY_COLUMNS,
-    Embedding,
-    Features,
-    Neighbors,
     Score,
     load_history,
+    load_layers,
     save_class_scores,
+    save_layers,
     save_scores,
 )
-from jaxtl.records.files import read_npz, write_json, write_npz
 from jaxtl.settings import STAGES
 
 # In which a stage's numbers are made: what needs no maps does not wait for them.
@@ -109,16 +109,16 @@ def profile_before(folder: str, seed: int, progress: Progress | None = None) -> 
     run = Path(folder)
     if not (run / _LAYERS_BEFORE).is_file():
         before, labels = _load_averages(run, "before")
-        depth.save(run / _LAYERS_BEFORE, depth.profile_before(before, labels, seed=seed, progress=progress))
+        save_layers(run / _LAYERS_BEFORE, depth.profile_before(before, labels, seed=seed, progress=progress))
 
 
 def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
     """Write layers.csv; what was kept goes. Averages "after" may lack what fine-tuning did not change."""
     run = Path(folder)
     (before, labels), (after, _) = (_load_averages(run, stage) for stage in STAGES)
-    known = depth.load(run / _LAYERS_BEFORE)
+    known = load_layers(run / _LAYERS_BEFORE)
     rows = depth.profile(before, after, labels, known=known, seed=seed, progress=progress)
-    depth.save(run / "layers.csv", rows)
+    save_layers(run / "layers.csv", rows)
     for name in (*map(_averages, STAGES), _LAYERS_BEFORE):
         (run / name).unlink(missing_ok=True)
 

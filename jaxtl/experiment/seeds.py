@@ -15,8 +15,8 @@ from jaxtl.experiment.experiment import EmbeddingOptions, Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
 from jaxtl.progress import Observer, Silent
-from jaxtl.records.arrays import Score, save_scores
 from jaxtl.records.files import read_json_object, write_json
+from jaxtl.records.tables import Score, save_scores
 from jaxtl.runs.folder import CONFIG, claims, write_report
 from jaxtl.settings import RunConfig
 

@@ -23,13 +23,9 @@ from jaxtl.network import finetuning
 from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import Checkpoint, train_tails
 from jaxtl.progress import Notify, Progress
-from jaxtl.records.arrays import (
-    Dataset,
-    Embedding,
-    Features,
-    save_history,
-)
+from jaxtl.records.arrays import Dataset, Embedding, Features
 from jaxtl.records.files import write_json
+from jaxtl.records.tables import save_history
 from jaxtl.runs.drawing import Drawer
 from jaxtl.runs.folder import FIGURES, STAGES, figure_files, figure_names, write_report
 from jaxtl.settings import RunConfig

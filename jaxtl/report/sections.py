@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 from jaxtl.plots.maps import NAMES
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import Score
 from jaxtl.report.charts import Line, heat_map, line_chart
 from jaxtl.report.markup import (
     details,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,12 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Embedding, Features, Score, load_history, load_scores
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.files import read_json_object, read_npz
+from jaxtl.records.tables import Score, load_class_scores, load_history, load_layers, load_scores
 
 STAGES = ("before", "after")
 METHODS = ("pca", "tsne", "lle")
-CLASS_COLUMNS = ("stage", "space", "metric", "class", "value")
-LAYER_COLUMNS = ("stage", "layer", "metric", "value")
 _CLAIM_FIELDS = {"text", "value", "verdict"}
 
 
@@ -131,8 +129,8 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         images=images,
         images_fault=fault,
         claims=_optional(folder / "claims.json", _claims, []),
-        class_scores=_optional(folder / "classes.csv", _class_rows, []),
-        layers=_optional(folder / "layers.csv", _layer_rows, []),
+        class_scores=_optional(folder / "classes.csv", load_class_scores, []),
+        layers=[row._asdict() for row in _optional(folder / "layers.csv", load_layers, [])],
         measures=_optional(folder / "measures.npz", lambda path: read_npz(path, ())[0], {}),
     )
 
@@ -164,28 +162,3 @@ def _claims(path: Path) -> list[dict[str, Any]]:
     ):
         raise JaxtlError(f"{path}: not a list of claims with text, value and verdict; make it again")
     return claims
-
-
-def _class_rows(path: Path) -> list[dict[str, Any]]:
-    return _rows(path, CLASS_COLUMNS)
-
-
-def _layer_rows(path: Path) -> list[dict[str, Any]]:
-    return _rows(path, LAYER_COLUMNS)
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A long-form table: `value`, `low` and `high` as floats (None where empty), the rest as text."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        numbers = ("value", "low", "high")
-        return [
-            {name: row[name] for name in columns if name != "value"}
-            | {name: float(row[name]) if row.get(name) else None for name in numbers}
-            for row in rows
-        ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise JaxtlError(
-            f"{path}: not a table with columns {', '.join(columns)} ({error}); delete it and make it again"
-        ) from None

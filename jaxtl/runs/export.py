@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Features
 from jaxtl.records.files import replacing, write_text
+from jaxtl.records.tables import as_csv
 from jaxtl.report.payload import picture, tiled
 from jaxtl.runs.data import STAGES, RunData, load_run
 
@@ -121,12 +121,8 @@ def _text(values: Any) -> list[str]:
 
 
 def _write_csv(path: Path, columns: dict[str, Any]) -> None:
-    out = io.StringIO()
     # RFC 4180's line ends: with "\n" alone csv would leave a "\r" within a class name unquoted.
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*map(_text, columns.values()), strict=True))
-    write_text(path, out.getvalue())
+    write_text(path, as_csv(columns, zip(*map(_text, columns.values()), strict=True), "\r\n"))
 
 
 def _write_parquet(

@@ -13,12 +13,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation import depth
 from jaxtl.evaluation.scoring import KNN_METRIC
 from jaxtl.plots import maps as plots
 from jaxtl.progress import Progress
-from jaxtl.records.arrays import Embedding, Pathlike, load_history, load_scores
+from jaxtl.records.arrays import Embedding, Pathlike
 from jaxtl.records.files import read_json_object, write_json, write_text
+from jaxtl.records.tables import load_history, load_layers, load_scores
 from jaxtl.report import build_page, load_run
 from jaxtl.settings import STAGES, RunConfig
 
@@ -77,7 +77,7 @@ def draw(folder: Path, name: str) -> Figure:
     if name == "history":
         return plots.history_figure(load_history(folder / "history.csv"))
     if name == _LAYERS:
-        rows = depth.load(folder / "layers.csv")
+        rows = load_layers(folder / "layers.csv")
         return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
     methods = read_config(folder)[0].methods
     accuracies = _accuracies(folder)
