@@ -55,10 +55,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         _temporary(target).unlink()
 
 
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Delete the temporary files that `replacing(path)` left behind in processes that were killed."""
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+    """The temporary files that `replacing(path)` left behind in processes that were killed."""
     target = Path(path)
-    for leftover in target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 8}{target.suffix}"):
+    return list(target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 8}{target.suffix}"))
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    for leftover in leftovers(path):
         leftover.unlink()
 
 
