@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.machine import ROOT
 from benchmarks.workers import Deadline, Worker, run_process
-from jaxtl.records.arrays import load_history, load_scores
+from jaxtl.records.tables import load_history, load_scores
 
 Result = dict[str, Any]
 _PLAIN_SCRIPT = Path(__file__).with_name("plain_keras.py")

@@ -21,7 +21,7 @@ _HOME = {
     "Dataset": "jaxtl.records.arrays",
     "Features": "jaxtl.records.arrays",
     "Embedding": "jaxtl.records.arrays",
-    "Score": "jaxtl.records.arrays",
+    "Score": "jaxtl.records.tables",
     "Images": "jaxtl.settings",
     "FinetuneConfig": "jaxtl.settings",
     "RunConfig": "jaxtl.settings",

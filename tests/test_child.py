@@ -9,8 +9,8 @@ import time
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.child import Child, Silence
-from jaxtl.machine.process import run_command
+from jaxtl.machine.child import Child
+from jaxtl.machine.process import Silence, run_command
 
 
 @pytest.fixture

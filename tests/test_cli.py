@@ -14,7 +14,8 @@ import pytest
 
 import jaxtl as package
 from jaxtl.models.weights import load_arrays
-from jaxtl.records.arrays import HISTORY_COLUMNS, Embedding, Features, load_history, load_scores
+from jaxtl.records.arrays import Embedding, Features
+from jaxtl.records.tables import HISTORY_COLUMNS, load_history, load_scores
 
 SMALL = ["--image-size", 32]
 

@@ -18,7 +18,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation import depth
 from jaxtl.experiment import embeddings, experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
@@ -28,11 +27,12 @@ from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import finetune
 from jaxtl.network.trunk import Trunk, trainable_boundary
-from jaxtl.records.arrays import Embedding, Features, Neighbors, load_history, load_scores
+from jaxtl.records.arrays import Embedding, Features, Neighbors
+from jaxtl.records.tables import load_history, load_layers, load_scores
 from jaxtl.reduction import Choice, reduce
 from jaxtl.reduction.process import Reducer
-from jaxtl.runs import drawing
-from jaxtl.runs.folder import save_figure
+from jaxtl.runs import figures
+from jaxtl.runs.figures import save_figure
 from jaxtl.settings import METHODS, STAGES, RunConfig
 
 FIGURE_NAMES = ("before", "after", "comparison", "history")
@@ -179,7 +179,7 @@ def test_figures_are_of_their_formats(finished):
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_figures_are_the_same_wherever_they_are_drawn(copy, finished, contents, monkeypatch, cores):
-    monkeypatch.setattr(drawing, "cpu_count", lambda: cores)
+    monkeypatch.setattr(figures, "cpu_count", lambda: cores)
     shutil.rmtree(copy / "figures")
     finish(copy)
     assert contents(copy) == contents(finished)
@@ -245,7 +245,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
     # One step at a time: of those under way at the same time, the others would go on and write.
     monkeypatch.setattr(experiment, "cpu_count", lambda: 1)
     # As on one core, where figures are drawn by this process too: others do not die with what dies here.
-    monkeypatch.setattr(drawing, "cpu_count", lambda: 1)
+    monkeypatch.setattr(figures, "cpu_count", lambda: 1)
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 1)
     folder, deaths = tmp_path / "run", []
     spared = [Path(name).name for name in FIGURES[2:]]  # each would cost drawing its figure again
@@ -328,7 +328,7 @@ def test_a_figure_whose_process_dies_costs_no_other(copy, finished, contents, mo
             os.kill(child.pid, signal.SIGKILL)
         return call(child, function, arguments, *others, **more)
 
-    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
+    monkeypatch.setattr(figures, "cpu_count", lambda: 2)
     monkeypatch.setattr(Child, "call", die)
     shutil.rmtree(copy / "figures")
     told = rf"^{copy}/figures/comparison: its process .*SIGKILL.*; go on with: jaxtl run --resume {copy}$"
@@ -348,7 +348,7 @@ def test_the_processes_that_draw_end_with_the_run(copy, monkeypatch):
         begin(child, *preload)
         started.append(child.pid)
 
-    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
+    monkeypatch.setattr(figures, "cpu_count", lambda: 2)
     monkeypatch.setattr(Child, "__init__", note)
     shutil.rmtree(copy / "figures")
     finish(copy)
@@ -737,7 +737,7 @@ def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
     new = {"layers.csv", *(f"figures/layers.{kind}" for kind in ("png", "svg", "pdf"))}
     assert made.keys() - without.keys() == new
     assert {name for name in without if made[name] != without[name]} == {"config.json"}
-    rows = depth.load(tmp_path / "layers.csv")
+    rows = load_layers(tmp_path / "layers.csv")
     assert list(dict.fromkeys(row.layer for row in rows)) == list(load_model().config.block_ends)
     before = stamps(tmp_path)
     experiment.resume(tmp_path).redo("layers", "figures", "report")

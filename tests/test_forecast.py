@@ -12,7 +12,8 @@ from jaxtl.costs.table import Cost, Costs
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import embeddings
 from jaxtl.machine import memory
-from jaxtl.runs.folder import write_config
+from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.formats import Started
 from jaxtl.scaling import reference, trials
 from jaxtl.scaling.trials import Trial
 from jaxtl.settings import RunConfig
@@ -324,11 +325,13 @@ def test_a_study_of_two_machines_becomes_no_table(study):
 
 def test_training_is_timed_by_a_run(tmp_path):
     (tmp_path / "timings.json").write_text(json.dumps({"finetune": 10.0}))
-    write_config(tmp_path, RunConfig(trainable="2"), "digest")
+    run = RunFolder(tmp_path)
+    run.started.write(Started(RunConfig(trainable="2"), "digest"))
     with pytest.raises(JaxtlError, match="must be a finished run of 48x48 images and the last 10 layers"):
         reference.training_seconds(tmp_path)
-    write_config(tmp_path, RunConfig(train_samples=500), "digest")
-    (tmp_path / "history.csv").write_text("epoch\n1\n2\n")
+    run.started.write(Started(RunConfig(train_samples=500), "digest"))
+    row = {"loss": 1.0, "accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
+    run.history.write([{"epoch": 1, **row}, {"epoch": 2, **row}])
     assert reference.training_seconds(tmp_path) == pytest.approx(0.01)
 
 
@@ -383,7 +386,7 @@ def test_forecast_without_a_study_says_whose_curves_it_takes(jaxtl, tmp_path, mo
 
 def test_forecast_of_what_is_no_study_is_refused(jaxtl, tmp_path, study):
     run = tmp_path / "run"
-    write_config(run, RunConfig(), "digest")
+    RunFolder(run).started.write(Started(RunConfig(), "digest"))
     for folder, said in ((tmp_path, "no scaling study"), (run, "no scaling study but something else's")):
         code, _, err = jaxtl("scale", "--out", folder, "--forecast", 5000)
         assert (code, err.count("\n")) == (2, 1)

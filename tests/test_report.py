@@ -18,8 +18,9 @@ from PIL import Image
 import jaxtl.report
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
-from jaxtl.records.arrays import Embedding, Features, Score, save_history, save_scores
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.files import write_json, write_npz
+from jaxtl.records.tables import Score, save_history, save_scores
 from jaxtl.report import RunData, build_page, load_run
 from jaxtl.report.payload import fitted
 from jaxtl.report.provenance import command

@@ -14,7 +14,7 @@ from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_se
 from jaxtl.experiment import embeddings, experiment, steps
 from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
-from jaxtl.records.arrays import Score, load_scores
+from jaxtl.records.tables import Score, load_scores
 from jaxtl.settings import RunConfig
 
 

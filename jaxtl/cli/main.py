@@ -166,7 +166,8 @@ def run(
     from jaxtl.cli.terminal import Terminal, claims_table, history_table, score_table
     from jaxtl.experiment import experiment
     from jaxtl.experiment import seeds as several
-    from jaxtl.runs.folder import claims
+    from jaxtl.experiment.embeddings import EmbeddingOptions
+    from jaxtl.runs.folder import holds_seeds
 
     settings["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
     console = _console()
@@ -174,12 +175,12 @@ def run(
     if resume and out:
         raise JaxtlError("--resume goes on in its own folder: leave out --out")
     configure(compilation_cache=compilation_cache, notify=observer.notify)
-    options = experiment.EmbeddingOptions(backend, time_limit)
+    options = EmbeddingOptions(backend, time_limit)
     if resume:
         if _given(ctx, "seeds"):
             raise JaxtlError("--resume goes on with as many seeds as there are: leave out --seeds")
         given = {name: settings[name] for name in settings if _given(ctx, name)}
-        resumed = several.resume if several.holds_seeds(resume) else experiment.resume
+        resumed = several.resume if holds_seeds(resume) else experiment.resume
         work = resumed(resume, given, observer, options)
     else:
         config = RunConfig(**settings)
@@ -188,18 +189,17 @@ def run(
             work = several.start(config, seeds, out, observer, options)
         else:
             work = experiment.start(config, out, observer, options)
-    observer.path("Run folder", work.folder)
-    go_on = f"go on with: jaxtl run --resume {shlex.quote(str(work.folder))}"
+    observer.path("Run folder", work.folder.path)
     try:
         scores = work.run()
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; {go_on}") from None
+        raise Stopped(f"stopped; {work.folder.go_on}") from None
     except OSError as error:
-        raise JaxtlError(f"{_explain(error)}; {go_on}") from None
-    console.print(history_table(scores), score_table(scores), claims_table(claims(work.folder)))
+        raise JaxtlError(f"{_explain(error)}; {work.folder.go_on}") from None
+    console.print(history_table(scores), score_table(scores), claims_table(work.folder.claims.read()))
     if isinstance(work, experiment.Experiment):
-        observer.path("Pictures", work.folder / "figures" / "comparison.png")
-    observer.path("Report", work.folder / "report.html")
+        observer.path("Pictures", work.folder.figures["comparison"][0].path)
+    observer.path("Report", work.folder.report.path)
 
 
 @cli.command()
@@ -272,8 +272,8 @@ def finetune(
     from jaxtl.data import load
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network.finetuning import finetune as tune
-    from jaxtl.records.arrays import save_history
     from jaxtl.records.files import check_writable
+    from jaxtl.records.tables import save_history
 
     _check_suffix(out, ".safetensors")
     observer = Terminal(_console())
@@ -343,9 +343,9 @@ def plot(source: Path, out: Path | None) -> None:
     from jaxtl.plots import maps as plots
 
     if source.is_dir():
-        from jaxtl.runs.folder import save_figures
+        from jaxtl.runs.figures import save_figures
 
-        written = save_figures(source, out or source / "figures")
+        written = save_figures(source, out)
     else:
         from jaxtl.metrics import knn_accuracy
         from jaxtl.records.arrays import Embedding
@@ -368,11 +368,11 @@ def score(folder: Path) -> None:
     """All numbers of a finished run again, the claims, the figures and the page."""
     from jaxtl.cli.terminal import Terminal, claims_table, number_table
     from jaxtl.experiment import experiment
-    from jaxtl.runs.folder import claims
 
     console = _console()
-    scores = experiment.resume(folder, observer=Terminal(console)).redo("scores", "figures", "report")
-    console.print(number_table(scores), claims_table(claims(folder)))
+    work = experiment.resume(folder, observer=Terminal(console))
+    scores = work.redo("scores", "figures", "report")
+    console.print(number_table(scores), claims_table(work.folder.claims.read()))
 
 
 @cli.command()
@@ -384,7 +384,6 @@ def layers(folder: Path) -> None:
     of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
     """
     from jaxtl.cli.terminal import Terminal, layer_table
-    from jaxtl.evaluation import depth
     from jaxtl.experiment import experiment
 
     console = _console()
@@ -392,8 +391,8 @@ def layers(folder: Path) -> None:
     if not work.config.layers:
         raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
     work.redo("layers", "figures", "report")
-    console.print(layer_table(depth.load(folder / "layers.csv")))
-    console.print(f"Picture: {folder / 'figures' / 'layers.png'}", highlight=False, soft_wrap=True)
+    console.print(layer_table(work.folder.layers.read()))
+    console.print(f"Picture: {work.folder.figures['layers'][0]}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -402,12 +401,13 @@ def layers(folder: Path) -> None:
               help="[default: report.html, in the run's folder if there is one run]")  # fmt: skip
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """One page of a finished run, or of several to compare, that opens offline in any browser."""
-    from jaxtl.experiment.seeds import folders_of
-    from jaxtl.runs.folder import write_report
+    from jaxtl.report.document import write_report
+    from jaxtl.runs.folder import RunFolder, run_folders
 
-    path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    # Several runs are shown on a page of the working directory's.
+    path = out or RunFolder(runs[0] if len(runs) == 1 else ".").report.path
     _check_suffix(path, ".html")
-    write_report([folder for run in runs for folder in folders_of(run)], path)
+    write_report([folder for run in runs for folder in run_folders(run)], path)
     click.echo(str(path))
 
 
@@ -520,7 +520,7 @@ def scale(
     if any(curve.seconds or curve.memory for curve in curves):
         console.print(laws_table(curves))
     observer.path("Tables", out / study.TABLE)
-    observer.path("Pictures", out / "figures")
+    observer.path("Pictures", out / study.FIGURES)
 
 
 @cli.command()
@@ -558,10 +558,11 @@ def _forecast(
 
     from jaxtl.costs import table as costs
     from jaxtl.machine.memory import available_memory
+    from jaxtl.scaling.plan import CONFIG
     from jaxtl.scaling.reference import chosen, costs_of
     from jaxtl.scaling.tables import beyond, forecast_table
 
-    if folder is None and not (usual / "config.json").is_file():
+    if folder is None and not (usual / CONFIG).is_file():
         known = costs.reference()
         source = f"By reference curves from another machine, {known.machine}; for your own: jaxtl scale"
     else:

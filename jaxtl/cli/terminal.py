@@ -24,10 +24,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jaxtl.evaluation.depth import CKA, Row
+from jaxtl.evaluation.depth import CKA
 from jaxtl.plots.maps import NAMES
 from jaxtl.progress import Attempt
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import LayerRow, Score
 
 # Stages that are over sooner get a line, no bar.
 _BAR_AFTER_SECONDS = 1.0
@@ -207,7 +207,7 @@ def _with_interval(score: Score | None) -> str:
     return f"{score.value:.3f}{interval}"
 
 
-def layer_table(rows: list[Row]) -> Table:
+def layer_table(rows: list[LayerRow]) -> Table:
     """The profile of a network, one row for the end of each block."""
     found = {(row.layer, row.metric, row.stage): row.value for row in rows}
     metrics = [name for name in dict.fromkeys(row.metric for row in rows) if name != CKA]

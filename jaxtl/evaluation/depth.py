@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxtl import metrics
-from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Progress
-from jaxtl.records.arrays import Pathlike
-from jaxtl.records.files import write_text
+from jaxtl.records.tables import LayerRow
 
-COLUMNS = ("stage", "layer", "metric", "value", "low", "high")
 # Enough for intervals of one or two hundredths, and a profile of the network in seconds.
 SAMPLES = 4000
 KNN, PROBE, RANK, CKA = "10-NN accuracy", "ridge probe accuracy", "effective rank", "CKA"
 _N_NEIGHBORS = 10
-
-
-class Row(NamedTuple):
-    """A number at the end of a block; `stage` is "before", "after" or, of both compared, "both"."""
-
-    stage: str
-    layer: str
-    metric: str
-    value: float
-    low: float
-    high: float
 
 
 def profile(
@@ -42,10 +25,10 @@ def profile(
     after: dict[str, np.ndarray],
     labels: np.ndarray,
     *,
-    known: Sequence[Row] = (),
+    known: Sequence[LayerRow] = (),
     seed: int = 0,
     progress: Progress | None = None,
-) -> list[Row]:
+) -> list[LayerRow]:
     """Separability, effective rank, and likeness before and after, block by block, over all cores.
 
     Args:
@@ -87,13 +70,13 @@ def profile_before(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-) -> list[Row]:
+) -> list[LayerRow]:
     """The rows of `profile` whose stage is "before", which need nothing else; arguments and errors as there.
 
     Saved and loaded again they serve as `known` just as well: the rest is written with as many decimals.
     """
     found = _work_off(_of_stage("before", before, labels, seed), before, progress)
-    return [Row(*key, *map(float, found[key])) for key in _keys("before", before)]
+    return [LayerRow(*key, *map(float, found[key])) for key in _keys("before", before)]
 
 
 # Stage, layer and metric.
@@ -130,14 +113,14 @@ def _work_off(
     return found
 
 
-def _rows(found: dict[_Key, Estimate], layers: Iterable[str]) -> list[Row]:
-    rows: list[Row] = []
+def _rows(found: dict[_Key, Estimate], layers: Iterable[str]) -> list[LayerRow]:
+    rows: list[LayerRow] = []
     for layer in layers:
         for stage in ("before", "after"):
             for key in _keys(stage, [layer]):
                 each = found.get(key, found["before", *key[1:]])
-                rows.append(Row(*key, *map(float, each)))
-        rows.append(Row("both", layer, CKA, *map(float, found["both", layer, CKA])))
+                rows.append(LayerRow(*key, *map(float, each)))
+        rows.append(LayerRow("both", layer, CKA, *map(float, found["both", layer, CKA])))
     return rows
 
 
@@ -165,27 +148,3 @@ def _likeness(before: np.ndarray, after: np.ndarray) -> Estimate:
 
 _OF_LAYER = {KNN: _accuracy, PROBE: _probe, RANK: _rank}
 _LONGEST = (PROBE, CKA, RANK, KNN)
-
-
-def save(path: Pathlike, rows: Sequence[Row]) -> None:
-    """Write long-form CSV, values with 6 decimals."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([*row[:3], *(f"{number:.6f}" for number in row[3:])])
-    write_text(path, out.getvalue())
-
-
-def load(path: Pathlike) -> list[Row]:
-    """Read what `save` wrote. Raises JaxtlError where the file is missing or no such table."""
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        return [Row(r["stage"], r["layer"], r["metric"], *(float(r[c]) for c in COLUMNS[3:])) for r in rows]
-    except FileNotFoundError:
-        raise JaxtlError(f"{path}: no such file") from None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise JaxtlError(
-            f"{path}: not a table with columns {', '.join(COLUMNS)} ({error}); delete it and make it again"
-        ) from None

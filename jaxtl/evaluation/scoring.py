@@ -22,8 +22,9 @@ from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Notify, Progress
-from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike, Score
+from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import read_npz, write_npz
+from jaxtl.records.tables import Score
 
 N_NEIGHBORS = 10
 KNN_METRIC = "10-NN accuracy"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.claims import verdict_of
 from jaxtl.metrics.estimates import Estimate
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import Score
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -1,4 +1,4 @@
-"""The maps of a run: which library makes each, and in which process."""
+"""The embeddings of a run: which library makes each, and in which process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jaxtl.reduction import LIBRARIES, choose, preferred, reduce
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
 
-# What a process for maps imports before it is asked for one.
+# What a process for embeddings imports before it is asked for one.
 _PRELOAD = {
     "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
     "opentsne": ("openTSNE", "sklearn.decomposition"),
@@ -32,12 +32,12 @@ _ON_CPU = "cpu"
 
 @dataclass(frozen=True)
 class EmbeddingOptions:
-    """What maps are computed with, which a resumed run may change; every map records its own.
+    """What embeddings are computed with, which a resumed run may change; each records its own.
 
     Attributes:
         backend: libraries with commas between: a method is computed by the first that has it, else by what
             `jaxtl.reduction.choose` finds.
-        time_limit: seconds for one map by cuML, > 0.
+        time_limit: seconds for one embedding by cuML, > 0.
     """
 
     backend: str = "auto"
@@ -45,7 +45,7 @@ class EmbeddingOptions:
 
 
 class Job(NamedTuple):
-    """One map to make: the files of its features, of their exact neighbours, and where it goes."""
+    """One embedding to make: the files of its features, of their exact neighbours, and where it goes."""
 
     method: str
     stage: str
@@ -56,12 +56,12 @@ class Job(NamedTuple):
 
 
 class Embedder:
-    """Makes maps.
+    """Makes embeddings.
 
     Args:
         methods: some of "pca", "tsne", "lle".
         options: what with.
-        points: of one map.
+        points: of one embedding.
 
     Raises JaxtlError where a library that is asked for cannot work.
     """
@@ -76,14 +76,14 @@ class Embedder:
         self.choices = {method: choose(method, preferred(method, options.backend)) for method in methods}
 
     def get_ready(self, methods: Iterable[str]) -> None:
-        """Start the processes for these methods' maps, if any, while something else works."""
+        """Start the processes for these methods' embeddings, if any, while something else works."""
         for kept_for in {self._process(method) for method in methods} - {None}:
             self._return(kept_for, self._take(kept_for))
 
     def close(self) -> None:
         """End all processes, in the middle of their work too."""
         with self._lock:
-            idle, self._idle = [each for some in self._idle.values() for each in some], {}
+            idle, self._idle = list(chain(*self._idle.values())), {}
             for reducer in self._busy:
                 reducer.interrupt()
         for reducer in idle:
@@ -94,14 +94,14 @@ class Embedder:
         return f"{NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
 
     def lane(self, method: str) -> str:
-        """What maps of a method take turns in, if anything: one process imports cuML, which takes long."""
+        """What a method's embeddings take turns in, if anything: one process imports cuML, slowly."""
         return "cuml" if self._process(method) == "cuml" else ""
 
     def check_memory(self, left: Mapping[str, int], notify: Notify, resumed: bool = False) -> None:
-        """Refuse maps that would not fit into the memory that is available, as far as costs are known.
+        """Refuse embeddings that would not fit into the memory that is available, as far as costs are known.
 
         Args:
-            left: how many maps by each method.
+            left: how many embeddings by each method.
             notify: told of one that may not fit.
             resumed: whether the run has begun, so that other settings are no remedy.
 
@@ -110,26 +110,26 @@ class Embedder:
         known, available = costs.reference(), available_memory()
         for method, count in left.items():
             choice = self.choices[method]
-            maps = count if self._by_interpolation(method) else 1
+            at_once = count if self._by_interpolation(method) else 1
             if not choice.on_gpu and (
                 doubt := costs.check_memory(
-                    known, method, choice.name, self._points, available, maps, resumed
+                    known, method, choice.name, self._points, available, at_once, resumed
                 )
             ):
                 notify(doubt)
 
     def expected(self, left: Mapping[str, int], known: costs.Costs) -> list[tuple[str, float | None]]:
-        """Name and seconds of so many maps of each method on a CPU, None where nothing is known."""
-        found = []
+        """Name and seconds of so many embeddings of each method on a CPU, None where nothing is known."""
+        known_seconds = []
         for method, count in left.items():
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
             rounds = 1 if self._by_interpolation(method) else count
-            found.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
-        return found
+            known_seconds.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
+        return known_seconds
 
     def make(self, job: Job, progress: Progress, notify: Notify) -> None:
-        """Make one map, to its file.
+        """Make one embedding, to its file.
 
         Raises:
             JaxtlError: as `jaxtl.reduce`; a process that died or took too long.
@@ -140,15 +140,15 @@ class Embedder:
             notify(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
         embedding = self._here(job, progress) if kept_for is None else self._apart(job, kept_for, progress)
         for name in ("warning", "retried_after_nan"):
-            if found := embedding.diagnostics.get(name):
-                notify(f"{NAMES[job.method]} {job.stage}: {found if found is not True else name}")
+            if told := embedding.diagnostics.get(name):
+                notify(f"{NAMES[job.method]} {job.stage}: {told if told is not True else name}")
 
     def _process(self, method: str) -> str | None:
-        """What the processes that make a method's maps are kept for; None where this one makes them.
+        """What the processes that make a method's embeddings are kept for; None where this one makes them.
 
         A CUDA error spoils its process for good, and some of cuML's calls hang. On a CPU, other steps hold
-        BLAS to one thread while maps take what they need, and openTSNE holds the interpreter's lock most of
-        the time, so that all else in its process would wait for it; on one core none of this matters.
+        BLAS to one thread while embeddings take what they need, and openTSNE holds the interpreter's lock
+        most of the time, so that all else in its process would wait for it; on one core none of this matters.
         """
         choice = self.choices[method]
         if choice.on_gpu:
@@ -161,8 +161,8 @@ class Embedder:
         return tuple(dict.fromkeys(chain(*(_PRELOAD.get(name, ()) for name in libraries))))
 
     def _by_interpolation(self, method: str) -> bool:
-        """Whether openTSNE's interpolation makes the maps, one thread's work for the most part: on two cores
-        two maps of 10,000 points take 36 s side by side, and 72 s one after the other.
+        """Whether openTSNE's interpolation makes them, one thread's work for the most part: on two cores
+        two embeddings of 10,000 points take 36 s side by side, and 72 s one after the other.
         """
         choice = self.choices[method]
         return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1

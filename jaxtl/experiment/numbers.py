@@ -5,10 +5,7 @@ Parts of them are kept in files until all are there, so that a stopped run does 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from itertools import product
-from pathlib import Path
 
 import numpy as np
 
@@ -16,35 +13,16 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
 from jaxtl.evaluation.scoring import (
     Measures,
-    StageMeasures,
     combine,
     measure_change,
     measure_features,
     measure_maps,
 )
 from jaxtl.progress import Progress
-from jaxtl.records.arrays import (
-    HISTORY_COLUMNS,
-    Embedding,
-    Features,
-    Neighbors,
-    Score,
-    load_history,
-    save_class_scores,
-    save_scores,
-)
-from jaxtl.records.files import read_npz, write_json, write_npz
+from jaxtl.records.arrays import Features
+from jaxtl.records.tables import HISTORY_COLUMNS, Score
+from jaxtl.runs.folder import PARTS, RunFile, RunFolder
 from jaxtl.settings import STAGES
-
-# In which a stage's numbers are made: what needs no maps does not wait for them.
-PARTS = ("features", "maps")
-_CHANGE, _LAYERS_BEFORE = "numbers_change.npz", "layers_before.csv"
-
-
-def kept_files() -> tuple[str, ...]:
-    """What is kept in a run folder until scores.csv and layers.csv are there."""
-    numbers = (_kept(stage, part) for stage, part in product(STAGES, PARTS))
-    return (*numbers, _CHANGE, *map(_averages, STAGES), _LAYERS_BEFORE)
 
 
 def measure(
@@ -54,113 +32,80 @@ def measure(
 
     Raises JaxtlError where files that it needs are damaged.
     """
-    run, how = Path(folder), {"seed": seed, "progress": progress}
-    path = run / _kept(stage, part)
-    if path.is_file():
+    run = RunFolder(folder)
+    if run.numbers[stage, part].is_there:
         return []
+    features = _finite(run.features[stage])
     if part == "features":
-        found = measure_features(
-            stage, _finite(run, stage), Neighbors.load(run / "neighbors" / f"{stage}.npz"),
-            _finite(run, f"train_{stage}"), **how,
-        )  # fmt: skip
+        training_features = _finite(run.training_features[stage])
+        neighbors = run.neighbors[stage].read()
+        made = measure_features(stage, features, neighbors, training_features, seed=seed, progress=progress)
     else:
-        maps = {method: Embedding.load(run / "embeddings" / f"{stage}_{method}.npz") for method in methods}
-        found = measure_maps(stage, _finite(run, stage), maps, **how)
-    found.save(path)
-    return found.left_out
+        embeddings = {method: run.embeddings[stage, method].read() for method in methods}
+        made = measure_maps(stage, features, embeddings, seed=seed, progress=progress)
+    run.numbers[stage, part].write(made)
+    return made.left_out
 
 
 def compare(folder: str, seed: int, progress: Progress | None = None) -> list[str]:
     """Make the numbers that compare both stages' features and keep them; returns as `measure`."""
-    from jaxtl.models.weights import load_arrays
-
-    run, left_out = Path(folder), []
-    if not (run / _CHANGE).is_file():
-        arrays = load_arrays(run / "model.safetensors")[1]
+    run, left_out = RunFolder(folder), []
+    if not run.numbers_of_change.is_there:
+        arrays = run.model.read().arrays
         head = arrays["predictions/kernel"], arrays["predictions/bias"]
-        features = {stage: _finite(run, stage) for stage in STAGES}
-        found = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
-        found.save(run / _CHANGE)
+        features = {stage: _finite(run.features[stage]) for stage in STAGES}
+        made = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
+        run.numbers_of_change.write(made)
     return left_out
 
 
-def score(run: Path) -> None:
+def score(run: RunFolder) -> None:
     """Decide the claims and write all numbers; what was kept goes."""
-    parts = {stage: [StageMeasures.load(run / _kept(stage, part)) for part in PARTS] for stage in STAGES}
-    first = Features.load(_features(run, "before"))
-    _save(run, combine(parts, StageMeasures.load(run / _CHANGE), first))
-    for stage, part in product(STAGES, PARTS):
-        (run / _kept(stage, part)).unlink(missing_ok=True)
-    (run / _CHANGE).unlink(missing_ok=True)
-
-
-def keep_averages(folder: Path, stage: str, averages: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Keep global averages of blocks' outputs, by their last layer, for the depth profile."""
-    arrays = {f"layer {name}": each for name, each in averages.items()}
-    write_npz(folder / _averages(stage), {"labels": labels, **arrays}, {})
-
-
-def has_averages(folder: Path, stage: str) -> bool:
-    return (folder / _averages(stage)).is_file()
+    kept = {stage: [run.numbers[stage, part] for part in PARTS] for stage in STAGES}
+    parts = {stage: [file.read() for file in files] for stage, files in kept.items()}
+    _save(run, combine(parts, run.numbers_of_change.read(), run.features["before"].read()))
+    for file in (*kept["before"], *kept["after"], run.numbers_of_change):
+        file.remove()
 
 
 def profile_before(folder: str, seed: int, progress: Progress | None = None) -> None:
     """Make the part of the depth profile that fine-tuning does not bear on, and keep it."""
-    run = Path(folder)
-    if not (run / _LAYERS_BEFORE).is_file():
-        before, labels = _load_averages(run, "before")
-        depth.save(run / _LAYERS_BEFORE, depth.profile_before(before, labels, seed=seed, progress=progress))
+    run = RunFolder(folder)
+    if not run.layers_before.is_there:
+        labels, before = run.averages["before"].read()
+        run.layers_before.write(depth.profile_before(before, labels, seed=seed, progress=progress))
 
 
 def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
-    """Write layers.csv; what was kept goes. Averages "after" may lack what fine-tuning did not change."""
-    run = Path(folder)
-    (before, labels), (after, _) = (_load_averages(run, stage) for stage in STAGES)
-    known = depth.load(run / _LAYERS_BEFORE)
-    rows = depth.profile(before, after, labels, known=known, seed=seed, progress=progress)
-    depth.save(run / "layers.csv", rows)
-    for name in (*map(_averages, STAGES), _LAYERS_BEFORE):
-        (run / name).unlink(missing_ok=True)
+    """Write the depth profile; what was kept goes. Averages "after" may lack what did not change."""
+    run = RunFolder(folder)
+    before, after = (run.averages[stage].read() for stage in STAGES)
+    rows = depth.profile(
+        before.layers, after.layers, before.labels, known=run.layers_before.read(), seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    run.layers.write(rows)
+    for file in (*run.averages.values(), run.layers_before):
+        file.remove()
 
 
-def _save(run: Path, found: Measures) -> None:
-    scores = list(found.scores)
-    for row in load_history(run / "history.csv"):
+def _save(run: RunFolder, measures: Measures) -> None:
+    scores = list(measures.scores)
+    for row in run.history.read():
         epoch = f"epoch {row['epoch']:.0f}"
         scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
     # Last to come, and first to go: with it the step is done.
-    (run / "scores.csv").unlink(missing_ok=True)
-    save_class_scores(run / "classes.csv", found.class_scores)
-    write_json(run / "claims.json", {"claims": [each.as_dict() for each in found.verdicts]})
-    write_npz(run / "measures.npz", found.arrays, {})
-    save_scores(run / "scores.csv", scores)
+    run.scores.remove()
+    run.class_scores.write(measures.class_scores)
+    run.claims.write([verdict.as_dict() for verdict in measures.verdicts])
+    run.measures.write(measures.arrays)
+    run.scores.write(scores)
 
 
-def _finite(run: Path, name: str) -> Features:
-    path = _features(run, name)
-    features = Features.load(path)
+def _finite(file: RunFile[Features]) -> Features:
+    features = file.read()
     wrong = np.flatnonzero(~np.isfinite(features.values).all(axis=1))
     if len(wrong):
-        raise JaxtlError(
-            f"{path}: NaN or infinite features in {len(wrong)} of {len(features.values)} rows, the first in "
-            f"row {wrong[0]}; delete it and go on with: jaxtl run --resume {shlex.quote(str(run))}"
-        )
+        fault = f"NaN or infinite features in {len(wrong)} of {len(features.values)} rows"
+        raise file.mended(JaxtlError(f"{file}: {fault}, the first in row {wrong[0]}"))
     return features
-
-
-def _load_averages(run: Path, stage: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    arrays, _ = read_npz(run / _averages(stage), ("labels",))
-    layers = {name.removeprefix("layer "): each for name, each in arrays.items() if name != "labels"}
-    return layers, arrays["labels"]
-
-
-def _features(run: Path, name: str) -> Path:
-    return run / "features" / f"{name}.npz"
-
-
-def _kept(stage: str, part: str) -> str:
-    return f"numbers_{part}_{stage}.npz"
-
-
-def _averages(stage: str) -> str:
-    return f"averages_{stage}.npz"

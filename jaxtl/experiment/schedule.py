@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.progress import Progress
+from jaxtl.runs.folder import RunFile
 
 # While steps work the main thread sleeps for so long at most, so that Ctrl-C is heard.
 _SECONDS = 0.2
@@ -21,19 +23,32 @@ class Step:
     Attributes:
         name: of it alone.
         title: for who looks on.
-        work: does it, told whom to tell the fraction done; what that raises must end the work.
-        outputs: files that it leaves, relative to the run folder; a step without any leaves something in
-            memory, and is done where another step that is still to be done needs it.
+        outputs: files that it leaves; a step without any leaves something in memory, or in files that go
+            again, and is done where another step that is still to be done needs it.
         needs: names of the steps before it.
+        work: does it, told whom to tell the fraction done; what that raises must end the work.
         lane: steps of one lane are done one at a time, in the table's order.
+        useless: asked before it is done, whether it is to be left out after all.
+        beside_training: whether it makes numbers while the network trains.
+        is_drawn: whether what it makes is drawn, so that what draws is to get ready when it begins.
+        draws: whether it draws a figure.
     """
 
     name: str
     title: str
+    outputs: tuple[RunFile[Any], ...]
+    needs: tuple[str, ...]
     work: Callable[[Progress], None]
-    outputs: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
     lane: str = ""
+    useless: Callable[[], bool] = lambda: False
+    beside_training: bool = False
+    is_drawn: bool = False
+    draws: bool = False
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a file that it leaves is not there."""
+        return not all(file.is_there for file in self.outputs)
 
 
 class Cancelled(Exception):

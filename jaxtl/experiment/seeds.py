@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,102 +10,99 @@ from typing import Any
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.seeds import claims_over_seeds, scores_over_seeds
 from jaxtl.experiment import experiment
-from jaxtl.experiment.experiment import EmbeddingOptions, Experiment
+from jaxtl.experiment.embeddings import EmbeddingOptions
+from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
 from jaxtl.progress import Observer, Silent
-from jaxtl.records.arrays import Score, save_scores
-from jaxtl.records.files import read_json_object, write_json
-from jaxtl.runs.folder import CONFIG, claims, write_report
+from jaxtl.records.tables import Score
+from jaxtl.report.document import write_report
+from jaxtl.runs.folder import RunFolder, SeedsFolder
 from jaxtl.settings import RunConfig
 
-RECORD = "seeds.json"
 MOST = 1000
 
 
 class Seeds:
-    """Runs that differ in their seed alone, in DIR/seed-N, and what they say together in DIR."""
+    """Runs that differ in their seed alone, each in a folder of its own, and what they say together.
+
+    Args:
+        folder: of them all.
+        seeds: at least two.
+        config: of each, but for its seed.
+        shared: data, model and what the frozen layers make of an image, which are the same in all.
+    """
 
     def __init__(
         self,
-        folder: Path,
+        folder: SeedsFolder,
         seeds: list[int],
-        config: RunConfig | None,
+        config: RunConfig,
         observer: Observer,
         options: EmbeddingOptions,
+        shared: Shared,
     ) -> None:
-        self.folder, self.seeds, self._config = folder, seeds, config
-        self._observer, self._options = observer, options
-        # Data, model, and what the frozen layers make of an image are the same in all of them.
-        self._shared = config and Shared(config, keep=True)
+        self.folder, self.seeds = folder, seeds
+        self._config, self._observer, self._options, self._shared = config, observer, options, shared
+
+    @property
+    def folders(self) -> list[RunFolder]:
+        return [self.folder.run_of(seed) for seed in self.seeds]
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns every number's mean over the seeds, with its interval."""
         runs = []
-        for number, work in enumerate(self._together(self._works())):
-            self._observer.notify(f"Run {number + 1} of {len(self.seeds)}, seed {work.config.seed}")
-            try:
-                runs.append(work.run())
-            except JaxtlError as error:
-                own, whole = shlex.quote(str(work.folder)), shlex.quote(str(self.folder))
-                raise JaxtlError(str(error).replace(f"--resume {own}", f"--resume {whole}")) from None
+        for number, work in enumerate(self._together(), 1):
+            self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
+            runs.append(work.run())
         scores = scores_over_seeds(runs)
-        decided = claims_over_seeds([claims(folder) for folder in self.folders])
-        write_json(self.folder / "claims.json", {"claims": decided})
+        self.folder.claims.write(claims_over_seeds([run.claims.read() for run in self.folders]))
         with self._observer.step("Report over the seeds"):
-            write_report(self.folders, self.folder / "report.html")
-        save_scores(self.folder / "scores.csv", scores)
+            write_report(self.folders, self.folder.report.path)
+        self.folder.scores.write(scores)
         return scores
 
-    def _together(self, works: Iterator[Experiment]) -> Iterable[Experiment]:
-        """The same; on a GPU, which one seed keeps waiting for launches, all are trained by the first."""
-        if default_engine() == "cpu":
-            return works
-        first, *others = found = list(works)
-        first.work.beside = [other.work for other in others]
-        return found
+    def experiments(self) -> Iterator[Experiment]:
+        """The runs, each begun or gone on with when it is asked for.
 
-    @property
-    def folders(self) -> list[Path]:
-        return [self.folder / f"seed-{seed}" for seed in self.seeds]
-
-    def _works(self) -> Iterator[Experiment]:
+        Raises JaxtlError where a folder holds something else.
+        """
         for seed, folder in zip(self.seeds, self.folders, strict=True):
-            try:
-                work = self._open(replace(self._config, seed=seed), folder)
-            except JaxtlError as error:
-                go_on = f"then go on with: jaxtl run --resume {shlex.quote(str(self.folder))}"
-                raise JaxtlError(f"{error}; {go_on}") from None
-            yield work
+            yield self._open(replace(self._config, seed=seed), folder)
 
-    def _open(self, config: RunConfig, folder: Path) -> Experiment:
-        # Memory was checked when all began: what runs before it hold now is not to stop this one.
-        how = {"observer": self._observer, "options": self._options, "check_memory": False}
-        how["shared"] = self._shared
-        if not (folder / CONFIG).is_file():
-            return experiment.start(config, folder, **how)
-        work = experiment.resume(folder, **how)
-        if work.config != config:
-            raise JaxtlError(
-                f"{folder}: was made with other settings than the runs beside it; move it away to have it "
-                "made again"
-            )
-        return work
-
-    def go_on(self, first: Experiment) -> Seeds:
-        """These, with the settings of the first run. Raises JaxtlError where maps left would not fit."""
-        self._config, self._shared = first.config, first.shared
-        self._shared.keep = True
-        seeds = zip(self.seeds, self.folders, strict=True)
+    def check_memory(self) -> None:
+        """Raises JaxtlError where embeddings that are left in some of the runs would not fit."""
         works = [
-            Experiment(replace(first.config, seed=seed), folder, Silent(), self._options, self._shared)
-            for seed, folder in seeds
+            Experiment(replace(self._config, seed=seed), folder, self._observer, self._options, self._shared)
+            for seed, folder in zip(self.seeds, self.folders, strict=True)
         ]
-        left: dict[str, int] = {}
+        most: dict[str, int] = {}
         for work in works:
-            left |= {method: max(count, left.get(method, 0)) for method, count in work.unmapped.items()}
-        first.check_memory(left, resumed=True)
-        return self
+            left = work.embeddings_left
+            most |= {method: max(count, most.get(method, 0)) for method, count in left.items()}
+        works[0].check_memory(most, resumed=True)
+
+    def _together(self) -> Iterable[Experiment]:
+        """The runs; on a GPU, which one seed keeps waiting for launches, all are trained by the first."""
+        if default_engine() == "cpu":
+            return self.experiments()
+        first, *others = works = list(self.experiments())
+        first.work.beside = [other.work for other in others]
+        return works
+
+    def _open(self, config: RunConfig, folder: RunFolder) -> Experiment:
+        # Memory was checked when all began: what runs before it hold now is not to stop this one.
+        how = {"check_memory": False, "shared": self._shared}
+        if folder.started.is_there:
+            work = experiment.resume(folder.path, None, self._observer, self._options, **how)
+            if work.config == config:
+                return work
+            fault = f"{folder}: was made with other settings than the runs beside it; move it away"
+            raise JaxtlError(f"{fault}, then {folder.go_on}")
+        try:
+            return experiment.start(config, folder.path, self._observer, self._options, **how)
+        except JaxtlError as error:
+            raise JaxtlError(f"{error}; then {self.folder.go_on}") from None
 
 
 def start(
@@ -123,42 +119,18 @@ def start(
     if not 2 <= count <= MOST:
         raise JaxtlError(f"--seeds {count}: must be 2 to {MOST}; leave it out for one run")
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
-    seeds = list(range(config.seed, last.seed + 1))
-    if folder.exists() and not folder.is_dir():
-        raise JaxtlError(f"{folder}: is a file; give a new folder with --out")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise JaxtlError(f"{folder}: holds files already; give a new folder with --out")
-    runs = Seeds(folder, seeds, config, observer or Silent(), options)
+    several, seeds = SeedsFolder(folder), list(range(config.seed, last.seed + 1))
+    several.check_new()
+    told, shared = observer or Silent(), Shared(config, keep=True)
     # The first folder's settings are checked, and written, before this says that there are several.
-    experiment.start(config, runs.folders[0], observer or Silent(), options, shared=runs._shared)
-    write_json(folder / RECORD, {"seeds": seeds})
-    return runs
-
-
-def holds_seeds(folder: Path) -> bool:
-    return (folder / RECORD).is_file()
-
-
-def folders_of(folder: Path) -> list[Path]:
-    """The run folders of several seeds; of anything else, itself."""
-    return (
-        Seeds(folder, _seeds(folder), None, Silent(), EmbeddingOptions()).folders
-        if holds_seeds(folder)
-        else [folder]
-    )
-
-
-def _seeds(folder: Path) -> list[int]:
-    path = folder / RECORD
-    seeds = read_json_object(path).get("seeds")
-    if not isinstance(seeds, list) or len(seeds) < 2 or not all(isinstance(seed, int) for seed in seeds):
-        raise JaxtlError(f"{path}: holds no list of seeds; start again with --out")
-    return seeds
+    experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
+    several.seeds.write(seeds)
+    return Seeds(several, seeds, config, told, options, shared)
 
 
 def resume(
     folder: Path,
-    given: dict[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     options: EmbeddingOptions = EmbeddingOptions(),
 ) -> Seeds:
@@ -166,5 +138,13 @@ def resume(
 
     Raises JaxtlError as `experiment.resume`, and where the folder's record is damaged.
     """
-    runs = Seeds(folder, _seeds(folder), None, observer or Silent(), options)
-    return runs.go_on(experiment.resume(runs.folders[0], given, observer, options, check_memory=False))
+    several = SeedsFolder(folder)
+    seeds = several.seeds.read()
+    first = several.run_of(seeds[0])
+    first.check()
+    config = first.started.read().config
+    shared, told = Shared(config, keep=True), observer or Silent()
+    experiment.resume(first.path, given, told, options, check_memory=False, shared=shared)
+    runs = Seeds(several, seeds, config, told, options, shared)
+    runs.check_memory()
+    return runs

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cached_property, wraps
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
@@ -20,21 +19,23 @@ from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
 from jaxtl.settings import RunConfig
 
+T = TypeVar("T")
+
 # Training images by which test images are classified, the first ones: their features are kept, too.
 TRAINING_FEATURES = 10_000
 
 
-def _once(compute: Callable[[Shared], Any]) -> cached_property:
-    """A cached property that two threads do not compute both."""
+class _Once(Generic[T]):
+    """A property of `Shared` that is made when it is first asked for, and by one thread."""
 
-    @wraps(compute)
-    def locked(self: Shared) -> Any:
-        with self._lock:
-            if compute.__name__ not in self.__dict__:
-                return compute(self)
-            return self.__dict__[compute.__name__]
+    def __init__(self, make: Callable[[Shared], T]) -> None:
+        self._make = make
 
-    return cached_property(locked)
+    def __get__(self, shared: Shared, owner: type[Shared]) -> T:
+        with shared.lock:
+            if self not in shared.made:
+                shared.made[self] = self._make(shared)
+            return shared.made[self]
 
 
 class Shared:
@@ -47,36 +48,39 @@ class Shared:
 
     def __init__(self, config: RunConfig, keep: bool = False) -> None:
         self.config, self.keep = config, keep
-        self._lock, self._making = threading.RLock(), threading.RLock()
+        # What `_Once` has made; one thing may ask for another.
+        self.lock = threading.RLock()
+        self.made: dict[Any, Any] = {}
+        self._making = threading.RLock()
         self._sources: dict[str, Source] = {}
         self._blocks: Blocks | None = None
 
-    @_once
+    @_Once
     def model(self) -> MobileNetV2:
         return load_model(self.config.weights)
 
-    @_once
+    @_Once
     def weights_digest(self) -> str:
         return load_arrays(self.config.weights or imagenet_path())[2]["tensor_digest"]
 
-    @_once
+    @_Once
     def train(self) -> Dataset:
         return _first(self._load("train"), self.config.train_samples)
 
-    @_once
+    @_Once
     def test(self) -> Dataset:
         return self._load("test")
 
-    @_once
+    @_Once
     def sample(self) -> Dataset:
         return _first(self.test, self.config.samples)
 
-    @_once
+    @_Once
     def trunk(self) -> Trunk:
         boundary = trainable_boundary(self.model.config, self.config.trainable)
         return Trunk(self.model, boundary, self.config.images, self.config.precision)
 
-    @_once
+    @_Once
     def keeps_outputs(self) -> bool:
         """Whether what the frozen layers hand on is kept for all images."""
         return self.trunk.keeps(len(self.train) + len(self.test))
@@ -86,16 +90,16 @@ class Shared:
     ) -> Source:
         """What the layers that learn start from, of at least the first `count` images of a split."""
         with self._making:
-            found = self._sources.get(split)
-            if found is None or rows(found) < count:
+            source = self._sources.get(split)
+            if source is None or rows(source) < count:
                 images = (self.train if split == "train" else self.test).images[:count]
                 looked_at = self._looked_at if split == "test" else 0
-                found, blocks = self.trunk.source_and_blocks(
+                source, blocks = self.trunk.source_and_blocks(
                     images, self.keeps_outputs, looked_at, progress, notify
                 )
-                self._sources[split] = found
+                self._sources[split] = source
                 self._blocks = blocks if split == "test" else self._blocks
-            return found
+            return source
 
     @property
     def blocks(self) -> Blocks:

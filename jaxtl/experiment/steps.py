@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
 from jaxtl.experiment import numbers
 from jaxtl.experiment.embeddings import Embedder, Job
@@ -17,22 +17,18 @@ from jaxtl.machine.devices import environment
 from jaxtl.machine.engines import default_engine
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.mobilenet_v2 import MobileNetV2
-from jaxtl.models.weights import arrays_of, load_model, save_weights
+from jaxtl.models.weights import arrays_of, build
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network import finetuning
 from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import Checkpoint, train_tails
 from jaxtl.progress import Notify, Progress
-from jaxtl.records.arrays import (
-    Dataset,
-    Embedding,
-    Features,
-    save_history,
-)
-from jaxtl.records.files import write_json
-from jaxtl.runs.drawing import Drawer
-from jaxtl.runs.folder import FIGURES, STAGES, figure_files, figure_names, write_report
-from jaxtl.settings import RunConfig
+from jaxtl.records.arrays import Dataset, Features
+from jaxtl.report.document import write_report
+from jaxtl.runs.figures import Drawer
+from jaxtl.runs.folder import PARTS, RunFile, RunFolder, figure_names
+from jaxtl.runs.formats import Averages, Weights
+from jaxtl.settings import STAGES, RunConfig
 
 # Steps that compute with the network: one at a time, as they share the device.
 _NETWORK = "network"
@@ -41,100 +37,112 @@ _NETWORK = "network"
 class Work:
     """What the steps of one run do. Each reads and writes files of the run folder.
 
-    Args:
-        pending: whether a step of this name, one with outputs, is still to be done.
+    Attributes:
+        beside: the same of runs with other seeds, whose networks are trained together with this one's.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        folder: Path,
+        run: RunFolder,
         shared: Shared,
-        maps: Embedder,
+        embedder: Embedder,
         drawer: Drawer,
         elsewhere: Pool,
         notify: Notify,
     ) -> None:
-        self.config, self.folder, self.shared = config, folder, shared
-        self.maps, self.drawer, self.elsewhere, self.notify = maps, drawer, elsewhere, notify
-        # The same of runs with other seeds, whose networks are trained together with this one's.
+        self.config, self.run, self.shared = config, run, shared
+        self.embedder, self.drawer, self.elsewhere, self.notify = embedder, drawer, elsewhere, notify
         self.beside: list[Work] = []
+
+    def close(self) -> None:
+        """End all processes, in the middle of their work too."""
+        for processes in (self.embedder, self.drawer, self.elsewhere):
+            processes.close()
 
     def table(self) -> Iterator[Step]:
         """All steps, in the order of one core."""
-        maps = {stage: tuple(f"{method}_{stage}" for method in self.config.methods) for stage in STAGES}
-        yield Step("environment", "Environment", self._environment, ("environment.json",))
-        yield self._network("trunk_test", "Frozen layers, test images", self._trunk_test)
+        run = self.run
+        yield Step("environment", "Environment", (run.environment,), (), self._environment)
+        yield self._frozen("trunk_test", "Frozen layers, test images", self._trunk_test)
         yield self._features("before", ("trunk_test",))
-        yield self._network("trunk_training", "Frozen layers, training images", self._trunk_training)
+        yield self._frozen("trunk_training", "Frozen layers, training images", self._trunk_training)
         yield self._training_features("before", ("trunk_training",))
-        yield self._network(
-            "finetune", f"Fine-tuning, {_counted(self.config.epochs, 'epoch')}", self._finetune,
-            ("history.csv", "model.safetensors"), ("trunk_test", "trunk_training"),
+        yield Step(
+            "finetune", f"Fine-tuning, {_counted(self.config.epochs, 'epoch')}", (run.history, run.model),
+            ("trunk_test", "trunk_training"), self._finetune, _NETWORK, is_drawn=True,
         )  # fmt: skip
-        yield from self._stage("before", maps["before"])
+        yield from self._stage("before")
         if self.config.layers:
-            yield Step("layers_before", "Depth profile before", self._profile_before, (), ("trunk_test",))
+            yield Step(
+                "layers_before", "Depth profile before", (), ("trunk_test",), self._profile_before,
+                beside_training=True,
+            )  # fmt: skip
         yield self._features("after", ("trunk_test", "finetune"))
-        # Nothing waits for the last ones but the end: what the maps wait for comes first.
-        yield from self._stage("after", maps["after"])
+        # Nothing waits for the last ones but the end: what the embeddings wait for comes first.
+        yield from self._stage("after")
         if self.config.layers:
             needs = ("layers_before", "finetune")
-            yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
-        needs = (*STAGES, "finetune")
-        yield Step("numbers_change", "Numbers of the change", self._compare, (), needs)
-        parts = tuple(f"numbers_{part}_{stage}" for stage in STAGES for part in numbers.PARTS)
-        outputs = ("scores.csv", "classes.csv", "claims.json", "measures.npz")
-        yield Step("scores", "Claims", self._score, outputs, (*parts, "numbers_change"))
-        yield from self._figures(maps)
+            yield Step("layers", "Depth profile", (run.layers,), needs, self._profile, is_drawn=True)
+        yield Step("numbers_change", "Numbers of the change", (), (*STAGES, "finetune"), self._compare)
+        outputs = (run.scores, run.class_scores, run.claims, run.measures)
+        needs = (*(_numbers(part, stage) for stage in STAGES for part in PARTS), "numbers_change")
+        yield Step("scores", "Claims", outputs, needs, self._score, is_drawn=True)
+        yield from self._figures()
         shown = ("scores", "layers") if self.config.layers else ("scores",)
-        yield Step("report", "Report", self._write_report, ("report.html",), shown)
+        yield Step("report", "Report", (run.report,), shown, self._write_report)
 
-    def _stage(self, stage: str, maps: tuple[str, ...]) -> Iterator[Step]:
+    def _stage(self, stage: str) -> Iterator[Step]:
         """What is made of one stage's features."""
-        neighbors = f"neighbors_{stage}"
+        run, neighbors = self.run, f"neighbors_{stage}"
         yield Step(
-            neighbors, f"Nearest neighbours {stage}", partial(self._find, stage),
-            (f"neighbors/{stage}.npz",), (stage,),
+            neighbors, f"Nearest neighbours {stage}", (run.neighbors[stage],), (stage,),
+            partial(self._find, stage),
         )  # fmt: skip
-        for method, name in zip(self.config.methods, maps, strict=True):
-            target = f"embeddings/{stage}_{method}.npz"
-            title = self.maps.title(method, stage)
-            work, needs = partial(self._map, method, stage), (stage, neighbors)
-            yield Step(name, title, work, (target,), needs, self.maps.lane(method))
+        for method in self.config.methods:
+            yield Step(
+                _embedding(method, stage), self.embedder.title(method, stage),
+                (run.embeddings[stage, method],), (stage, neighbors), partial(self._embed, method, stage),
+                self.embedder.lane(method),
+            )  # fmt: skip
         if stage == "after":
             yield self._training_features(stage, ("trunk_training", "finetune"))
-        name, needs = f"numbers_features_{stage}", (stage, f"training_features_{stage}", neighbors)
-        yield Step(name, f"Numbers of features {stage}", partial(self._measure, stage, "features"), (), needs)
-        name, needs = f"numbers_maps_{stage}", (stage, *maps)
-        yield Step(name, f"Numbers of maps {stage}", partial(self._measure, stage, "maps"), (), needs)
+        needs = {
+            "features": (stage, f"training_features_{stage}", neighbors),
+            "embeddings": (stage, *self._embeddings(stage)),
+        }
+        for part, title in (("features", "Numbers of features"), ("embeddings", "Numbers of maps")):
+            yield Step(
+                _numbers(part, stage), f"{title} {stage}", (), needs[part],
+                partial(self._measure, stage, part), beside_training=stage == "before",
+            )  # fmt: skip
 
-    def _figures(self, maps: dict[str, tuple[str, ...]]) -> Iterator[Step]:
+    def _figures(self) -> Iterator[Step]:
+        of_stage = {stage: self._embeddings(stage) for stage in STAGES}
         needs = {"history": ("finetune",), "layers": ("layers",)}
-        needs |= {stage: ("scores", *maps[stage]) for stage in STAGES}
-        needs["comparison"] = ("scores", *maps["before"], *maps["after"])
-        for name, step in zip(figure_names(self.config), figure_steps(self.config), strict=True):
-            files = tuple(f"{FIGURES}/{file}" for file in figure_files(name))
-            yield Step(step, f"Figure {name}", partial(self.drawer.draw, name), files, needs[name])
+        needs |= {stage: ("scores", *of_stage[stage]) for stage in STAGES}
+        needs["comparison"] = ("scores", *of_stage["before"], *of_stage["after"])
+        for name in figure_names(self.config):
+            yield Step(
+                f"figure_{name}", f"Figure {name}", self.run.figures[name], needs[name],
+                partial(self.drawer.draw, name), draws=True,
+            )  # fmt: skip
 
-    def _network(
-        self,
-        name: str,
-        title: str,
-        work: Callable[[Progress], None],
-        outputs: tuple[str, ...] = (),
-        needs: tuple[str, ...] = (),
-    ) -> Step:
-        return Step(name, title, work, outputs, needs, _NETWORK)
+    def _embeddings(self, stage: str) -> tuple[str, ...]:
+        return tuple(_embedding(method, stage) for method in self.config.methods)
+
+    def _frozen(self, name: str, title: str, work: Callable[[Progress], None]) -> Step:
+        """What the frozen layers make of a split's images, in memory, where that is kept there at all."""
+        return Step(name, title, (), (), work, _NETWORK, useless=lambda: not self.shared.keeps_outputs)
 
     def _features(self, stage: str, needs: tuple[str, ...]) -> Step:
-        work = partial(self._extract, stage)
-        return self._network(stage, f"Features {stage}", work, (f"features/{stage}.npz",), needs)
+        work, file = partial(self._extract, stage), self.run.features[stage]
+        return Step(stage, f"Features {stage}", (file,), needs, work, _NETWORK)
 
     def _training_features(self, stage: str, needs: tuple[str, ...]) -> Step:
-        title, outputs = f"Features of training images {stage}", (f"features/train_{stage}.npz",)
+        title, file = f"Features of training images {stage}", self.run.training_features[stage]
         work = partial(self._extract_training, stage)
-        return self._network(f"training_features_{stage}", title, work, outputs, needs)
+        return Step(f"training_features_{stage}", title, (file,), needs, work, _NETWORK)
 
     def compile_ahead(self, left: Collection[str]) -> None:
         """Trace the network's programs, which follow from the settings, and have them compiled in threads.
@@ -158,7 +166,7 @@ class Work:
     # The network.
 
     def _environment(self, progress: Progress) -> None:
-        write_json(self.folder / "environment.json", environment())
+        self.run.environment.write(environment())
 
     def _trunk_test(self, progress: Progress) -> None:
         # An image's output is the same however many there are: a resumed run takes no more than it needs.
@@ -174,21 +182,24 @@ class Work:
         return min(TRAINING_FEATURES, len(self.shared.train))
 
     def _extract(self, stage: str, progress: Progress) -> None:
-        sample = self.shared.sample
-        self._save_features(stage, stage, sample, "test", progress)
+        self._save_features(self.run.features[stage], stage, self.shared.sample, "test", progress)
 
     def _extract_training(self, stage: str, progress: Progress) -> None:
         some = self.shared.train.take(self._training_count)
-        self._save_features(f"train_{stage}", stage, some, "train", progress)
+        self._save_features(self.run.training_features[stage], stage, some, "train", progress)
 
-    def _save_features(self, name: str, stage: str, data: Dataset, split: str, progress: Progress) -> None:
+    def _save_features(
+        self, file: RunFile[Features], stage: str, data: Dataset, split: str, progress: Progress
+    ) -> None:
         model, source = self._model(stage), self.shared.first(split, len(data))
         values = self.shared.trunk.then(model, model.config.pooled, source, progress, self.notify)
-        features = features_of(model, data, self.config.images, values, self.config.precision)
-        features.save(self._features_path(name))
+        file.write(features_of(model, data, self.config.images, values, self.config.precision))
 
     def _model(self, stage: str) -> MobileNetV2:
-        return self.shared.model if stage == "before" else load_model(self.folder / "model.safetensors")
+        if stage == "before":
+            return self.shared.model
+        weights = self.run.model.read()
+        return build(weights.config, weights.arrays, str(self.run.model))
 
     def _finetune(self, progress: Progress) -> None:
         train, test = self.shared.train, self.shared.test
@@ -203,7 +214,7 @@ class Work:
             self.shared.source("test", len(test)),
             [work.config.finetuning for work in works],
             starts=[work.checkpoint for work in works],
-            on_epoch=lambda k, checkpoint: checkpoint.save(works[k].checkpoint_path),
+            on_epoch=lambda k, checkpoint: works[k].run.checkpoint.write(checkpoint),
             progress=progress,
             notify=self.notify,
         )
@@ -214,46 +225,46 @@ class Work:
     @property
     def learns(self) -> bool:
         """Whether fine-tuning is still to be done."""
-        return not all((self.folder / name).is_file() for name in ("model.safetensors", "history.csv"))
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.folder / "checkpoint.npz"
+        return not (self.run.model.is_there and self.run.history.is_there)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
         """Where fine-tuning was stopped, if it was."""
-        return Checkpoint.load(self.checkpoint_path) if self.checkpoint_path.is_file() else None
+        return self.run.checkpoint.read_or(None)
 
     def save_tuned(self, model: MobileNetV2, history: list[dict[str, float]]) -> None:
         """Write what fine-tuning gave; its checkpoint goes."""
-        save_history(self.folder / "history.csv", history)
+        self.run.history.write(history)
         provenance = {
             "made_by": "jaxtl run",
             "started_from": self.shared.weights_digest,
             "dataset": self.shared.train.name,
         }
-        save_weights(self.folder / "model.safetensors", model.config, arrays_of(model), provenance)
-        self.checkpoint_path.unlink(missing_ok=True)
+        self.run.model.write(Weights(model.config, arrays_of(model), provenance))
+        self.run.checkpoint.remove()
 
     # One stage's features.
 
     def _find(self, stage: str, progress: Progress) -> None:
-        # As many as any map or number needs, so that they are found once.
+        # As many as any embedding or number needs, so that they are found once.
         wanted = [KNN_CANDIDATES, self.config.n_neighbors, int(3 * self.config.perplexity)]
-        values = Features.load(self._features_path(stage)).values
-        found = exact_neighbors(values, min(max(wanted), len(values) - 1))
-        found.save(self._neighbors_path(stage))
+        values = self.run.features[stage].read().values
+        self.run.neighbors[stage].write(exact_neighbors(values, min(max(wanted), len(values) - 1)))
 
-    def _map(self, method: str, stage: str, progress: Progress) -> None:
+    def _embed(self, method: str, stage: str, progress: Progress) -> None:
+        run = self.run
         job = Job(
-            method, stage, self._features_path(stage), self._neighbors_path(stage),
-            self._embedding_path(stage, method), self.config.reduction(method),
+            method, stage, run.features[stage].path, run.neighbors[stage].path,
+            run.embeddings[stage, method].path, self.config.reduction(method),
         )  # fmt: skip
-        self.maps.make(job, progress, self.notify)
+        try:
+            self.embedder.make(job, progress, self.notify)
+        except JaxtlError as error:
+            # Another library or more time, which a resumed run may be given, can help.
+            raise run.mended(error) from None
 
     def _profile_before(self, progress: Progress) -> None:
-        if not numbers.has_averages(self.folder, "before"):
+        if not self.run.averages["before"].is_there:
             self._keep_averages("before")
         self._call(numbers.profile_before, {}, progress)
 
@@ -262,11 +273,12 @@ class Work:
         self._call(numbers.profile, {}, progress)
 
     def _keep_averages(self, stage: str) -> None:
-        trunk, blocks = self.shared.trunk, self.shared.blocks
-        averages = trunk.averages(self._model(stage), blocks, self.notify)
+        """Keep what the depth profile of a stage is made of; "after", what fine-tuning changed."""
+        blocks = self.shared.blocks
+        layers = self.shared.trunk.averages(self._model(stage), blocks, self.notify)
         if stage == "after":
-            averages = {name: each for name, each in averages.items() if name not in blocks.averages}
-        numbers.keep_averages(self.folder, stage, averages, self.shared.sample.labels[: depth.SAMPLES])
+            layers = {name: values for name, values in layers.items() if name not in blocks.averages}
+        self.run.averages[stage].write(Averages(self.shared.sample.labels[: depth.SAMPLES], layers))
 
     # Numbers, and what shows them.
 
@@ -278,7 +290,7 @@ class Work:
         self._tell_all(self._call(numbers.compare, {}, progress))
 
     def _score(self, progress: Progress) -> None:
-        numbers.score(self.folder)
+        numbers.score(self.run)
 
     def _tell_all(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -289,30 +301,21 @@ class Work:
 
         There threads of this process would keep the one that feeds the device waiting for Python's lock.
         """
-        arguments = {"folder": str(self.folder), "seed": self.config.seed, **given}
+        arguments = {"folder": str(self.run), "seed": self.config.seed, **given}
         if default_engine() == "cpu":
             return function(**arguments, progress=progress)
         return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
 
     def _write_report(self, progress: Progress) -> None:
-        write_report([self.folder], self.folder / "report.html")
-
-    def _features_path(self, name: str) -> Path:
-        return self.folder / "features" / f"{name}.npz"
-
-    def _neighbors_path(self, stage: str) -> Path:
-        return self.folder / "neighbors" / f"{stage}.npz"
-
-    def _embedding_path(self, stage: str, method: str) -> Path:
-        return self.folder / "embeddings" / f"{stage}_{method}.npz"
-
-    def _embedding(self, stage: str, method: str) -> Embedding:
-        return Embedding.load(self._embedding_path(stage, method))
+        write_report([self.run], self.run.report.path)
 
 
-def figure_steps(config: RunConfig) -> tuple[str, ...]:
-    """Names of the steps that draw, in the order of `figure_names`."""
-    return tuple(f"figure_{name}" for name in figure_names(config))
+def _embedding(method: str, stage: str) -> str:
+    return f"{method}_{stage}"
+
+
+def _numbers(part: str, stage: str) -> str:
+    return f"numbers_{part}_{stage}"
 
 
 def _counted(count: int, what: str) -> str:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxtl.machine.child import Child, Silence
+from jaxtl.machine.child import Child
+from jaxtl.machine.process import Silence
 
 
 class Fault(NamedTuple):

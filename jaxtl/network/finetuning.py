@@ -29,7 +29,7 @@ from jaxtl.network.extraction import enter, rows
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset, Pathlike
-from jaxtl.records.files import read_npz, write_npz
+from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
 from jaxtl.settings import FinetuneConfig, Images
 
 # Of the device's memory, for training images and all seeds that train together.
@@ -61,7 +61,10 @@ class Checkpoint(NamedTuple):
     @classmethod
     def load(cls, path: Pathlike) -> Checkpoint:
         arrays, meta = read_npz(path, ("leaf_0000",))
-        return cls([arrays[name] for name in sorted(arrays)], meta["history"])
+        history = meta.get("history")
+        if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+            raise JaxtlError(f"{path}: not where a training stopped (it has no history); {MAKE_AGAIN}")
+        return cls([arrays[name] for name in sorted(arrays)], history)
 
 
 def finetune(

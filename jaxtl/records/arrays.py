@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.files import read_npz, write_npz, write_text
+from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
 
 Pathlike = str | os.PathLike[str]
 
@@ -174,7 +171,7 @@ class Embedding:
                 f"embedding: coords must be float32 [n, 2], got {self.coords.dtype} {list(self.coords.shape)}"
             )
         if not np.isfinite(self.coords).all():
-            raise JaxtlError("embedding: coords hold NaN or infinite values; compute the map again")
+            raise JaxtlError("embedding: coords hold NaN or infinite values")
         _check_rows("embedding", self)
 
     @property
@@ -200,114 +197,12 @@ class Embedding:
                 _reals(arrays, "coords"),
                 _integers(arrays, "labels"),
                 _integers(arrays, "index"),
-                meta.get("method", "unknown"),
-                meta.get("backend", "unknown"),
-                meta.get("params", {}),
-                meta.get("diagnostics", {}),
-                meta.get("features", {}),
+                _of_meta(meta, "method", "unknown"),
+                _of_meta(meta, "backend", "unknown"),
+                _of_meta(meta, "params", {}),
+                _of_meta(meta, "diagnostics", {}),
+                _of_meta(meta, "features", {}),
             )
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number: what was measured, of which stage, in which space.
-
-    `stage` is "before" or "after" (or "training"); `space` is "features", "pca", "tsne", "lle" or
-    "model"; `low` and `high` bound the value where an interval is known.
-    """
-
-    stage: str
-    space: str
-    metric: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-SCORE_COLUMNS = ("stage", "space", "metric", "value", "low", "high")
-
-
-def save_scores(path: Pathlike, scores: list[Score]) -> None:
-    """Write scores as long-form CSV; values with 6 decimals, unknown bounds empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(SCORE_COLUMNS)
-    for score in scores:
-        bounds = ["" if bound is None else f"{bound:.6f}" for bound in (score.low, score.high)]
-        writer.writerow([score.stage, score.space, score.metric, f"{score.value:.6f}", *bounds])
-    write_text(path, out.getvalue())
-
-
-def load_scores(path: Pathlike) -> list[Score]:
-    rows = _read_csv(path, SCORE_COLUMNS)
-    with _explained(path, SCORE_COLUMNS):
-        return [
-            Score(
-                row["stage"],
-                row["space"],
-                row["metric"],
-                float(row["value"]),
-                float(row["low"]) if row["low"] else None,
-                float(row["high"]) if row["high"] else None,
-            )
-            for row in rows
-        ]
-
-
-CLASS_COLUMNS = ("stage", "space", "metric", "class", "value", "low", "high")
-
-
-def save_class_scores(path: Pathlike, rows: list[dict[str, Any]]) -> None:
-    """Write one CSV row for each number of each class, with the columns of CLASS_COLUMNS; 6 decimals."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CLASS_COLUMNS)
-    for row in rows:
-        numbers = [f"{row[name]:.6f}" for name in CLASS_COLUMNS[4:]]
-        writer.writerow([*(row[name] for name in CLASS_COLUMNS[:4]), *numbers])
-    write_text(path, out.getvalue())
-
-
-HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
-
-
-def save_history(path: Pathlike, history: list[dict[str, float]]) -> None:
-    """Write one CSV row an epoch, with the columns of HISTORY_COLUMNS."""
-    lines = [",".join(HISTORY_COLUMNS)]
-    for row in history:
-        values = [f"{row[name]:.6f}" for name in HISTORY_COLUMNS[1:]]
-        lines.append(",".join([f"{row['epoch']:.0f}", *values]))
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def load_history(path: Pathlike) -> list[dict[str, float]]:
-    rows = _read_csv(path, HISTORY_COLUMNS)
-    with _explained(path, HISTORY_COLUMNS):
-        return [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in rows]
-
-
-def _read_csv(path: Pathlike, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as stream, _explained(path, columns):
-            reader = csv.DictReader(stream)
-            if reader.fieldnames is None or not set(columns) <= set(reader.fieldnames):
-                raise ValueError("the file is empty" if reader.fieldnames is None else "columns are missing")
-            rows = list(reader)
-            if any(row[name] is None for row in rows for name in columns):
-                raise ValueError("a line is cut off")
-            return rows
-    except FileNotFoundError:
-        raise JaxtlError(f"{path}: no such file") from None
-
-
-@contextlib.contextmanager
-def _explained(path: Pathlike, columns: tuple[str, ...]) -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, ValueError, csv.Error) as error:
-        raise JaxtlError(
-            f"{path}: not a table with columns {', '.join(columns)} ({error}); delete it and make it again"
-        ) from None
 
 
 def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
@@ -337,7 +232,7 @@ def _located(path: Pathlike) -> Iterator[None]:
     try:
         yield
     except JaxtlError as error:
-        raise JaxtlError(f"{path}: {error}") from None
+        raise JaxtlError(f"{path}: {error}; {MAKE_AGAIN}") from None
 
 
 def _reals(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -357,6 +252,17 @@ def _integers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
     return array.astype(np.int32)
 
 
+def _of_meta(meta: dict[str, Any], name: str, otherwise: Any) -> Any:
+    value = meta.get(name, otherwise)
+    if not isinstance(value, type(otherwise)):
+        raise JaxtlError(f"{name} in meta must be a {type(otherwise).__name__}, got {value!r}")
+    return value
+
+
 def _class_names(meta: dict[str, Any], labels: np.ndarray) -> tuple[str, ...]:
     names = meta.get("class_names")
+    if names is not None and not (
+        isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    ):
+        raise JaxtlError(f"class_names in meta must be texts, got {names!r}")
     return tuple(names) if names else tuple(str(k) for k in range(int(labels.max()) + 1))

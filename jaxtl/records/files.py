@@ -17,6 +17,8 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 
+# How an error about a damaged file ends, for who knows how that is done to say it instead.
+MAKE_AGAIN = "make it again"
 # What NumPy, zipfile and zlib raise at damaged npz files; found by flipping and cutting their bytes.
 _DAMAGED = (
     ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
@@ -53,10 +55,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         _temporary(target).unlink()
 
 
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Delete the temporary files that `replacing(path)` left behind in processes that were killed."""
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+    """The temporary files that `replacing(path)` left behind in processes that were killed."""
     target = Path(path)
-    for leftover in target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 8}{target.suffix}"):
+    return list(target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 8}{target.suffix}"))
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    for leftover in leftovers(path):
         leftover.unlink()
 
 
@@ -103,9 +109,7 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except ValueError as error:
-        raise JaxtlError(
-            f"{path}: not a JSON object ({error}); delete it or restore it from a copy"
-        ) from None
+        raise JaxtlError(f"{path}: not a JSON object ({error}); {MAKE_AGAIN}") from None
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -155,10 +159,11 @@ def read_npz(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "contains pickled" in reason:  # what NumPy takes every unknown file for
             reason = "its contents are no arrays"
-        raise JaxtlError(f"{path}: not a readable .npz file ({reason}); make it again") from None
+        raise JaxtlError(f"{path}: not a readable .npz file ({reason}); {MAKE_AGAIN}") from None
     missing = [name for name in required if name not in arrays]
     if missing:
-        raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {', '.join(arrays) or 'none'})")
+        known = ", ".join(arrays) or "none"
+        raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {known}); {MAKE_AGAIN}")
     return arrays, _read_meta(path, arrays.pop("meta", np.array("{}")))
 
 
@@ -166,4 +171,4 @@ def _read_meta(path: str | os.PathLike[str], record: np.ndarray) -> dict[str, An
     try:
         return _object(str(record))
     except ValueError as error:
-        raise JaxtlError(f"{path}: its array meta is not a JSON object ({error}); make it again") from None
+        raise JaxtlError(f"{path}: its array meta is not a JSON object ({error}); {MAKE_AGAIN}") from None

@@ -8,7 +8,8 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
-from jaxtl.machine.child import Child, Silence
+from jaxtl.machine.child import Child
+from jaxtl.machine.process import Silence
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import remove_leftovers

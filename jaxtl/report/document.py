@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
+from pathlib import Path
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.files import write_text
 from jaxtl.report import opening, provenance, sections, several
 from jaxtl.report.payload import payload
-from jaxtl.runs.data import RunData
+from jaxtl.runs.data import RunData, load_run
+from jaxtl.runs.folder import RunFolder
+from jaxtl.settings import STAGES
 
 # The one library that is published as a module only.
 _MODULE_EXPORTS = "export { globalPubSub, createPubSub };\nexport default createPubSub;"
@@ -27,6 +31,20 @@ _BELOW_MAPS = (
     provenance.repeat,
     provenance.citations,
 )
+
+
+def write_report(runs: Sequence[RunFolder], path: Path) -> None:
+    """The interactive page of one finished run, or of several side by side, as one HTML file.
+
+    Raises JaxtlError where a run is not finished, or its files are damaged.
+    """
+    shown = [load_run(run.path) for run in runs]
+    for run, data in zip(runs, shown, strict=True):
+        methods = data.config.get("methods", ())
+        run.check_there(
+            [*(run.embeddings[stage, method] for method in methods for stage in STAGES), run.scores]
+        )
+    write_text(path, build_page(shown))
 
 
 def build_page(runs: Sequence[RunData]) -> str:

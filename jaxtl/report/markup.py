@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import Score
 
 MINUS = "\N{MINUS SIGN}"
 

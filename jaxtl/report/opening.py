@@ -19,7 +19,8 @@ from jaxtl.report.markup import (
     table,
     unique,
 )
-from jaxtl.runs.data import STAGES, RunData
+from jaxtl.runs.data import RunData
+from jaxtl.settings import STAGES
 
 KNN_METRIC = "10-NN accuracy"
 LEAVE_ONE_OUT = "10-NN accuracy, leave one out"

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxtl.plots.maps import NAMES, class_colours
 from jaxtl.records.arrays import Embedding
-from jaxtl.runs.data import STAGES, RunData
+from jaxtl.runs.data import RunData
+from jaxtl.settings import STAGES
 
 if TYPE_CHECKING:
     from PIL import Image

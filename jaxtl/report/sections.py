@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 from jaxtl.plots.maps import NAMES
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import Score
 from jaxtl.report.charts import Line, heat_map, line_chart
 from jaxtl.report.markup import (
     details,
@@ -33,7 +33,8 @@ from jaxtl.report.opening import (
     listed,
     test_accuracy,
 )
-from jaxtl.runs.data import STAGES, RunData
+from jaxtl.runs.data import RunData
+from jaxtl.settings import STAGES
 
 FAITHFULNESS = ("trustworthiness", "continuity", "Shepard correlation", "Q_NX AUC")
 _MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files

@@ -25,7 +25,8 @@ from jaxtl.report.opening import (
     said,
     test_accuracy,
 )
-from jaxtl.runs.data import STAGES, RunData
+from jaxtl.runs.data import RunData
+from jaxtl.settings import STAGES
 
 
 def seeds(runs: Sequence[RunData]) -> str:

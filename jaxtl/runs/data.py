@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Embedding, Features, Score, load_history, load_scores
-from jaxtl.records.files import read_json_object, read_npz
-
-STAGES = ("before", "after")
-METHODS = ("pca", "tsne", "lle")
-CLASS_COLUMNS = ("stage", "space", "metric", "class", "value")
-LAYER_COLUMNS = ("stage", "layer", "metric", "value")
-_CLAIM_FIELDS = {"text", "value", "verdict"}
+from jaxtl.records.arrays import Embedding
+from jaxtl.records.tables import Score
+from jaxtl.runs.folder import RunFolder
+from jaxtl.settings import METHODS
 
 
 @dataclass(frozen=True)
@@ -73,12 +68,8 @@ class RunData:
                     f"{self.name}: map {stage}_{method} is of other images than the first one; "
                     "delete it and resume the run"
                 )
-        for name, array in self.measures.items():
-            if array.ndim and name.startswith(("knn", "head", "neighbors")) and len(array) != len(self):
-                raise JaxtlError(
-                    f"{self.name}: array {name} of measures.npz has {len(array)} rows for {len(self)} "
-                    "images; delete that file and resume the run"
-                )
+        if fault := _fault_of_measures(self.measures, len(self), len(self.class_names)):
+            raise JaxtlError(f"{self.name}: {fault}; delete measures.npz and resume the run")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,97 +86,108 @@ class RunData:
 
 
 def load_run(folder: str | os.PathLike[str]) -> RunData:
-    """Read a run folder; what is not there yet, but for the settings and the maps, stays empty.
+    """Read a run folder; what is not there yet, but for the settings and the embeddings, stays empty.
 
     Images come from the run's own dataset. Where it cannot be read any more the page has none.
 
     Raises:
-        JaxtlError: no run folder, no maps, or files that are damaged.
+        JaxtlError: no run folder, no embeddings, or files that are damaged.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise JaxtlError(f"{folder}: no run folder (it has no config.json); give one that jaxtl run made")
-    config = read_json_object(folder / "config.json")
-    maps = {
-        (stage, method): Embedding.load(path)
-        for stage in STAGES
-        for method in METHODS
-        if (path := folder / "embeddings" / f"{stage}_{method}.npz").is_file()
-    }
-    if not maps:
-        raise JaxtlError(f"{folder}: holds no maps; finish it with: jaxtl run --resume {folder}")
+    run = RunFolder(folder)
+    run.check()
+    settings = run.settings.read()
+    maps = _embeddings(run)
     first = next(iter(maps.values()))
-    images, fault = _images(config, first.index, first.labels)
+    class_names = max((e.class_names for e in maps.values()), key=len)
+    measures = run.measures.read_or({})
+    if fault := _fault_of_measures(measures, len(first.labels), len(class_names)):
+        raise run.measures.mended(JaxtlError(f"{run.measures}: {fault}"))
+    images, fault = _images(settings, first.index, first.labels)
     return RunData(
-        name=folder.resolve().name,
+        name=run.path.resolve().name,
         labels=first.labels,
         index=first.index,
-        class_names=max((e.class_names for e in maps.values()), key=len),
+        class_names=class_names,
         maps=maps,
-        config=config,
-        environment=_optional(folder / "environment.json", read_json_object, {}),
-        timings=_optional(folder / "timings.json", read_json_object, {}),
-        scores=_optional(folder / "scores.csv", load_scores, []),
-        history=_optional(folder / "history.csv", load_history, []),
-        features=_features(folder / "features" / "before.npz", first.meta),
+        config=settings,
+        environment=run.environment.read_or({}),
+        timings=run.timings.read_or({}),
+        scores=run.scores.read_or([]),
+        history=run.history.read_or([]),
+        features=_described(run, first.meta),
         images=images,
         images_fault=fault,
-        claims=_optional(folder / "claims.json", _claims, []),
-        class_scores=_optional(folder / "classes.csv", _class_rows, []),
-        layers=_optional(folder / "layers.csv", _layer_rows, []),
-        measures=_optional(folder / "measures.npz", lambda path: read_npz(path, ())[0], {}),
+        claims=run.claims.read_or([]),
+        class_scores=run.class_scores.read_or([]),
+        layers=[row._asdict() for row in run.layers.read_or([])],
+        measures=measures,
     )
 
 
-def _optional(path: Path, read: Any, otherwise: Any) -> Any:
-    return read(path) if path.is_file() else otherwise
+def _embeddings(run: RunFolder) -> dict[tuple[str, str], Embedding]:
+    """Those that are there, of the same images."""
+    embeddings = {key: file.read() for key, file in run.embeddings.items() if file.is_there}
+    if not embeddings:
+        raise JaxtlError(f"{run}: holds no maps; {run.go_on}")
+    first = next(iter(embeddings.values()))
+    for key, embedding in embeddings.items():
+        if not np.array_equal(embedding.index, first.index):
+            file = run.embeddings[key]
+            raise file.mended(JaxtlError(f"{file}: is of other images than the first map"))
+    return embeddings
 
 
-def _features(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    return {**meta, "dimensions": Features.load(path).values.shape[1]} if path.is_file() else dict(meta)
+def _fault_of_measures(measures: dict[str, np.ndarray], n: int, classes: int) -> str:
+    """What keeps arrays from being those of n images; nothing where they are."""
+    ends = {"knn": classes, "head": classes, "neighbors": n}
+    for name, array in measures.items():
+        kind = name.partition("_")[0]
+        if kind not in ends:
+            continue
+        if not array.ndim or len(array) != n:
+            return f"array {name} has {len(array) if array.ndim else 'no'} rows for {n} images"
+        if array.size and not 0 <= array.min() <= array.max() < ends[kind]:
+            return f"array {name} holds {array.min()} to {array.max()}, not 0 to {ends[kind] - 1}"
+    return ""
 
 
-def _images(config: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """The images of the maps, or why there are none."""
-    name = str(config.get("dataset", ""))
+def features_of(
+    run: RunFolder, data: RunData, stages: Iterable[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The features of each stage, float32 [n, d], and a line for each stage whose file is not there.
+
+    Raises JaxtlError where they are of other images than the embeddings.
+    """
+    values, notes = {}, []
+    for stage in stages:
+        file = run.features[stage]
+        if not file.is_there:
+            notes.append(f"without the features of stage {stage}: {file} is not there")
+            continue
+        features = file.read()
+        if not np.array_equal(features.index, data.index):
+            raise file.mended(JaxtlError(f"{file}: is of other images than the maps"))
+        values[stage] = features.values
+    return values, notes
+
+
+def distances_to(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """float32 [n, k], Euclidean, from every row to the rows `ids` [n, k]; one column of them at a time."""
+    return np.stack([np.linalg.norm(values - values[column], axis=1) for column in ids.T], axis=1)
+
+
+def _described(run: RunFolder, meta: dict[str, Any]) -> dict[str, Any]:
+    before = run.features["before"]
+    return {**meta, "dimensions": before.read().values.shape[1]} if before.is_there else dict(meta)
+
+
+def _images(settings: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """The images of the embeddings, or why there are none."""
+    name = settings["dataset"]
     try:
-        dataset = load(name, "test", image_size=config.get("image_size"))
+        dataset = load(name, "test", image_size=settings.get("image_size"))
     except (JaxtlError, OSError) as error:
         return None, str(error)
     if index.max() >= len(dataset) or not np.array_equal(dataset.labels[index], labels):
         return None, f"dataset {name} holds other images now than when the run was made"
     return dataset.images[index], ""
-
-
-def _claims(path: Path) -> list[dict[str, Any]]:
-    claims = read_json_object(path).get("claims")
-    if not isinstance(claims, list) or not all(
-        isinstance(c, dict) and c.keys() >= _CLAIM_FIELDS for c in claims
-    ):
-        raise JaxtlError(f"{path}: not a list of claims with text, value and verdict; make it again")
-    return claims
-
-
-def _class_rows(path: Path) -> list[dict[str, Any]]:
-    return _rows(path, CLASS_COLUMNS)
-
-
-def _layer_rows(path: Path) -> list[dict[str, Any]]:
-    return _rows(path, LAYER_COLUMNS)
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A long-form table: `value`, `low` and `high` as floats (None where empty), the rest as text."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        numbers = ("value", "low", "high")
-        return [
-            {name: row[name] for name in columns if name != "value"}
-            | {name: float(row[name]) if row.get(name) else None for name in numbers}
-            for row in rows
-        ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise JaxtlError(
-            f"{path}: not a table with columns {', '.join(columns)} ({error}); delete it and make it again"
-        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
@@ -12,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Features
 from jaxtl.records.files import replacing, write_text
+from jaxtl.records.tables import as_csv
 from jaxtl.report.payload import picture, tiled
-from jaxtl.runs.data import STAGES, RunData, load_run
+from jaxtl.runs.data import RunData, distances_to, features_of, load_run
+from jaxtl.runs.folder import RunFolder
+from jaxtl.settings import STAGES
 
 FORMATS = ("tensorboard", "parquet", "csv")
 # The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).
@@ -59,16 +60,15 @@ def export(
         raise JaxtlError(f"{out}: a file; tensorboard takes a folder: give another path")
     if to != "tensorboard" and out.is_dir():
         raise JaxtlError(f"{out}: a folder; {to} is one file: give a path that ends in .{to}")
-    run = load_run(folder)
+    files, run = RunFolder(folder), load_run(folder)
     if not any(of in stages for of, _ in run.maps):
-        raise JaxtlError(
-            f"{folder}: holds no maps of stage {stage}; finish it with: jaxtl run --resume {folder}"
-        )
-    notes = [] if run.measures else [f"without predictions and neighbours: {folder} has no measures.npz"]
+        raise JaxtlError(f"{folder}: holds no maps of stage {stage}; {files.go_on}")
+    notes = [] if run.measures else [f"without predictions and neighbours: {files.measures} is not there"]
     if to == "csv":
         _write_csv(out, _table(run, stages))
         return [out], notes
-    features = _features(Path(folder), run, stages, notes)
+    features, absent = features_of(files, run, stages)
+    notes += absent
     if run.images is None:
         notes.append(f"without images: {run.images_fault}")
     if to == "parquet":
@@ -100,20 +100,6 @@ def _maps(run: RunData, stages: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(stage, method) for stage in stages for method in run.methods if (stage, method) in run.maps]
 
 
-def _features(folder: Path, run: RunData, stages: tuple[str, ...], notes: list[str]) -> dict[str, np.ndarray]:
-    found = {}
-    for stage in stages:
-        path = folder / "features" / f"{stage}.npz"
-        if not path.is_file():
-            notes.append(f"without the features of stage {stage}: {path} is not there")
-            continue
-        features = Features.load(path)
-        if not np.array_equal(features.index, run.index):
-            raise JaxtlError(f"{path}: is of other images than the maps; delete it and resume the run")
-        found[stage] = features.values
-    return found
-
-
 def _text(values: Any) -> list[str]:
     # 9 significant digits are what it takes to give back every float32.
     real = isinstance(values, np.ndarray) and values.dtype.kind == "f"
@@ -121,12 +107,8 @@ def _text(values: Any) -> list[str]:
 
 
 def _write_csv(path: Path, columns: dict[str, Any]) -> None:
-    out = io.StringIO()
     # RFC 4180's line ends: with "\n" alone csv would leave a "\r" within a class name unquoted.
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*map(_text, columns.values()), strict=True))
-    write_text(path, out.getvalue())
+    write_text(path, as_csv(columns, zip(*map(_text, columns.values()), strict=True), "\r\n"))
 
 
 def _write_parquet(
@@ -141,7 +123,7 @@ def _write_parquet(
     for stage, values in features.items():
         if f"neighbors_{stage}" in run.measures:
             ids = run.measures[f"neighbors_{stage}"]
-            rows = zip(ids.tolist(), _distances(values, ids).tolist(), strict=True)
+            rows = zip(ids.tolist(), distances_to(values, ids).tolist(), strict=True)
             kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
             columns[f"neighbors_{stage}"] = pa.array([{"ids": i, "distances": d} for i, d in rows], kind)
     if run.images is not None:
@@ -152,11 +134,6 @@ def _write_parquet(
         columns["image"] = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     with replacing(path) as temporary:
         parquet.write_table(pa.table(columns), temporary)
-
-
-def _distances(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """float32 [n, k], Euclidean, from every row to the rows `ids` [n, k]; one column of them at a time."""
-    return np.stack([np.linalg.norm(values - values[column], axis=1) for column in ids.T], axis=1)
 
 
 def _png(image: np.ndarray) -> bytes:

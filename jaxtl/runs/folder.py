@@ -1,143 +1,282 @@
-"""A run's folder: its settings, and what is drawn and written from the files in it."""
+"""A run's folder: every file in it by name, and how each is read, written and, where it is damaged, mended.
+
+To add a file of a run, give it one line in `RunFolder` (its name, how it is read, how it is written; see
+`jaxtl/runs/formats.py` where it holds no record) and name it in the outputs of the step that writes it, in
+`jaxtl/experiment/steps.py`. What a killed process left of it is then removed, a run that was stopped goes on
+by it, and who reads it is told where it is damaged.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation import depth
-from jaxtl.evaluation.scoring import KNN_METRIC
-from jaxtl.plots import maps as plots
-from jaxtl.progress import Progress
-from jaxtl.records.arrays import Embedding, Pathlike, load_history, load_scores
-from jaxtl.records.files import read_json_object, write_json, write_text
-from jaxtl.report import build_page, load_run
-from jaxtl.settings import STAGES, RunConfig
+from jaxtl.evaluation.scoring import StageMeasures
+from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
+from jaxtl.records.files import MAKE_AGAIN, leftovers, remove_leftovers, write_json, write_text
+from jaxtl.records.tables import (
+    load_class_scores,
+    load_history,
+    load_layers,
+    load_scores,
+    save_class_scores,
+    save_history,
+    save_layers,
+    save_scores,
+)
+from jaxtl.runs import formats
+from jaxtl.settings import METHODS, STAGES, RunConfig
 
+T = TypeVar("T")
+
+# In which a stage's numbers are made: what needs no embeddings does not wait for them.
+PARTS = ("features", "embeddings")
+# Figures of a run; the last is there where the depth profile is.
+FIGURES = (*STAGES, "comparison", "history", "layers")
 SUFFIXES = ("png", "svg", "pdf")
-CONFIG = "config.json"
-FIGURES = "figures"
-_FIGURES = (*STAGES, "comparison", "history")
-_LAYERS = "layers"
+# The files that say what a folder is, and the older name of the second.
+_CONFIG, _SEEDS, _SEEDS_BEFORE = "config.json", "seeds.json", "repeats.json"
 
 
 def figure_names(config: RunConfig) -> tuple[str, ...]:
     """The figures of a run, without their suffixes."""
-    return (*_FIGURES, _LAYERS) if config.layers else _FIGURES
+    return FIGURES if config.layers else FIGURES[:-1]
 
 
-def write_config(folder: Path, config: RunConfig, weights_digest: str) -> None:
-    """Record the settings and the digest of the weights that a run starts from."""
-    record = {**asdict(config), "weights_digest": weights_digest}
-    write_json(folder / CONFIG, {**record, "digest": _digest(record)})
+class RunFile(Generic[T]):
+    """One file of a folder, which may be there or not.
 
-
-def read_config(folder: Path) -> tuple[RunConfig, str]:
-    """A run's settings, and the digest of the weights that it started from.
-
-    Raises JaxtlError where there are none, or they were edited.
+    Attributes:
+        name: relative to the folder, with slashes.
+        path: the whole of it.
+        kept: whether it is there until the step that it serves is done, and no longer.
     """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise JaxtlError(f"{folder}: no run folder (it has no {CONFIG}); start one with --out {folder}")
-    record = read_json_object(path)
-    # Results made under one setting must not be continued under another.
-    if record.pop("digest", None) != _digest(record):
-        raise JaxtlError(
-            f"{path}: was edited since the run started; undo that, or start a new run with --out"
-        )
-    try:
-        weights_digest = record.pop("weights_digest")
-        return RunConfig(**{**record, "methods": tuple(record["methods"])}), weights_digest
-    except (KeyError, TypeError) as error:
-        raise JaxtlError(
-            f"{path}: not the settings of a run of this jaxtl ({error}); start a new run with --out"
-        ) from None
+
+    def __init__(
+        self,
+        folder: _Folder,
+        name: str,
+        load: Callable[[Path], T],
+        save: Callable[[Path, T], None],
+        remedy: str | None = None,
+        kept: bool = False,
+    ) -> None:
+        self.name, self.path, self.kept = name, folder.path / name, kept
+        self._folder, self._load, self._save, self._remedy = folder, load, save, remedy
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def is_there(self) -> bool:
+        return self.path.is_file()
+
+    def read(self) -> T:
+        """What it holds. Raises JaxtlError, which says how to go on, where it is absent or damaged."""
+        try:
+            return self._load(self.path)
+        except JaxtlError as error:
+            raise self.mended(error) from None
+
+    def read_or(self, otherwise: T) -> T:
+        """What it holds, where it is there."""
+        return self.read() if self.is_there else otherwise
+
+    def write(self, value: T) -> None:
+        """Write it, whole or not at all. Raises OSError where that cannot be."""
+        self._save(self.path, value)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def mended(self, error: JaxtlError) -> JaxtlError:
+        """An error about this file, with what to do about it."""
+        delete = "delete it and " if self.is_there else ""
+        remedy = self._remedy or f"{delete}{self._folder.go_on}"
+        return JaxtlError(f"{str(error).removesuffix(f'; {MAKE_AGAIN}')}; {remedy}")
 
 
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+class _Folder:
+    """A folder of such files.
 
-
-def figure_files(name: str) -> tuple[str, ...]:
-    """The files of a figure, in the folder of figures."""
-    return tuple(f"{name}.{suffix}" for suffix in SUFFIXES)
-
-
-def draw(folder: Path, name: str) -> Figure:
-    """One of `figure_names`, from only the files that it shows."""
-    if name == "history":
-        return plots.history_figure(load_history(folder / "history.csv"))
-    if name == _LAYERS:
-        rows = depth.load(folder / "layers.csv")
-        return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
-    methods = read_config(folder)[0].methods
-    accuracies = _accuracies(folder)
-    if name in STAGES:
-        return plots.stage_figure(_maps(folder, name, methods), name, accuracies[name])
-    return plots.comparison_figure(*(_maps(folder, stage, methods) for stage in STAGES), accuracies)
-
-
-def _maps(folder: Path, stage: str, methods: Sequence[str]) -> list[Embedding]:
-    return [Embedding.load(folder / "embeddings" / f"{stage}_{method}.npz") for method in methods]
-
-
-def _accuracies(folder: Path) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
-    for score in load_scores(folder / "scores.csv"):
-        if score.metric == KNN_METRIC:
-            found[score.stage][score.space] = score.value
-    return found
-
-
-def write_report(folders: Sequence[Path], path: Path) -> None:
-    """The interactive page of one finished run, or of several side by side, as one HTML file.
-
-    Raises JaxtlError where a run is not finished, or its files are damaged.
+    Attributes:
+        files: all that it may hold.
     """
-    runs = [load_run(folder) for folder in folders]
-    for folder, run in zip(folders, runs, strict=True):
-        wanted = [(stage, method) for method in run.config.get("methods", ()) for stage in STAGES]
-        absent = [f"{method}_{stage}" for stage, method in wanted if (stage, method) not in run.maps]
-        absent += [] if run.scores else ["scores.csv"]
-        if absent:
-            raise JaxtlError(
-                f"{folder}: is not finished ({absent[0]} is missing); go on with: jaxtl run --resume "
-                f"{shlex.quote(str(folder))}"
+
+    def __init__(self, path: Pathlike) -> None:
+        self.path = Path(path)
+        self.files: list[RunFile[Any]] = []
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def go_on(self) -> str:
+        """How its run goes on, for the end of an error's line."""
+        return f"go on with: jaxtl run --resume {shlex.quote(str(self.path))}"
+
+    def check_new(self) -> None:
+        """Raises JaxtlError unless the folder is empty, or does not exist yet."""
+        if self.path.exists() and not self.path.is_dir():
+            raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            known = holds_run(self.path) or holds_seeds(self.path)
+            hint = self.go_on if known else "it is no run folder"
+            raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")
+
+    def leftovers(self) -> list[Path]:
+        """What processes that were killed left of files that they were writing."""
+        return [path for file in self.files for path in leftovers(file.path)]
+
+    def remove_leftovers(self) -> None:
+        for file in self.files:
+            remove_leftovers(file.path)
+
+    def remove_kept(self) -> None:
+        """Let go of what steps keep for others."""
+        for file in self.files:
+            if file.kept:
+                file.remove()
+
+    def check_there(self, needed: Iterable[RunFile[Any]]) -> None:
+        """Raises JaxtlError where one of these files is missing."""
+        for file in needed:
+            if not file.is_there:
+                raise JaxtlError(f"{self.path}: is not finished ({file.name} is missing); {self.go_on}")
+
+    def mended(self, error: JaxtlError) -> JaxtlError:
+        """An error that work on these files met, in whatever process, with how to go on."""
+        for file in self.files:
+            if str(error).startswith(f"{file.path}:"):
+                return file.mended(error)
+        return JaxtlError(f"{error}; {self.go_on}")
+
+    def _file(
+        self,
+        name: str,
+        load: Callable[[Path], T],
+        save: Callable[[Path, T], None],
+        remedy: str | None = None,
+        kept: bool = False,
+    ) -> RunFile[T]:
+        file = RunFile(self, name, load, save, remedy, kept)
+        self.files.append(file)
+        return file
+
+
+class RunFolder(_Folder):
+    """The folder of one run."""
+
+    def __init__(self, path: Pathlike) -> None:
+        super().__init__(path)
+        file = self._file
+        remedy = "restore it from a copy, or start a new run with --out"
+        self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
+        # The same file, for who shows a run of whatever version.
+        self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
+        self.environment = file("environment.json", formats.load_environment, write_json)
+        self.timings = file("timings.json", formats.load_timings, write_json)
+        self.features = {
+            stage: file(f"features/{stage}.npz", Features.load, _save_record) for stage in STAGES
+        }
+        self.training_features = {
+            stage: file(f"features/train_{stage}.npz", Features.load, _save_record) for stage in STAGES
+        }
+        self.neighbors = {
+            stage: file(f"neighbors/{stage}.npz", Neighbors.load, _save_record) for stage in STAGES
+        }
+        self.embeddings = {
+            (stage, method): file(f"embeddings/{stage}_{method}.npz", Embedding.load, _save_record)
+            for stage, method in product(STAGES, METHODS)
+        }
+        self.model = file("model.safetensors", formats.load_weights, formats.save_weights)
+        self.history = file("history.csv", load_history, save_history)
+        self.scores = file("scores.csv", load_scores, save_scores)
+        self.class_scores = file("classes.csv", load_class_scores, save_class_scores)
+        self.claims = file("claims.json", formats.load_claims, formats.save_claims)
+        self.measures = file("measures.npz", formats.load_measures, formats.save_measures)
+        self.layers = file("layers.csv", load_layers, save_layers)
+        self.figures = {
+            name: tuple(
+                file(f"figures/{name}.{suffix}", Path.read_bytes, _save_figure) for suffix in SUFFIXES
             )
-    write_text(path, build_page(runs))
+            for name in FIGURES
+        }
+        self.report = file("report.html", Path.read_text, write_text)
+        self.checkpoint = file("checkpoint.npz", formats.load_checkpoint, _save_record, kept=True)
+        self.averages = {
+            stage: file(f"averages_{stage}.npz", formats.load_averages, formats.save_averages, kept=True)
+            for stage in STAGES
+        }
+        self.layers_before = file("layers_before.csv", load_layers, save_layers, kept=True)
+        self.numbers = {
+            (stage, part): file(f"numbers_{part}_{stage}.npz", StageMeasures.load, _save_record, kept=True)
+            for stage, part in product(STAGES, PARTS)
+        }
+        self.numbers_of_change = file("numbers_change.npz", StageMeasures.load, _save_record, kept=True)
+
+    @property
+    def go_on(self) -> str:
+        # One of several seeds goes on with the others.
+        whole = self.path.parent
+        return SeedsFolder(whole).go_on if holds_seeds(whole) else super().go_on
+
+    def check(self) -> None:
+        """Raises JaxtlError where this is not the folder of a run."""
+        if not self.started.is_there:
+            raise JaxtlError(
+                f"{self.path}: no run folder (it has no {_CONFIG}); start one with --out {self.path}, or "
+                "give one that jaxtl run made"
+            )
 
 
-def claims(folder: Path) -> list[dict[str, Any]]:
-    """What became of the claims in a finished run: rows as in its claims.json."""
-    return read_json_object(folder / "claims.json")["claims"]
+class SeedsFolder(_Folder):
+    """The folder of runs that differ in their seed alone, each in a folder of its own within it."""
+
+    def __init__(self, path: Pathlike) -> None:
+        super().__init__(path)
+        older = (self.path / _SEEDS_BEFORE).is_file() and not (self.path / _SEEDS).is_file()
+        name = _SEEDS_BEFORE if older else _SEEDS
+        remedy = "restore it from a copy, or start again with --out"
+        self.seeds = self._file(name, formats.load_seeds, formats.save_seeds, remedy)
+        self.scores = self._file("scores.csv", load_scores, save_scores)
+        self.claims = self._file("claims.json", formats.load_claims, formats.save_claims)
+        self.report = self._file("report.html", Path.read_text, write_text)
+
+    def run_of(self, seed: int) -> RunFolder:
+        return RunFolder(self.path / f"seed-{seed}")
 
 
-def save_figure(
-    folder: Pathlike,
-    name: str,
-    out: Pathlike | None = None,
-    progress: Progress = lambda fraction: None,
-) -> None:
-    """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
-    figure = draw(Path(folder), name)
-    target = Path(folder, FIGURES) if out is None else Path(out)
-    for number, file in enumerate(figure_files(name)):
-        plots.save(figure, target / file)
-        progress((number + 1) / len(SUFFIXES))
+def holds_run(path: Pathlike) -> bool:
+    return (Path(path) / _CONFIG).is_file()
 
 
-def save_figures(folder: Path, out: Path) -> list[Path]:
-    """Draw a finished run's figures into a folder, each in every format. Returns the files."""
-    names = figure_names(read_config(folder)[0])
-    for name in names:
-        save_figure(folder, name, out)
-    return [out / file for name in names for file in figure_files(name)]
+def holds_seeds(path: Pathlike) -> bool:
+    """Whether a folder is that of several seeds."""
+    return any((Path(path) / name).is_file() for name in (_SEEDS, _SEEDS_BEFORE))
+
+
+def run_folders(path: Pathlike) -> list[RunFolder]:
+    """The runs of several seeds; of anything else, itself."""
+    if not holds_seeds(path):
+        return [RunFolder(path)]
+    several = SeedsFolder(path)
+    return [several.run_of(seed) for seed in several.seeds.read()]
+
+
+class _Record(Protocol):
+    def save(self, path: Path) -> None: ...
+
+
+def _save_record(path: Path, record: _Record) -> None:
+    record.save(path)
+
+
+def _save_figure(path: Path, figure: Any) -> None:
+    from jaxtl.plots import maps as plots
+
+    plots.save(figure, path)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.errors import JaxtlError
-from jaxtl.records.files import write_text
+from jaxtl.records.tables import write_table
 from jaxtl.scaling.plan import read_config
 from jaxtl.scaling.quality import Quality
 from jaxtl.scaling.trials import DONE, FOLDER, OVER_MEMORY, OVER_TIME, Trial, load_all
@@ -130,12 +128,7 @@ def save_fits(path: Path, shown: Sequence[Curve]) -> None:
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(["" if cell is None else _cell(cell) for cell in row])
-    write_text(path, out.getvalue())
+    write_table(path, columns, [["" if cell is None else _cell(cell) for cell in row] for row in rows])
 
 
 def _cell(value: object) -> object:

@@ -14,9 +14,11 @@ from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import BACKENDS, LIBRARIES, STREAMED, choose
 from jaxtl.reduction.lle import check_neighbors
 from jaxtl.reduction.tsne import check_perplexity
-from jaxtl.runs.folder import CONFIG
 from jaxtl.scaling.settings import LARGEST, SIZES, SMALLEST, Settings
 from jaxtl.settings import METHODS
+
+# Where a study's settings are, in its folder.
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxtl.costs.table import REFERENCE, Cost, Costs, duration
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.identity import MACHINE, differing, spoken
 from jaxtl.records.files import read_json_object, write_json
-from jaxtl.runs.folder import read_config
+from jaxtl.runs.folder import RunFolder
 from jaxtl.scaling.curves import Curve, read_curves
 from jaxtl.scaling.plan import parse_backends, parse_methods
 from jaxtl.scaling.study import EXTRACTION
@@ -74,13 +74,13 @@ def _machine(curves: list[Curve]) -> str:
 
 def training_seconds(run: Path) -> float:
     """Of one image in one epoch of a finished run with the default network. Raises JaxtlError for another."""
-    config, _ = read_config(run)
-    taken = read_json_object(run / "timings.json").get("finetune")
+    folder = RunFolder(run)
+    folder.check()
+    config, taken = folder.started.read().config, folder.timings.read().get("finetune")
     if taken is None or config.trainable != "10" or config.image_size != 48:
         raise JaxtlError(f"{run}: must be a finished run of 48x48 images and the last 10 layers")
-    history = (run / "history.csv").read_text().splitlines()[1:]
     images = config.train_samples or _default_training_images(config.dataset)
-    return taken / (images * len(history))
+    return taken / (images * len(folder.history.read()))
 
 
 def _default_training_images(dataset: str) -> int:

@@ -23,16 +23,15 @@ from jaxtl.plots.maps import save as save_figure
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
-from jaxtl.runs.folder import CONFIG
 from jaxtl.scaling import plan, plots, quality, source, trials, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
-from jaxtl.scaling.plan import DEFAULT_GRID, Grid
+from jaxtl.scaling.plan import CONFIG, DEFAULT_GRID, Grid
 from jaxtl.scaling.settings import MEMORY_SHARE, TIME_LIMIT, Limits, Settings
 from jaxtl.scaling.trials import DONE, HOPELESS, Trial, stem
 from jaxtl.settings import METHODS
 
 TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
-SUFFIXES = ("png", "svg")
+FIGURES, SUFFIXES = "figures", ("png", "svg")
 # Left free on the disk when features are written: for maps, tables and pictures.
 _SPARE_BYTES = 2**28
 
@@ -268,7 +267,7 @@ class Study:
             }
             for number, (name, figure) in enumerate(figures.items()):
                 for suffix in SUFFIXES:
-                    save_figure(figure, self.folder / "figures" / f"{name}.{suffix}")
+                    save_figure(figure, self.folder / FIGURES / f"{name}.{suffix}")
                 attempt.progress((number + 1) / len(figures))
         return shown
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.card import Card
-from jaxtl.machine.child import Child, Silence
+from jaxtl.machine.child import Child
 from jaxtl.machine.memory import private_memory, process_group
+from jaxtl.machine.process import Silence
 from jaxtl.progress import Progress
 from jaxtl.scaling.settings import Limits
 from jaxtl.scaling.trials import DONE, FAILED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Trial

@@ -3,7 +3,8 @@
 import numpy as np
 
 from jaxtl.data import load
-from jaxtl.records.arrays import Embedding, Score
+from jaxtl.records.arrays import Embedding
+from jaxtl.records.tables import Score
 from jaxtl.report import RunData
 
 SPACES = ("features", "pca", "tsne", "lle")

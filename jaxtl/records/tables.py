@@ -1,0 +1,234 @@
+"""Every CSV table of a run: how it is written, and read again line by line.
+
+A line that is missing, cut off or of another kind is one error that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records.arrays import Pathlike
+from jaxtl.records.files import MAKE_AGAIN, write_text
+
+# What is read of a line: its cells by column.
+_Cells = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number: what was measured, of which stage, in which space.
+
+    `stage` is "before", "after", "both" or "epoch N"; `space` is "features", "pca", "tsne", "lle" or "model";
+    `low` and `high` bound the value where an interval is known.
+    """
+
+    stage: str
+    space: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class LayerRow(NamedTuple):
+    """A number at the end of a block; `stage` is "before", "after" or, of both compared, "both"."""
+
+    stage: str
+    layer: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+SCORE_COLUMNS = ("stage", "space", "metric", "value", "low", "high")
+CLASS_COLUMNS = ("stage", "space", "metric", "class", "value", "low", "high")
+LAYER_COLUMNS = LayerRow._fields
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
+
+
+def save_scores(path: Pathlike, scores: Iterable[Score]) -> None:
+    """Write scores as long-form CSV; values with 6 decimals, unknown bounds empty."""
+    rows = ((s.stage, s.space, s.metric, *map(_decimals, (s.value, s.low, s.high))) for s in scores)
+    write_table(path, SCORE_COLUMNS, rows)
+
+
+def load_scores(path: Pathlike) -> list[Score]:
+    """Read what `save_scores` wrote; errors as of `load_history`."""
+    table = _Table(path, SCORE_COLUMNS, _long_form(*SCORE_COLUMNS[:3]))
+    # A loss may be infinite where training went astray; no other number may.
+    table.refuse(lambda row: row["space"] != "model" and not math.isfinite(row["value"]), "is not finite")
+    table.check_grid(SCORE_COLUMNS[:3])
+    return [Score(**row) for row in table.rows]
+
+
+def save_class_scores(path: Pathlike, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one CSV row for each number of each class, with the columns of CLASS_COLUMNS; 6 decimals."""
+    texts, numbers = CLASS_COLUMNS[:4], CLASS_COLUMNS[4:]
+    cells = ((*(row[name] for name in texts), *(_decimals(row[name]) for name in numbers)) for row in rows)
+    write_table(path, CLASS_COLUMNS, cells)
+
+
+def load_class_scores(path: Pathlike) -> list[dict[str, Any]]:
+    """Read what `save_class_scores` wrote, `low` and `high` None where empty; errors as of `load_history`."""
+    table = _Table(path, CLASS_COLUMNS, _long_form(*CLASS_COLUMNS[:4]))
+    table.refuse(lambda row: not math.isfinite(row["value"]), "is not finite")
+    table.check_grid(CLASS_COLUMNS[:3], ("class",))
+    return table.rows
+
+
+def save_layers(path: Pathlike, rows: Iterable[LayerRow]) -> None:
+    """Write a depth profile as long-form CSV, values with 6 decimals."""
+    write_table(path, LAYER_COLUMNS, ((*row[:3], *map(_decimals, row[3:])) for row in rows))
+
+
+def load_layers(path: Pathlike) -> list[LayerRow]:
+    """Read what `save_layers` wrote; errors as of `load_history`."""
+    table = _Table(path, LAYER_COLUMNS, _long_form(*LAYER_COLUMNS[:3]))
+    table.refuse(lambda row: not math.isfinite(row["value"]), "is not finite")
+    table.check_grid(("stage", "metric"), ("layer",))
+    return [LayerRow(**row) for row in table.rows]
+
+
+def save_history(path: Pathlike, history: Iterable[Mapping[str, float]]) -> None:
+    """Write one CSV row an epoch, with the columns of HISTORY_COLUMNS."""
+    first, *others = HISTORY_COLUMNS
+    rows = ((f"{row[first]:.0f}", *(_decimals(row[name]) for name in others)) for row in history)
+    write_table(path, HISTORY_COLUMNS, rows)
+
+
+def load_history(path: Pathlike) -> list[dict[str, float]]:
+    """Read what `save_history` wrote.
+
+    Raises JaxtlError where the file is absent, or names the first line that is no row of such a table, is
+    cut off, stands there twice or follows one that is missing.
+    """
+    table = _Table(path, HISTORY_COLUMNS, dict.fromkeys(HISTORY_COLUMNS, _number))
+    for number, (line, row) in enumerate(zip(table.lines, table.rows, strict=True), 1):
+        if row["epoch"] != number:
+            raise table.fault(f"line {line}: epoch {row['epoch']:g} stands where {number} belongs")
+    return table.rows
+
+
+def write_table(path: Pathlike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write cells as they are, each row on a line; whole or not at all."""
+    write_text(path, as_csv(columns, rows, "\n"))
+
+
+def as_csv(columns: Iterable[str], rows: Iterable[Sequence[Any]], line_end: str) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=line_end)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+# What is read of a cell; ValueError says what it is not.
+
+
+def _text(cell: str) -> str:
+    if not cell:
+        raise ValueError("is empty")
+    return cell
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"is {cell!r}, not a number" if cell else "is empty") from None
+
+
+def _number_or_none(cell: str) -> float | None:
+    return _number(cell) if cell else None
+
+
+def _long_form(*texts: str) -> dict[str, Callable[[str], Any]]:
+    """Columns of texts, a value and its bounds."""
+    return dict.fromkeys(texts, _text) | {"value": _number, "low": _number_or_none, "high": _number_or_none}
+
+
+class _Table:
+    """A table that was read: `rows` by column, and the line where each ends."""
+
+    def __init__(
+        self, path: Pathlike, columns: Sequence[str], kinds: Mapping[str, Callable[[str], Any]]
+    ) -> None:
+        self._path, self._columns = path, columns
+        self.rows: list[_Cells] = []
+        self.lines: list[int] = []
+        for line, cells in self._read():
+            self.lines.append(line)
+            self.rows.append({name: self._cell(line, name, cells[name], kinds[name]) for name in columns})
+        if not self.rows:
+            raise self.fault("it has no rows")
+
+    def fault(self, what: str) -> JaxtlError:
+        columns = ", ".join(self._columns)
+        return JaxtlError(f"{self._path}: not a table with columns {columns} ({what}); {MAKE_AGAIN}")
+
+    def refuse(self, wrong: Callable[[_Cells], bool], what: str) -> None:
+        """Raises JaxtlError for the first row whose value is wrong."""
+        for line, row in zip(self.lines, self.rows, strict=True):
+            if wrong(row):
+                raise self.fault(f"line {line}: value {what}")
+
+    def check_grid(self, one: Sequence[str], other: Sequence[str] = ()) -> None:
+        """Raises JaxtlError unless all that stands in `one` comes, once, with all that stands in `other`."""
+        lines: dict[tuple[Any, ...], int] = {}
+        groups, members = (
+            [tuple(row[name] for name in names) for row in self.rows] for names in (one, other)
+        )
+        for line, *key in zip(self.lines, groups, members, strict=True):
+            if tuple(key) in lines:
+                raise self.fault(f"line {line} is of the same number as line {lines[tuple(key)]}")
+            lines[tuple(key)] = line
+        for group, member in product(dict.fromkeys(groups), dict.fromkeys(members)):
+            if (group, member) not in lines:
+                raise self.fault(f"the row of {', '.join((*group, *member))} is missing")
+
+    def _read(self) -> Iterator[tuple[int, _Cells]]:
+        text = self._content()
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        try:
+            header = next(reader, None)
+            if not header:
+                raise self.fault("the file is empty")
+            if absent := [name for name in self._columns if name not in header]:
+                raise self.fault(f"columns are missing: {', '.join(absent)}")
+            for cells in reader:
+                if len(cells) not in (0, len(header)):
+                    raise self.fault(f"line {reader.line_num} has {len(cells)} cells of {len(header)}")
+                if cells:
+                    yield reader.line_num, dict(zip(header, cells, strict=True))
+        except csv.Error as error:
+            raise self.fault(f"line {reader.line_num}: {error}") from None
+        # What is cut within its last number would pass for another number.
+        if not text.endswith("\n"):
+            raise self.fault(f"line {reader.line_num} is cut off")
+
+    def _content(self) -> str:
+        try:
+            return Path(self._path).read_bytes().decode()
+        except FileNotFoundError:
+            raise JaxtlError(f"{self._path}: no such file") from None
+        except UnicodeDecodeError:
+            raise self.fault("it is no text") from None
+
+    def _cell(self, line: int, name: str, cell: str, kind: Callable[[str], Any]) -> Any:
+        try:
+            return kind(cell)
+        except ValueError as error:
+            raise self.fault(f"line {line}: {name} {error}") from None

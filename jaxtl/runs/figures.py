@@ -1,0 +1,140 @@
+"""The figures of a run: drawn from its files, each in a process of its own beside the other steps."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.scoring import KNN_METRIC
+from jaxtl.machine.child import Pool
+from jaxtl.machine.host import cpu_count
+from jaxtl.machine.process import Silence
+from jaxtl.plots import maps as plots
+from jaxtl.progress import Progress
+from jaxtl.records.arrays import Embedding, Pathlike
+from jaxtl.records.files import remove_leftovers
+from jaxtl.runs.folder import RunFolder, figure_names
+from jaxtl.settings import STAGES
+
+_MOST = 5
+# What draws and writes a figure; matplotlib would import all but the first when it writes.
+_PRELOAD = (
+    __name__,
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.backends.backend_pdf",
+    "fontTools.subset",
+)
+
+
+def draw(run: RunFolder, name: str) -> Figure:
+    """One of a run's `figure_names`, from only the files that it shows. Raises JaxtlError as they do."""
+    if name == "history":
+        return plots.history_figure(run.history.read())
+    if name == "layers":
+        rows = run.layers.read()
+        return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
+    run.check()
+    methods = run.started.read().config.methods
+    accuracies = _accuracies(run, methods)
+    if name in STAGES:
+        return plots.stage_figure(_embeddings(run, name, methods), name, accuracies[name])
+    return plots.comparison_figure(*(_embeddings(run, stage, methods) for stage in STAGES), accuracies)
+
+
+def _embeddings(run: RunFolder, stage: str, methods: tuple[str, ...]) -> list[Embedding]:
+    return [run.embeddings[stage, method].read() for method in methods]
+
+
+def _accuracies(run: RunFolder, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """The accuracy in every space, by stage."""
+    accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
+    for score in run.scores.read():
+        if score.metric == KNN_METRIC:
+            accuracies[score.stage][score.space] = score.value
+    for stage in STAGES:
+        for space in ("features", *methods):
+            if space not in accuracies[stage]:
+                fault = f"{run.scores}: the row of {stage}, {space}, {KNN_METRIC} is missing"
+                raise run.scores.mended(JaxtlError(fault))
+    return accuracies
+
+
+def save_figure(
+    folder: Pathlike,
+    name: str,
+    out: Pathlike | None = None,
+    progress: Progress = lambda fraction: None,
+) -> list[Path]:
+    """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
+    run, written = RunFolder(folder), []
+    figure = draw(run, name)
+    for file in run.figures[name]:
+        written.append(file.path if out is None else Path(out, file.path.name))
+        plots.save(figure, written[-1])
+        progress(len(written) / len(run.figures[name]))
+    return written
+
+
+def save_figures(folder: Path, out: Path | None = None) -> list[Path]:
+    """Draw a finished run's figures into a folder, by default its own, each in every format.
+
+    Returns the files. Raises JaxtlError where a file that they show is absent or damaged.
+    """
+    run = RunFolder(folder)
+    run.check()
+    names = figure_names(run.started.read().config)
+    return [path for name in names for path in save_figure(folder, name, out)]
+
+
+class Drawer:
+    """Draws the figures of a run's folder.
+
+    Matplotlib is not made for several threads, and holds the interpreter's lock most of the time. So each
+    figure is drawn by a process, of a few that are kept; on one core, which they would share, by this one.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._processes = min(_MOST, cpu_count())
+        self._here, self._pool = threading.Lock(), Pool(_PRELOAD)
+
+    def get_ready(self, figures: int) -> None:
+        """Have as many processes as so many figures can use, while something else works."""
+        self._pool.get_ready(min(figures, self._processes) if self._processes > 1 else 0)
+
+    def draw(self, name: str, progress: Progress) -> None:
+        """Draw one of `jaxtl.runs.folder.figure_names` to its files.
+
+        Raises JaxtlError where a file that it shows is damaged, or the process died.
+        """
+        if self._processes == 1:
+            with self._here:
+                save_figure(self._run.path, name, progress=progress)
+        else:
+            self._draw_apart(name, progress)
+
+    def close(self) -> None:
+        """End all processes, in the middle of their work too."""
+        self._pool.close()
+
+    def _draw_apart(self, name: str, progress: Progress) -> None:
+        files = [file.path for file in self._run.figures[name]]
+        arguments = {"folder": str(self._run.path), "name": name}
+        try:
+            self._pool.call(f"{__name__}:{_draw_file.__name__}", arguments, progress)
+        except BaseException as error:
+            for path in files:
+                remove_leftovers(path)
+            if isinstance(error, Silence):
+                where = files[0].with_suffix("")
+                raise JaxtlError(f"{where}: {error}; {self._run.go_on}") from None
+            raise
+
+
+def _draw_file(folder: str, name: str, progress: Progress) -> None:
+    """What the process does; its answer must be what JSON can hold."""
+    save_figure(folder, name, progress=progress)

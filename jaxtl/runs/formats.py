@@ -1,0 +1,220 @@
+"""How those files of a run are read and written that hold no record of `jaxtl.records`, and what is checked.
+
+A file that holds something else raises JaxtlError with one line that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
+from jaxtl.settings import METHODS, RunConfig
+
+if TYPE_CHECKING:  # which import JAX; those who draw need none of it
+    from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+    from jaxtl.network.finetuning import Checkpoint
+
+Claims = list[dict[str, Any]]
+# What timings.json holds beside seconds by step.
+_BEGAN = "began"
+
+
+class Started(NamedTuple):
+    """What a run was started with: its settings, and the digest of the weights that it starts from."""
+
+    config: RunConfig
+    weights_digest: str
+
+
+class Weights(NamedTuple):
+    """A network as `jaxtl.models.weights` keeps it; `provenance` says where it comes from."""
+
+    config: MobileNetV2Config
+    arrays: dict[str, np.ndarray]
+    provenance: dict[str, str]
+
+
+class Averages(NamedTuple):
+    """Global averages of blocks' outputs, float32 [n, channels] by their last layer; labels int32 [n]."""
+
+    labels: np.ndarray
+    layers: dict[str, np.ndarray]
+
+
+def load_started(path: Path) -> Started:
+    """Raises JaxtlError where the settings were edited, or are not of this version."""
+    record = read_json_object(path)
+    # Results made under one setting must not be continued under another.
+    if record.pop("digest", None) != _digest(record):
+        raise JaxtlError(f"{path}: was edited since the run started; undo that")
+    try:
+        weights_digest = record.pop("weights_digest")
+        return Started(RunConfig(**{**record, "methods": tuple(record["methods"])}), weights_digest)
+    except (KeyError, TypeError) as error:
+        raise JaxtlError(f"{path}: not the settings of a run of this jaxtl ({error})") from None
+
+
+def save_started(path: Path, started: Started) -> None:
+    record = {**asdict(started.config), "weights_digest": started.weights_digest}
+    write_json(path, {**record, "digest": _digest(record)})
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """The settings as they stand, of whatever version, for who shows them."""
+    record = read_json_object(path)
+    size = record.get("image_size")
+    for name, right in (
+        ("dataset", isinstance(record.get("dataset"), str)),
+        ("image_size", size is None or _is_whole(size)),
+        (
+            "methods",
+            _is_list_of(record.get("methods", []), str) and {*record.get("methods", [])} <= {*METHODS},
+        ),
+    ):
+        if not right:
+            raise JaxtlError(f"{path}: not the settings of a run ({name} is {record.get(name)!r})")
+    return record
+
+
+def load_environment(path: Path) -> dict[str, Any]:
+    record = read_json_object(path)
+    if not isinstance(record.get("versions", {}), dict):
+        raise JaxtlError(f"{path}: not a machine and its versions ({record['versions']!r}); {MAKE_AGAIN}")
+    return record
+
+
+def load_timings(path: Path) -> dict[str, Any]:
+    """Seconds by step; with `began` (likewise), `run` and `peak_memory_gib`."""
+    record = read_json_object(path)
+    began = record.get(_BEGAN, {})
+    if not isinstance(began, dict):
+        raise JaxtlError(f"{path}: not a run's seconds ({_BEGAN} is {began!r}); {MAKE_AGAIN}")
+    seconds = {name: value for name, value in record.items() if name != _BEGAN}
+    for name, value in [*seconds.items(), *began.items()]:
+        if not _is_number(value):
+            raise JaxtlError(f"{path}: not a run's seconds ({name} is {value!r}); {MAKE_AGAIN}")
+    return record
+
+
+def load_claims(path: Path) -> Claims:
+    """Rows as `jaxtl.evaluation.claims.Verdict` has them; over seeds with `values` and `held_in`, too."""
+    claims = read_json_object(path).get("claims")
+    fault = "there are none" if not isinstance(claims, list) else ""
+    for number, claim in enumerate([] if fault else claims, 1):
+        if fault := _fault_of_claim(claim):
+            fault = f"claim {number}: {fault}"
+            break
+    if fault:
+        raise JaxtlError(f"{path}: not a list of claims ({fault}); {MAKE_AGAIN}")
+    return claims
+
+
+def save_claims(path: Path, claims: Claims) -> None:
+    write_json(path, {"claims": claims})
+
+
+def _fault_of_claim(claim: Any) -> str:
+    if not isinstance(claim, dict):
+        return f"it is {claim!r}"
+    for name, right in _CLAIM.items():
+        if not right(claim.get(name)):
+            return f"{name} is {claim[name]!r}" if name in claim else f"it has no {name}"
+    return ""
+
+
+def load_measures(path: Path) -> dict[str, np.ndarray]:
+    arrays, _ = read_npz(path, ())
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise JaxtlError(f"{path}: array {name} must hold finite numbers; {MAKE_AGAIN}")
+    return arrays
+
+
+def save_measures(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    write_npz(path, arrays, {})
+
+
+def load_weights(path: Path) -> Weights:
+    from jaxtl.models.weights import load_arrays
+
+    return Weights(*load_arrays(path))
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    from jaxtl.models.weights import save_weights
+
+    save_weights(path, *weights)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    from jaxtl.network.finetuning import Checkpoint
+
+    return Checkpoint.load(path)
+
+
+_LAYER = "layer "
+
+
+def load_averages(path: Path) -> Averages:
+    arrays, _ = read_npz(path, ("labels",))
+    labels = arrays.pop("labels")
+    for name, values in arrays.items():
+        if values.ndim != 2 or values.dtype.kind != "f" or len(values) != len(labels):
+            raise JaxtlError(f"{path}: array {name} must be float [{len(labels)}, d]; {MAKE_AGAIN}")
+    return Averages(labels, {name.removeprefix(_LAYER): values for name, values in arrays.items()})
+
+
+def save_averages(path: Path, averages: Averages) -> None:
+    layers = {f"{_LAYER}{name}": values for name, values in averages.layers.items()}
+    write_npz(path, {"labels": averages.labels, **layers}, {})
+
+
+def load_seeds(path: Path) -> list[int]:
+    seeds = read_json_object(path).get("seeds")
+    if not _is_list_of(seeds, int) or len(seeds) < 2:
+        raise JaxtlError(f"{path}: holds no list of seeds")
+    return seeds
+
+
+def save_seeds(path: Path, seeds: list[int]) -> None:
+    write_json(path, {"seeds": seeds})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(member, kind) for member in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_bound(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+_CLAIM: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("id", "text", "statistic", "direction", "verdict", "words"), _is_text),
+    **dict.fromkeys(("value", "threshold"), _is_number),
+    **dict.fromkeys(("low", "high"), _is_bound),
+}
