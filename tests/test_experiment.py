@@ -29,7 +29,8 @@ from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import finetune
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.records.arrays import Embedding, Features, Neighbors, load_history, load_scores
-from jaxtl.reduction import Choice, reduce
+from jaxtl.reduction import reduce
+from jaxtl.reduction.choice import Choice
 from jaxtl.reduction.process import Reducer
 from jaxtl.runs import drawing
 from jaxtl.runs.folder import save_figure

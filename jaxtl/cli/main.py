@@ -14,8 +14,9 @@ import click
 import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS, configure
+from jaxtl.methods import METHODS
 from jaxtl.scaling.settings import SIZES, TIME_LIMIT
-from jaxtl.settings import METHODS, PREPROCESSING, FinetuneConfig, Images, RunConfig
+from jaxtl.settings import PREPROCESSING, STAGES, FinetuneConfig, Images, RunConfig
 
 _RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
 
@@ -327,7 +328,7 @@ def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[s
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
     check_writable(out)
-    with Terminal(_console()).stage(f"{method} of {len(loaded.values):,} points") as progress:
+    with Terminal(_console()).step(f"{method} of {len(loaded.values):,} points") as progress:
         embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
     embedding.save(out)
     click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")
@@ -415,7 +416,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--to", "form", type=click.Choice(["tensorboard", "parquet", "csv"]), required=True,
               help="Embedding projector; Embedding Atlas; one table.")  # fmt: skip
-@click.option("--stage", type=click.Choice(["before", "after", "both"]), default="both", show_default=True)
+@click.option("--stage", type=click.Choice([*STAGES, "both"]), default="both", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="PATH",
               help="A file .parquet or .csv; for tensorboard a folder.")  # fmt: skip
 def export(folder: Path, form: str, stage: str, out: Path) -> None:

@@ -18,6 +18,7 @@ from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.files import write_text
+from jaxtl.settings import STAGES
 
 COLUMNS = ("stage", "layer", "metric", "value", "low", "high")
 # Enough for intervals of one or two hundredths, and a profile of the network in seconds.
@@ -133,7 +134,7 @@ def _work_off(
 def _rows(found: dict[_Key, Estimate], layers: Iterable[str]) -> list[Row]:
     rows: list[Row] = []
     for layer in layers:
-        for stage in ("before", "after"):
+        for stage in STAGES:
             for key in _keys(stage, [layer]):
                 each = found.get(key, found["before", *key[1:]])
                 rows.append(Row(*key, *map(float, each)))

@@ -29,15 +29,14 @@ from jaxtl.machine.child import Pool
 from jaxtl.machine.cores import one_blas_thread
 from jaxtl.machine.devices import configure, cpu_count, peak_memory
 from jaxtl.machine.engines import default_engine
+from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
 from jaxtl.models.weights import imagenet_path
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer, Progress, Silent
 from jaxtl.records.arrays import Score, load_scores
 from jaxtl.records.files import read_json_object, remove_leftovers, write_json
-from jaxtl.reduction.cuml import check_most_neighbors
-from jaxtl.reduction.lle import check_neighbors
-from jaxtl.reduction.tsne import check_perplexity
+from jaxtl.reduction import check_settings
 from jaxtl.runs.drawing import Drawer
 from jaxtl.runs.folder import CONFIG, read_config, write_config
 from jaxtl.settings import STAGES, RunConfig
@@ -50,8 +49,7 @@ _BEARS_ON = {
     "batch_size": "finetune",
     "learning_rate": "finetune",
     "methods": "the maps",
-    "perplexity": "the t-SNE maps",
-    "n_neighbors": "the LLE maps",
+    **{setting: f"the {method.label} maps" for method in METHODS.values() for setting in method.settings},
     "precision": "the features",
     "layers": "the depth profile",
     "seed": "finetune, the maps",
@@ -256,12 +254,8 @@ class Experiment:
         _ = self.maps, self.shared.train
         n = len(self.shared.sample)
         check_knn(self.shared.sample.labels[:, None], self.shared.sample.labels)
-        if "tsne" in self.config.methods:
-            check_perplexity(n, self.config.perplexity)
-            if self.maps.choices["tsne"].name == "cuml":
-                check_most_neighbors(self.config.perplexity)
-        if "lle" in self.config.methods:
-            check_neighbors(n, self.config.n_neighbors)
+        for method in self.config.methods:
+            check_settings(method, n, self.config, self.maps.choices[method].name)
 
     def check_memory(self, left: Mapping[str, int] | None = None, resumed: bool = False) -> None:
         """Refuse maps that would not fit: those still to be made, or so many by each method."""

@@ -28,8 +28,10 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
 from jaxtl.errors import JaxtlError
+from jaxtl.methods import METHODS, method_label
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import replacing
+from jaxtl.settings import STAGES
 
 # Petroff's ten colours (2021, arXiv:2107.02270), their cyan made stronger, since it was only 16 from white
 # under protanopia and is now 25. Smallest CIELAB distance (CIE76) between two of them: 19.3 as they are,
@@ -41,7 +43,6 @@ TEN_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#94a4a2", "#68d2ea", "#717581", "#e76300",
     "#b9ac70", "#a96b59",
 )  # fmt: skip
-NAMES = {"pca": "PCA", "tsne": "t-SNE", "lle": "LLE"}
 SUFFIXES = (".png", ".svg", ".pdf")
 
 _LEGEND_UP_TO = 40
@@ -150,7 +151,7 @@ def comparison_figure(
     names, width = _class_names([*before, *after]), _COLUMN_INCHES * len(before)
     figure = Figure(figsize=(width, 5.95 + legend_height(names, width)), layout="constrained")
     rows = figure.subfigures(2, 1)
-    for row, stage, embeddings in zip(rows, ("before", "after"), (before, after), strict=True):
+    for row, stage, embeddings in zip(rows, STAGES, (before, after), strict=True):
         axes = row.subplots(1, len(embeddings), squeeze=False)
         _draw_row(axes[0], embeddings, names, (accuracies or {}).get(stage, {}))
         row.suptitle(_stage_title(stage), parse_math=False)
@@ -264,7 +265,7 @@ def _check_some(embeddings: Sequence[Embedding]) -> None:
 
 
 def _stage_title(stage: str) -> str:
-    return f"{stage.capitalize()} fine-tuning" if stage in ("before", "after") else stage
+    return f"{stage.capitalize()} fine-tuning" if stage in STAGES else stage
 
 
 def _class_names(embeddings: Sequence[Embedding]) -> tuple[str, ...]:
@@ -371,24 +372,22 @@ def _label_axes(axes: Axes, embedding: Embedding) -> None:
     axes.spines[["top", "right"]].set_visible(True)
     axes.set_xticks([])
     axes.set_yticks([])
-    name = NAMES.get(embedding.method, embedding.method)
-    labels = [f"{name} 1", f"{name} 2"]
-    ratios = embedding.diagnostics.get("explained_variance_ratio")
-    if embedding.method == "pca":
-        labels = ["PC 1", "PC 2"]
-        if ratios:
-            labels = [f"{label} ({100 * ratio:.0f} % of variance)"
-                      for label, ratio in zip(labels, ratios, strict=True)]  # fmt: skip
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
+    method = METHODS.get(embedding.method)
+    name = (method and method.axis) or method_label(embedding.method)
+    shares = embedding.diagnostics.get("explained_variance_ratio")
+    shares = [f" ({100 * share:.0f} % of variance)" for share in shares] if shares else ["", ""]
+    axes.set_xlabel(f"{name} 1{shares[0]}")
+    axes.set_ylabel(f"{name} 2{shares[1]}")
 
 
 def _map_title(embedding: Embedding, accuracy: float | None) -> str:
-    title = NAMES.get(embedding.method, embedding.method)
-    settings = {"tsne": ("perplexity", "perplexity {:g}"), "lle": ("n_neighbors", "k = {}")}
-    key, text = settings.get(embedding.method, ("", ""))
-    if key in embedding.params:
-        title += f" ({text.format(embedding.params[key])})"
+    title = method_label(embedding.method)
+    settings = METHODS[embedding.method].settings if embedding.method in METHODS else {}
+    told = [
+        text.format(embedding.params[name]) for name, text in settings.items() if name in embedding.params
+    ]
+    if told:
+        title += f" ({', '.join(told)})"
     title += f"\nn = {len(embedding.coords):,}"
     return title if accuracy is None else f"{title}, 10-NN accuracy {accuracy:.2f}"
 

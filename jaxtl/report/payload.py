@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtl.plots.maps import NAMES, class_colours
+from jaxtl.methods import method_label
+from jaxtl.plots.maps import class_colours
 from jaxtl.records.arrays import Embedding
 from jaxtl.runs.data import STAGES, RunData
 
@@ -78,7 +79,7 @@ def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
 
 def _map(run: RunData, stage: str, method: str, embedding: Embedding) -> dict[str, Any]:
     coords, outside = fitted(embedding.coords)
-    name = NAMES.get(method, method)
+    name = method_label(method)
     return {
         "stage": stage,
         "method": method,

@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
+from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding, Features, Score, load_history, load_scores
 from jaxtl.records.files import read_json_object, read_npz
+from jaxtl.settings import STAGES
 
-STAGES = ("before", "after")
-METHODS = ("pca", "tsne", "lle")
 CLASS_COLUMNS = ("stage", "space", "metric", "class", "value")
 LAYER_COLUMNS = ("stage", "layer", "metric", "value")
 _CLAIM_FIELDS = {"text", "value", "verdict"}

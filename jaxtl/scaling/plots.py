@@ -11,8 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.methods import library_label, method_label
 from jaxtl.plots.maps import (
-    NAMES,
     RASTERISED_ABOVE,
     TEN_COLOURS,
     add_legend,
@@ -21,7 +21,6 @@ from jaxtl.plots.maps import (
     square_limits,
     styled,
 )
-from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.points import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import KL, RECONSTRUCTION, TRUSTWORTHINESS, Quality
@@ -41,7 +40,7 @@ def label(method: str, backend: str) -> str:
     """Such as "t-SNE, openTSNE" and "t-SNE with 5,000 landmarks, openTSNE"."""
     base, _, landmarks = method.partition("@")
     some = f" with {int(landmarks):,} landmarks" if landmarks else ""
-    return f"{NAMES.get(base, base)}{some}, {LIBRARIES.get(backend, backend)}"
+    return f"{method_label(base)}{some}, {library_label(backend)}"
 
 
 @styled

@@ -20,6 +20,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
+from jaxtl.methods import METHODS
 from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.plots.maps import save as save_figure
 from jaxtl.progress import Observer, Silent
@@ -30,7 +31,6 @@ from jaxtl.scaling import plan, plots, points, quality, source, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
 from jaxtl.scaling.points import DONE, HOPELESS, NOT_TRIED, Point, stem
 from jaxtl.scaling.settings import MEMORY_SHARE, SIZES, TIME_LIMIT, Limits, Settings
-from jaxtl.settings import METHODS
 
 TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
 SUFFIXES = ("png", "svg")
@@ -184,7 +184,7 @@ class Study:
         def place(point: Point) -> tuple[int, bool, int, int]:
             name, (base, _, landmarks) = (point.method, point.backend), point.method.partition("@")
             number = asked.index(name) if name in asked else len(asked)
-            return number, bool(landmarks), METHODS.index(base), int(landmarks or 0)
+            return number, bool(landmarks), list(METHODS).index(base), int(landmarks or 0)
 
         return curves(sorted(self.points.values(), key=place))
 
