@@ -341,7 +341,8 @@ def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[s
               "[default: E.png; RUN/figures]")  # fmt: skip
 def plot(source: Path, out: Path | None) -> None:
     """Draw one map, or the figures of a finished run again."""
-    from jaxtl.plots import maps as plots
+    from jaxtl.plots.maps import embedding_figure
+    from jaxtl.plots.style import save as save_figure
 
     if source.is_dir():
         from jaxtl.runs.folder import save_figures
@@ -358,7 +359,7 @@ def plot(source: Path, out: Path | None) -> None:
         except JaxtlError as error:
             click.echo(f"drawn without an accuracy: {error}", err=True)
             accuracy = None
-        plots.save(plots.embedding_figure(embedding, accuracy), written[0])
+        save_figure(embedding_figure(embedding, accuracy), written[0])
     for path in written:
         click.echo(str(path))
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.plots.sprites import picture, tiled
 from jaxtl.records.arrays import Features
 from jaxtl.records.files import replacing, write_text
-from jaxtl.report.payload import picture, tiled
 from jaxtl.runs.data import STAGES, RunData, load_run
 
 FORMATS = ("tensorboard", "parquet", "csv")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
 from jaxtl.evaluation.scoring import KNN_METRIC
-from jaxtl.plots import maps as plots
+from jaxtl.plots import curves, maps, style
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Pathlike, load_history, load_scores
 from jaxtl.records.files import read_json_object, write_json, write_text
@@ -75,15 +75,15 @@ def figure_files(name: str) -> tuple[str, ...]:
 def draw(folder: Path, name: str) -> Figure:
     """One of `figure_names`, from only the files that it shows."""
     if name == "history":
-        return plots.history_figure(load_history(folder / "history.csv"))
+        return curves.history_figure(load_history(folder / "history.csv"))
     if name == _LAYERS:
         rows = depth.load(folder / "layers.csv")
-        return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
+        return curves.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
     methods = read_config(folder)[0].methods
     accuracies = _accuracies(folder)
     if name in STAGES:
-        return plots.stage_figure(_maps(folder, name, methods), name, accuracies[name])
-    return plots.comparison_figure(*(_maps(folder, stage, methods) for stage in STAGES), accuracies)
+        return maps.stage_figure(_maps(folder, name, methods), name, accuracies[name])
+    return maps.comparison_figure(*(_maps(folder, stage, methods) for stage in STAGES), accuracies)
 
 
 def _maps(folder: Path, stage: str, methods: Sequence[str]) -> list[Embedding]:
@@ -131,7 +131,7 @@ def save_figure(
     figure = draw(Path(folder), name)
     target = Path(folder, FIGURES) if out is None else Path(out)
     for number, file in enumerate(figure_files(name)):
-        plots.save(figure, target / file)
+        style.save(figure, target / file)
         progress((number + 1) / len(SUFFIXES))
 
 

@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
 from jaxtl.methods import library_label, method_label
-from jaxtl.plots.maps import (
-    RASTERISED_ABOVE,
+from jaxtl.plots.maps import RASTERISED_ABOVE
+from jaxtl.plots.style import (
     TEN_COLOURS,
     add_legend,
     class_colours,

@@ -22,7 +22,7 @@ from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
 from jaxtl.models.weights import imagenet_path, load_arrays
-from jaxtl.plots.maps import save as save_figure
+from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
