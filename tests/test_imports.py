@@ -79,7 +79,7 @@ def test_there_are_modules_to_look_at():
     assert {"jaxtl.cli.main", "jaxtl.experiment.experiment", "jaxtl.models.ops", "jaxtl.data.idx"} <= set(
         MODULES
     )
-    assert "jaxtl.experiment.experiment" in imports_within("jaxtl.cli.main")
+    assert "jaxtl.experiment.experiment" in imports_within("jaxtl.cli.run")
 
 
 @pytest.mark.parametrize("name", MODULES)
