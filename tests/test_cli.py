@@ -148,13 +148,13 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
 
 
 def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
-    from jaxtl.cli.main import _fresh_folder
+    from jaxtl.cli.run import fresh_folder
     from jaxtl.settings import RunConfig
 
     monkeypatch.chdir(tmp_path)
     found = []
     for config in (RunConfig(), RunConfig(), RunConfig(dataset="tfds:emnist/letters", samples=None)):
-        found.append(_fresh_folder(config))
+        found.append(fresh_folder(config))
         found[-1].mkdir(parents=True)
     assert [str(each) for each in found] == [
         "runs/mnist-2000",
@@ -164,11 +164,11 @@ def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
 
 
 def test_a_path_is_shown_in_one_piece_and_as_it_is(capsys):
-    from jaxtl.cli.main import _console
+    from jaxtl.cli.options import console
     from jaxtl.cli.terminal import Terminal
 
     path = Path("[red]" + "long " * 40 + "[/b]")
-    Terminal(_console()).path("Run folder", path)
+    Terminal(console()).path("Run folder", path)
     assert capsys.readouterr().err == f"Run folder: {path}\n"
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxtl import reduction
+import jaxtl.reduction.choice as choice_of_backend
 from jaxtl.doctor import report as doctor
 from jaxtl.doctor.report import Probe
 from jaxtl.machine import cuda
@@ -50,7 +50,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(doctor, "_probe", lambda name: asked.append(name) or seen[name])
         monkeypatch.setattr(doctor, "_smi", lambda query: "")
         choice = SimpleNamespace(name="cuml", why="a GPU and cuML are there", fault=fault)
-        monkeypatch.setattr(reduction, "choose", lambda method, backend="auto": choice, raising=False)
+        monkeypatch.setattr(choice_of_backend, "choose", lambda method, backend="auto": choice, raising=False)
         return asked
 
     return build
@@ -189,7 +189,7 @@ def test_reducers_that_do_not_load_are_a_problem_and_no_traceback(machine, jaxtl
     def broken(method, backend="auto"):
         raise ImportError("numpy.core is broken\nreally")
 
-    monkeypatch.setattr(reduction, "choose", broken, raising=False)
+    monkeypatch.setattr(choice_of_backend, "choose", broken, raising=False)
     code, out, err = jaxtl("doctor")
     assert (code, err) == (1, "")
     assert "problem: jaxtl cannot load its reducers: ImportError: really" in out

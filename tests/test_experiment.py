@@ -22,6 +22,7 @@ from jaxtl.experiment import embeddings, experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
 from jaxtl.machine.child import Child
+from jaxtl.methods import METHODS
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract
@@ -29,11 +30,12 @@ from jaxtl.network.finetuning import finetune
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.tables import load_history, load_layers, load_scores
-from jaxtl.reduction import Choice, reduce
+from jaxtl.reduction import reduce
+from jaxtl.reduction.choice import Choice
 from jaxtl.reduction.process import Reducer
 from jaxtl.runs import figures
 from jaxtl.runs.figures import save_figure
-from jaxtl.settings import METHODS, STAGES, RunConfig
+from jaxtl.settings import STAGES, RunConfig
 
 FIGURE_NAMES = ("before", "after", "comparison", "history")
 FIGURES = [f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("png", "svg", "pdf")]

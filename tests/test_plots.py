@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from jaxtl.errors import JaxtlError
-from jaxtl.plots import maps as plots
+from jaxtl.plots import curves, maps, style
 from jaxtl.records.arrays import Embedding
 
 DIGITS = tuple(str(k) for k in range(10))
@@ -57,10 +57,10 @@ def names_on(axes):
 
 def test_a_class_has_one_colour_in_every_map_and_figure():
     before, after = trio(), trio(n=500)
-    figure = plots.comparison_figure(before, after)
+    figure = maps.comparison_figure(before, after)
     seen = [colour_by_class(*pair) for pair in zip(all_axes(figure), [*before, *after], strict=True)]
     alone = embedding(seed=9)
-    seen.append(colour_by_class(plots.embedding_figure(alone).axes[0], alone))
+    seen.append(colour_by_class(maps.embedding_figure(alone).axes[0], alone))
     (legend,) = figure.legends
     keys = zip(legend.texts, legend.legend_handles, strict=True)
     seen.append({int(text.get_text()): to_rgb(handle.get_color()) for text, handle in keys})
@@ -71,8 +71,8 @@ def test_a_class_has_one_colour_in_every_map_and_figure():
 def test_a_map_that_lacks_the_last_class_keeps_the_colours():
     full = embedding(n=200)
     few = Embedding(full.coords[:5], full.labels[:5], full.index[:5], "tsne", "x", {}, {}, full.meta)
-    colours = colour_by_class(plots.embedding_figure(full).axes[0], full)
-    assert colour_by_class(plots.embedding_figure(few).axes[0], few).items() <= colours.items()
+    colours = colour_by_class(maps.embedding_figure(full).axes[0], full)
+    assert colour_by_class(maps.embedding_figure(few).axes[0], few).items() <= colours.items()
 
 
 # Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
@@ -109,7 +109,7 @@ def cielab(linear_rgb):
 
 @pytest.mark.parametrize("vision", VISION)
 def test_ten_colours_differ_for_everyone_and_from_white(vision):
-    srgb = plots.class_colours(10)
+    srgb = style.class_colours(10)
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     lab = cielab(linear @ np.transpose(VISION[vision]))
     distances = np.linalg.norm(lab[:, None] - lab[None], axis=2) + 1e3 * np.eye(10)
@@ -119,7 +119,7 @@ def test_ten_colours_differ_for_everyone_and_from_white(vision):
 
 def test_every_point_is_drawn_inside_the_axes_on_one_scale():
     records = trio(spike=True)
-    figure = plots.stage_figure(records, "before")
+    figure = maps.stage_figure(records, "before")
     for axes, record in zip(figure.axes, records, strict=True):
         (points,) = axes.collections
         drawn = np.asarray(points.get_offsets())
@@ -136,14 +136,14 @@ def test_every_point_is_drawn_inside_the_axes_on_one_scale():
 def test_drawing_order_mixes_the_classes_the_same_way_each_time():
     record = embedding(n=1000)
     record = Embedding(record.coords, np.sort(record.labels), record.index, "tsne", "x", {}, {}, record.meta)
-    orders = [plots.embedding_figure(record).axes[0].collections[0].get_facecolors() for _ in range(2)]
+    orders = [maps.embedding_figure(record).axes[0].collections[0].get_facecolors() for _ in range(2)]
     np.testing.assert_array_equal(*orders)
     last = {tuple(rgba) for rgba in orders[0][-100:]}
     assert len(last) == 10
 
 
 def test_titles_and_labels_say_method_size_accuracy_and_variance():
-    pca, tsne, lle = plots.stage_figure(trio(n=2000), "before", {"pca": 0.333, "tsne": 0.72549}).axes
+    pca, tsne, lle = maps.stage_figure(trio(n=2000), "before", {"pca": 0.333, "tsne": 0.72549}).axes
     assert pca.get_title() == "PCA\nn = 2,000, 10-NN accuracy 0.33"
     assert tsne.get_title() == "t-SNE (perplexity 30)\nn = 2,000, 10-NN accuracy 0.73"
     assert lle.get_title() == "LLE (k = 12)\nn = 2,000"
@@ -153,7 +153,7 @@ def test_titles_and_labels_say_method_size_accuracy_and_variance():
 
 
 def test_stages_head_their_rows_with_their_own_accuracies():
-    figure = plots.comparison_figure(trio(), trio(), {"before": {"lle": 0.49}, "after": {"lle": 0.83}})
+    figure = maps.comparison_figure(trio(), trio(), {"before": {"lle": 0.49}, "after": {"lle": 0.83}})
     assert [part.get_suptitle() for part in figure.subfigs] == ["Before fine-tuning", "After fine-tuning"]
     assert [part.axes[2].get_title()[-4:] for part in figure.subfigs] == ["0.49", "0.83"]
     assert [part.axes[0].get_title() for part in figure.subfigs] == ["PCA\nn = 300"] * 2
@@ -161,7 +161,7 @@ def test_stages_head_their_rows_with_their_own_accuracies():
 
 def test_names_stand_at_class_medians_and_in_the_legend():
     record = embedding(names=("cat", "dog", "owl"))
-    figure = plots.embedding_figure(record)
+    figure = maps.embedding_figure(record)
     assert names_on(figure.axes[0]) == ["cat", "dog", "owl"]
     for k, text in enumerate(figure.axes[0].texts):
         np.testing.assert_allclose(text.xy, np.median(record.coords[record.labels == k], axis=0))
@@ -176,7 +176,7 @@ def test_names_do_not_overlap_even_where_medians_coincide(classes, length):
     record = embedding(n=1200, names=tuple(f"{k:_>{length}}"[-length:] for k in range(classes)))
     coords = np.random.default_rng(0).normal(size=(1200, 2)).astype(np.float32)
     record = Embedding(coords, record.labels, record.index, "tsne", "x", {}, {}, record.meta)
-    figure = plots.stage_figure([record] * 3, "before")
+    figure = maps.stage_figure([record] * 3, "before")
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [super(type(text), text).get_window_extent() for text in axes.texts]
@@ -188,7 +188,7 @@ def test_names_do_not_overlap_even_where_medians_coincide(classes, length):
 
 def test_long_names_are_numbered_on_the_map_and_spelt_in_the_legend():
     names = ("_private", "cost $x$ and $y$", "a" * 60)
-    figure = plots.embedding_figure(embedding(names=names))
+    figure = maps.embedding_figure(embedding(names=names))
     figure.draw_without_rendering()
     assert names_on(figure.axes[0]) == ["0", "1", "2"]
     shown = [text.get_text() for text in figure.legends[0].texts]
@@ -198,9 +198,9 @@ def test_long_names_are_numbered_on_the_map_and_spelt_in_the_legend():
 @pytest.mark.parametrize("classes", [1, 2, 10, 11, 40, 41, 100])
 def test_any_number_of_classes_draws_within_the_figure(classes, tmp_path):
     names = tuple(f"class number {k}" for k in range(classes))
-    figure = plots.stage_figure(trio(n=2 * classes + 3, names=names), "after")
-    plots.save(figure, tmp_path / "many.png")
-    assert len({tuple(colour) for colour in plots.class_colours(classes)}) == classes
+    figure = maps.stage_figure(trio(n=2 * classes + 3, names=names), "after")
+    style.save(figure, tmp_path / "many.png")
+    assert len({tuple(colour) for colour in style.class_colours(classes)}) == classes
     assert len(figure.legends) == (classes <= 40)
     width = figure.bbox.width
     for legend in figure.legends:
@@ -217,7 +217,7 @@ def test_any_number_of_classes_draws_within_the_figure(classes, tmp_path):
 def test_points_shrink_with_n_and_are_rasterised_when_many():
     sizes, rasterised = [], []
     for n in (100, 2000, 10_000, 70_000):
-        (points,) = plots.embedding_figure(embedding(n=n)).axes[0].collections
+        (points,) = maps.embedding_figure(embedding(n=n)).axes[0].collections
         sizes.append(points.get_sizes()[0])
         rasterised.append(points.get_rasterized())
     assert sizes == sorted(sizes, reverse=True)
@@ -225,10 +225,10 @@ def test_points_shrink_with_n_and_are_rasterised_when_many():
 
 
 FIGURES = {
-    "map": lambda n: plots.embedding_figure(embedding(n=n), 0.9, "title"),
-    "stage": lambda n: plots.stage_figure(trio(n=n), "before"),
-    "comparison": lambda n: plots.comparison_figure(trio(n=n), trio(n=n)),
-    "history": lambda n: plots.history_figure([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]),
+    "map": lambda n: maps.embedding_figure(embedding(n=n), 0.9, "title"),
+    "stage": lambda n: maps.stage_figure(trio(n=n), "before"),
+    "comparison": lambda n: maps.comparison_figure(trio(n=n), trio(n=n)),
+    "history": lambda n: curves.history_figure([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]),
 }
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
@@ -238,10 +238,10 @@ MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 def test_files_reproduce_to_the_byte(tmp_path, kind, suffix):
     figure = FIGURES[kind](400)
     for path in ("a", "b"):
-        plots.save(figure, tmp_path / f"{path}{suffix}")
+        style.save(figure, tmp_path / f"{path}{suffix}")
     # Made anew, under a state that someone else has set.
     with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": "other", "axes.grid": True}):
-        plots.save(FIGURES[kind](400), tmp_path / f"c{suffix}")
+        style.save(FIGURES[kind](400), tmp_path / f"c{suffix}")
     files = [(tmp_path / f"{name}{suffix}").read_bytes() for name in "abc"]
     assert files[0].startswith(MAGIC[suffix])
     assert files[0] == files[1] == files[2]
@@ -250,17 +250,17 @@ def test_files_reproduce_to_the_byte(tmp_path, kind, suffix):
 
 def test_svg_files_draw_every_point_at_its_place_in_its_colour(tmp_path):
     record = embedding(n=500)
-    figure = plots.embedding_figure(record)
-    plots.save(figure, tmp_path / "map.svg")
+    figure = maps.embedding_figure(record)
+    style.save(figure, tmp_path / "map.svg")
     drawn = {}
     for path in ElementTree.parse(tmp_path / "map.svg").iterfind(".//{*}g[@id='points_1']/{*}path"):
-        style = dict(entry.split(": ") for entry in path.get("style").split("; "))
-        assert (style["stroke-linecap"], float(style["stroke-width"])) == (
+        css = dict(entry.split(": ") for entry in path.get("style").split("; "))
+        assert (css["stroke-linecap"], float(css["stroke-width"])) == (
             "round",
             pytest.approx(3.25, abs=0.01),
         )
         for x, y in re.findall(r"M (\S+) (\S+)", path.get("d")):
-            drawn[float(x), float(y)] = style["stroke"]
+            drawn[float(x), float(y)] = css["stroke"]
     assert len(drawn) == 500
     (axes,) = figure.axes
     figure.set_dpi(72)
@@ -268,32 +268,32 @@ def test_svg_files_draw_every_point_at_its_place_in_its_colour(tmp_path):
     for place, label in zip(places, record.labels, strict=True):
         nearest = min(drawn, key=lambda xy: np.hypot(*(xy - place)))
         assert np.hypot(*(nearest - place)) < 0.02
-        assert drawn[nearest] == plots.TEN_COLOURS[label]
+        assert drawn[nearest] == style.TEN_COLOURS[label]
 
 
 def test_vector_files_of_many_points_stay_small(tmp_path):
     for suffix in (".svg", ".pdf"):
-        plots.save(plots.embedding_figure(embedding(n=70_000)), tmp_path / f"map{suffix}")
+        style.save(maps.embedding_figure(embedding(n=70_000)), tmp_path / f"map{suffix}")
         assert (tmp_path / f"map{suffix}").stat().st_size < 2e6
 
 
 def test_png_has_200_dots_per_inch(tmp_path):
-    figure = plots.stage_figure(trio(), "before")
-    plots.save(figure, tmp_path / "x" / "before.png")
+    figure = maps.stage_figure(trio(), "before")
+    style.save(figure, tmp_path / "x" / "before.png")
     data = (tmp_path / "x" / "before.png").read_bytes()
     assert int.from_bytes(data[16:20], "big") == round(200 * figure.get_figwidth())
 
 
 def test_global_state_stays_as_it_was(tmp_path):
     state = dict(matplotlib.rcParams)
-    plots.save(plots.stage_figure(trio(), "before"), tmp_path / "a.png")
+    style.save(maps.stage_figure(trio(), "before"), tmp_path / "a.png")
     assert dict(matplotlib.rcParams) == state
 
 
 @pytest.mark.parametrize("name", ["figure.bmp", "figure"])
 def test_save_refuses_other_suffixes_and_leaves_nothing(tmp_path, name):
     with pytest.raises(JaxtlError, match=r"use \.png, \.svg, \.pdf") as caught:
-        plots.save(plots.history_figure([{"epoch": 1, "loss": 1.0}]), tmp_path / name)
+        style.save(curves.history_figure([{"epoch": 1, "loss": 1.0}]), tmp_path / name)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -303,13 +303,13 @@ def test_history_draws_what_there_is():
         {"epoch": 1, "loss": 0.5, "accuracy": 0.8, "test_loss": 0.6, "test_accuracy": None},
         {"epoch": 2, "loss": 0.3, "accuracy": 0.9, "test_accuracy": 0.85},
     ]
-    loss, accuracy = plots.history_figure(rows).axes
+    loss, accuracy = curves.history_figure(rows).axes
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("cross-entropy loss", "accuracy")
     assert [line.get_label() for line in accuracy.lines] == ["training", "test"]
     np.testing.assert_array_equal(loss.lines[0].get_xydata(), [[1, 0.5], [2, 0.3]])
     np.testing.assert_array_equal(loss.lines[1].get_ydata(), [0.6, np.nan])
     np.testing.assert_array_equal(accuracy.lines[1].get_ydata(), [np.nan, 0.85])
-    loss, accuracy = plots.history_figure([{"epoch": 1, "loss": 0.5}]).axes
+    loss, accuracy = curves.history_figure([{"epoch": 1, "loss": 0.5}]).axes
     assert (len(loss.lines), len(accuracy.lines)) == (1, 0)
     assert accuracy.get_legend() is None
 
@@ -317,11 +317,11 @@ def test_history_draws_what_there_is():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.history_figure([]), "at least one row"),
-        (lambda: plots.history_figure([{"loss": 1.0}]), "each with its epoch"),
-        (lambda: plots.stage_figure([], "before"), "at least one embedding"),
-        (lambda: plots.comparison_figure([], []), "at least one embedding"),
-        (lambda: plots.comparison_figure(trio(), trio()[:2]), "before are pca, tsne, lle, after pca, tsne;"),
+        (lambda: curves.history_figure([]), "at least one row"),
+        (lambda: curves.history_figure([{"loss": 1.0}]), "each with its epoch"),
+        (lambda: maps.stage_figure([], "before"), "at least one embedding"),
+        (lambda: maps.comparison_figure([], []), "at least one embedding"),
+        (lambda: maps.comparison_figure(trio(), trio()[:2]), "before are pca, tsne, lle, after pca, tsne;"),
     ],
 )  # fmt: skip
 def test_refuses_what_cannot_be_drawn(draw, message):

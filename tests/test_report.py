@@ -260,7 +260,7 @@ def test_ten_thousand_digits_are_small_enough_to_send():
 
 
 def test_command_repeats_the_settings():
-    from jaxtl.cli.main import run
+    from jaxtl.cli.run import run
 
     config = {
         **CONFIG, "dataset": "folder:my images", "samples": None, "learning_rate": 0.000123456789,

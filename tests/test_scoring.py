@@ -14,13 +14,14 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth, scoring
 from jaxtl.evaluation.scoring import LEAVE_ONE_OUT, PER_CLASS, StageMeasures
 from jaxtl.machine import cores
+from jaxtl.methods import METHODS
 from jaxtl.models.weights import load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract_layers
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.files import read_npz, write_npz
 from jaxtl.records.tables import CLASS_COLUMNS, load_history, load_layers, load_scores, save_layers
-from jaxtl.settings import METHODS, Images
+from jaxtl.settings import Images
 
 STAGES = ("before", "after")
 

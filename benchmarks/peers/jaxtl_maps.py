@@ -10,7 +10,8 @@ from benchmarks.peers import data, jax_clock, quality, work
 from benchmarks.peers.timing import Result, measured
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Embedding, Features
-from jaxtl.reduction import choose, reduce
+from jaxtl.reduction import reduce
+from jaxtl.reduction.choice import choose
 
 
 def pca(n: int) -> Result:

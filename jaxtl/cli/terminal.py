@@ -25,9 +25,10 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxtl.evaluation.depth import CKA
-from jaxtl.plots.maps import NAMES
+from jaxtl.methods import method_label
 from jaxtl.progress import Attempt
 from jaxtl.records.tables import LayerRow, Score
+from jaxtl.settings import STAGES
 
 # Stages that are over sooner get a line, no bar.
 _BAR_AFTER_SECONDS = 1.0
@@ -181,7 +182,7 @@ def score_table(scores: list[Score]) -> Table:
     for space in dict.fromkeys(space for space, _ in found):
         before, after = found[space, "before"], found[space, "after"]
         gain = f"{after.value - before.value:+.3f}"
-        table.add_row(NAMES.get(space, space), _with_interval(before), _with_interval(after), gain)
+        table.add_row(method_label(space), _with_interval(before), _with_interval(after), gain)
     return table
 
 
@@ -194,9 +195,9 @@ def number_table(scores: list[Score]) -> Table:
     for space, metric in dict.fromkeys((space, metric) for space, metric, _ in found):
         both = found.get((space, metric, "both"))
         pair = ["", _with_interval(both)] if both else [
-            _with_interval(found.get((space, metric, stage))) for stage in ("before", "after")
+            _with_interval(found.get((space, metric, stage))) for stage in STAGES
         ]  # fmt: skip
-        table.add_row(NAMES.get(space, space), metric, *pair)
+        table.add_row(method_label(space), metric, *pair)
     return table
 
 
@@ -215,7 +216,7 @@ def layer_table(rows: list[LayerRow]) -> Table:
     for heading in ("layer", *metrics, CKA):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for layer in dict.fromkeys(row.layer for row in rows):
-        pairs = [[found[layer, metric, stage] for stage in ("before", "after")] for metric in metrics]
+        pairs = [[found[layer, metric, stage] for stage in STAGES] for metric in metrics]
         cells = [f"{before:.3f} -> {after:.3f}" for before, after in pairs]
         table.add_row(layer, *cells, f"{found[layer, CKA, 'both']:.3f}")
     return table

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.errors import JaxtlError
+from jaxtl.methods import METHODS
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.files import read_json_object
-from jaxtl.reduction import STREAMED
 
 REFERENCE = "reference.json"
 # Landmarks that are advised: a map of so many takes any machine seconds.
@@ -48,7 +48,7 @@ class Cost:
     @property
     def streamed(self) -> bool:
         """Whether features stay on disk, so that memory need not grow with n."""
-        return "@" in self.method or (self.method, self.backend) in STREAMED
+        return "@" in self.method or self.backend in METHODS[self.method].streamed
 
     def seconds_at(self, n: float) -> Estimate:
         """Of one map of n images."""

@@ -25,6 +25,7 @@ from jaxtl.machine import cache, cuda
 from jaxtl.machine.cuda import Fault
 from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.memory import available_memory, physical_memory
+from jaxtl.methods import METHODS
 
 _GIB = 2**30
 _SECONDS = 120
@@ -35,7 +36,6 @@ _ENVIRONMENT = (
     "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
 )  # fmt: skip
-_STAGES = {"PCA": "pca", "t-SNE": "tsne", "LLE": "lle"}
 
 # Each prints its facts as one line of JSON, after a small piece of the work it is there for.
 _PROBES = {
@@ -335,9 +335,9 @@ def _choices(jax: Probe) -> tuple[list[Choice], list[Fault]]:
     device = jax.facts.get("devices", "nothing: JAX does not work")
     choices = [Choice("features and fine-tuning", f"JAX on {device}", why)]
     try:
-        from jaxtl.reduction import choose
+        from jaxtl.reduction.choice import choose
 
-        chosen = {stage: choose(method) for stage, method in _STAGES.items()}
+        chosen = {method.label: choose(method.name) for method in METHODS.values()}
     except Exception as error:
         # Whatever keeps jaxtl's own libraries from loading, the doctor has to say it and go on.
         what = f"jaxtl cannot load its reducers: {type(error).__name__}: {_last_line(str(error))}"

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.methods import METHODS, method_label
 from jaxtl.metrics.estimates import Estimate, percentiles, weights
+from jaxtl.settings import STAGES
 
 # Accuracies at which neighbours in a map name the class of fewer, or of more, than every second point.
 _HALF = 0.5
@@ -168,14 +170,14 @@ def _lead_growth(b0: Any, b1: Any, b2: Any, a0: Any, a1: Any, a2: Any) -> Any:
 
 
 def _both(*methods: str) -> Sequence[tuple[str, str]]:
-    return [(stage, method) for method in methods for stage in ("before", "after")]
+    return [(stage, method) for method in methods for stage in STAGES]
 
 
 def _each(told: str, value: Callable[[Evidence, str], float]) -> Callable[[Evidence], str]:
     """What a difference between maps is made of, so that a reader sees which one leads."""
 
     def words(evidence: Evidence) -> str:
-        found = (f"{_NAMES[method]} {value(evidence, method):.3f}" for method in _ALL)
+        found = (f"{method_label(method)} {value(evidence, method):.3f}" for method in _ALL)
         return f" {told}: {', '.join(found)}."
 
     return words
@@ -189,9 +191,8 @@ def _gain(evidence: Evidence, method: str) -> float:
     return _accuracy("after")(evidence, method) - _accuracy("before")(evidence, method)
 
 
-_ALL = ("tsne", "pca", "lle")
-_NAMES = {"tsne": "t-SNE", "pca": "PCA", "lle": "LLE"}
-_BEFORE, _AFTER = ([(stage, method) for method in _ALL] for stage in ("before", "after"))
+_ALL = ("tsne", *(method for method in METHODS if method != "tsne"))
+_BEFORE, _AFTER = ([(stage, method) for method in _ALL] for stage in STAGES)
 _CLAIMS = (
     _Claim("pca-before-poor", "Before, PCA separates the classes poorly", "10-NN accuracy in PCA before",
            "below", _HALF, _accuracies(lambda a: a, ("before", "pca")), ("pca",)),

@@ -13,6 +13,7 @@ from jaxtl.metrics.estimates import Estimate
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Progress
 from jaxtl.records.tables import LayerRow
+from jaxtl.settings import STAGES
 
 # Enough for intervals of one or two hundredths, and a profile of the network in seconds.
 SAMPLES = 4000
@@ -116,7 +117,7 @@ def _work_off(
 def _rows(found: dict[_Key, Estimate], layers: Iterable[str]) -> list[LayerRow]:
     rows: list[LayerRow] = []
     for layer in layers:
-        for stage in ("before", "after"):
+        for stage in STAGES:
             for key in _keys(stage, [layer]):
                 each = found.get(key, found["before", *key[1:]])
                 rows.append(LayerRow(*key, *map(float, each)))

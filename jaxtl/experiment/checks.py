@@ -11,12 +11,11 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
+from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
 from jaxtl.models.weights import imagenet_path
 from jaxtl.network.trunk import trainable_boundary
-from jaxtl.reduction.cuml import check_most_neighbors
-from jaxtl.reduction.lle import check_neighbors
-from jaxtl.reduction.tsne import check_perplexity
+from jaxtl.reduction import check_settings as check_method
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
 from jaxtl.settings import RunConfig
@@ -29,8 +28,7 @@ _BEARS_ON = {
     "batch_size": "finetune",
     "learning_rate": "finetune",
     "methods": "the maps",
-    "perplexity": "the t-SNE maps",
-    "n_neighbors": "the LLE maps",
+    **{setting: f"the {method.label} maps" for method in METHODS.values() for setting in method.settings},
     "precision": "the features",
     "layers": "the depth profile",
     "seed": "finetune, the maps",
@@ -43,12 +41,8 @@ def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> Non
     _ = shared.train
     n = len(shared.sample)
     check_knn(shared.sample.labels[:, None], shared.sample.labels)
-    if "tsne" in config.methods:
-        check_perplexity(n, config.perplexity)
-        if embedder.choices["tsne"].name == "cuml":
-            check_most_neighbors(config.perplexity)
-    if "lle" in config.methods:
-        check_neighbors(n, config.n_neighbors)
+    for method in config.methods:
+        check_method(method, n, config, embedder.choices[method].name)
 
 
 def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> None:

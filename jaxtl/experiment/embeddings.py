@@ -13,10 +13,11 @@ from jaxtl.costs import table as costs
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory
-from jaxtl.plots.maps import NAMES
+from jaxtl.methods import library_label, method_label
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
-from jaxtl.reduction import LIBRARIES, choose, preferred, reduce
+from jaxtl.reduction import reduce
+from jaxtl.reduction.choice import choose, preferred
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
 
@@ -36,7 +37,7 @@ class EmbeddingOptions:
 
     Attributes:
         backend: libraries with commas between: a method is computed by the first that has it, else by what
-            `jaxtl.reduction.choose` finds.
+            `jaxtl.reduction.choice.choose` finds.
         time_limit: seconds for one embedding by cuML, > 0.
     """
 
@@ -91,7 +92,7 @@ class Embedder:
 
     def title(self, method: str, stage: str) -> str:
         """Such as "t-SNE before, openTSNE"."""
-        return f"{NAMES[method]} {stage}, {LIBRARIES[self.choices[method].name]}"
+        return f"{method_label(method)} {stage}, {library_label(self.choices[method].name)}"
 
     def lane(self, method: str) -> str:
         """What a method's embeddings take turns in, if anything: one process imports cuML, slowly."""
@@ -125,7 +126,9 @@ class Embedder:
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
             rounds = 1 if self._by_interpolation(method) else count
-            known_seconds.append((NAMES[method], cost and rounds * cost.seconds_at(self._points).value))
+            known_seconds.append(
+                (method_label(method), cost and rounds * cost.seconds_at(self._points).value)
+            )
         return known_seconds
 
     def make(self, job: Job, progress: Progress, notify: Notify) -> None:
@@ -136,12 +139,12 @@ class Embedder:
         """
         choice, kept_for = self.choices[job.method], self._process(job.method)
         if choice.fault:
-            made_by = f"{NAMES[job.method]} by {LIBRARIES[choice.name]}"
+            made_by = f"{method_label(job.method)} by {library_label(choice.name)}"
             notify(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
         embedding = self._here(job, progress) if kept_for is None else self._apart(job, kept_for, progress)
         for name in ("warning", "retried_after_nan"):
             if told := embedding.diagnostics.get(name):
-                notify(f"{NAMES[job.method]} {job.stage}: {told if told is not True else name}")
+                notify(f"{method_label(job.method)} {job.stage}: {told if told is not True else name}")
 
     def _process(self, method: str) -> str | None:
         """What the processes that make a method's embeddings are kept for; None where this one makes them.

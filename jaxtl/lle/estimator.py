@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxtl.errors import JaxtlError
 from jaxtl.lle import alignment, factors
 from jaxtl.lle.alignment import Alignment
-from jaxtl.lle.spectrum import Spectrum, smallest
+from jaxtl.lle.spectrum import Spectrum, signs, smallest
 from jaxtl.machine.cores import one_blas_thread
 from jaxtl.machine.engines import default_engine
 from jaxtl.machine.host import cpu_count
@@ -135,7 +135,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.eigenvalues_ = spectrum.values[1:]
         self.eigen_residual_, self.n_iter_ = spectrum.residual, spectrum.iterations
         self.reconstruction_error_ = float(self.eigenvalues_.sum())
-        self.embedding_ = _with_signs(spectrum.vectors[:, 1:])
+        vectors = spectrum.vectors[:, 1:]
+        self.embedding_ = vectors * signs(vectors)
         self._fit_values, self._n_features_out = X, self.n_components
         return self
 
@@ -276,9 +277,3 @@ def _all_eigenpairs(matrix: sparse.csr_array, count: int) -> Spectrum:
     residual = np.linalg.norm(dense @ vectors[:, :count] - vectors[:, :count] * values[:count], axis=0).max()
     scale = max(values[count - 1], np.finfo(np.float64).eps * values[-1])
     return Spectrum(values[:count].clip(0), vectors[:, :count], float(residual / scale), 0, True)
-
-
-def _with_signs(vectors: np.ndarray) -> np.ndarray:
-    # An eigenvector's sign is arbitrary; pictures should not flip between solvers and versions.
-    extremes = vectors[np.abs(vectors).argmax(axis=0), range(vectors.shape[1])]
-    return vectors * np.where(extremes < 0, -1.0, 1.0)

@@ -89,3 +89,13 @@ def _orthonormal(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
         kept = np.abs(np.diag(triangle)) > 1e-10
         vectors = vectors[:, kept]
     return vectors
+
+
+def signs(vectors: np.ndarray) -> np.ndarray:
+    """1 or -1 for each column of vectors [n, c], by which its entry of largest magnitude gets positive.
+
+    An eigenvector's sign is arbitrary; pictures should not flip between solvers and versions. The rule is
+    scikit-learn's for components.
+    """
+    largest = vectors[np.abs(vectors).argmax(axis=0), range(vectors.shape[1])]
+    return np.where(largest < 0, -1.0, 1.0)

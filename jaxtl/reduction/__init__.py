@@ -1,4 +1,4 @@
-"""Features to a two-dimensional map: one table of methods and of the backends that compute them.
+"""Features to a two-dimensional embedding: the table of backends that compute the methods.
 
 A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `known_neighbors` after
 `progress` if it can use them. It takes float32 [n, d] and gives coordinates [n, 2], every parameter as used,
@@ -11,98 +11,32 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine import cuda
+from jaxtl.methods import METHODS, Seeded
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
-from jaxtl.reduction.cuml import cuml_pca, cuml_tsne
+from jaxtl.reduction.choice import choose
+from jaxtl.reduction.cuml import check_most_neighbors, cuml_pca, cuml_tsne
 from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_others, placer
-from jaxtl.reduction.lle import own_lle, sklearn_lle
+from jaxtl.reduction.lle import check_neighbors, own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
 from jaxtl.reduction.pca import sklearn_pca, streamed_pca
-from jaxtl.reduction.tsne import opentsne
+from jaxtl.reduction.tsne import check_perplexity, opentsne
 
-# "auto" takes cuML where it can work, else the first backend of a method.
+# The libraries are those of each method's row in `jaxtl.methods`.
 BACKENDS: dict[str, dict[str, Callable[..., tuple[np.ndarray, dict[str, Any], dict[str, Any]]]]] = {
-    "pca": {"sklearn": sklearn_pca, "jaxtl": streamed_pca, "cuml": cuml_pca},
-    "tsne": {"opentsne": opentsne, "cuml": cuml_tsne},
+    "pca": {"cuml": cuml_pca, "sklearn": sklearn_pca, "jaxtl": streamed_pca},
+    "tsne": {"cuml": cuml_tsne, "opentsne": opentsne},
     "lle": {"jaxtl": own_lle, "sklearn": sklearn_lle},
 }
-# Those that read the features piece by piece, so that these may be mapped from a file larger than memory.
-STREAMED = {("pca", "jaxtl")}
+# Whether so many rows suffice for the settings of a run that a method takes.
+_CHECKS = {"tsne": check_perplexity, "lle": check_neighbors}
 # Values looked at together before a method is given them.
 _PIECE = 2**24
-# As their makers write them.
-LIBRARIES = {"sklearn": "scikit-learn", "opentsne": "openTSNE", "cuml": "cuML", "jaxtl": "jaxtl"}
-
-
-class Choice(NamedTuple):
-    """The backend of a method, why it is that one, whether it computes on a GPU, and what is broken.
-
-    `fault` is set where a backend that is installed was passed over because it cannot work: users are told.
-    """
-
-    name: str
-    why: str
-    on_gpu: bool
-    fault: cuda.Fault | None = None
-
-
-def choose(method: str, backend: str = "auto") -> Choice:
-    """The backend that computes a method on this machine; nothing is imported to find out.
-
-    Args:
-        method: "pca", "tsne" or "lle".
-        backend: a library that has the method, or "auto".
-
-    Raises:
-        JaxtlError: unknown method or backend; a library that is asked for and cannot work, with the remedy.
-    """
-    if method not in BACKENDS:
-        raise JaxtlError(f"unknown method {method!r}; the methods are {', '.join(BACKENDS)}")
-    if backend == "auto":
-        return _automatic(method)
-    if backend not in BACKENDS[method]:
-        raise JaxtlError(
-            f"{method} has no backend {backend!r}; its backends are auto, {', '.join(BACKENDS[method])}"
-        )
-    if backend == "cuml" and (fault := cuda.cuml_fault()):
-        without_gpu = cuda.gpu_fault() is not None and not fault.broken
-        remedy = "take --backend auto" if without_gpu else fault.remedy
-        raise JaxtlError(f"{method}: backend cuml cannot work: {fault.what}; {remedy}")
-    return Choice(backend, "asked for", _computes_on_gpu(method, backend))
-
-
-def preferred(method: str, libraries: str) -> str:
-    """The first of some libraries, with commas between, that has a method, else "auto".
-
-    Raises JaxtlError for a name that is no library.
-    """
-    wanted = [name.strip() for name in libraries.split(",") if name.strip()]
-    for name in wanted:
-        if name not in LIBRARIES and name != "auto":
-            raise JaxtlError(f"unknown backend {name!r}; the backends are auto, {', '.join(LIBRARIES)}")
-    return next((name for name in wanted if name in BACKENDS[method]), "auto")
-
-
-def _automatic(method: str) -> Choice:
-    first = next(iter(BACKENDS[method]))
-    if "cuml" not in BACKENDS[method]:
-        fault = cuda.jax_gpu_fault()
-        why = f"on the CPU: {fault.what}" if fault else "on JAX's GPU"
-        return Choice(first, why, fault is None, fault if fault and fault.broken else None)
-    fault = cuda.cuml_fault()
-    if fault is None:
-        return Choice("cuml", "cuML is installed and a GPU is there", True)
-    return Choice(first, fault.what, False, fault if fault.broken else None)
-
-
-def _computes_on_gpu(method: str, name: str) -> bool:
-    return name == "cuml" or ((method, name) == ("lle", "jaxtl") and cuda.jax_gpu_fault() is None)
 
 
 def reduce(
@@ -121,9 +55,9 @@ def reduce(
 
     Args:
         features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be mapped from a file
-            (`jaxtl.records.store.load`); the backends in `STREAMED` read them piece by piece, as all do with
-            landmarks.
-        method: "pca", "tsne" or "lle".
+            (`jaxtl.records.store.load`); the libraries that are `streamed` in the method's row
+            (`jaxtl.methods`) read them piece by piece, as all do with landmarks.
+        method: "pca", "tsne" or "lle"; all are in `jaxtl.methods.METHODS`.
         backend: a library that computes the method, or "auto"; see `choose`.
         known_neighbors: exact neighbours of these features, at least as many as the method uses: backends on
             the CPU that need any then look for none.
@@ -201,9 +135,24 @@ def defaults(method: str, backend: str = "auto") -> dict[str, Any]:
     return _parameters(BACKENDS[method][choose(method, backend).name])
 
 
+def check_settings(method: str, n: int, settings: Seeded, backend: str = "auto") -> None:
+    """Raises JaxtlError where n rows are too few for what a run's settings ask of a method.
+
+    Args:
+        backend: the library, where it is known: cuML takes fewer neighbours than others.
+    """
+    own = {name: getattr(settings, name) for name in METHODS[method].settings}
+    if method in _CHECKS:
+        _CHECKS[method](n, **own)
+    if backend == "cuml" and "perplexity" in own:
+        check_most_neighbors(own["perplexity"])
+
+
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     arguments = inspect.signature(function).parameters.values()
-    return {each.name: each.default for each in arguments if each.kind is each.KEYWORD_ONLY}
+    return {
+        argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY
+    }
 
 
 def _check_parameters(method: str, name: str, params: dict[str, Any], landmarks: Any) -> None:
@@ -232,9 +181,7 @@ def _check_values(method: str, values: np.ndarray) -> None:
     # Piece by piece: they may be mapped, and more than memory holds.
     step = max(1, _PIECE // d)
     pieces = [slice(start, start + step) for start in range(0, n, step)]
-    bad_rows = np.concatenate([
-        some.start + np.flatnonzero(~np.isfinite(values[some]).all(axis=1)) for some in pieces
-    ])  # fmt: skip
+    bad_rows = np.concatenate([some.start + _rows_not_finite(values[some]) for some in pieces])
     if len(bad_rows):
         count = int((~np.isfinite(values[bad_rows])).sum())
         raise JaxtlError(
@@ -243,6 +190,10 @@ def _check_values(method: str, values: np.ndarray) -> None:
         )
     if all((values[some] == values[0]).all() for some in pieces):
         raise JaxtlError(f"{method}: all {n} rows of the features are equal; there is nothing to map")
+
+
+def _rows_not_finite(values: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(~np.isfinite(values).all(axis=1))
 
 
 def _brief(used: dict[str, Any]) -> str:

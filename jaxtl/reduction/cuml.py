@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, check_number, versions
 from jaxtl.reduction.tsne import check_perplexity, measure_divergence
@@ -79,9 +80,8 @@ def cuml_pca(
         coords = cupy.asnumpy(model.fit_transform(data))
         components = cupy.asnumpy(model.components_)
         ratio = cupy.asnumpy(model.explained_variance_ratio_)
-    largest = components[range(2), np.abs(components).argmax(axis=1)]
     params = {**arguments, "dtype": "float64", "seed": int(seed), "versions": _versions("numpy")}
-    return coords * np.where(largest < 0, -1.0, 1.0), params, {"explained_variance_ratio": ratio.tolist()}
+    return coords * signs(components.T), params, {"explained_variance_ratio": ratio.tolist()}
 
 
 def cuml_tsne(

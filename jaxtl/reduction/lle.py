@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
@@ -145,7 +146,8 @@ def sklearn_lle(
             f"({reason}); try eigen_solver dense, more neighbours or a larger reg"
         ) from None
     params |= {"dtype": "float64", "seed": int(seed), "versions": versions("scikit-learn", "scipy", "numpy")}
-    return _fix_signs(coords), params, {"reconstruction_error": float(model.reconstruction_error_)}
+    diagnostics = {"reconstruction_error": float(model.reconstruction_error_)}
+    return coords * signs(coords), params, diagnostics
 
 
 def check_neighbors(n: int, n_neighbors: int) -> None:
@@ -182,9 +184,3 @@ def _resolve(eigen_solver: str, n: int) -> str:
     if eigen_solver != "auto":
         return eigen_solver
     return "arpack" if n > 200 else "dense"
-
-
-def _fix_signs(coords: np.ndarray) -> np.ndarray:
-    # An eigenvector's sign is arbitrary; pictures should not flip between solvers and versions.
-    extremes = coords[np.abs(coords).argmax(axis=0), range(coords.shape[1])]
-    return coords * np.where(extremes < 0, -1.0, 1.0)

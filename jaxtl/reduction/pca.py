@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, versions
 
@@ -82,7 +83,8 @@ def streamed_pca(
         piece -= mean
         covariance += piece.T @ piece
     variances, components = eigh(covariance, subset_by_index=[d - 2, d - 1])
-    components = _signed(components[:, ::-1].T)
+    components = components[:, ::-1]
+    components = (components * signs(components)).T
     coords = np.concatenate([(piece - mean) @ components.T for piece in _pieces(values, tell(2))])
     params = {
         "n_components": 2,
@@ -92,11 +94,6 @@ def streamed_pca(
         "versions": versions("scikit-learn", "scipy", "numpy"),
     }
     return coords, params, {"explained_variance_ratio": (variances[::-1] / np.trace(covariance)).tolist()}
-
-
-def _signed(components: np.ndarray) -> np.ndarray:
-    largest = components[range(len(components)), np.abs(components).argmax(axis=1)]
-    return components * np.where(largest < 0, -1.0, 1.0)[:, None]
 
 
 def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndarray]:

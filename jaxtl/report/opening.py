@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from jaxtl.plots.maps import NAMES
+from jaxtl.methods import METHODS, method_label
 from jaxtl.report.markup import (
     MINUS,
     Html,
@@ -24,7 +24,7 @@ from jaxtl.settings import STAGES
 
 KNN_METRIC = "10-NN accuracy"
 LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
-SPACES = {"features": "Features", **NAMES}
+SPACES = {"features": "Features", **{method.name: method.label for method in METHODS.values()}}
 # Said before training, of the features that it starts from.
 PROMISES = ("LogME", "H-score, shrunk", "logistic probe accuracy", "ridge probe accuracy")
 _DATASETS = {"mnist": "MNIST"}
@@ -50,7 +50,7 @@ def lead(run: RunData) -> str:
     pixels = f", {size} × {size} pixels each," if size else ""
     dimensions = run.features.get("dimensions")
     pooled = f"its {dimensions:,} pooled features" if dimensions else "its pooled features"
-    methods = listed([NAMES.get(method, method) for method in run.methods])
+    methods = listed([method_label(method) for method in run.methods])
     text = (
         f"{len(run):,} test images of {dataset(run)}{pixels} went through a MobileNetV2 "
         f"{'with weights from ' + str(weights) if weights else 'with ImageNet weights'}, and {pooled} were "

@@ -6,17 +6,16 @@ import base64
 import hashlib
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from jaxtl.plots.maps import NAMES, class_colours
+from jaxtl.methods import method_label
+from jaxtl.plots.sprites import picture, tiled
+from jaxtl.plots.style import class_colours
 from jaxtl.records.arrays import Embedding
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # A sheet of 1600 thumbnails is at most 2560 pixels a side: little to decode for one hover.
 _SHEET_COLUMNS = 40
@@ -79,7 +78,7 @@ def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
 
 def _map(run: RunData, stage: str, method: str, embedding: Embedding) -> dict[str, Any]:
     coords, outside = fitted(embedding.coords)
-    name = NAMES.get(method, method)
+    name = method_label(method)
     return {
         "stage": stage,
         "method": method,
@@ -128,33 +127,3 @@ def _sheet(images: np.ndarray, size: tuple[int, int]) -> str:
         sheet.save(out, "JPEG", quality=85)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def tiled(images: np.ndarray, size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
-    """uint8 [rows * height, columns * width, channels]: images at `size` (width, height), row by row.
-
-    Tiles beyond the last image are black.
-    """
-    width, height = size
-    count, channels = len(images), images.shape[3]
-    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
-    for tile, image in zip(sheet[:count], images, strict=True):
-        tile[...] = _resized(image, size)
-    sheet = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return sheet.reshape(rows * height, columns * width, channels)
-
-
-def picture(image: np.ndarray) -> Image.Image:
-    """A PIL image, grey or RGB, of uint8 [height, width, 1 or 3]."""
-    from PIL import Image
-
-    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    height, width, channels = image.shape
-    if (width, height) == size:
-        return image
-    return np.asarray(picture(image).resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], channels)

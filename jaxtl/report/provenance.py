@@ -7,17 +7,10 @@ from dataclasses import fields
 from html import escape
 from typing import Any
 
-from jaxtl.plots.maps import NAMES
+from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.report.markup import details, in_words, note, pairs, section
 from jaxtl.runs.data import RunData
 from jaxtl.settings import RunConfig
-
-BACKENDS = {
-    "sklearn": "scikit-learn",
-    "opentsne": "openTSNE",
-    "cuml": "cuML",
-    "jaxtl": "jaxtl",
-}
 
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
@@ -52,7 +45,9 @@ def _stage_name(name: str) -> str:
         "scores": "Scores", "figures": "Figures",
     }  # fmt: skip
     method, _, stage = name.rpartition("_")
-    return known.get(name) or (f"{NAMES[method]} {stage}" if method in NAMES else name.replace("_", " "))
+    return known.get(name) or (
+        f"{method_label(method)} {stage}" if method in METHODS else name.replace("_", " ")
+    )
 
 
 def repeat(run: RunData) -> str:
@@ -67,7 +62,7 @@ def repeat(run: RunData) -> str:
     environment |= run.environment.get("versions") or {}
     maps = "".join(
         details(
-            f"{NAMES.get(method, method)} {stage}, by {BACKENDS.get(e.backend, e.backend)}: every parameter",
+            f"{method_label(method)} {stage}, by {library_label(e.backend)}: every parameter",
             pairs({**e.params, **e.diagnostics}),
         )
         for (stage, method), e in run.maps.items()

@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from jaxtl.plots.maps import NAMES
+from jaxtl.methods import method_label
 from jaxtl.records.tables import Score
 from jaxtl.report.charts import Line, heat_map, line_chart
 from jaxtl.report.markup import (
@@ -94,7 +94,7 @@ def faithfulness(run: RunData) -> str:
     columns = [(stage, method) for method in run.methods for stage in STAGES if (stage, method) in run.maps]
     held = {s.metric for s in run.scores if s.space in run.methods}
     metrics = [metric for metric in FAITHFULNESS if metric in held]
-    head = ["Measure", *(f"{NAMES.get(method, method)} {stage}" for stage, method in columns)]
+    head = ["Measure", *(f"{method_label(method)} {stage}" for stage, method in columns)]
     rows = [[metric, *(interval(run.score(*at, metric)) for at in columns)] for metric in metrics]
     rows += _own_words(run, columns)
     text = (
@@ -132,7 +132,7 @@ def _trust_words(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
                 f"against {number(true.value)})."
             )
         if any(told):
-            name = f"{NAMES.get(method, method)} {stage}"
+            name = f"{method_label(method)} {stage}"
             items.append(f"<li><b>{escape(name)}.</b> {escape(' '.join(filter(None, told)))}</li>")
     return f"<ul class='told'>{''.join(items)}</ul>" if items else ""
 
@@ -181,7 +181,7 @@ def _scales(run: RunData) -> str:
         ]
         if lines:
             charts.append(
-                line_chart(lines, f"{NAMES.get(method, method)}: neighbours kept", "neighbours k", log_x=True)
+                line_chart(lines, f"{method_label(method)}: neighbours kept", "neighbours k", log_x=True)
             )
     if not charts:
         return ""

@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
+from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
-from jaxtl.settings import METHODS
 
 
 @dataclass(frozen=True)

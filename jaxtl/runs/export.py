@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.plots.sprites import picture, tiled
 from jaxtl.records.files import replacing, write_text
 from jaxtl.records.tables import as_csv
-from jaxtl.report.payload import picture, tiled
 from jaxtl.runs.data import RunData, distances_to, features_of, load_run
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import STAGES

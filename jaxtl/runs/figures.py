@@ -12,7 +12,7 @@ from jaxtl.evaluation.scoring import KNN_METRIC
 from jaxtl.machine.child import Pool
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import Silence
-from jaxtl.plots import maps as plots
+from jaxtl.plots import curves, maps, style
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Pathlike
 from jaxtl.records.files import remove_leftovers
@@ -33,16 +33,16 @@ _PRELOAD = (
 def draw(run: RunFolder, name: str) -> Figure:
     """One of a run's `figure_names`, from only the files that it shows. Raises JaxtlError as they do."""
     if name == "history":
-        return plots.history_figure(run.history.read())
+        return curves.history_figure(run.history.read())
     if name == "layers":
         rows = run.layers.read()
-        return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
+        return curves.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
     run.check()
     methods = run.started.read().config.methods
     accuracies = _accuracies(run, methods)
     if name in STAGES:
-        return plots.stage_figure(_embeddings(run, name, methods), name, accuracies[name])
-    return plots.comparison_figure(*(_embeddings(run, stage, methods) for stage in STAGES), accuracies)
+        return maps.stage_figure(_embeddings(run, name, methods), name, accuracies[name])
+    return maps.comparison_figure(*(_embeddings(run, stage, methods) for stage in STAGES), accuracies)
 
 
 def _embeddings(run: RunFolder, stage: str, methods: tuple[str, ...]) -> list[Embedding]:
@@ -74,7 +74,7 @@ def save_figure(
     figure = draw(run, name)
     for file in run.figures[name]:
         written.append(file.path if out is None else Path(out, file.path.name))
-        plots.save(figure, written[-1])
+        style.save(figure, written[-1])
         progress(len(written) / len(run.figures[name]))
     return written
 

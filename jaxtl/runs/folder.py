@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.scoring import StageMeasures
+from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import MAKE_AGAIN, leftovers, remove_leftovers, write_json, write_text
 from jaxtl.records.tables import (
@@ -29,7 +30,7 @@ from jaxtl.records.tables import (
     save_scores,
 )
 from jaxtl.runs import formats
-from jaxtl.settings import METHODS, STAGES, RunConfig
+from jaxtl.settings import STAGES, RunConfig
 
 T = TypeVar("T")
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.methods import METHODS
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
-from jaxtl.settings import METHODS, RunConfig
+from jaxtl.settings import RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.mobilenet_v2 import MobileNetV2Config

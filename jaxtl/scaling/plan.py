@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
+from jaxtl.methods import METHODS, parameters
 from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.records.files import read_json_object, write_json
-from jaxtl.reduction import BACKENDS, LIBRARIES, STREAMED, choose
-from jaxtl.reduction.lle import check_neighbors
-from jaxtl.reduction.tsne import check_perplexity
+from jaxtl.reduction import check_settings
+from jaxtl.reduction.choice import choose, parse_libraries
 from jaxtl.scaling.settings import LARGEST, SIZES, SMALLEST, Settings
-from jaxtl.settings import METHODS
 
 # Where a study's settings are, in its folder.
 CONFIG = "config.json"
@@ -38,9 +37,8 @@ class Method:
 
     def params(self, settings: Settings) -> dict[str, Any]:
         """What `jaxtl.reduce` is given."""
-        own = {"tsne": {"perplexity": settings.perplexity}, "lle": {"n_neighbors": settings.n_neighbors}}
         some = {} if self.landmarks is None else {"landmarks": self.landmarks}
-        return {"seed": settings.seed, **own.get(self.base, {}), **some}
+        return {**parameters(self.base, settings), **some}
 
     def has(self, n: int) -> bool:
         """Whether n is a size of this method: where all images are landmarks it is the plain method."""
@@ -48,11 +46,7 @@ class Method:
 
     def check(self, n: int, settings: Settings) -> None:
         """Raises JaxtlError where n images are too few for the method's own parameters."""
-        fitted = min(n, self.landmarks or n)
-        if self.base == "tsne":
-            check_perplexity(fitted, settings.perplexity)
-        if self.base == "lle":
-            check_neighbors(fitted, settings.n_neighbors)
+        check_settings(self.base, min(n, self.landmarks or n), settings)
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Series:
     @property
     def streamed(self) -> bool:
         """Whether features are read from their file piece by piece, so that they need not fit into memory."""
-        return self.method.landmarks is not None or (self.method.base, self.backend) in STREAMED
+        return self.method.landmarks is not None or self.backend in METHODS[self.method.base].streamed
 
 
 class Grid(NamedTuple):
@@ -115,26 +109,17 @@ def _parse_method(name: str) -> Method:
     return Method(name, base, int(count)) if at else Method(name, base)
 
 
-def parse_backends(text: str) -> list[str]:
-    """Names with commas between, each once, in their order. Raises JaxtlError for one that is unknown."""
-    wanted = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in wanted if name not in LIBRARIES and name != "auto"]
-    if unknown:
-        raise JaxtlError(f"unknown backend {unknown[0]!r}; the backends are auto, {', '.join(LIBRARIES)}")
-    return wanted
-
-
 def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
     """One curve for every method and every one of the backends, with commas between, that has it.
 
-    A method that none of them has is left to `jaxtl.reduction.choose`, as is every method with "auto".
+    A method that none of them has is left to `jaxtl.reduction.choice.choose`, as is every method with "auto".
 
     Raises JaxtlError for a backend that is unknown or cannot work.
     """
-    wanted = parse_backends(backends)
+    wanted = parse_libraries(backends)
     series = []
     for method in methods:
-        own = [name for name in wanted if name in BACKENDS[method.base]]
+        own = [name for name in wanted if name in METHODS[method.base].libraries]
         names = own + ["auto"] * ("auto" in wanted or not own)
         choices = {choice.name: choice for choice in (choose(method.base, name) for name in names)}
         series += [Series(method, name, choice.on_gpu) for name, choice in choices.items()]

@@ -11,9 +11,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
-from jaxtl.plots.maps import (
-    NAMES,
-    RASTERISED_ABOVE,
+from jaxtl.methods import library_label, method_label
+from jaxtl.plots.maps import RASTERISED_ABOVE
+from jaxtl.plots.style import (
     TEN_COLOURS,
     add_legend,
     class_colours,
@@ -21,7 +21,6 @@ from jaxtl.plots.maps import (
     square_limits,
     styled,
 )
-from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.quality import KL, RECONSTRUCTION, TRUSTWORTHINESS, Quality
 from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Trial
@@ -41,7 +40,7 @@ def label(method: str, backend: str) -> str:
     """Such as "t-SNE, openTSNE" and "t-SNE with 5,000 landmarks, openTSNE"."""
     base, _, landmarks = method.partition("@")
     some = f" with {int(landmarks):,} landmarks" if landmarks else ""
-    return f"{NAMES.get(base, base)}{some}, {LIBRARIES.get(backend, backend)}"
+    return f"{method_label(base)}{some}, {library_label(backend)}"
 
 
 @styled

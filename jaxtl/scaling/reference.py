@@ -16,9 +16,10 @@ from jaxtl.costs.table import REFERENCE, Cost, Costs, duration
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.identity import MACHINE, differing, spoken
 from jaxtl.records.files import read_json_object, write_json
+from jaxtl.reduction.choice import parse_libraries
 from jaxtl.runs.folder import RunFolder
 from jaxtl.scaling.curves import Curve, read_curves
-from jaxtl.scaling.plan import parse_backends, parse_methods
+from jaxtl.scaling.plan import parse_methods
 from jaxtl.scaling.study import EXTRACTION
 
 
@@ -50,7 +51,7 @@ def chosen(known: Costs, methods: str | None, backends: str | None) -> tuple[Cos
     Raises JaxtlError for a name that is unknown, and where nothing is left.
     """
     names = {method.name for method in parse_methods(methods)} if methods is not None else None
-    libraries = parse_backends(backends) if backends is not None else ["auto"]
+    libraries = parse_libraries(backends) if backends is not None else ["auto"]
     found = tuple(
         cost for cost in known.maps
         if (names is None or cost.method in names) and ("auto" in libraries or cost.backend in libraries)

@@ -19,7 +19,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
-from jaxtl.plots.maps import save as save_figure
+from jaxtl.methods import METHODS
+from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
@@ -28,7 +29,6 @@ from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
 from jaxtl.scaling.plan import CONFIG, DEFAULT_GRID, Grid
 from jaxtl.scaling.settings import MEMORY_SHARE, TIME_LIMIT, Limits, Settings
 from jaxtl.scaling.trials import DONE, HOPELESS, Trial, stem
-from jaxtl.settings import METHODS
 
 TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
 FIGURES, SUFFIXES = "figures", ("png", "svg")
@@ -135,7 +135,7 @@ class Study:
         def place(trial: Trial) -> tuple[int, bool, int, int]:
             name, (base, _, landmarks) = (trial.method, trial.backend), trial.method.partition("@")
             number = asked.index(name) if name in asked else len(asked)
-            return number, bool(landmarks), METHODS.index(base), int(landmarks or 0)
+            return number, bool(landmarks), list(METHODS).index(base), int(landmarks or 0)
 
         return curves(sorted(self.trials.values(), key=place))
 

@@ -9,8 +9,7 @@ from rich.table import Table
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.costs.table import Cost, Costs, duration, gib
 from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
-from jaxtl.plots.maps import NAMES
-from jaxtl.reduction import LIBRARIES
+from jaxtl.methods import library_label, method_label
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.quality import TRUSTWORTHINESS
 from jaxtl.scaling.trials import DONE, Trial
@@ -35,7 +34,7 @@ def trials_table(curves: Sequence[Curve]) -> Table:
 def _name(curve: Curve | Cost) -> str:
     """As users write the method, with its library: narrow enough for a terminal."""
     base, at, landmarks = curve.method.partition("@")
-    return f"{NAMES.get(base, base)}{at}{landmarks}, {LIBRARIES.get(curve.backend, curve.backend)}"
+    return f"{method_label(base)}{at}{landmarks}, {library_label(curve.backend)}"
 
 
 def _cells(trial: Trial) -> tuple[str, ...]:

@@ -1,0 +1,57 @@
+"""What ends a command before its time, as one line that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from jaxtl.errors import JaxtlError
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on file sizes",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
+        "give another path",
+    ),
+}
+
+
+class Stopped(Exception):
+    """Ctrl-C, with what to tell."""
+
+
+@contextlib.contextmanager
+def resumable(go_on: str, stopped: str = "stopped") -> Iterator[None]:
+    """Work that can go on where it was: what ends it is told together with `go_on`, how to.
+
+    Raises:
+        Stopped: for a Ctrl-C.
+        JaxtlError: for a file that cannot be read or written.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"{stopped}; {go_on}") from None
+    except OSError as error:
+        raise JaxtlError(f"{explain(error)}; {go_on}") from None
+
+
+def explain(error: OSError) -> str:
+    """Where, what, and what to do about it where that is known."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{where}{error.strerror or error}{f'; {advice}' if advice else ''}"
+
+
+def advise(error: MemoryError | RuntimeError) -> str:
+    """What to do where memory is used up or JAX finds no device. Raises any other error again."""
+    # JAX raises RuntimeErrors for what its devices refuse; another one is a fault of jaxtl's.
+    text = str(error)
+    if isinstance(error, MemoryError) or text.startswith("RESOURCE_EXHAUSTED"):
+        return "out of memory; take fewer --samples or --train-samples, or a smaller --image-size"
+    if "Unable to initialize backend" in text:
+        return f"JAX cannot compute: {text}; change JAX_PLATFORMS"
+    raise error

@@ -1,0 +1,136 @@
+"""The verbs that look at finished runs: figures, numbers, the page, files for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from jaxtl.cli import options
+from jaxtl.errors import JaxtlError
+from jaxtl.settings import STAGES
+
+
+@click.command()
+@click.argument("source", type=options.PATH, metavar="RUN|E.npz")
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="PATH",
+    help="For a map, the picture (.png, .svg, .pdf); for a run, the folder.  [default: E.png; RUN/figures]",
+)
+def plot(source: Path, out: Path | None) -> None:
+    """Draw one map, or the figures of a finished run again."""
+    if source.is_dir():
+        from jaxtl.runs.figures import save_figures
+
+        written = save_figures(source, out)
+    else:
+        written = [out or source.with_suffix(".png")]
+        _plot_embedding(source, written[0])
+    for path in written:
+        click.echo(str(path))
+
+
+def _plot_embedding(source: Path, out: Path) -> None:
+    from jaxtl.metrics import knn_accuracy
+    from jaxtl.plots.maps import embedding_figure
+    from jaxtl.plots.style import save
+    from jaxtl.records.arrays import Embedding
+
+    embedding = Embedding.load(source)
+    try:
+        accuracy, _ = knn_accuracy(embedding.coords, embedding.labels)
+    except JaxtlError as error:
+        click.echo(f"drawn without an accuracy: {error}", err=True)
+        accuracy = None
+    save(embedding_figure(embedding, accuracy), out)
+
+
+@click.command()
+@click.argument("folder", type=options.FOLDER, metavar="RUN")
+def score(folder: Path) -> None:
+    """All numbers of a finished run again, the claims, the figures and the page."""
+    from jaxtl.cli.terminal import Terminal, claims_table, number_table
+    from jaxtl.experiment import experiment
+
+    console = options.console()
+    work = experiment.resume(folder, observer=Terminal(console))
+    scores = work.redo("scores", "figures", "report")
+    console.print(number_table(scores), claims_table(work.folder.claims.read()))
+
+
+@click.command()
+@click.argument("folder", type=options.FOLDER, metavar="RUN")
+def layers(folder: Path) -> None:
+    """Where in the network a finished run's task is solved, and what fine-tuning moved.
+
+    At the end of every block: 10-NN accuracy, accuracy of a ridge probe, effective rank, and the linear CKA
+    of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
+    """
+    from jaxtl.cli.terminal import Terminal, layer_table
+    from jaxtl.experiment import experiment
+
+    console = options.console()
+    work = experiment.resume(folder, observer=Terminal(console))
+    if not work.config.layers:
+        raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
+    work.redo("layers", "figures", "report")
+    console.print(layer_table(work.folder.layers.read()))
+    console.print(f"Picture: {work.folder.figures['layers'][0]}", highlight=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=options.PATH)
+@click.option(
+    "--out",
+    type=options.FILE,
+    metavar="F.html",
+    help="[default: report.html, in the run's folder if there is one run]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """One page of a finished run, or of several to compare, that opens offline in any browser."""
+    from jaxtl.report.document import write_report
+    from jaxtl.runs.folder import RunFolder, run_folders
+
+    # Several runs are shown on a page of the working directory's.
+    path = out or RunFolder(runs[0] if len(runs) == 1 else ".").report.path
+    options.check_suffix(path, ".html")
+    write_report([folder for run in runs for folder in run_folders(run)], path)
+    click.echo(str(path))
+
+
+@click.command()
+@click.argument("folder", type=options.PATH, metavar="RUN")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["tensorboard", "parquet", "csv"]),
+    required=True,
+    help="Embedding projector; Embedding Atlas; one table.",
+)
+@options.setting("--stage", "both", type=click.Choice([*STAGES, "both"]))
+@click.option(
+    "--out",
+    type=options.PATH,
+    required=True,
+    metavar="PATH",
+    help="A file .parquet or .csv; for tensorboard a folder.",
+)
+def export(folder: Path, form: str, stage: str, out: Path) -> None:
+    """A finished run for other tools: one row an image, with its class, predictions and maps.
+
+    \b
+    jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector
+    jaxtl export RUN --to parquet --out run.parquet       then: embedding-atlas run.parquet --image image
+            --x after_tsne_x --y after_tsne_y --neighbors neighbors_after
+    """
+    from jaxtl.runs.export import export as export_run
+
+    if form != "tensorboard":
+        options.check_suffix(out, f".{form}")
+    written, notes = export_run(folder, form, out, stage)
+    for note in notes:
+        click.echo(note, err=True)
+    for path in written:
+        click.echo(str(path))

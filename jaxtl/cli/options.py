@@ -1,0 +1,184 @@
+"""Options that verbs share, and how what is typed becomes what they take; light to import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.devices import PRECISIONS
+from jaxtl.methods import METHODS, Method
+from jaxtl.settings import PREPROCESSING, FinetuneConfig, Images, RunConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+PATH = click.Path(path_type=Path)
+
+_RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
+
+
+class Count(click.ParamType):
+    """A number of images, or "all"; None stands for all."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value is None or isinstance(value, int):
+            return value
+        if value.lower() == "all":
+            return None
+        if not value.isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither a number from 1 nor all", param, ctx)
+        return int(value)
+
+
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator, in the order in which the help shows them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def setting(name: str, default: Any, help: str = "", **more: Any) -> Decorator:
+    """An option that has a default, which the help shows."""
+    return click.option(name, default=default, show_default=True, help=help, **more)
+
+
+def limit(name: str, unit: str, help: str, **more: Any) -> Decorator:
+    """An option that takes a number above 0."""
+    return click.option(name, type=click.FloatRange(0, min_open=True), metavar=unit, help=help, **more)
+
+
+def _of_method(method: Method, name: str) -> Decorator:
+    default = getattr(_RUN, name)
+    metavar = "K" if isinstance(default, int) else "X"
+    return setting(f"--{name.replace('_', '-')}", default, f"Of {method.label}.", metavar=metavar)
+
+
+dataset = setting(
+    "--dataset",
+    _RUN.dataset,
+    "mnist (comes with jaxtl), infinite:N (its digits, deformed anew), idx:FOLDER, folder:PATH "
+    "(PATH/train/CLASS/*.png), or tfds:NAME.",
+    metavar="NAME",
+)
+weights = click.option(
+    "--weights",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Safetensors weights to start from.  [default: ImageNet, which come with jaxtl]",
+)
+images = together(
+    setting(
+        "--image-size",
+        _IMAGES.image_size,
+        "Images are resized to this height and width, 32 to 1024.",
+        metavar="PIXELS",
+    ),
+    setting(
+        "--preprocessing",
+        _IMAGES.preprocessing,
+        "unit: [0, 1]; keras: [-1, 1], as ImageNet was learnt.",
+        type=click.Choice(PREPROCESSING),
+    ),
+)
+train_samples = setting("--train-samples", "all", "Training images, the first ones.", type=Count())
+training = together(
+    setting(
+        "--trainable",
+        _TUNE.trainable,
+        "What learns besides the head: the last LAYERS layers as Keras counts them, all, none, or the name "
+        "of the first trainable layer, such as block_16_expand_BN.",
+        metavar="LAYERS",
+    ),
+    setting("--epochs", _TUNE.epochs, metavar="N"),
+    setting("--batch-size", _TUNE.batch_size, metavar="N"),
+    setting("--learning-rate", _TUNE.learning_rate, metavar="X"),
+)
+method_settings = together(
+    *(_of_method(method, name) for method in METHODS.values() for name in method.settings)
+)
+seed = setting(
+    "--seed",
+    _RUN.seed,
+    "The same seed, the same bytes.",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="N",
+)
+computing = together(
+    setting(
+        "--precision",
+        _RUN.precision,
+        "Of the network's products: highest is float32; the others are faster on some GPUs.",
+        type=click.Choice(PRECISIONS),
+    ),
+    click.option(
+        "--deterministic",
+        is_flag=True,
+        help="The same bits on every run on the same GPU, at some cost; a CPU's always are.",
+    ),
+    setting(
+        "--compilation-cache",
+        "auto",
+        "Keep what JAX compiles here, for the next process. auto: in the user's cache folder where there is "
+        "a GPU; none: nowhere.",
+        type=FOLDER,
+        metavar="DIR",
+    ),
+)
+
+
+def console() -> Console:
+    """Where progress and tables go: standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def given(ctx: click.Context, name: str) -> bool:
+    """Whether the user typed an option, even if it is its default."""
+    return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def check_suffix(path: Path, *suffixes: str) -> None:
+    """Raises JaxtlError for a file of --out that ends otherwise."""
+    if path.suffix not in suffixes:
+        raise JaxtlError(f"--out {path}: must end in {' or '.join(suffixes)}")
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """Name and value of a parameter, written NAME=VALUE: a whole number, a number or text.
+
+    Raises JaxtlError for what is not written so.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise JaxtlError(f"--set {text}: must be NAME=VALUE")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def folder_name(dataset: str) -> str:
+    """A dataset as part of a folder's name."""
+    return dataset.replace(":", "-").replace("/", "-")

@@ -1,0 +1,163 @@
+"""The verb of the scaling study, and of forecasts by one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jaxtl.cli import options
+from jaxtl.cli.errors import resumable
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.devices import configure
+from jaxtl.methods import LIBRARIES, METHODS
+from jaxtl.scaling.settings import SIZES, TIME_LIMIT
+
+if TYPE_CHECKING:
+    from jaxtl.cli.terminal import Terminal
+    from jaxtl.scaling.study import Study
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=options.FOLDER,
+    metavar="DIR",
+    help="The study's folder: new, or a study that goes on.  [default: runs/scale-DATASET]",
+)
+@click.option(
+    "--sizes",
+    metavar="N,...",
+    help="Numbers of images, each the first of one shuffle.  "
+    f"[default: what was asked for last, else {','.join(map(str, SIZES))}]",
+)
+@click.option(
+    "--methods",
+    metavar="M,...",
+    help=f"{', '.join(METHODS)}, or with landmarks such as tsne@5000, which maps 5000 images and places the "
+    f"others.  [default: likewise, else {','.join(METHODS)}]",
+)
+@click.option(
+    "--backends",
+    metavar="NAME,...",
+    help=f"Libraries, a curve for each that has the method: {', '.join(LIBRARIES)}, auto.  "
+    "[default: likewise, else auto]",
+)
+@options.limit("--time-limit", "SECONDS", f"For one map.  [default: {TIME_LIMIT:g}]")
+@options.limit("--memory-limit", "GIB", "For the process of one map.  [default: 80 % of what is available]")
+@click.option(
+    "--forecast",
+    type=click.IntRange(3),
+    metavar="N",
+    help="Only tell what maps of N images would take (by --methods and --backends, within --memory-limit), "
+    "by the study in DIR, else by reference curves.",
+)
+@options.dataset
+@options.images
+@options.weights
+@options.method_settings
+@options.seed
+@click.pass_context
+def scale(
+    ctx: click.Context,
+    out: Path | None,
+    sizes: str | None,
+    methods: str | None,
+    backends: str | None,
+    time_limit: float | None,
+    memory_limit: float | None,
+    forecast: int | None,
+    **settings: Any,
+) -> None:
+    """What happens to time, memory and a map's worth as the number of images grows.
+
+    Training and test images together, in one shuffled order of which every size takes the first; beyond
+    MNIST's 70,000 its digits go on, deformed anew each time. Every map is made in a process of its own, which
+    is ended where it goes over a limit: that is recorded, and larger sizes of its curve are not tried.
+
+    \b
+    The folder then holds
+      scaling.csv    every number: seconds, bytes, 10-NN accuracy, trustworthiness, ..., one a row
+      fits.csv       power laws of seconds and bytes, exponents with their intervals
+      figures/       seconds, memory, quality, maps: .png, .svg
+      maps/          METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
+      features.npy   [n, 1280], to be mapped: jaxtl reduce DIR/features.npy --set landmarks=5000 ...
+
+    \b
+    The same command again goes on:   jaxtl scale --out DIR
+    More of the same study:           jaxtl scale --out DIR --sizes 100000 --methods pca,tsne@5000
+    What would a million take?        jaxtl scale --out DIR --forecast 1000000
+    """
+    usual = Path("runs") / f"scale-{options.folder_name(settings['dataset'])}"
+    if forecast is not None:
+        _check_forecast(ctx)
+        _forecast(out, usual, forecast, methods, backends, memory_limit)
+        return
+    from jaxtl.cli.terminal import Terminal
+    from jaxtl.scaling import study
+    from jaxtl.scaling.plan import Grid
+
+    configure()
+    observer = Terminal(options.console())
+    asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
+    limits = study.default_limits(time_limit, memory_limit)
+    grid = Grid(sizes, methods, backends)
+    work = study.prepare(out or usual, asked, grid, limits, observer)
+    again = {"--time-limit": time_limit, "--memory-limit": memory_limit}
+    _work_off(work, observer, {name: value for name, value in again.items() if value is not None})
+
+
+def _work_off(work: Study, observer: Terminal, limits: dict[str, float]) -> None:
+    """Run a study, and show what came out and where it lies; `limits` are those that were typed."""
+    from jaxtl.scaling import study
+    from jaxtl.scaling.tables import laws_table, trials_table
+
+    observer.path("Study", work.folder)
+    words = [f"{name} {value:g}" for name, value in limits.items()]
+    go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(work.folder)), *words])
+    with resumable(go_on, "stopped, what is done is kept"):
+        curves = work.run()
+    observer.console.print(trials_table(curves))
+    if any(curve.seconds or curve.memory for curve in curves):
+        observer.console.print(laws_table(curves))
+    observer.path("Tables", work.folder / study.TABLE)
+    observer.path("Pictures", work.folder / study.FIGURES)
+
+
+def _check_forecast(ctx: click.Context) -> None:
+    """Refuse options that a forecast would not heed; --dataset names the folder where --out does not."""
+    heeded = {"out", "methods", "backends", "memory_limit", "forecast"}
+    heeded |= set() if options.given(ctx, "out") else {"dataset"}
+    for name in ctx.params:
+        if name not in heeded and options.given(ctx, name):
+            raise JaxtlError(
+                f"--{name.replace('_', '-')}: has no bearing on --forecast, which takes a study's curves as "
+                "they are; leave it out"
+            )
+
+
+def _forecast(
+    folder: Path | None, usual: Path, n: int, methods: str | None, backends: str | None, gib: float | None
+) -> None:
+    """Print what maps of n images would take, by a study's curves where there are some."""
+    from rich.console import Console
+
+    from jaxtl.costs import table as costs
+    from jaxtl.machine.memory import available_memory
+    from jaxtl.scaling.plan import CONFIG
+    from jaxtl.scaling.reference import chosen, costs_of
+    from jaxtl.scaling.tables import beyond, forecast_table
+
+    if folder is None and not (usual / CONFIG).is_file():
+        known = costs.reference()
+        source = f"By reference curves from another machine, {known.machine}; for your own: jaxtl scale"
+    else:
+        known = costs_of(folder or usual)
+        source = f"By the study in {folder or usual} on {known.machine}"
+    shown = chosen(known, methods, backends)
+    available = available_memory() if gib is None else int(gib * 2**30)
+    Console().print(forecast_table(known, n, available, shown))
+    for line in filter(None, (source, beyond(shown, n))):
+        click.echo(line)

@@ -1,0 +1,164 @@
+"""The verbs of single steps: features, fine-tuning, an embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jaxtl.cli import options
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.devices import configure
+from jaxtl.methods import METHODS
+from jaxtl.settings import FinetuneConfig, Images
+
+
+@click.command()
+@options.dataset
+@options.setting("--split", "test", type=click.Choice(["train", "test"]))
+@options.setting("--samples", "all", "The first N images.", type=options.Count())
+@options.images
+@options.weights
+@click.option(
+    "--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [default: by platform]"
+)
+@options.computing
+@click.option(
+    "--out",
+    type=options.FILE,
+    required=True,
+    metavar="F.npz|F.npy",
+    help=".npy: written piece by piece, and read in pieces by what takes it, for more features than memory "
+    "holds; labels and index are beside it in F.rows.npz.",
+)
+def extract(
+    dataset: str,
+    split: str,
+    samples: int | None,
+    image_size: int,
+    preprocessing: str,
+    weights: str | None,
+    deterministic: bool,
+    compilation_cache: Path,
+    out: Path,
+    **how: Any,
+) -> None:
+    """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
+    from jaxtl.cli.terminal import Terminal
+    from jaxtl.data import load
+    from jaxtl.models.weights import load_model
+    from jaxtl.network.extraction import extract as extract_features
+    from jaxtl.network.extraction import extract_to_store
+    from jaxtl.records import store
+    from jaxtl.records.files import check_writable
+
+    options.check_suffix(out, ".npz", store.SUFFIX)
+    observer = Terminal(options.console())
+    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    images, model = Images(image_size, preprocessing), load_model(weights)
+    data = load(dataset, split, image_size=image_size)
+    data = data if samples is None else data.take(samples)
+    check_writable(out)
+    with observer.step(f"Features of {len(data):,} images") as progress:
+        how |= {"progress": progress, "notify": observer.notify}
+        if out.suffix == store.SUFFIX:
+            extract_to_store(out, model, data, images, **how)
+        else:
+            extract_features(model, data, images, **how).save(out)
+    click.echo(f"{out}: {len(data)} x {model.config.features} features")
+
+
+@click.command()
+@options.dataset
+@options.train_samples
+@options.images
+@options.weights
+@options.training
+@options.computing
+@options.seed
+@click.option(
+    "--history",
+    type=options.FILE,
+    metavar="H.csv",
+    help="Write loss and accuracy of every epoch here.",
+)
+@click.option("--out", type=options.FILE, required=True, metavar="M.safetensors")
+def finetune(
+    dataset: str,
+    train_samples: int | None,
+    image_size: int,
+    preprocessing: str,
+    weights: str | None,
+    precision: str,
+    deterministic: bool,
+    compilation_cache: Path,
+    history: Path | None,
+    out: Path,
+    **training: Any,
+) -> None:
+    """Train a softmax head and the last layers; the test images are only reported on."""
+    from jaxtl.cli.terminal import Terminal
+    from jaxtl.data import load
+    from jaxtl.models.weights import arrays_of, load_model, save_weights
+    from jaxtl.network.finetuning import finetune as tune
+    from jaxtl.records.files import check_writable
+    from jaxtl.records.tables import save_history
+
+    options.check_suffix(out, ".safetensors")
+    observer = Terminal(options.console())
+    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    config, images = FinetuneConfig(**training), Images(image_size, preprocessing)
+    model = load_model(weights)
+    train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
+    train = train if train_samples is None else train.take(train_samples)
+    for path in filter(None, (out, history)):
+        check_writable(path)
+    with observer.step(f"Fine-tuning, {config.epochs} epochs") as progress:
+        how = {"precision": precision, "progress": progress, "notify": observer.notify}
+        tuned, rows = tune(model, train, test, config, images, **how)
+    save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
+    if history:
+        save_history(history, rows)
+    for row in rows:
+        learnt = f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
+        click.echo(f"epoch {row['epoch']}: {learnt}, test accuracy {row['test_accuracy']:.4f}")
+
+
+@click.command()
+@click.argument("features", type=options.FILE, metavar="F.npz|F.npy")
+@click.option("--method", type=click.Choice(list(METHODS)), required=True)
+@options.setting("--backend", "auto", "The library that computes it.", metavar="NAME")
+@options.seed
+@click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the method, such as perplexity=50; may be repeated. landmarks=5000 maps 5000 points "
+    "and places the others among them.",
+)
+@click.option("--out", type=options.FILE, required=True, metavar="E.npz")
+def reduce(
+    features: Path, method: str, backend: str, seed: int, parameters: tuple[str, ...], out: Path
+) -> None:
+    """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
+    from jaxtl.cli.terminal import Terminal
+    from jaxtl.records import store
+    from jaxtl.records.arrays import Features
+    from jaxtl.records.files import check_writable
+    from jaxtl.reduction import defaults
+    from jaxtl.reduction import reduce as reduce_features
+
+    options.check_suffix(out, ".npz")
+    load = store.load if features.suffix == store.SUFFIX else Features.load
+    loaded, chosen = load(features), dict(map(options.parse_parameter, parameters))
+    known = [*defaults(method, backend), "landmarks"]
+    for name in chosen:
+        if name not in known:
+            raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
+    check_writable(out)
+    with Terminal(options.console()).step(f"{method} of {len(loaded.values):,} points") as progress:
+        embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
+    embedding.save(out)
+    click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")

@@ -1,0 +1,88 @@
+"""Records to figures of curves: training by epochs, and the network by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxtl.errors import JaxtlError
+from jaxtl.plots.style import TEN_COLOURS, styled
+from jaxtl.settings import STAGES
+
+
+@styled
+def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Loss and accuracy after each epoch.
+
+    Args:
+        history: one mapping per epoch with `epoch` and any of `loss`, `accuracy`, `test_loss` and
+            `test_accuracy`; what is missing or None is not drawn.
+    """
+    if not history or any("epoch" not in row for row in history):
+        raise JaxtlError("history figure: needs at least one row, each with its epoch")
+    figure = Figure(figsize=(5.6, 2.4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, name, colour, marker in (
+            (measure, "training", TEN_COLOURS[0], "o"),
+            (f"test_{measure}", "test", TEN_COLOURS[2], "s"),
+        ):
+            values = [np.nan if row.get(key) is None else float(row[key]) for row in history]
+            if not np.isnan(values).all():
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, label=name)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("cross-entropy loss" if measure == "loss" else measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(y=0.08)
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
+@styled
+def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
+    """A profile of the network by depth: where the classes come apart, and what fine-tuning moved.
+
+    Args:
+        rows: of `jaxtl.evaluation.depth`: stage, layer, metric, value, low, high.
+        layers: in the network's order, the first one on the left.
+    """
+    figure = Figure(figsize=(6.6, 5.2), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2.2, 1, 1)})
+    by_layer = {(row.stage, row.metric, row.layer): row for row in rows}
+
+    def profile(stage: str, metric: str) -> list[Any]:
+        return [by_layer[stage, metric, layer] for layer in layers]
+
+    places = np.arange(len(layers))
+    colours = dict(zip(STAGES, (TEN_COLOURS[4], TEN_COLOURS[0]), strict=True))
+    for metric, marker in (("10-NN accuracy", "o"), ("ridge probe accuracy", "s")):
+        for stage, colour in colours.items():
+            _draw_profile(axes[0], profile(stage, metric), colour, marker, f"{metric}, {stage}")
+    for stage, colour in colours.items():
+        _draw_profile(axes[1], profile(stage, "effective rank"), colour, "o", stage)
+    _draw_profile(axes[2], profile("both", "CKA"), TEN_COLOURS[2], "o", "before against after")
+    for panel, title in zip(axes, ("accuracy", "effective rank", "linear CKA"), strict=True):
+        panel.set_ylabel(title)
+        panel.legend(loc="best")
+    axes[0].set_ylim(0, 1)
+    axes[2].set_ylim(min(0.0, axes[2].get_ylim()[0]), 1.05)
+    short = [name.removesuffix("_project_BN").removesuffix("_add").replace("block_", "") for name in layers]
+    axes[2].set_xticks(places, short, rotation=60, ha="right", rotation_mode="anchor")
+    axes[2].set_xlabel("block; its pooled output")
+    return figure
+
+
+def _draw_profile(axes: Axes, rows: Sequence[Any], colour: str, marker: str, label: str) -> None:
+    """Values of one metric by depth, in their intervals; before fine-tuning the line is broken."""
+    places, values = np.arange(len(rows)), [row.value for row in rows]
+    axes.fill_between(
+        places, [row.low for row in rows], [row.high for row in rows], color=colour, alpha=0.15, lw=0
+    )
+    style = "--" if rows[0].stage == STAGES[0] else "-"
+    axes.plot(places, values, style, color=colour, marker=marker, markersize=3, label=label)

@@ -1,0 +1,84 @@
+"""Which library computes a method on this machine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtl.errors import JaxtlError
+from jaxtl.machine import cuda
+from jaxtl.methods import LIBRARIES, METHODS, Method
+
+
+class Choice(NamedTuple):
+    """The backend of a method, why it is that one, whether it computes on a GPU, and what is broken.
+
+    `fault` is set where a backend that is installed was passed over because it cannot work: users are told.
+    """
+
+    name: str
+    why: str
+    on_gpu: bool
+    fault: cuda.Fault | None = None
+
+
+def choose(method: str, backend: str = "auto") -> Choice:
+    """The backend that computes a method on this machine; nothing is imported to find out.
+
+    Args:
+        method: one of `jaxtl.methods.METHODS`.
+        backend: a library that has the method, or "auto".
+
+    Raises:
+        JaxtlError: unknown method or backend; a library that is asked for and cannot work, with the remedy.
+    """
+    if method not in METHODS:
+        raise JaxtlError(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
+    if backend == "auto":
+        return _automatic(METHODS[method])
+    libraries = METHODS[method].libraries
+    if backend not in libraries:
+        raise JaxtlError(
+            f"{method} has no backend {backend!r}; its backends are auto, {', '.join(libraries)}"
+        )
+    if backend == "cuml" and (fault := cuda.cuml_fault()):
+        without_gpu = cuda.gpu_fault() is not None and not fault.broken
+        remedy = "take --backend auto" if without_gpu else fault.remedy
+        raise JaxtlError(f"{method}: backend cuml cannot work: {fault.what}; {remedy}")
+    return Choice(backend, "asked for", _computes_on_gpu(METHODS[method], backend))
+
+
+def preferred(method: str, libraries: str) -> str:
+    """The first of some libraries, with commas between, that has a method, else "auto".
+
+    Raises JaxtlError for a name that is no library.
+    """
+    wanted = parse_libraries(libraries)
+    return next((name for name in wanted if name in METHODS[method].libraries), "auto")
+
+
+def parse_libraries(text: str) -> list[str]:
+    """Names of libraries, or "auto", with commas between: each once, in their order.
+
+    Raises JaxtlError for a name that is no library.
+    """
+    wanted = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in wanted:
+        if name not in LIBRARIES and name != "auto":
+            raise JaxtlError(f"unknown backend {name!r}; the backends are auto, {', '.join(LIBRARIES)}")
+    return wanted
+
+
+def _automatic(method: Method) -> Choice:
+    if "cuml" not in method.libraries:
+        fault = cuda.jax_gpu_fault()
+        why = f"on the CPU: {fault.what}" if fault else "on JAX's GPU"
+        return Choice(method.libraries[0], why, fault is None, fault if fault and fault.broken else None)
+    fault = cuda.cuml_fault()
+    if fault is None:
+        return Choice("cuml", "cuML is installed and a GPU is there", True)
+    first = next(name for name in method.libraries if name != "cuml")
+    return Choice(first, fault.what, False, fault if fault.broken else None)
+
+
+def _computes_on_gpu(method: Method, library: str) -> bool:
+    return library in method.on_gpu and (library == "cuml" or cuda.jax_gpu_fault() is None)
