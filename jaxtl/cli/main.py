@@ -163,7 +163,8 @@ def run(
     Learn deeper:                     jaxtl run --trainable block_14_expand
     Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
     """
-    from jaxtl.cli.terminal import Terminal, claims_table, history_table, score_table
+    from jaxtl.cli.tables import claims_table, history_table, score_table
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import experiment
     from jaxtl.experiment import seeds as several
     from jaxtl.runs.folder import claims
@@ -270,6 +271,7 @@ def finetune(
     """Train a softmax head and the last layers; the test images are only reported on."""
     from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
+    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network.finetuning import finetune as tune
     from jaxtl.records.arrays import save_history
@@ -295,8 +297,8 @@ def finetune(
     if history:
         save_history(history, rows)
     for row in rows:
-        click.echo(f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-                   f"test accuracy {row['test_accuracy']:.4f}")  # fmt: skip
+        told = (f"{metric.label} {row[metric]:.4f}" for metric in (LOSS, ACCURACY, TEST_ACCURACY))
+        click.echo(f"epoch {row['epoch']}: {', '.join(told)}")
 
 
 @cli.command()
@@ -347,15 +349,18 @@ def plot(source: Path, out: Path | None) -> None:
 
         written = save_figures(source, out or source / "figures")
     else:
-        from jaxtl.metrics import knn_accuracy
+        from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, N_NEIGHBORS
+        from jaxtl.metrics import leave_one_out_knn
+        from jaxtl.neighbors import exact_neighbors
         from jaxtl.records.arrays import Embedding
 
         embedding = Embedding.load(source)
         written = [out or source.with_suffix(".png")]
         try:
-            accuracy, _ = knn_accuracy(embedding.coords, embedding.labels)
+            neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
+            accuracy = leave_one_out_knn(neighbors, embedding.labels).accuracy.value
         except JaxtlError as error:
-            click.echo(f"drawn without an accuracy: {error}", err=True)
+            click.echo(f"drawn without its {LEAVE_ONE_OUT.label}: {error}", err=True)
             accuracy = None
         plots.save(plots.embedding_figure(embedding, accuracy), written[0])
     for path in written:
@@ -366,7 +371,8 @@ def plot(source: Path, out: Path | None) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="RUN")
 def score(folder: Path) -> None:
     """All numbers of a finished run again, the claims, the figures and the page."""
-    from jaxtl.cli.terminal import Terminal, claims_table, number_table
+    from jaxtl.cli.tables import claims_table, number_table
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import experiment
     from jaxtl.runs.folder import claims
 
@@ -383,7 +389,8 @@ def layers(folder: Path) -> None:
     At the end of every block: 10-NN accuracy, accuracy of a ridge probe, effective rank, and the linear CKA
     of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
     """
-    from jaxtl.cli.terminal import Terminal, layer_table
+    from jaxtl.cli.tables import layer_table
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.evaluation import depth
     from jaxtl.experiment import experiment
 

@@ -14,14 +14,8 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
-from jaxtl.evaluation.scoring import (
-    Measures,
-    StageMeasures,
-    combine,
-    measure_change,
-    measure_features,
-    measure_maps,
-)
+from jaxtl.evaluation.measures import Measures, StageMeasures
+from jaxtl.evaluation.scoring import combine, measure_change, measure_embeddings, measure_features
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import (
     HISTORY_COLUMNS,
@@ -65,7 +59,7 @@ def measure(
         )  # fmt: skip
     else:
         maps = {method: Embedding.load(run / "embeddings" / f"{stage}_{method}.npz") for method in methods}
-        found = measure_maps(stage, _finite(run, stage), maps, **how)
+        found = measure_embeddings(stage, _finite(run, stage), maps, **how)
     found.save(path)
     return found.left_out
 
@@ -150,8 +144,13 @@ def _finite(run: Path, name: str) -> Features:
 
 def _load_averages(run: Path, stage: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     arrays, _ = read_npz(run / _averages(stage), ("labels",))
-    layers = {name.removeprefix("layer "): each for name, each in arrays.items() if name != "labels"}
-    return layers, arrays["labels"]
+    labels = arrays.pop("labels")
+    layers = {name.removeprefix("layer "): values for name, values in arrays.items()}
+    if layers:
+        # The last layer's averages are the features. Made in another pass they differ in the last bits, and
+        # one number would have two values.
+        layers[list(layers)[-1]] = Features.load(_features(run, stage)).values[: len(labels)]
+    return layers, labels
 
 
 def _features(run: Path, name: str) -> Path:

@@ -74,12 +74,13 @@ class Work:
         )  # fmt: skip
         yield from self._stage("before", maps["before"])
         if self.config.layers:
-            yield Step("layers_before", "Depth profile before", self._profile_before, (), ("trunk_test",))
+            needs = ("trunk_test", "before")
+            yield Step("layers_before", "Depth profile before", self._profile_before, (), needs)
         yield self._features("after", ("trunk_test", "finetune"))
         # Nothing waits for the last ones but the end: what the maps wait for comes first.
         yield from self._stage("after", maps["after"])
         if self.config.layers:
-            needs = ("layers_before", "finetune")
+            needs = ("layers_before", "finetune", "after")
             yield Step("layers", "Depth profile", self._profile, ("layers.csv",), needs)
         needs = (*STAGES, "finetune")
         yield Step("numbers_change", "Numbers of the change", self._compare, (), needs)

@@ -28,6 +28,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation import catalogue
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import replacing
 
@@ -95,7 +96,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 @styled
 def embedding_figure(embedding: Embedding, accuracy: float | None = None, title: str | None = None) -> Figure:
-    """One map, 4 inches wide. `accuracy` is its 10-NN accuracy in the plane, 0 to 1."""
+    """One map, 4 inches wide. `accuracy` is its 10-NN accuracy, leave one out, 0 to 1."""
     names = _class_names([embedding])
     height = 4.55 + 0.2 * bool(title) + legend_height(names, 4.0)
     figure = Figure(figsize=(4.0, height), layout="constrained")
@@ -115,7 +116,7 @@ def stage_figure(
     Args:
         embeddings: at least one, of the same images.
         stage: heads the figure, such as "before".
-        accuracies: 10-NN accuracy in the plane by method, 0 to 1.
+        accuracies: 10-NN accuracy, leave one out, by method, 0 to 1.
     """
     _check_some(embeddings)
     names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
@@ -138,7 +139,7 @@ def comparison_figure(
     Args:
         before: the maps of the first stage.
         after: the maps of the second stage, of the same methods in the same order.
-        accuracies: 10-NN accuracy in the plane by stage ("before", "after") and method, 0 to 1.
+        accuracies: 10-NN accuracy, leave one out, by stage ("before", "after") and method, 0 to 1.
     """
     _check_some(before)
     methods = [[each.method for each in row] for row in (before, after)]
@@ -199,13 +200,14 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
     axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2.2, 1, 1)})
     found = {(row.stage, row.metric, row.layer): row for row in rows}
     places = np.arange(len(layers))
-    for metric, marker in (("10-NN accuracy", "o"), ("ridge probe accuracy", "s")):
+    for metric, marker in ((catalogue.LEAVE_ONE_OUT, "o"), (catalogue.RIDGE_PROBE_FOLDS, "s")):
         for stage, colour in (("before", TEN_COLOURS[4]), ("after", TEN_COLOURS[0])):
-            _draw_profile(axes[0], found, stage, metric, layers, colour, marker, f"{metric}, {stage}")
+            _draw_profile(axes[0], found, stage, metric, layers, colour, marker, f"{metric.label}, {stage}")
+    rank, cka = catalogue.EFFECTIVE_RANK, catalogue.LINEAR_CKA
     for stage, colour in (("before", TEN_COLOURS[4]), ("after", TEN_COLOURS[0])):
-        _draw_profile(axes[1], found, stage, "effective rank", layers, colour, "o", stage)
-    _draw_profile(axes[2], found, "both", "CKA", layers, TEN_COLOURS[2], "o", "before against after")
-    for each, title in zip(axes, ("accuracy", "effective rank", "linear CKA"), strict=True):
+        _draw_profile(axes[1], found, stage, rank, layers, colour, "o", stage)
+    _draw_profile(axes[2], found, "both", cka, layers, TEN_COLOURS[2], "o", "before against after")
+    for each, title in zip(axes, ("accuracy", rank.label, cka.label), strict=True):
         each.set_ylabel(title)
         each.legend(loc="best")
     axes[0].set_ylim(0, 1)
@@ -389,8 +391,9 @@ def _map_title(embedding: Embedding, accuracy: float | None) -> str:
     key, text = settings.get(embedding.method, ("", ""))
     if key in embedding.params:
         title += f" ({text.format(embedding.params[key])})"
-    title += f"\nn = {len(embedding.coords):,}"
-    return title if accuracy is None else f"{title}, 10-NN accuracy {accuracy:.2f}"
+    title += f", n = {len(embedding.coords):,}"
+    # As many digits as the tables and the page show.
+    return title if accuracy is None else f"{title}\n{catalogue.LEAVE_ONE_OUT.label}: {accuracy:.3f}"
 
 
 def _write_class_names(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import FORMER_LAYERS, FORMER_SCORES, current
 from jaxtl.records.arrays import Embedding, Features, Score, load_history, load_scores
 from jaxtl.records.files import read_json_object, read_npz
 
@@ -125,14 +126,20 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         config=config,
         environment=_optional(folder / "environment.json", read_json_object, {}),
         timings=_optional(folder / "timings.json", read_json_object, {}),
-        scores=_optional(folder / "scores.csv", load_scores, []),
+        scores=[
+            replace(score, metric=current(score.metric, FORMER_SCORES))
+            for score in _optional(folder / "scores.csv", load_scores, [])
+        ],
         history=_optional(folder / "history.csv", load_history, []),
         features=_features(folder / "features" / "before.npz", first.meta),
         images=images,
         images_fault=fault,
         claims=_optional(folder / "claims.json", _claims, []),
         class_scores=_optional(folder / "classes.csv", _class_rows, []),
-        layers=_optional(folder / "layers.csv", _layer_rows, []),
+        layers=[
+            {**row, "metric": current(row["metric"], FORMER_LAYERS)}
+            for row in _optional(folder / "layers.csv", _layer_rows, [])
+        ],
         measures=_optional(folder / "measures.npz", lambda path: read_npz(path, ())[0], {}),
     )
 

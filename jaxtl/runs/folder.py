@@ -13,8 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation import depth
-from jaxtl.evaluation.scoring import KNN_METRIC
+from jaxtl.evaluation import catalogue, depth
 from jaxtl.plots import maps as plots
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Pathlike, load_history, load_scores
@@ -77,7 +76,10 @@ def draw(folder: Path, name: str) -> Figure:
     if name == "history":
         return plots.history_figure(load_history(folder / "history.csv"))
     if name == _LAYERS:
-        rows = depth.load(folder / "layers.csv")
+        rows = [
+            row._replace(metric=catalogue.current(row.metric, catalogue.FORMER_LAYERS))
+            for row in depth.load(folder / "layers.csv")
+        ]
         return plots.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
     methods = read_config(folder)[0].methods
     accuracies = _accuracies(folder)
@@ -93,7 +95,7 @@ def _maps(folder: Path, stage: str, methods: Sequence[str]) -> list[Embedding]:
 def _accuracies(folder: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
     for score in load_scores(folder / "scores.csv"):
-        if score.metric == KNN_METRIC:
+        if score.metric == catalogue.LEAVE_ONE_OUT:
             found[score.stage][score.space] = score.value
     return found
 

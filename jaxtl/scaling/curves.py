@@ -10,6 +10,14 @@ from typing import NamedTuple
 
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import (
+    DEVICE_PEAK,
+    MEMORY,
+    MEMORY_BEFORE,
+    MEMORY_PEAK,
+    RESIDENT_PEAK,
+    SECONDS,
+)
 from jaxtl.records.files import write_text
 from jaxtl.scaling.points import DONE, OVER_MEMORY, OVER_TIME, Point
 from jaxtl.scaling.quality import Quality
@@ -17,7 +25,6 @@ from jaxtl.scaling.quality import Quality
 COLUMNS = ("method", "backend", "n", "status", "metric", "value", "low", "high", "note")
 FIT_COLUMNS = ("method", "backend", "metric", "coefficient", "exponent", "low", "high", "smallest", "largest",
                "sizes")  # fmt: skip
-SECONDS, MEMORY = "seconds", "bytes"
 # Sizes that a power law goes through: within this factor of the largest, where what is constant has faded and
 # libraries do not change their algorithm, but three at least.
 FITTED_RANGE = 10
@@ -84,10 +91,10 @@ def _rows(point: Point) -> Iterator[tuple]:
     yield (*name, SECONDS, point.typical_seconds, min(point.seconds), max(point.seconds), "")
     for metric, value in (
         (MEMORY, point.memory),
-        ("bytes before", point.baseline),
-        ("bytes at the peak", point.peak),
-        ("bytes at the peak, files included", point.resident_peak),
-        ("bytes of the GPU at the peak", point.device_peak),
+        (MEMORY_BEFORE, point.baseline),
+        (MEMORY_PEAK, point.peak),
+        (RESIDENT_PEAK, point.resident_peak),
+        (DEVICE_PEAK, point.device_peak),
     ):
         if value is not None:
             yield (*name, metric, value, None, None, "")

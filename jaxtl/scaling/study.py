@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import TRUSTWORTHINESS
 from jaxtl.machine.devices import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
@@ -292,7 +293,7 @@ class Study:
     def _unjudged(self, n: int) -> list[Point]:
         """Points without quality, and those without the part of it that memory allows by now."""
         done = [p for p in self.points.values() if p.n == n and p.status == DONE]
-        lacking = [p for p in done if quality.TRUSTWORTHINESS not in (p.quality or {})]
+        lacking = [p for p in done if TRUSTWORTHINESS not in (p.quality or {})]
         if any(p.quality for p in lacking) and quality.shortage(self.folder / source.FEATURES, n):
             return [p for p in lacking if p.quality is None]
         return lacking

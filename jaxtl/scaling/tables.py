@@ -8,19 +8,20 @@ from rich.table import Table
 
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.costs.table import Cost, Costs, duration, gib
-from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TRUSTWORTHINESS
 from jaxtl.plots.maps import NAMES
 from jaxtl.reduction import LIBRARIES
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.points import DONE, Point
-from jaxtl.scaling.quality import TRUSTWORTHINESS
 
 
 def points_table(curves: Sequence[Curve]) -> Table:
     """One row a point: what it took and what it is worth, or why it is missing."""
     table = Table(title="What maps cost, and what they are worth", title_justify="left")
     table.add_column("map", no_wrap=True)
-    for heading in ("images", "time", "memory", "10-NN\naccuracy", "trust-\nworthiness"):
+    # A word a line: the full name in a narrow column.
+    accuracy = LEAVE_ONE_OUT.label.replace(" ", "\n")
+    for heading in ("images", "time", "memory", accuracy, TRUSTWORTHINESS.short):
         table.add_column(heading, justify="right")
     several = any(len(curve.points) > 1 for curve in curves)
     for curve in curves:
