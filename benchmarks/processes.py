@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.machine import ROOT
 from benchmarks.workers import Deadline, Worker, run_process
+from jaxtl.evaluation.catalogue import FIVE_FOLDS
 from jaxtl.records.tables import load_history, load_scores
 
 Result = dict[str, Any]
@@ -140,7 +141,7 @@ def _judge_jaxtl(folder: Path) -> dict[str, float]:
     found = {
         (score.stage, score.space): score.value
         for score in load_scores(folder / "run" / "scores.csv")
-        if score.metric == "10-NN accuracy"
+        if score.metric == FIVE_FOLDS
     }
     history = load_history(folder / "run" / "history.csv")
     return _qualities(history[-1]["test_accuracy"], lambda stage, space: found[stage, space])

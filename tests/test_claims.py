@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.claims import Evidence, decide
-from jaxtl.metrics.estimates import Estimate
+from jaxtl.metrics.estimates import Estimate, mean_estimate
 
 DIGITS = tuple("0123456789")
 
@@ -15,11 +16,12 @@ def evidence(n=2000, names=DIGITS, scores=None, **accuracies):
     given = {f"{stage}_{space}": 0.5 for stage in ("before", "after") for space in ("pca", "tsne", "lle")}
     correct = {tuple(name.split("_")): rng.random(n) < share for name, share in (given | accuracies).items()}
     sure = {
-        ("before", "tsne", "trustworthiness"): Estimate(0.97, 0.96, 0.98),
-        ("before", "tsne", "silhouette"): Estimate(0.02, 0.01, 0.03),
-        ("after", "tsne", "k-means NMI"): Estimate(0.9, 0.89, 0.91),
+        ("before", "tsne", catalogue.TRUSTWORTHINESS): Estimate(0.97, 0.96, 0.98),
+        ("before", "tsne", catalogue.SILHOUETTE): Estimate(0.02, 0.01, 0.03),
+        ("after", "tsne", catalogue.NMI): Estimate(0.9, 0.89, 0.91),
     }
-    return Evidence(correct, np.arange(n) % len(names), names, sure | (scores or {}))
+    own = {(*space, catalogue.LEAVE_ONE_OUT): mean_estimate(right) for space, right in correct.items()}
+    return Evidence(correct, np.arange(n) % len(names), names, own | sure | (scores or {}))
 
 
 def verdicts(given):
@@ -98,7 +100,6 @@ def test_claims_about_what_a_run_does_not_have_are_left_out():
     letters = verdicts(evidence(names=("a", "b", "c")))
     assert "pca-before-one" not in letters
     given = evidence()
-    without = Evidence(
-        {key: each for key, each in given.correct.items() if key[1] == "pca"}, given.labels, DIGITS, {}
-    )
+    correct = {space: right for space, right in given.correct.items() if space[1] == "pca"}
+    without = Evidence(correct, given.labels, DIGITS, given.scores)
     assert set(verdicts(without)) == {"pca-before-poor", "pca-before-one", "pca-improves"}

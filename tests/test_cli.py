@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxtl as package
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
 from jaxtl.models.weights import load_arrays
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.tables import HISTORY_COLUMNS, load_history, load_scores
@@ -129,7 +130,7 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"Run folder: {folder.relative_to(tmp_path)}" in err.splitlines()
-    shown = ("10-NN accuracy", *HISTORY_COLUMNS)
+    shown = (LEAVE_ONE_OUT, *HISTORY_COLUMNS)
     for score in (score for score in load_scores(folder / "scores.csv") if score.metric in shown):
         assert f"{score.value:.{4 if score.space == 'model' else 3}f}" in err
     code, out, err = jaxtl("plot", folder, "--out", "again")
@@ -177,7 +178,7 @@ def test_a_map_without_an_accuracy_is_drawn_all_the_same(jaxtl, tmp_path):
     np.savez(tmp_path / "e.npz", coords=np.eye(5, 2), labels=labels, index=labels)
     code, out, err = jaxtl("plot", tmp_path / "e.npz")
     assert (code, out) == (0, f"{tmp_path / 'e.png'}\n")
-    assert err.startswith("drawn without an accuracy: 10-NN accuracy")
+    assert err.startswith("drawn without its 10-NN accuracy, leave one out: neighbours")
 
 
 # What is wrong.

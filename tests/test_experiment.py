@@ -18,6 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
 from jaxtl.experiment import embeddings, experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
@@ -165,7 +166,7 @@ def test_scores_are_the_neighbour_accuracies_and_the_history(finished):
             spaces[method] = Embedding.load(finished / "embeddings" / f"{stage}_{method}.npz").coords
         for space, values in spaces.items():
             expected = cross_val_score(KNeighborsClassifier(10), values, features.labels, cv=5).mean()
-            assert scores.pop((stage, space, "10-NN accuracy")) == pytest.approx(expected, abs=1e-6)
+            assert scores.pop((stage, space, FIVE_FOLDS)) == pytest.approx(expected, abs=1e-6)
     for row in history:
         for name in ("loss", "accuracy", "test_loss", "test_accuracy"):
             assert scores.pop((f"epoch {row['epoch']:.0f}", "model", name)) == row[name]
@@ -554,7 +555,7 @@ def test_any_freezing_boundary(few, tmp_path, trainable):
     """All test images, some methods in an order of one's own, and only the layers asked for change."""
     config = dataclasses.replace(few, trainable=trainable, methods=("lle", "pca"), train_samples=32)
     scores = experiment.start(config, tmp_path / "run").run()
-    accuracies = [each for each in scores if each.metric == "10-NN accuracy"]
+    accuracies = [each for each in scores if each.metric == LEAVE_ONE_OUT]
     assert [each.space for each in accuracies if each.stage == "before"] == ["features", "lle", "pca"]
     before, after = (Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in STAGES)
     assert before.values.shape == after.values.shape == (60, 1280)

@@ -144,9 +144,9 @@ def test_drawing_order_mixes_the_classes_the_same_way_each_time():
 
 def test_titles_and_labels_say_method_size_accuracy_and_variance():
     pca, tsne, lle = maps.stage_figure(trio(n=2000), "before", {"pca": 0.333, "tsne": 0.72549}).axes
-    assert pca.get_title() == "PCA\nn = 2,000, 10-NN accuracy 0.33"
-    assert tsne.get_title() == "t-SNE (perplexity 30)\nn = 2,000, 10-NN accuracy 0.73"
-    assert lle.get_title() == "LLE (k = 12)\nn = 2,000"
+    assert pca.get_title() == "PCA, n = 2,000\n10-NN accuracy, leave one out: 0.333"
+    assert tsne.get_title() == "t-SNE (perplexity 30), n = 2,000\n10-NN accuracy, leave one out: 0.725"
+    assert lle.get_title() == "LLE (k = 12), n = 2,000"
     assert (pca.get_xlabel(), pca.get_ylabel()) == ("PC 1 (23 % of variance)", "PC 2 (10 % of variance)")
     assert (tsne.get_xlabel(), lle.get_ylabel()) == ("t-SNE 1", "LLE 2")
     assert all(len(axes.get_xticks()) == len(axes.get_yticks()) == 0 for axes in (pca, tsne, lle))
@@ -155,8 +155,8 @@ def test_titles_and_labels_say_method_size_accuracy_and_variance():
 def test_stages_head_their_rows_with_their_own_accuracies():
     figure = maps.comparison_figure(trio(), trio(), {"before": {"lle": 0.49}, "after": {"lle": 0.83}})
     assert [part.get_suptitle() for part in figure.subfigs] == ["Before fine-tuning", "After fine-tuning"]
-    assert [part.axes[2].get_title()[-4:] for part in figure.subfigs] == ["0.49", "0.83"]
-    assert [part.axes[0].get_title() for part in figure.subfigs] == ["PCA\nn = 300"] * 2
+    assert [part.axes[2].get_title()[-5:] for part in figure.subfigs] == ["0.490", "0.830"]
+    assert [part.axes[0].get_title() for part in figure.subfigs] == ["PCA, n = 300"] * 2
 
 
 def test_names_stand_at_class_medians_and_in_the_legend():

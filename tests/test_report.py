@@ -17,7 +17,8 @@ from PIL import Image
 
 import jaxtl.report
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.evaluation import depth
+from jaxtl.evaluation.catalogue import DAVIES_BOULDIN, LEAVE_ONE_OUT, LINEAR_CKA
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.files import write_json, write_npz
 from jaxtl.records.tables import Score, save_history, save_scores
@@ -301,6 +302,21 @@ def test_sources_of_measures_are_those_of_the_run(run):
         assert not any(other in sources for other in set(held.values()) - {author})
 
 
+def test_every_metric_shown_is_explained(run):
+    scores = [Score("after", "tsne", metric, 0.5) for metric in (LEAVE_ONE_OUT, DAVIES_BOULDIN)]
+    page = build_page([dataclasses.replace(run, scores=scores, layers=[])])
+    held = section_of(page, "scores")
+    assert f"{LEAVE_ONE_OUT.label}{LEAVE_ONE_OUT.sentence}0 to 1more" in held
+    assert f"{DAVIES_BOULDIN.label}{DAVIES_BOULDIN.sentence}from 0less" in held
+    assert "Davies-Bouldin ↓" in section_of(page, "separation")
+
+
+def test_the_profile_of_a_part_of_the_images_says_so(run):
+    assert "of the images." not in section_of(build_page([run]), "depth")
+    many = synthetic_run(depth.SAMPLES + 1)
+    assert f"Of the first {depth.SAMPLES:,} of the images." in section_of(build_page([many]), "depth")
+
+
 def test_what_was_promised_stands_beside_what_came(run):
     scores = [Score("before", "features", "LogME", 0.25, 0.2, 0.3)]
     held = section_of(build_page([dataclasses.replace(run, scores=scores)]), "transferability")
@@ -328,12 +344,12 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
         in told
     )
     assert (
-        "It draws the classes further apart than they lie in the features (silhouette 0.600 against 0.200"
+        "It draws the classes further apart than they lie in the features (silhouette: 0.600 against 0.200"
         in told
     )
     assert (
-        "PCA after. It mixes classes that the features hold apart (10-NN accuracy 0.500 against 0.960)"
-        in told
+        "PCA after. It mixes classes that the features hold apart "
+        "(10-NN accuracy, leave one out: 0.500 against 0.960)" in told
     )
     assert told.count("It draws") == told.count("It mixes") == 1
 
@@ -341,19 +357,19 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
 def test_what_moved_through_the_layers_is_told(run):
     accuracies = {"before": (0.5, 0.9, 0.8), "after": (0.5, 0.9, 0.97)}
     layers = [
-        {"stage": stage, "layer": name, "metric": "10-NN accuracy", "value": value, "low": value - 0.01,
+        {"stage": stage, "layer": name, "metric": LEAVE_ONE_OUT, "value": value, "low": value - 0.01,
          "high": value + 0.01}
         for stage, of in accuracies.items()
         for name, value in zip("abc", of, strict=True)
     ]  # fmt: skip
     layers += [
-        {"stage": "both", "layer": name, "metric": "CKA", "value": value, "low": None, "high": None}
+        {"stage": "both", "layer": name, "metric": LINEAR_CKA, "value": value, "low": None, "high": None}
         for name, value in zip("abc", (1.0, 0.9999999, 0.6), strict=True)
     ]
     told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
     assert "highest at the end of b, 0.900; at the output it is 0.800: the layers between lose" in told
-    assert "left all up to the end of b as it was, and moved c (CKA 0.600)" in told
-    assert "at the output the 10-NN accuracy is now 0.970" in told
+    assert "left all up to the end of b as it was, and moved c (linear CKA 0.600)" in told
+    assert "at the output the 10-NN accuracy, leave one out, is now 0.970" in told
 
 
 def test_gains_and_mixed_pairs_are_told_in_words(run):

@@ -15,6 +15,7 @@ import pytest
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, RECONSTRUCTION_ERROR, TRUSTWORTHINESS
 from jaxtl.records import store
 from jaxtl.records.arrays import Embedding
 from jaxtl.reduction import reduce
@@ -66,12 +67,12 @@ def test_every_number_stands_in_one_long_table(finished):
     assert seen == whole | {("pca@50", "sklearn", 80), ("pca@50", "sklearn", 120)}
     for row in rows:
         assert row["status"] == DONE
-        if row["metric"] in (quality.LEAVE_ONE_OUT, quality.TRUSTWORTHINESS):
+        if row["metric"] in (LEAVE_ONE_OUT, TRUSTWORTHINESS):
             assert 0 <= float(row["low"]) <= float(row["value"]) <= float(row["high"]) <= 1
         assert float(row["value"]) >= 0
     of_features = [row for row in rows if row["method"] == "features"]
     assert [int(row["n"]) for row in of_features] == [40, 80, 120]
-    assert {row["n"] for row in rows if row["metric"] == quality.RECONSTRUCTION} == {"40", "80", "120"}
+    assert {row["n"] for row in rows if row["metric"] == RECONSTRUCTION_ERROR} == {"40", "80", "120"}
 
 
 def test_power_laws_pictures_and_maps_are_there(finished):
@@ -382,8 +383,8 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
     study.prepare(copied, {}, grid, LIMITS).run()
     assert features.read_bytes() == kept
     found = trials.load(copied / "points" / "pca_sklearn_40.json").quality
-    assert quality.LEAVE_ONE_OUT in found
-    assert quality.TRUSTWORTHINESS not in found
+    assert LEAVE_ONE_OUT in found
+    assert TRUSTWORTHINESS not in found
     # With as little it is not looked at again, with enough it is.
     before = stamps(copied)
     study.prepare(copied, {}, grid, LIMITS).run()
@@ -515,7 +516,7 @@ def test_series_are_one_for_each_method_and_library_that_has_it():
 
 def made(method, n, seconds, status=DONE, bytes_=2**30, **more):
     taken = (seconds,) if status == DONE else ()
-    found = {quality.LEAVE_ONE_OUT: (0.5, 0.4, 0.6)} if status == DONE else None
+    found = {LEAVE_ONE_OUT: (0.5, 0.4, 0.6)} if status == DONE else None
     return Trial(method, "jaxtl", n, status, seconds=taken, baseline=0, peak=bytes_,
                  limits={"seconds": 900.0, "memory": 2**34}, quality=found, **more)  # fmt: skip
 
@@ -536,7 +537,7 @@ def test_accuracy_of_the_features_is_leave_one_out(finished):
     from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
     features = store.load(finished / "features.npy", 120)
-    own = quality.look(finished / "features.npy", features.labels, seed=1).own[quality.LEAVE_ONE_OUT]
+    own = quality.look(finished / "features.npy", features.labels, seed=1).own[LEAVE_ONE_OUT]
     theirs = cross_val_score(KNeighborsClassifier(10), features.values, features.labels, cv=LeaveOneOut())
     # Ties between classes are settled differently: by distance here, by label there. Such rows may differ.
     near = NearestNeighbors(n_neighbors=10).fit(features.values).kneighbors(return_distance=False)
@@ -563,7 +564,7 @@ def test_pictures_show_exponents_limits_and_what_is_missing(finished):
         f"n = {n:,}" for n in (1000, 2000, 4000, 8000, 16_000)
     ]
     plots.memory_figure(found)
-    plots.quality_figure(found, {1000: {quality.LEAVE_ONE_OUT: (0.8, 0.7, 0.9)}})
+    plots.quality_figure(found, {1000: {LEAVE_ONE_OUT: (0.8, 0.7, 0.9)}})
 
 
 def test_maps_of_a_strip_lie_on_one_another():

@@ -11,8 +11,9 @@ import pytest
 from jaxtl import metrics
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation import depth, scoring
-from jaxtl.evaluation.scoring import LEAVE_ONE_OUT, PER_CLASS, StageMeasures
+from jaxtl.evaluation import catalogue, depth, scoring
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, PER_CLASS
+from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.machine import cores
 from jaxtl.methods import METHODS
 from jaxtl.models.weights import load_arrays, load_model
@@ -152,22 +153,22 @@ def given():
     features = {"before": blobs(120, 1, 0)}
     after = features["before"].values + 2 * np.eye(3, 12, dtype=np.float32)[features["before"].labels]
     features["after"] = replace(features["before"], values=after)
-    maps = {
-        stage: {method: plane(each, method, k) for k, method in enumerate(METHODS)}
-        for stage, each in features.items()
+    embeddings = {
+        stage: {method: plane(own, method, k) for k, method in enumerate(METHODS)}
+        for stage, own in features.items()
     }
     neighbors = {stage: exact_neighbors(each.values, 30) for stage, each in features.items()}
     training = {stage: blobs(150, scale, 1) for stage, scale in (("before", 1), ("after", 3))}
     rng = np.random.default_rng(2)
-    return features, maps, neighbors, training, (rng.normal(size=(12, 3)), np.zeros(3))
+    return features, embeddings, neighbors, training, (rng.normal(size=(12, 3)), np.zeros(3))
 
 
 def of_stage(given, stage, **how):
-    """The numbers of a stage's features, and those of its maps."""
-    features, maps, neighbors, training = (each[stage] for each in given[:4])
+    """The numbers of a stage's features, and those of its embeddings."""
+    features, embeddings, neighbors, training = (part[stage] for part in given[:4])
     return [
         scoring.measure_features(stage, features, neighbors, training, **how),
-        scoring.measure_maps(stage, features, maps, **how),
+        scoring.measure_embeddings(stage, features, embeddings, **how),
     ]
 
 
@@ -318,10 +319,10 @@ def test_a_profile_holds_each_layers_own_numbers(outputs, tmp_path):
     assert [row.layer for row in rows if row.stage == "both"] == list(before)
     for stage, values in (("before", before), ("after", after)):
         expected = metrics.leave_one_out_knn(exact_neighbors(values["out_relu"], 10), labels).accuracy
-        assert found[stage, "out_relu", depth.KNN][3:] == pytest.approx(tuple(expected))
-    assert found["both", "Conv1_relu", depth.CKA].value == pytest.approx(1)
-    assert found["both", "out_relu", depth.CKA].value < 0.9
-    for metric in (depth.KNN, depth.PROBE, depth.RANK):
+        assert found[stage, "out_relu", LEAVE_ONE_OUT][3:] == pytest.approx(tuple(expected))
+    assert found["both", "Conv1_relu", catalogue.LINEAR_CKA].value == pytest.approx(1)
+    assert found["both", "out_relu", catalogue.LINEAR_CKA].value < 0.9
+    for metric in (LEAVE_ONE_OUT, catalogue.RIDGE_PROBE_FOLDS, catalogue.EFFECTIVE_RANK):
         assert found["after", "Conv1_relu", metric][3:] == found["before", "Conv1_relu", metric][3:]
     save_layers(tmp_path / "layers.csv", rows)
     again = load_layers(tmp_path / "layers.csv")
@@ -348,7 +349,7 @@ def test_layers_that_did_not_change_need_not_be_given_again(layers):
     before, after, labels = layers
     rows = depth.profile(before, {"second": after["second"]}, labels)
     assert rows == depth.profile(before, after, labels)
-    assert next(row for row in rows if row[:3] == ("both", "first", depth.CKA))[3:] == (1, 1, 1)
+    assert next(row for row in rows if row[:3] == ("both", "first", catalogue.LINEAR_CKA))[3:] == (1, 1, 1)
 
 
 def test_a_profile_goes_on_from_what_is_known(monkeypatch, layers, tmp_path):

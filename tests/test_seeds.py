@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
 from jaxtl.evaluation.claims import verdict_of
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 from jaxtl.experiment import embeddings, experiment, steps
@@ -32,6 +33,10 @@ def done(few, tmp_path_factory):
     return folder
 
 
+def by_key(path):
+    return {(score.stage, score.space, score.metric): score for score in load_scores(path)}
+
+
 def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     assert sorted(path.name for path in done.iterdir()) == [
         "claims.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5", "seeds.json",
@@ -40,22 +45,28 @@ def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
 
 
-def test_numbers_are_means_with_students_interval(done):
+def test_numbers_are_means_with_intervals_over_seeds_and_images(done):
     key = ("after", "features", "silhouette")
-    found = [
-        next(s.value for s in load_scores(done / f"seed-{n}" / "scores.csv") if
-             key == (s.stage, s.space, s.metric))
-        for n in (3, 4, 5)
-    ]  # fmt: skip
-    over = {(s.stage, s.space, s.metric): s for s in load_scores(done / "scores.csv")}
-    assert np.std(found) > 0
-    low, high = stats.t.interval(0.95, 2, np.mean(found), stats.sem(found))
-    assert (over[key].value, over[key].low, over[key].high) == pytest.approx(
-        (np.mean(found), low, high), abs=2e-6
-    )
-    # What fine-tuning has not touched is the same for every seed.
-    before = over["before", "features", "10-NN accuracy"]
-    assert before.low == before.value == before.high
+    runs = [by_key(done / f"seed-{n}" / "scores.csv") for n in (3, 4, 5)]
+    over = by_key(done / "scores.csv")
+    values = [run[key].value for run in runs]
+    assert np.std(values) > 0
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    below = np.hypot(np.mean(values) - low, np.mean([run[key].value - run[key].low for run in runs]))
+    above = np.hypot(high - np.mean(values), np.mean([run[key].high - run[key].value for run in runs]))
+    middle = np.mean(values)
+    found = over[key].value, over[key].low, over[key].high
+    assert found == pytest.approx((middle, middle - below, middle + above), abs=2e-6)
+    # What fine-tuning has not touched is the same for every seed, and as unsure as its images.
+    before = "before", "features", FIVE_FOLDS
+    assert over[before].value == runs[0][before].value
+    assert over[before].low < over[before].value < over[before].high
+
+
+def test_a_number_over_seeds_has_one_interval(done):
+    claims = {claim["id"]: claim for claim in json.loads((done / "claims.json").read_text())["claims"]}
+    claim, score = claims["pca-before-poor"], by_key(done / "scores.csv")["before", "pca", LEAVE_ONE_OUT]
+    assert (claim["value"], claim["low"], claim["high"]) == (score.value, score.low, score.high)
 
 
 def test_claims_are_decided_on_the_mean_over_seeds(done):
@@ -168,5 +179,5 @@ def test_what_no_seed_changes_is_as_unsure_as_its_images():
     runs = [[run[0] | {"value": v, "low": v - 0.03, "high": v + 0.04}] for v in (0.1, 0.2, 0.3)]
     (row,) = claims_over_seeds(runs)
     seeds = over_seeds([0.1, 0.2, 0.3])
-    assert row["value"] - row["low"] == pytest.approx(np.hypot(seeds.value - seeds.low, 0.03))
-    assert row["high"] - row["value"] == pytest.approx(np.hypot(seeds.high - seeds.value, 0.04))
+    assert row["low"] == round(0.2 - np.hypot(seeds.value - seeds.low, 0.03), 6)
+    assert row["high"] == round(0.2 + np.hypot(seeds.high - seeds.value, 0.04), 6)

@@ -19,6 +19,7 @@ from benchmarks.gpu.results import Result
 from benchmarks.machine import ROOT
 from benchmarks.workers import run_process
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import FIVE_FOLDS
 from jaxtl.machine.devices import PRECISIONS
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _found(folder: Path) -> dict[str, float]:
             found["test accuracy"] = float(list(csv.DictReader(stream))[-1]["test_accuracy"])
     if (folder / "scores.csv").exists():
         with (folder / "scores.csv").open(newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row["metric"] == "10-NN accuracy"]
+            rows = [row for row in csv.DictReader(stream) if row["metric"] == FIVE_FOLDS]
         for row in rows:
             found[f"10-NN accuracy {row['stage']}, {row['space']}"] = float(row["value"])
     return found

@@ -33,16 +33,19 @@ def plot(source: Path, out: Path | None) -> None:
 
 
 def _plot_embedding(source: Path, out: Path) -> None:
-    from jaxtl.metrics import knn_accuracy
+    from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, N_NEIGHBORS
+    from jaxtl.metrics import leave_one_out_knn
+    from jaxtl.neighbors import exact_neighbors
     from jaxtl.plots.maps import embedding_figure
     from jaxtl.plots.style import save
     from jaxtl.records.arrays import Embedding
 
     embedding = Embedding.load(source)
     try:
-        accuracy, _ = knn_accuracy(embedding.coords, embedding.labels)
+        neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
+        accuracy = leave_one_out_knn(neighbors, embedding.labels).accuracy.value
     except JaxtlError as error:
-        click.echo(f"drawn without an accuracy: {error}", err=True)
+        click.echo(f"drawn without its {LEAVE_ONE_OUT.label}: {error}", err=True)
         accuracy = None
     save(embedding_figure(embedding, accuracy), out)
 
@@ -51,7 +54,8 @@ def _plot_embedding(source: Path, out: Path) -> None:
 @click.argument("folder", type=options.FOLDER, metavar="RUN")
 def score(folder: Path) -> None:
     """All numbers of a finished run again, the claims, the figures and the page."""
-    from jaxtl.cli.terminal import Terminal, claims_table, number_table
+    from jaxtl.cli.tables import claims_table, number_table
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import experiment
 
     console = options.console()
@@ -68,7 +72,8 @@ def layers(folder: Path) -> None:
     At the end of every block: 10-NN accuracy, accuracy of a ridge probe, effective rank, and the linear CKA
     of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
     """
-    from jaxtl.cli.terminal import Terminal, layer_table
+    from jaxtl.cli.tables import layer_table
+    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import experiment
 
     console = options.console()

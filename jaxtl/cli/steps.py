@@ -100,6 +100,7 @@ def finetune(
     """Train a softmax head and the last layers; the test images are only reported on."""
     from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
+    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network.finetuning import finetune as tune
     from jaxtl.records.files import check_writable
@@ -121,8 +122,8 @@ def finetune(
     if history:
         save_history(history, rows)
     for row in rows:
-        learnt = f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
-        click.echo(f"epoch {row['epoch']}: {learnt}, test accuracy {row['test_accuracy']:.4f}")
+        told = (f"{metric.label} {row[metric]:.4f}" for metric in (LOSS, ACCURACY, TEST_ACCURACY))
+        click.echo(f"epoch {row['epoch']}: {', '.join(told)}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What a run shows on a terminal: bars while it works, a table when it is done."""
+"""What a run shows on a terminal while it works: bars, and a line for what is done."""
 
 from __future__ import annotations
 
@@ -22,13 +22,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from jaxtl.evaluation.depth import CKA
-from jaxtl.methods import method_label
 from jaxtl.progress import Attempt
-from jaxtl.records.tables import LayerRow, Score
-from jaxtl.settings import STAGES
 
 # Stages that are over sooner get a line, no bar.
 _BAR_AFTER_SECONDS = 1.0
@@ -171,78 +166,3 @@ def _lasting_ctrl_c() -> Iterator[Callable[[], None]]:
     finally:
         sys.unraisablehook = tell
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def score_table(scores: list[Score]) -> Table:
-    """10-NN accuracy by space, before and after, with its 95 % interval."""
-    found = {(score.space, score.stage): score for score in scores if score.metric == "10-NN accuracy"}
-    table = Table(title="10-NN accuracy (5-fold), with 95 % intervals", title_justify="left")
-    for heading, justify in (("space", "left"), ("before", "right"), ("after", "right"), ("gain", "right")):
-        table.add_column(heading, justify=justify)
-    for space in dict.fromkeys(space for space, _ in found):
-        before, after = found[space, "before"], found[space, "after"]
-        gain = f"{after.value - before.value:+.3f}"
-        table.add_row(method_label(space), _with_interval(before), _with_interval(after), gain)
-    return table
-
-
-def number_table(scores: list[Score]) -> Table:
-    """Every number but the history's, before and after, with intervals where there are some."""
-    found = {(score.space, score.metric, score.stage): score for score in scores if score.space != "model"}
-    table = Table(title="Numbers, with 95 % intervals", title_justify="left")
-    for heading, justify in (("space", "left"), ("metric", "left"), ("before", "right"), ("after", "right")):
-        table.add_column(heading, justify=justify)
-    for space, metric in dict.fromkeys((space, metric) for space, metric, _ in found):
-        both = found.get((space, metric, "both"))
-        pair = ["", _with_interval(both)] if both else [
-            _with_interval(found.get((space, metric, stage))) for stage in STAGES
-        ]  # fmt: skip
-        table.add_row(method_label(space), metric, *pair)
-    return table
-
-
-def _with_interval(score: Score | None) -> str:
-    if score is None:
-        return ""
-    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
-    return f"{score.value:.3f}{interval}"
-
-
-def layer_table(rows: list[LayerRow]) -> Table:
-    """The profile of a network, one row for the end of each block."""
-    found = {(row.layer, row.metric, row.stage): row.value for row in rows}
-    metrics = [name for name in dict.fromkeys(row.metric for row in rows) if name != CKA]
-    table = Table(title="At the end of every block, before -> after", title_justify="left")
-    for heading in ("layer", *metrics, CKA):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
-    for layer in dict.fromkeys(row.layer for row in rows):
-        pairs = [[found[layer, metric, stage] for stage in STAGES] for metric in metrics]
-        cells = [f"{before:.3f} -> {after:.3f}" for before, after in pairs]
-        table.add_row(layer, *cells, f"{found[layer, CKA, 'both']:.3f}")
-    return table
-
-
-def claims_table(claims: list[dict[str, Any]]) -> Table:
-    """Every claim with its verdict and what decided it."""
-    table = Table(title="Claims", title_justify="left")
-    for heading in ("claim", "verdict", "statistic"):
-        table.add_column(heading)
-    for claim in claims:
-        interval = f"{claim['value']:.3f} ({claim['low']:.3f} to {claim['high']:.3f})"
-        table.add_row(claim["text"], claim["verdict"], f"{claim['statistic']}: {interval}")
-    return table
-
-
-def history_table(scores: list[Score]) -> Table:
-    """Loss and accuracy epoch by epoch."""
-    table = Table(title="Fine-tuning", title_justify="left")
-    epochs: dict[str, dict[str, float]] = {}
-    for score in scores:
-        if score.space == "model":
-            epochs.setdefault(score.stage, {})[score.metric] = score.value
-    names = list(next(iter(epochs.values()), {}))
-    for heading in ("epoch", *names):
-        table.add_column(heading.replace("_", " "), justify="right")
-    for epoch, row in epochs.items():
-        table.add_row(epoch.removeprefix("epoch "), *(f"{row[name]:.4f}" for name in names))
-    return table

@@ -8,6 +8,13 @@ from functools import partial
 import numpy as np
 
 from jaxtl import metrics
+from jaxtl.evaluation.catalogue import (
+    EFFECTIVE_RANK,
+    LEAVE_ONE_OUT,
+    LINEAR_CKA,
+    N_NEIGHBORS,
+    RIDGE_PROBE_FOLDS,
+)
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.neighbors import exact_neighbors
@@ -17,8 +24,6 @@ from jaxtl.settings import STAGES
 
 # Enough for intervals of one or two hundredths, and a profile of the network in seconds.
 SAMPLES = 4000
-KNN, PROBE, RANK, CKA = "10-NN accuracy", "ridge probe accuracy", "effective rank", "CKA"
-_N_NEIGHBORS = 10
 
 
 def profile(
@@ -54,15 +59,15 @@ def profile(
         for layer, values in before.items()
         if layer in after and not np.array_equal(values, after[layer])
     }
-    found = {tuple(row[:3]): Estimate(*row[3:]) for row in known}
+    estimates = {tuple(row[:3]): Estimate(*row[3:]) for row in known}
     works = _of_stage("before", before, labels, seed) | _of_stage("after", changed, labels, seed)
     # An unchanged layer is compared with itself, not with a copy, whose products would be computed too.
     works |= {
-        ("both", layer, CKA): partial(_likeness, values, changed.get(layer, values))
+        ("both", layer, LINEAR_CKA): partial(_likeness, values, changed.get(layer, values))
         for layer, values in before.items()
     }
-    found |= _work_off({key: work for key, work in works.items() if key not in found}, before, progress)
-    return _rows(found, before)
+    left = {key: work for key, work in works.items() if key not in estimates}
+    return _rows(estimates | _work_off(left, before, progress), before)
 
 
 def profile_before(
@@ -76,8 +81,8 @@ def profile_before(
 
     Saved and loaded again they serve as `known` just as well: the rest is written with as many decimals.
     """
-    found = _work_off(_of_stage("before", before, labels, seed), before, progress)
-    return [LayerRow(*key, *map(float, found[key])) for key in _keys("before", before)]
+    estimates = _work_off(_of_stage("before", before, labels, seed), before, progress)
+    return [LayerRow(*key, *map(float, estimates[key])) for key in _keys("before", before)]
 
 
 # Stage, layer and metric.
@@ -99,29 +104,30 @@ def _work_off(
     layers: dict[str, np.ndarray],
     progress: Progress | None,
 ) -> dict[_Key, Estimate]:
-    found: dict[_Key, Estimate] = {}
+    estimates: dict[_Key, Estimate] = {}
 
     def keep(key: _Key) -> None:
-        found[key] = works[key]()
+        estimates[key] = works[key]()
 
     def tick(name: str) -> None:
         if progress:
-            progress(len(found) / len(works))
+            progress(len(estimates) / len(works))
 
     # The widest layers take longest, and of their numbers the probe: so the last to end are short ones.
-    order = sorted(works, key=lambda key: (-layers[key[1]].shape[1], _LONGEST.index(key[2])))
+    order = sorted(works, key=lambda key: (-layers[key[1]].shape[1], _LONGEST_FIRST.index(key[2])))
     cores.run([cores.Task(", ".join(key), partial(keep, key)) for key in order], tick)
-    return found
+    return estimates
 
 
-def _rows(found: dict[_Key, Estimate], layers: Iterable[str]) -> list[LayerRow]:
+def _rows(estimates: dict[_Key, Estimate], layers: Iterable[str]) -> list[LayerRow]:
     rows: list[LayerRow] = []
     for layer in layers:
         for stage in STAGES:
             for key in _keys(stage, [layer]):
-                each = found.get(key, found["before", *key[1:]])
-                rows.append(LayerRow(*key, *map(float, each)))
-        rows.append(LayerRow("both", layer, CKA, *map(float, found["both", layer, CKA])))
+                estimate = estimates.get(key, estimates["before", *key[1:]])
+                rows.append(LayerRow(*key, *map(float, estimate)))
+        compared = "both", layer, LINEAR_CKA
+        rows.append(LayerRow(*compared, *map(float, estimates[compared])))
     return rows
 
 
@@ -131,8 +137,8 @@ def _keys(stage: str, layers: Iterable[str]) -> list[_Key]:
 
 def _accuracy(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
     # On the CPU: a GPU would need a program for every width, and compile longer than this takes.
-    near = exact_neighbors(values, min(_N_NEIGHBORS, len(values) - 1), engine="cpu")
-    return metrics.leave_one_out_knn(near, labels, seed=seed).accuracy
+    neighbors = exact_neighbors(values, min(N_NEIGHBORS, len(values) - 1), engine="cpu")
+    return metrics.leave_one_out_knn(neighbors, labels, seed=seed).accuracy
 
 
 def _probe(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
@@ -147,5 +153,5 @@ def _likeness(before: np.ndarray, after: np.ndarray) -> Estimate:
     return metrics.linear_cka(before, after).debiased
 
 
-_OF_LAYER = {KNN: _accuracy, PROBE: _probe, RANK: _rank}
-_LONGEST = (PROBE, CKA, RANK, KNN)
+_OF_LAYER = {LEAVE_ONE_OUT: _accuracy, RIDGE_PROBE_FOLDS: _probe, EFFECTIVE_RANK: _rank}
+_LONGEST_FIRST = (RIDGE_PROBE_FOLDS, LINEAR_CKA, EFFECTIVE_RANK, LEAVE_ONE_OUT)

@@ -1,7 +1,9 @@
 """One experiment under several seeds: its numbers and claims with intervals over those.
 
-A run's own intervals say what other test images would give; these say what another initial head, another
-order of the training images and another start of t-SNE would.
+A run's own intervals say what other test images would give; another initial head, another order of the
+training images and another start of t-SNE give other numbers too. Over seeds both are in one interval: the
+runs look at the same images, so what other images would give does not shrink with the number of seeds, and a
+number that does not depend on the seed is no surer for being found again.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.claims import verdict_of
+from jaxtl.evaluation.claims import in_digits, verdict_of
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.tables import Score
 
@@ -32,47 +34,55 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def scores_over_seeds(runs: Sequence[Sequence[Score]]) -> list[Score]:
-    """Mean and interval of every number that all runs have, in the order of the first."""
-    found = [{(each.stage, each.space, each.metric): each.value for each in run} for run in runs]
-    shared = [key for key in found[0] if all(key in each for each in found)]
-    return [Score(*key, *over_seeds([each[key] for each in found])) for key in shared]
+    """Mean of every number that all runs have, in the order of the first.
+
+    The interval is over seeds and test images together; over seeds alone for what has none of its own.
+    """
+    by_key = [{(score.stage, score.space, score.metric): score for score in run} for run in runs]
+    shared = [key for key in by_key[0] if all(key in scores for scores in by_key)]
+    return [Score(*key, *_mean([_estimate(scores[key]) for scores in by_key])) for key in shared]
 
 
 def claims_over_seeds(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Every claim decided on the mean of its statistic over the seeds.
+    """Every claim decided on the mean of its statistic over the seeds, whose interval is that of the scores.
 
-    The interval is over seeds and test images together: the runs look at the same images, so what other
-    images would give does not shrink with the number of seeds, and a number that does not depend on the seed
-    is no surer for being found again. Rows as in a run's claims.json, with `values` of the runs and
-    `held_in`, the number of runs whose own test images bear it out.
+    Rows as in a run's claims.json, with `values` of the runs and `held_in`, the number of runs whose own test
+    images bear it out.
     """
-    found = [{claim["id"]: claim for claim in run} for run in runs]
-    rows = []
-    for id_, first in found[0].items():
-        if not all(id_ in each for each in found):
-            continue
-        own = [each[id_] for each in found]
-        values, held = [c["value"] for c in own], sum(c["verdict"] == "holds" for c in own)
-        mean = _over_images_too(over_seeds(values), own)
-        verdict = verdict_of(mean, first["threshold"], first["direction"])
-        words = (
-            f"Over {len(runs)} seeds {first['statistic']} is {mean.value:.3f} on average (95 % interval over "
-            f"seeds and test images {mean.low:.3f} to {mean.high:.3f}); the claim asks for "
-            f"{first['direction']} {first['threshold']:g}. It holds in {held} of {len(runs)} runs by "
-            "themselves."
-        )
-        told = {"verdict": verdict, "words": words, "values": values, "held_in": held}
-        rows.append({**first, **mean._asdict(), **told})
-    return rows
+    by_id = [{claim["id"]: claim for claim in run} for run in runs]
+    shared = [id_ for id_ in by_id[0] if all(id_ in claims for claims in by_id)]
+    return [_decided([claims[id_] for claims in by_id]) for id_ in shared]
 
 
-def _over_images_too(mean: Estimate, own: Sequence[dict[str, Any]]) -> Estimate:
-    """The interval over seeds widened, as independent errors add up, by the mean one over test images."""
+def _decided(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One claim, from what became of it in each run."""
+    first, values = own[0], [claim["value"] for claim in own]
+    held = sum(claim["verdict"] == "holds" for claim in own)
+    mean = in_digits(_mean([Estimate(c["value"], c.get("low"), c.get("high")) for c in own]))
+    words = (
+        f"Over {len(own)} seeds {first['statistic']} is {mean.value:.3f} on average (95 % interval over "
+        f"seeds and test images {mean.low:.3f} to {mean.high:.3f}); the claim asks for "
+        f"{first['direction']} {first['threshold']:g}. It holds in {held} of {len(own)} runs by themselves."
+    )
+    verdict = verdict_of(mean, first["threshold"], first["direction"])
+    told = {"verdict": verdict, "words": words, "values": values, "held_in": held}
+    return {**first, **mean._asdict(), **told}
 
-    def reach(end: str) -> float:
-        sides = [abs(c[end] - c["value"]) for c in own if c.get(end) is not None]
-        return float(np.mean(sides)) if sides else 0.0
 
-    low = np.hypot(mean.value - mean.low, reach("low"))
-    high = np.hypot(mean.high - mean.value, reach("high"))
+def _mean(own: Sequence[Estimate]) -> Estimate:
+    """The mean, its interval over seeds widened by the mean one over images, as independent errors add up."""
+    mean = over_seeds([estimate.value for estimate in own])
+
+    below = _average([value - low for value, low, _ in own if low is not None])
+    above = _average([high - value for value, _, high in own if high is not None])
+    low = np.hypot(mean.value - mean.low, below)
+    high = np.hypot(mean.high - mean.value, above)
     return Estimate(mean.value, mean.value - float(low), mean.value + float(high))
+
+
+def _average(sides: Sequence[float]) -> float:
+    return float(np.mean(sides)) if sides else 0.0
+
+
+def _estimate(score: Score) -> Estimate:
+    return Estimate(score.value, score.low, score.high)

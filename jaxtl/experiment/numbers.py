@@ -11,17 +11,13 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
-from jaxtl.evaluation.scoring import (
-    Measures,
-    combine,
-    measure_change,
-    measure_features,
-    measure_maps,
-)
+from jaxtl.evaluation.measures import Measures
+from jaxtl.evaluation.scoring import combine, measure_change, measure_embeddings, measure_features
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Features
 from jaxtl.records.tables import HISTORY_COLUMNS, Score
 from jaxtl.runs.folder import PARTS, RunFile, RunFolder
+from jaxtl.runs.formats import Averages
 from jaxtl.settings import STAGES
 
 
@@ -42,7 +38,7 @@ def measure(
         made = measure_features(stage, features, neighbors, training_features, seed=seed, progress=progress)
     else:
         embeddings = {method: run.embeddings[stage, method].read() for method in methods}
-        made = measure_maps(stage, features, embeddings, seed=seed, progress=progress)
+        made = measure_embeddings(stage, features, embeddings, seed=seed, progress=progress)
     run.numbers[stage, part].write(made)
     return made.left_out
 
@@ -72,14 +68,14 @@ def profile_before(folder: str, seed: int, progress: Progress | None = None) -> 
     """Make the part of the depth profile that fine-tuning does not bear on, and keep it."""
     run = RunFolder(folder)
     if not run.layers_before.is_there:
-        labels, before = run.averages["before"].read()
+        labels, before = _averages(run, "before")
         run.layers_before.write(depth.profile_before(before, labels, seed=seed, progress=progress))
 
 
 def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
     """Write the depth profile; what was kept goes. Averages "after" may lack what did not change."""
     run = RunFolder(folder)
-    before, after = (run.averages[stage].read() for stage in STAGES)
+    before, after = (_averages(run, stage) for stage in STAGES)
     rows = depth.profile(
         before.layers, after.layers, before.labels, known=run.layers_before.read(), seed=seed,
         progress=progress,
@@ -109,3 +105,14 @@ def _finite(file: RunFile[Features]) -> Features:
         fault = f"NaN or infinite features in {len(wrong)} of {len(features.values)} rows"
         raise file.mended(JaxtlError(f"{file}: {fault}, the first in row {wrong[0]}"))
     return features
+
+
+def _averages(run: RunFolder, stage: str) -> Averages:
+    """Averages of blocks' outputs, of the last layer the features themselves.
+
+    Made in another pass they differ in the last bits, and one number would have two values.
+    """
+    labels, layers = run.averages[stage].read()
+    if layers:
+        layers[list(layers)[-1]] = run.features[stage].read().values[: len(labels)]
+    return Averages(labels, layers)

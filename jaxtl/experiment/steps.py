@@ -75,14 +75,14 @@ class Work:
         yield from self._stage("before")
         if self.config.layers:
             yield Step(
-                "layers_before", "Depth profile before", (), ("trunk_test",), self._profile_before,
+                "layers_before", "Depth profile before", (), ("trunk_test", "before"), self._profile_before,
                 beside_training=True,
             )  # fmt: skip
         yield self._features("after", ("trunk_test", "finetune"))
         # Nothing waits for the last ones but the end: what the embeddings wait for comes first.
         yield from self._stage("after")
         if self.config.layers:
-            needs = ("layers_before", "finetune")
+            needs = ("layers_before", "finetune", "after")
             yield Step("layers", "Depth profile", (run.layers,), needs, self._profile, is_drawn=True)
         yield Step("numbers_change", "Numbers of the change", (), (*STAGES, "finetune"), self._compare)
         outputs = (run.scores, run.class_scores, run.claims, run.measures)

@@ -123,7 +123,7 @@ def trustworthiness(
 def continuity(
     features: np.ndarray | Anchored, coords: np.ndarray, n_neighbors: int = 10, **settings
 ) -> Estimate:
-    """Whether the space's neighbours are neighbours in the map (Venna & Kaski 2001); 0 to 1, 1 is best.
+    """Whether the space's neighbours are neighbours in the map (Venna & Kaski 2001, 2006); 0 to 1, 1 is best.
 
     Trustworthiness with the spaces exchanged. Arguments and errors as of `faithfulness`.
     """
@@ -138,7 +138,7 @@ def co_ranking(features: np.ndarray | Anchored, coords: np.ndarray, **settings) 
 def shepard_correlation(
     features: np.ndarray | Anchored, coords: np.ndarray, *, pairs: int = 100_000, seed: int = 0
 ) -> Estimate:
-    """Spearman correlation of the distances of random pairs in both spaces; -1 to 1, 1 is best.
+    """Spearman correlation of the distances of random pairs in both spaces (Shepard 1962); -1 to 1, best 1.
 
     The interval is the infinitesimal jackknife's, made robust for pairs that share a point (Fafchamps &
     Gubert 2007, J. Dev. Econ. 83:326). `features` as of `faithfulness`; others as of `anchored`.

@@ -27,7 +27,7 @@ class HScore(NamedTuple):
 
     Attributes:
         plain: Bao et al. 2019; 0 to C - 1, which any features reach that are as many as the points.
-        shrunk: with the covariance shrunk towards a sphere (Ibrahim et al. 2021); for few points too.
+        shrunk: with the covariance shrunk towards a sphere (Ibrahim et al. 2022); for few points too.
         shrinkage: Ledoit and Wolf's share of the sphere, 0 to 1.
     """
 
@@ -83,7 +83,7 @@ def log_me(features: np.ndarray, labels: np.ndarray, basis: Spectrum | None = No
 
 
 def h_score(features: np.ndarray, labels: np.ndarray, basis: Spectrum | None = None) -> HScore:
-    """tr(cov(f)^-1 cov(E[f | y])), plain and shrunk (Bao et al. 2019, ICIP; Ibrahim et al. 2021).
+    """tr(cov(f)^-1 cov(E[f | y])), plain and shrunk (Bao et al. 2019, ICIP; Ibrahim et al. 2022, ECML PKDD).
 
     The intervals are the infinitesimal jackknife's. They do not know of the bias: with n points and d
     features the plain score of unrelated features is about (C - 1) d / n.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation import catalogue
 from jaxtl.plots.style import TEN_COLOURS, styled
 from jaxtl.settings import STAGES
 
@@ -61,13 +62,14 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
 
     places = np.arange(len(layers))
     colours = dict(zip(STAGES, (TEN_COLOURS[4], TEN_COLOURS[0]), strict=True))
-    for metric, marker in (("10-NN accuracy", "o"), ("ridge probe accuracy", "s")):
+    for metric, marker in ((catalogue.LEAVE_ONE_OUT, "o"), (catalogue.RIDGE_PROBE_FOLDS, "s")):
         for stage, colour in colours.items():
-            _draw_profile(axes[0], profile(stage, metric), colour, marker, f"{metric}, {stage}")
+            _draw_profile(axes[0], profile(stage, metric), colour, marker, f"{metric.label}, {stage}")
+    rank, cka = catalogue.EFFECTIVE_RANK, catalogue.LINEAR_CKA
     for stage, colour in colours.items():
-        _draw_profile(axes[1], profile(stage, "effective rank"), colour, "o", stage)
-    _draw_profile(axes[2], profile("both", "CKA"), TEN_COLOURS[2], "o", "before against after")
-    for panel, title in zip(axes, ("accuracy", "effective rank", "linear CKA"), strict=True):
+        _draw_profile(axes[1], profile(stage, rank), colour, "o", stage)
+    _draw_profile(axes[2], profile("both", cka), TEN_COLOURS[2], "o", "before against after")
+    for panel, title in zip(axes, ("accuracy", rank.label, cka.label), strict=True):
         panel.set_ylabel(title)
         panel.legend(loc="best")
     axes[0].set_ylim(0, 1)

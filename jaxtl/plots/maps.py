@@ -16,6 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import IdentityTransform
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation import catalogue
 from jaxtl.methods import METHODS, method_label
 from jaxtl.plots.style import (
     LEGEND_UP_TO,
@@ -35,7 +36,7 @@ _COLUMN_INCHES, _MAP_INCHES = 2.4, 2.15  # a row of maps: the share of each, and
 
 @styled
 def embedding_figure(embedding: Embedding, accuracy: float | None = None, title: str | None = None) -> Figure:
-    """One map, 4 inches wide. `accuracy` is its 10-NN accuracy in the plane, 0 to 1."""
+    """One map, 4 inches wide. `accuracy` is its 10-NN accuracy, leave one out, 0 to 1."""
     names = _class_names([embedding])
     height = 4.55 + 0.2 * bool(title) + legend_height(names, 4.0)
     figure = Figure(figsize=(4.0, height), layout="constrained")
@@ -55,7 +56,7 @@ def stage_figure(
     Args:
         embeddings: at least one, of the same images.
         stage: heads the figure, such as "before".
-        accuracies: 10-NN accuracy in the plane by method, 0 to 1.
+        accuracies: 10-NN accuracy, leave one out, by method, 0 to 1.
     """
     _check_some(embeddings)
     names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
@@ -78,7 +79,7 @@ def comparison_figure(
     Args:
         before: the maps of the first stage.
         after: the maps of the second stage, of the same methods in the same order.
-        accuracies: 10-NN accuracy in the plane by stage ("before", "after") and method, 0 to 1.
+        accuracies: 10-NN accuracy, leave one out, by stage ("before", "after") and method, 0 to 1.
     """
     _check_some(before)
     methods = [[embedding.method for embedding in row] for row in (before, after)]
@@ -217,8 +218,9 @@ def _map_title(embedding: Embedding, accuracy: float | None) -> str:
     ]
     if told:
         title += f" ({', '.join(told)})"
-    title += f"\nn = {len(embedding.coords):,}"
-    return title if accuracy is None else f"{title}, 10-NN accuracy {accuracy:.2f}"
+    title += f", n = {len(embedding.coords):,}"
+    # As many digits as the tables and the page show.
+    return title if accuracy is None else f"{title}\n{catalogue.LEAVE_ONE_OUT.label}: {accuracy:.3f}"
 
 
 def _write_class_names(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from jaxtl.evaluation.catalogue import KNN_ACCURACIES, LEAVE_ONE_OUT, TEST_ACCURACY, Metric
 from jaxtl.methods import METHODS, method_label
 from jaxtl.report.markup import (
     MINUS,
@@ -17,16 +18,12 @@ from jaxtl.report.markup import (
     number,
     section,
     table,
-    unique,
 )
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
 
-KNN_METRIC = "10-NN accuracy"
-LEAVE_ONE_OUT = "10-NN accuracy, leave one out"
 SPACES = {"features": "Features", **{method.name: method.label for method in METHODS.values()}}
-# Said before training, of the features that it starts from.
-PROMISES = ("LogME", "H-score, shrunk", "logistic probe accuracy", "ridge probe accuracy")
+TUNED_ACCURACY = f"{TEST_ACCURACY.label} of the tuned network"
 _DATASETS = {"mnist": "MNIST"}
 
 
@@ -87,21 +84,17 @@ def key_numbers(run: RunData) -> str:
     figure = ""
     if accuracy:
         figure = (
-            f"<div class='figure-number'><b>{accuracy[0]:.3f}</b><span>test accuracy of the tuned network, "
+            f"<div class='figure-number'><b>{accuracy[0]:.3f}</b><span>{TUNED_ACCURACY}, "
             f"after epoch {accuracy[1]:.0f}</span></div>"
         )
-    metrics = accuracies(run)
-    # First the one that the claims and the classes are told by.
-    metrics.sort(key=lambda metric: metric != LEAVE_ONE_OUT)
-    tables = [_before_and_after(run, metric) for metric in metrics]
+    kinds = accuracies(run)
     numbers = figure
-    if tables:
-        told = "Share of images whose 10 nearest neighbours, by majority, name their class."
-        bounded = any(s.low is not None for s in run.scores if s.metric in metrics)
-        told += " In brackets: 95 % intervals." if bounded else " This run holds no intervals for it."
-        numbers += tables[0] + note(told)
-    if tables[1:]:
-        numbers += details("Counted in other ways", "".join(tables[1:]))
+    if LEAVE_ONE_OUT in kinds:
+        numbers += _before_and_after(run, LEAVE_ONE_OUT)
+    others = [kind for kind in kinds if kind != LEAVE_ONE_OUT]
+    if others:
+        tables = "".join(_before_and_after(run, kind) for kind in others)
+        numbers += details("Counted in other ways", tables)
     parts = "".join(f"<div>{part}</div>" for part in (numbers, _tally(run.claims)) if part)
     return section("key-numbers", "Key numbers", f"<div class='key'>{parts}</div>" if parts else "")
 
@@ -128,12 +121,13 @@ def mark(claim: dict[str, Any], word: bool = False) -> str:
     return f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> {text}</span>"
 
 
-def accuracies(run: RunData) -> list[str]:
+def accuracies(run: RunData) -> list[Metric]:
     """The kinds of 10-NN accuracy that the run holds, such as by folds and leaving one out."""
-    return unique(s.metric for s in run.scores if KNN_METRIC.lower() in s.metric.lower())
+    held = {score.metric for score in run.scores}
+    return [metric for metric in KNN_ACCURACIES if metric in held]
 
 
-def _before_and_after(run: RunData, metric: str) -> str:
+def _before_and_after(run: RunData, metric: Metric) -> str:
     rows = []
     for space, name in SPACES.items():
         before, after = (run.score(stage, space, metric) for stage in STAGES)
@@ -142,13 +136,17 @@ def _before_and_after(run: RunData, metric: str) -> str:
             dimensions = run.features.get("dimensions") if space == "features" else None
             label = f"{name}, {dimensions:,} dimensions" if dimensions else name
             rows.append([label, interval(before), interval(after), change])
-    folds = ", 5 folds" if metric == KNN_METRIC else ""
-    caption = f"{metric}{folds}; {len(run):,} test images"
-    return table(["Space", "before", "after", "change"], rows, caption) if rows else ""
+    if not rows:
+        return ""
+    bounded = any(score.low is not None for score in run.scores if score.metric == metric)
+    told = "In brackets: 95 % intervals." if bounded else "This run holds no intervals for it."
+    caption = f"{metric.label}; {len(run):,} test images"
+    head = ["Space", "before", "after", "change"]
+    return table(head, rows, caption) + note(f"{metric.sentence} {told}")
 
 
 def test_accuracy(run: RunData) -> tuple[float, float] | None:
-    return (run.history[-1]["test_accuracy"], run.history[-1]["epoch"]) if run.history else None
+    return (run.history[-1][TEST_ACCURACY], run.history[-1]["epoch"]) if run.history else None
 
 
 _OPEN = ("?", "open")
@@ -159,9 +157,8 @@ def claims(run: RunData) -> str:
     heading = "Claims, and whether this run bears them out"
     told = note(
         "A claim holds where the whole 95 % interval lies on its side of the threshold, does not where the "
-        "whole lies on the other, and is undecided where the interval holds the threshold. 10-NN accuracies "
-        "here leave one out: the 10 nearest other test images vote. The intervals are about other test "
-        "images; another seed would add to them."
+        "whole lies on the other, and is undecided where the interval holds the threshold. The intervals are "
+        "about other test images; another seed would add to them."
     )
     return section("claims", heading, claims_table(run.claims) + told) if run.claims else ""
 

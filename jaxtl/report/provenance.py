@@ -7,8 +7,10 @@ from dataclasses import fields
 from html import escape
 from typing import Any
 
+from jaxtl.evaluation import sources
+from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
-from jaxtl.report.markup import details, in_words, note, pairs, section
+from jaxtl.report.markup import details, in_words, note, pairs, section, unique
 from jaxtl.runs.data import RunData
 from jaxtl.settings import RunConfig
 
@@ -95,125 +97,25 @@ def _word(value: Any) -> str:
     return "all" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
-_SOURCES = {
-    "network": (
-        "M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen: MobileNetV2: Inverted residuals and linear "
-        "bottlenecks. CVPR 2018.",
-        "10.1109/CVPR.2018.00474",
-    ),
-    "imagenet": (
-        "O. Russakovsky et al.: ImageNet large scale visual recognition challenge. International Journal of "
-        "Computer Vision 115, 2015.",
-        "10.1007/s11263-015-0816-y",
-    ),
-    "mnist": (
-        "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document "
-        "recognition. Proceedings of the IEEE 86, 1998.",
-        "10.1109/5.726791",
-    ),
-    "tsne": (
-        "L. van der Maaten, G. Hinton: Visualizing data using t-SNE. Journal of Machine Learning Research 9, "
-        "2008.",
-        "",
-    ),
-    "opentsne": (
-        "P. G. Poličar, M. Stražar, B. Zupan: openTSNE: A modular Python library for t-SNE dimensionality "
-        "reduction and embedding. Journal of Statistical Software 109, 2024.",
-        "10.18637/jss.v109.i03",
-    ),
-    "lle": (
-        "S. T. Roweis, L. K. Saul: Nonlinear dimensionality reduction by locally linear embedding. Science "
-        "290, 2000.",
-        "10.1126/science.290.5500.2323",
-    ),
-    "cuml": (
-        "S. Raschka, J. Patterson, C. Nolet: Machine learning in Python: Main developments and technology "
-        "trends in data science, machine learning, and artificial intelligence. Information 11, 2020.",
-        "10.3390/info11040193",
-    ),
-    "pca": (
-        "K. Pearson: On lines and planes of closest fit to systems of points in space. Philosophical "
-        "Magazine 2, 1901.",
-        "10.1080/14786440109462720",
-    ),
+_METHODS = {
+    "pca": sources.PEARSON,
+    "tsne": sources.VAN_DER_MAATEN_HINTON,
+    "lle": sources.ROWEIS_SAUL,
 }
-
-# By a word of the measure's name in scores.csv.
-_MEASURES = {
-    "silhouette": (
-        "P. J. Rousseeuw: Silhouettes: a graphical aid to the interpretation and validation of cluster "
-        "analysis. Journal of Computational and Applied Mathematics 20, 1987.",
-        "10.1016/0377-0427(87)90125-7",
-    ),
-    "Davies-Bouldin": (
-        "D. L. Davies, D. W. Bouldin: A cluster separation measure. IEEE Transactions on Pattern Analysis "
-        "and Machine Intelligence 1, 1979.",
-        "10.1109/TPAMI.1979.4766909",
-    ),
-    "Calinski-Harabasz": (
-        "T. Caliński, J. Harabasz: A dendrite method for cluster analysis. Communications in Statistics 3, "
-        "1974.",
-        "10.1080/03610927408827101",
-    ),
-    "k-means ARI": (
-        "L. Hubert, P. Arabie: Comparing partitions. Journal of Classification 2, 1985.",
-        "10.1007/BF01908075",
-    ),
-    "trustworthiness": (
-        "J. Venna, S. Kaski: Neighborhood preservation in nonlinear projection methods: an experimental "
-        "study. ICANN 2001.",
-        "10.1007/3-540-44668-0_68",
-    ),
-    "Q_NX AUC": (
-        "J. A. Lee, D. H. Peluffo-Ordóñez, M. Verleysen: Multi-scale similarities in stochastic neighbour "
-        "embedding: Reducing dimensionality while preserving both local and global structure. Neurocomputing "
-        "169, 2015.",
-        "10.1016/j.neucom.2014.12.095",
-    ),
-    "linear CKA": (
-        "S. Kornblith, M. Norouzi, H. Lee, G. Hinton: Similarity of neural network representations "
-        "revisited. ICML 2019.",
-        "",
-    ),
-    "effective rank": (
-        "O. Roy, M. Vetterli: The effective rank: a measure of effective dimensionality. EUSIPCO 2007.",
-        "",
-    ),
-    "intrinsic dimension": (
-        "E. Facco, M. d'Errico, A. Rodriguez, A. Laio: Estimating the intrinsic dimension of datasets by a "
-        "minimal neighborhood information. Scientific Reports 7, 2017.",
-        "10.1038/s41598-017-11873-y",
-    ),
-    "Hoyer sparsity": (
-        "P. O. Hoyer: Non-negative matrix factorization with sparseness constraints. Journal of Machine "
-        "Learning Research 5, 2004.",
-        "",
-    ),
-    "LogME": (
-        "K. You, Y. Liu, J. Wang, M. Long: LogME: Practical assessment of pre-trained models for transfer "
-        "learning. ICML 2021.",
-        "",
-    ),
-    "H-score, shrunk": (
-        "S. Ibrahim, N. Ponomareva, R. Mazumder: Newer is not always better: Rethinking transferability "
-        "metrics, their peculiarities, stability and performance. ECML PKDD 2022.",
-        "10.1007/978-3-031-26387-3_42",
-    ),
-}
+_LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
 
 
 def citations(run: RunData) -> str:
     """The sources of what this run used, and of no more."""
-    used = ["network"]
-    used += ["imagenet"] if not run.config.get("weights") else []
-    used += ["mnist"] if run.config.get("dataset") == "mnist" else []
-    for method in run.methods:
-        used += [method] if method in _SOURCES else []
-    backends = {embedding.backend for embedding in run.maps.values()}
-    used += [name for name in ("opentsne", "cuml") if name in backends]
-    measured = {score.metric for score in run.scores}
-    works = [_SOURCES[name] for name in used] + [_MEASURES[name] for name in _MEASURES if name in measured]
-    items = "".join(f"<li>{escape(text)}{_doi(doi)}</li>" for text, doi in works)
+    works = [sources.SANDLER]
+    works += [] if run.config.get("weights") else [sources.RUSSAKOVSKY]
+    works += [sources.LECUN] if run.config.get("dataset") == "mnist" else []
+    works += [_METHODS[method] for method in run.methods if method in _METHODS]
+    libraries = {embedding.backend for embedding in run.maps.values()}
+    works += [work for library, work in _LIBRARIES.items() if library in libraries]
+    measured = {score.metric for score in run.scores} | {row["metric"] for row in run.layers}
+    works += [work for metric in METRICS.values() if metric in measured for work in metric.sources]
+    items = "".join(f"<li>{escape(work.text)}{_doi(work.doi)}</li>" for work in unique(works))
     return section("sources", "Sources", f"<ol class='works'>{items}</ol>")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TEST_ACCURACY, TRANSFERABILITY, label_of
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 from jaxtl.report.markup import (
     Html,
@@ -16,15 +17,7 @@ from jaxtl.report.markup import (
     table,
     unique,
 )
-from jaxtl.report.opening import (
-    LEAVE_ONE_OUT,
-    PROMISES,
-    SPACES,
-    claims_table,
-    mark,
-    said,
-    test_accuracy,
-)
+from jaxtl.report.opening import SPACES, claims_table, mark, said, test_accuracy
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
 
@@ -34,25 +27,22 @@ def seeds(runs: Sequence[RunData]) -> str:
     settings = [{k: v for k, v in run.config.items() if k not in ("seed", "digest")} for run in runs]
     if len(runs) < 2 or any(each != settings[0] for each in settings):
         return ""
-    numbers = scores_over_seeds([run.scores for run in runs])
+    scores = {(s.stage, s.space, s.metric): s for s in scores_over_seeds([run.scores for run in runs])}
     accuracies = [a[0] for run in runs if (a := test_accuracy(run))]
-    rows = []
+    shown, rest = [], []
     if len(accuracies) == len(runs):
-        rows.append(["test accuracy", "", bounded(*over_seeds(accuracies))])
-    found = {(s.stage, s.space, s.metric): s for s in numbers}
-    for metric in unique(s.metric for s in numbers if s.space in SPACES and s.stage in STAGES):
+        shown.append([TEST_ACCURACY.label, "", bounded(*over_seeds(accuracies))])
+    for metric in unique(metric for stage, space, metric in scores if space in SPACES and stage in STAGES):
         for space, label in SPACES.items():
-            pair = [found.get((stage, space, metric)) for stage in STAGES]
+            pair = [scores.get((stage, space, metric)) for stage in STAGES]
             if any(pair):
-                rows.append([f"{metric}, {label}", *(interval(each) if each else "" for each in pair)])
+                row = [f"{label_of(metric)}, {label}", *(interval(score) if score else "" for score in pair)]
+                (shown if metric == LEAVE_ONE_OUT else rest).append(row)
     told = note(
-        f"Means over {len(runs)} runs that differ in their seed alone, with 95 % intervals by Student's t: "
-        "what another seed would give. The width is zero for what does not depend on the seed, such as the "
-        "features before; that other test images would give other numbers comes on top, and is in the "
-        "intervals of the claims."
+        f"Means over {len(runs)} runs that differ in their seed alone. The 95 % intervals say what another "
+        "seed (Student's t) and other test images would give, together; that of the network's accuracy says "
+        "the first alone."
     )
-    shown = [row for row in rows if not row[1] or row[0].startswith(LEAVE_ONE_OUT)]
-    rest = [row for row in rows if row not in shown]
     decided = claims_table(claims_over_seeds([run.claims for run in runs]))
     held = table(["", "before", "after"], shown) if shown else ""
     held += details(f"{len(rest)} more numbers", table(["", "before", "after"], rest)) if rest else ""
@@ -67,17 +57,19 @@ def comparison(runs: Sequence[RunData]) -> str:
     differing = _differing(runs)
     rows = [*differing]
     if any(run.history for run in runs):
-        rows.append(["test accuracy", *(f"{a[0]:.3f}" if (a := test_accuracy(run)) else "–" for run in runs)])
+        rows.append(
+            [TEST_ACCURACY.label, *(f"{a[0]:.3f}" if (a := test_accuracy(run)) else "–" for run in runs)]
+        )
     rest = []
     for metric in unique(
         s.metric for run in runs for s in run.scores if s.space in SPACES and s.stage in STAGES
     ):
         for space, label in SPACES.items():
             for stage in STAGES:
-                found = [run.score(stage, space, metric) for run in runs]
-                row = [f"{metric}, {label} {stage}", *map(interval, found)]
-                if any(found):
-                    (rows if metric in (LEAVE_ONE_OUT, *PROMISES[:2]) else rest).append(row)
+                scores = [run.score(stage, space, metric) for run in runs]
+                row = [f"{label_of(metric)}, {label} {stage}", *map(interval, scores)]
+                if any(scores):
+                    (rows if metric in (LEAVE_ONE_OUT, *TRANSFERABILITY) else rest).append(row)
     told = (
         f"The first {len(differing)} row{'s' * (len(differing) != 1)}: settings in which the runs differ."
         if differing

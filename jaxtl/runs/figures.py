@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.scoring import KNN_METRIC
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
 from jaxtl.machine.child import Pool
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import Silence
@@ -53,12 +53,12 @@ def _accuracies(run: RunFolder, methods: tuple[str, ...]) -> dict[str, dict[str,
     """The accuracy in every space, by stage."""
     accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
     for score in run.scores.read():
-        if score.metric == KNN_METRIC:
+        if score.metric == LEAVE_ONE_OUT:
             accuracies[score.stage][score.space] = score.value
     for stage in STAGES:
         for space in ("features", *methods):
             if space not in accuracies[stage]:
-                fault = f"{run.scores}: the row of {stage}, {space}, {KNN_METRIC} is missing"
+                fault = f"{run.scores}: the row of {stage}, {space}, {LEAVE_ONE_OUT} is missing"
                 raise run.scores.mended(JaxtlError(fault))
     return accuracies
 

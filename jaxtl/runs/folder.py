@@ -15,15 +15,21 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.scoring import StageMeasures
+from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
+from jaxtl.plots import maps as plots
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
-from jaxtl.records.files import MAKE_AGAIN, leftovers, remove_leftovers, write_json, write_text
+from jaxtl.records.files import (
+    MAKE_AGAIN,
+    leftovers,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from jaxtl.records.tables import (
     load_class_scores,
     load_history,
     load_layers,
-    load_scores,
     save_class_scores,
     save_history,
     save_layers,
@@ -196,11 +202,11 @@ class RunFolder(_Folder):
         }
         self.model = file("model.safetensors", formats.load_weights, formats.save_weights)
         self.history = file("history.csv", load_history, save_history)
-        self.scores = file("scores.csv", load_scores, save_scores)
+        self.scores = file("scores.csv", formats.load_scores, save_scores)
         self.class_scores = file("classes.csv", load_class_scores, save_class_scores)
         self.claims = file("claims.json", formats.load_claims, formats.save_claims)
         self.measures = file("measures.npz", formats.load_measures, formats.save_measures)
-        self.layers = file("layers.csv", load_layers, save_layers)
+        self.layers = file("layers.csv", formats.load_layers, save_layers)
         self.figures = {
             name: tuple(
                 file(f"figures/{name}.{suffix}", Path.read_bytes, _save_figure) for suffix in SUFFIXES
@@ -244,7 +250,7 @@ class SeedsFolder(_Folder):
         name = _SEEDS_BEFORE if older else _SEEDS
         remedy = "restore it from a copy, or start again with --out"
         self.seeds = self._file(name, formats.load_seeds, formats.save_seeds, remedy)
-        self.scores = self._file("scores.csv", load_scores, save_scores)
+        self.scores = self._file("scores.csv", formats.load_scores, save_scores)
         self.claims = self._file("claims.json", formats.load_claims, formats.save_claims)
         self.report = self._file("report.html", Path.read_text, write_text)
 
@@ -278,6 +284,5 @@ def _save_record(path: Path, record: _Record) -> None:
 
 
 def _save_figure(path: Path, figure: Any) -> None:
-    from jaxtl.plots import maps as plots
 
     plots.save(figure, path)

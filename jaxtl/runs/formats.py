@@ -9,15 +9,18 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation import catalogue
 from jaxtl.methods import METHODS
+from jaxtl.records import tables
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
+from jaxtl.records.tables import LayerRow, Score
 from jaxtl.settings import RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
@@ -219,3 +222,19 @@ _CLAIM: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("value", "threshold"), _is_number),
     **dict.fromkeys(("low", "high"), _is_bound),
 }
+
+
+def load_scores(path: Path) -> list[Score]:
+    """Scores, those of an earlier version by the names of today."""
+    return [
+        replace(score, metric=catalogue.current(score.metric, catalogue.FORMER_SCORES))
+        for score in tables.load_scores(path)
+    ]
+
+
+def load_layers(path: Path) -> list[LayerRow]:
+    """A depth profile, one of an earlier version by the names of today."""
+    return [
+        row._replace(metric=catalogue.current(row.metric, catalogue.FORMER_LAYERS))
+        for row in tables.load_layers(path)
+    ]

@@ -8,6 +8,14 @@ from typing import NamedTuple
 
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import (
+    DEVICE_PEAK,
+    MEMORY,
+    MEMORY_BEFORE,
+    MEMORY_PEAK,
+    RESIDENT_PEAK,
+    SECONDS,
+)
 from jaxtl.records.tables import write_table
 from jaxtl.scaling.plan import read_config
 from jaxtl.scaling.quality import Quality
@@ -16,7 +24,6 @@ from jaxtl.scaling.trials import DONE, FOLDER, OVER_MEMORY, OVER_TIME, Trial, lo
 COLUMNS = ("method", "backend", "n", "status", "metric", "value", "low", "high", "note")
 FIT_COLUMNS = ("method", "backend", "metric", "coefficient", "exponent", "low", "high", "smallest", "largest",
                "sizes")  # fmt: skip
-SECONDS, MEMORY = "seconds", "bytes"
 # Sizes that a power law goes through: within this factor of the largest, where what is constant has faded and
 # libraries do not change their algorithm, but three at least.
 FITTED_RANGE = 10
@@ -92,10 +99,10 @@ def _rows(trial: Trial) -> Iterator[tuple]:
     yield (*name, SECONDS, trial.typical_seconds, min(trial.seconds), max(trial.seconds), "")
     for metric, value in (
         (MEMORY, trial.memory),
-        ("bytes before", trial.baseline),
-        ("bytes at the peak", trial.peak),
-        ("bytes at the peak, files included", trial.resident_peak),
-        ("bytes of the GPU at the peak", trial.device_peak),
+        (MEMORY_BEFORE, trial.baseline),
+        (MEMORY_PEAK, trial.peak),
+        (RESIDENT_PEAK, trial.resident_peak),
+        (DEVICE_PEAK, trial.device_peak),
     ):
         if value is not None:
             yield (*name, metric, value, None, None, "")

@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from jaxtl.costs.power_law import PowerLaw
-from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.evaluation.catalogue import (
+    KL_DIVERGENCE,
+    LEAVE_ONE_OUT,
+    RECONSTRUCTION_ERROR,
+    TRUSTWORTHINESS,
+    Metric,
+)
 from jaxtl.methods import library_label, method_label
 from jaxtl.plots.maps import RASTERISED_ABOVE
 from jaxtl.plots.style import (
@@ -22,7 +28,7 @@ from jaxtl.plots.style import (
     styled,
 )
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.quality import KL, RECONSTRUCTION, TRUSTWORTHINESS, Quality
+from jaxtl.scaling.quality import Quality
 from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Trial
 
 _MARKERS = "osD^vPX*hp"
@@ -76,7 +82,8 @@ def quality_figure(curves: Sequence[Curve], features: dict[int, Quality]) -> Fig
     """10-NN accuracy, trustworthiness, KL divergence and reconstruction error over the number of images."""
     figure = Figure(figsize=(6.8, 5.2 + 0.16 * len(curves)), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
-    for axes, metric in zip(panels, (LEAVE_ONE_OUT, TRUSTWORTHINESS, KL, RECONSTRUCTION), strict=True):
+    shown = LEAVE_ONE_OUT, TRUSTWORTHINESS, KL_DIVERGENCE, RECONSTRUCTION_ERROR
+    for axes, metric in zip(panels, shown, strict=True):
         for number, curve in enumerate(curves):
             rows = [(p.n, *p.quality[metric]) for p in curve.done if metric in (p.quality or {})]
             name = label(curve.method, curve.backend)
@@ -191,12 +198,12 @@ def _draw_quality(axes: Axes, rows: list[tuple], colour: str, marker: str, name:
     axes.fill_between(n, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _quality_axes(axes: Axes, metric: str) -> None:
+def _quality_axes(axes: Axes, metric: Metric) -> None:
     axes.set_xscale("log")
-    if metric == RECONSTRUCTION and axes.lines:
+    if metric == RECONSTRUCTION_ERROR and axes.lines:
         axes.set_yscale("log")
     _size_axis(axes)
-    axes.set_title(metric)
+    axes.set_title(metric.label)
     axes.grid(color="#E4E4E4", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -216,7 +223,7 @@ def _draw_strip(
         before = places = _turned(places, before, free=not curve.method.startswith("pca"))
         _draw_points(axes, places, labels, len(class_names))
         if accuracy := (trial.quality or {}).get(LEAVE_ONE_OUT):
-            axes.set_xlabel(f"10-NN {accuracy[0]:.2f}", labelpad=2, fontsize=6)
+            axes.set_xlabel(f"{LEAVE_ONE_OUT.short} {accuracy[0]:.3f}", labelpad=2, fontsize=6)
 
 
 def _draw_missing(axes: Axes, trial: Trial | None) -> None:

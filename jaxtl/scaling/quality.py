@@ -9,17 +9,18 @@ import numpy as np
 
 from jaxtl import metrics
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.scoring import LEAVE_ONE_OUT, N_NEIGHBORS
+from jaxtl.evaluation.catalogue import (
+    DIAGNOSTICS,
+    EXPLAINED_VARIANCE,
+    LEAVE_ONE_OUT,
+    N_NEIGHBORS,
+    TRUSTWORTHINESS,
+)
 from jaxtl.machine.memory import available_memory
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.voting import classified, vote
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Embedding
-
-TRUSTWORTHINESS = "trustworthiness"
-KL, RECONSTRUCTION, VARIANCE = "KL divergence", "reconstruction error", "explained variance"
-# What the libraries say of their maps, and what it is called here.
-_DIAGNOSTICS = {"kl_divergence": KL, "reconstruction_error": RECONSTRUCTION}
 
 Quality = dict[str, tuple[float, float | None, float | None]]
 
@@ -59,17 +60,17 @@ class Space:
 
     def quality(self, embedding: Embedding) -> Quality:
         """Numbers of one map, with intervals where they have some."""
-        near = exact_neighbors(embedding.coords, N_NEIGHBORS)
-        voted = metrics.leave_one_out_knn(near, embedding.labels, seed=self.seed)
+        neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
+        voted = metrics.leave_one_out_knn(neighbors, embedding.labels, seed=self.seed)
         found: Quality = {LEAVE_ONE_OUT: _triple(voted.accuracy)}
         if self.ranks is not None:
             trusted = metrics.trustworthiness(self.ranks, embedding.coords, N_NEIGHBORS, seed=self.seed)
             found[TRUSTWORTHINESS] = _triple(trusted)
-        for key, name in _DIAGNOSTICS.items():
+        for key, metric in DIAGNOSTICS.items():
             if isinstance(value := embedding.diagnostics.get(key), (int, float)):
-                found[name] = float(value), None, None
+                found[metric] = float(value), None, None
         if ratios := embedding.diagnostics.get("explained_variance_ratio"):
-            found[VARIANCE] = float(sum(ratios)), None, None
+            found[EXPLAINED_VARIANCE] = float(sum(ratios)), None, None
         return found
 
 
@@ -92,7 +93,7 @@ def shortage(features: Path, n: int) -> str:
     needed = 8 * n * (d + _anchors(n))
     if needed <= available_memory():
         return ""
-    return f"trustworthiness of {n:,} points left out: it needs {needed / 2**30:.1f} GiB"
+    return f"{TRUSTWORTHINESS.label} of {n:,} points left out: it needs {needed / 2**30:.1f} GiB"
 
 
 def _anchors(n: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import TRUSTWORTHINESS
 from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
@@ -234,7 +235,7 @@ class Study:
     def _unjudged(self, n: int) -> list[Trial]:
         """Trials without quality, and those without the part of it that memory allows by now."""
         done = [t for t in self.trials.values() if t.n == n and t.status == DONE]
-        lacking = [t for t in done if quality.TRUSTWORTHINESS not in (t.quality or {})]
+        lacking = [t for t in done if TRUSTWORTHINESS not in (t.quality or {})]
         if any(t.quality for t in lacking) and quality.shortage(self.folder / source.FEATURES, n):
             return [t for t in lacking if t.quality is None]
         return lacking

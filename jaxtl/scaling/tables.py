@@ -8,10 +8,9 @@ from rich.table import Table
 
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.costs.table import Cost, Costs, duration, gib
-from jaxtl.evaluation.scoring import LEAVE_ONE_OUT
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TRUSTWORTHINESS
 from jaxtl.methods import library_label, method_label
 from jaxtl.scaling.curves import Curve
-from jaxtl.scaling.quality import TRUSTWORTHINESS
 from jaxtl.scaling.trials import DONE, Trial
 
 
@@ -19,7 +18,9 @@ def trials_table(curves: Sequence[Curve]) -> Table:
     """One row a trial: what it took and what it is worth, or why it is missing."""
     table = Table(title="What maps cost, and what they are worth", title_justify="left")
     table.add_column("map", no_wrap=True)
-    for heading in ("images", "time", "memory", "10-NN\naccuracy", "trust-\nworthiness"):
+    # A word a line: the full name in a narrow column.
+    accuracy = LEAVE_ONE_OUT.label.replace(" ", "\n")
+    for heading in ("images", "time", "memory", accuracy, TRUSTWORTHINESS.short):
         table.add_column(heading, justify="right")
     several = any(len(curve.trials) > 1 for curve in curves)
     for curve in curves:

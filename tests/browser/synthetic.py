@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxtl.data import load
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LINEAR_CKA
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.tables import Score
 from jaxtl.report import RunData
@@ -56,7 +57,7 @@ def synthetic_run(n, seed=0, **changes):
                 "stage": stage, "layer": f"block_{k}_add", "metric": metric, "value": k / 10, "low": None,
                 "high": None,
             }
-            for metric, stages in (("10-NN accuracy", ("before", "after")), ("CKA", ("both",)))
+            for metric, stages in ((LEAVE_ONE_OUT, ("before", "after")), (LINEAR_CKA, ("both",)))
             for stage in stages
             for k in range(1, 6)
         ],
@@ -80,7 +81,7 @@ def maps_of(labels, index, draw):
 
 def scores_of(draw):
     accuracies = [
-        Score(stage, space, "10-NN accuracy", 0.5, 0.45, 0.55)
+        Score(stage, space, LEAVE_ONE_OUT, 0.5, 0.45, 0.55)
         for stage in ("before", "after")
         for space in SPACES
     ]
@@ -88,7 +89,7 @@ def scores_of(draw):
         ("before", "tsne", "trustworthiness"),
         ("after", "lle", "silhouette"),
         ("before", "features", "LogME"),
-        ("both", "features", "CKA"),
+        ("both", "features", LINEAR_CKA),
     ]
     return [*accuracies, *(Score(*of, float(draw.random())) for of in others)]
 
