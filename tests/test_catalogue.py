@@ -21,6 +21,7 @@ from jaxtl.records.arrays import Features
 from jaxtl.records.tables import load_scores
 from jaxtl.report import build_page, load_run
 from jaxtl.runs.figures import draw
+from jaxtl.runs.folder import RunFolder
 
 ROOT = Path(jaxtl.__file__).parent
 # Columns and fields of many things, which code has to name; and what is a word like any other.
@@ -152,7 +153,7 @@ def test_pictures_page_and_terminal_say_the_same_accuracy_in_the_same_digits(fin
     page = build_page([load_run(finished)])
     assert f"{LEAVE_ONE_OUT.label}; 250 test images" in page
     for stage in ("before", "after"):
-        for axes, method in zip(draw(finished, stage).axes, ("pca", "tsne", "lle"), strict=False):
+        for axes, method in zip(draw(RunFolder(finished), stage).axes, ("pca", "tsne", "lle"), strict=False):
             score = scores[stage, method, LEAVE_ONE_OUT]
             value, low, high = (f"{number:.3f}" for number in (score.value, score.low, score.high))
             assert axes.get_title().endswith(f"{LEAVE_ONE_OUT.label}: {value}")
@@ -173,4 +174,7 @@ def test_an_earlier_version_s_files_are_read_by_today_s_names(finished, tmp_path
     run = load_run(folder)
     assert run.score("before", "pca", catalogue.FIVE_FOLDS)
     assert {row["metric"] for row in run.layers} <= set(METRICS)
-    assert LEAVE_ONE_OUT.label in draw(folder, "layers").axes[0].get_legend().get_texts()[0].get_text()
+    assert (
+        LEAVE_ONE_OUT.label
+        in draw(RunFolder(folder), "layers").axes[0].get_legend().get_texts()[0].get_text()
+    )

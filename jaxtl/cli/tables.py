@@ -10,6 +10,7 @@ from rich.table import Table
 from jaxtl.evaluation.catalogue import DOWN, LEAVE_ONE_OUT, LINEAR_CKA, UP, headed, label_of
 from jaxtl.methods import method_label
 from jaxtl.records.tables import LayerRow, Score
+from jaxtl.settings import STAGES
 
 
 def score_table(scores: list[Score]) -> Table:
@@ -31,7 +32,7 @@ def number_table(scores: list[Score]) -> Table:
     title = f"Numbers, with 95 % intervals ({UP} more is better, {DOWN} less is)"
     table = _table(title, ("space", "metric"), "before", "after")
     for space, metric in dict.fromkeys((space, metric) for space, metric, _ in by_row):
-        pair = [_with_interval(by_row.get((space, metric, stage))) for stage in ("before", "after")]
+        pair = [_with_interval(by_row.get((space, metric, stage))) for stage in STAGES]
         if both := by_row.get((space, metric, "both")):
             pair = ["", _with_interval(both)]
         table.add_row(method_label(space), headed(metric), *pair)
@@ -45,7 +46,7 @@ def layer_table(rows: list[LayerRow]) -> Table:
     labels = map(label_of, (*metrics, LINEAR_CKA))
     table = _table("At the end of every block, before -> after", ("layer",), *labels)
     for layer in dict.fromkeys(row.layer for row in rows):
-        pairs = [[values[layer, metric, stage] for stage in ("before", "after")] for metric in metrics]
+        pairs = [[values[layer, metric, stage] for stage in STAGES] for metric in metrics]
         cells = [f"{before:.3f} -> {after:.3f}" for before, after in pairs]
         table.add_row(layer, *cells, f"{values[layer, LINEAR_CKA, 'both']:.3f}")
     return table
