@@ -548,12 +548,12 @@ def test_no_run_folder(tmp_path):
 def test_a_run_without_maps_cannot_be_shown(folder):
     for path in (folder / "embeddings").glob("*.npz"):
         path.unlink()
-    with pytest.raises(JaxtlError, match="holds no maps; finish it with: jaxtl run"):
+    with pytest.raises(JaxtlError, match="holds no maps; go on with: jaxtl run"):
         load_run(folder)
 
 
 def test_measures_of_other_images_are_refused(run):
-    with pytest.raises(JaxtlError, match=r"array knn_before of measures\.npz has 7 rows for 300 images"):
+    with pytest.raises(JaxtlError, match=r"array knn_before has 7 rows for 300 images"):
         dataclasses.replace(run, measures={"knn_before": np.zeros(7, np.int32)})
 
 
