@@ -504,8 +504,8 @@ def test_numbers_that_cannot_be_had_again_leave_those_there_are(jaxtl, finished,
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize(("name", "missing"), [("embeddings/after_tsne.npz",) * 2, ("scores.csv",) * 2])
-def test_a_run_that_is_not_finished_has_no_page(jaxtl, finished, name, missing, tmp_path):
+@pytest.mark.parametrize("name", ["embeddings/after_tsne.npz", "scores.csv"])
+def test_a_run_that_is_not_finished_has_no_page(jaxtl, finished, name, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     for path in (name, "report.html"):
         (folder / path).unlink()
