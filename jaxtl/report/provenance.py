@@ -70,7 +70,7 @@ def repeat(run: RunData) -> str:
             f"{NAMES.get(method, method)} {stage}, by {BACKENDS.get(e.backend, e.backend)}: every parameter",
             pairs({**e.params, **e.diagnostics}),
         )
-        for (stage, method), e in run.maps.items()
+        for (stage, method), e in run.embeddings.items()
     )
     return section(
         "repeat",
@@ -214,7 +214,7 @@ def citations(run: RunData) -> str:
     used += ["mnist"] if run.config.get("dataset") == "mnist" else []
     for method in run.methods:
         used += [method] if method in _SOURCES else []
-    backends = {embedding.backend for embedding in run.maps.values()}
+    backends = {embedding.backend for embedding in run.embeddings.values()}
     used += [name for name in ("opentsne", "cuml") if name in backends]
     measured = {score.metric for score in run.scores}
     works = [_SOURCES[name] for name in used] + [_MEASURES[name] for name in _MEASURES if name in measured]

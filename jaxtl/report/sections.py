@@ -91,7 +91,9 @@ def transferability(run: RunData) -> str:
 
 def faithfulness(run: RunData) -> str:
     """What each map is worth as a picture of the features."""
-    columns = [(stage, method) for method in run.methods for stage in STAGES if (stage, method) in run.maps]
+    columns = [
+        (stage, method) for method in run.methods for stage in STAGES if (stage, method) in run.embeddings
+    ]
     held = {s.metric for s in run.scores if s.space in run.methods}
     metrics = [metric for metric in FAITHFULNESS if metric in held]
     head = ["Measure", *(f"{NAMES.get(method, method)} {stage}" for stage, method in columns)]
@@ -156,14 +158,14 @@ def _above(one: Score | None, other: Score | None) -> bool:
 def _own_words(run: RunData, columns: Sequence[tuple[str, str]]) -> list[list[str]]:
     """What the methods say of their own results."""
     rows = []
-    variance = [run.maps[at].diagnostics.get("explained_variance_ratio") for at in columns]
+    variance = [run.embeddings[at].diagnostics.get("explained_variance_ratio") for at in columns]
     if any(variance):
         rows.append(["share of variance shown", *(number(sum(v)) if v else "–" for v in variance)])
     for name, label in (
         ("kl_divergence", "KL divergence left"),
         ("reconstruction_error", "reconstruction error"),
     ):
-        found = [run.maps[at].diagnostics.get(name) for at in columns]
+        found = [run.embeddings[at].diagnostics.get(name) for at in columns]
         if any(value is not None for value in found):
             rows.append([label, *("–" if value is None else number(value) for value in found)])
     return rows
