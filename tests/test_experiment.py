@@ -20,6 +20,7 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
 from jaxtl.experiment import embeddings, experiment
+from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
 from jaxtl.machine.child import Child
@@ -29,6 +30,7 @@ from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import finetune
 from jaxtl.network.trunk import Trunk, trainable_boundary
+from jaxtl.progress import Silent
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.tables import load_history, load_layers, load_scores
 from jaxtl.reduction import reduce
@@ -48,7 +50,7 @@ FILES = {
     "report.html", *MAPS, *FIGURES,
 }  # fmt: skip
 # Numbers that are kept until all are there.
-KEPT = {f"numbers_{part}_{stage}.npz" for part in ("features", "maps") for stage in ("before", "after")}
+KEPT = {f"numbers_{part}_{stage}.npz" for part in ("features", "embeddings") for stage in ("before", "after")}
 KEPT.add("numbers_change.npz")
 
 
@@ -480,7 +482,7 @@ def test_exchanged_weights_are_refused(finished, few, tmp_path):
 
 @pytest.mark.parametrize(
     ("present", "words"),
-    [("config.json", "go on with --resume"), ("thesis.tex", "it is no run folder")],
+    [("config.json", "go on with: jaxtl run --resume"), ("thesis.tex", "it is no run folder")],
 )
 def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
     (tmp_path / present).write_text("mine")
@@ -590,8 +592,8 @@ def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
 # Maps by cuML and openTSNE, computed in a process of their own. That process is the same one without a GPU.
 
 
-class Notes(experiment.Silent):
-    """A Report that keeps what it is told."""
+class Notes(Silent):
+    """An observer that keeps what it is told."""
 
     def __init__(self):
         self.said, self.titles = [], []
@@ -626,7 +628,7 @@ def test_a_map_that_dies_costs_nothing_else(few, few_run, as_on_a_gpu, monkeypat
     assert "\n" not in str(caught.value)
     assert (tmp_path / "features" / "after.npz").is_file()
     monkeypatch.undo()
-    experiment.resume(tmp_path, options=experiment.EmbeddingOptions(backend="sklearn")).run()
+    experiment.resume(tmp_path, options=EmbeddingOptions(backend="sklearn")).run()
     assert contents(tmp_path) == contents(few_run)
 
 
@@ -643,7 +645,7 @@ def dying(reduce):
 
 def test_a_map_that_takes_too_long_is_given_up(few, as_on_a_gpu, tmp_path):
     with pytest.raises(JaxtlError, match=r"no result within 0\.01 s; .*raise --time-limit.*; go on with"):
-        experiment.start(few, tmp_path, options=experiment.EmbeddingOptions(time_limit=0.01)).run()
+        experiment.start(few, tmp_path, options=EmbeddingOptions(time_limit=0.01)).run()
 
 
 def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
@@ -708,7 +710,7 @@ def test_neighbours_are_found_once_and_are_the_exact_ones(finished, config):
         np.testing.assert_array_equal(found.indices, exact_neighbors(values, 30).indices)
 
 
-def test_references_are_features_of_the_first_training_images(finished, config):
+def test_training_features_are_of_the_first_training_images(finished, config):
     data = load(config.dataset, "train")
     for stage, weights in (("before", None), ("after", finished / "model.safetensors")):
         kept = Features.load(finished / "features" / f"train_{stage}.npz")
@@ -754,7 +756,9 @@ def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
 def test_nothing_is_done_again_in_a_run_that_is_not_finished(copy):
     (copy / "history.csv").unlink()
     before = stamps(copy)
-    with pytest.raises(JaxtlError, match=r"is not finished \(finetune is missing\); go on with: jaxtl run"):
+    with pytest.raises(
+        JaxtlError, match=r"is not finished \(history\.csv is missing\); go on with: jaxtl run"
+    ):
         experiment.resume(copy).redo("scores", "figures", "report")
     assert stamps(copy) == before
 

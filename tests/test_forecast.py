@@ -437,7 +437,7 @@ def test_a_run_says_what_it_will_take(config, tmp_path):
     from jaxtl.experiment import experiment
 
     work = experiment.start(config, tmp_path / "run")
-    text = work._expected()
+    text = work.expectation()
     assert text.startswith("Expect about: features ")
     # Training is known for the last ten layers alone.
     assert "fine-tuning" not in text
@@ -453,5 +453,5 @@ def test_a_run_says_what_it_will_take(config, tmp_path):
     ):
         (tmp_path / "run" / output).parent.mkdir(exist_ok=True)
         (tmp_path / "run" / output).touch()
-    assert "LLE" not in work._expected()
-    assert "features" not in work._expected()
+    assert "LLE" not in work.expectation()
+    assert "features" not in work.expectation()

@@ -167,7 +167,7 @@ def test_arrays_come_back_as_they_were(run, page):
     ]
     for each in held["maps"]:
         coords = unpacked(each["coords"], "<f4").reshape(-1, 2)
-        true = run.maps[each["stage"], each["method"]].coords
+        true = run.embeddings[each["stage"], each["method"]].coords
         # Shifted and scaled alike on both axes: shapes stay.
         scale = np.ptp(true, axis=0) / np.ptp(coords, axis=0)
         assert scale[0] == pytest.approx(scale[1], rel=1e-4)
@@ -208,8 +208,8 @@ def test_many_images_take_several_sheets(run):
     images = np.repeat(run.images, 6, axis=0)
     labels, index = np.repeat(run.labels, 6), np.arange(1800, dtype=np.int32)
     maps = {key: Embedding(np.repeat(e.coords, 6, axis=0), labels, index, e.method, "sklearn", {})
-            for key, e in run.maps.items()}  # fmt: skip
-    many = dataclasses.replace(run, images=images, labels=labels, index=index, maps=maps, measures={})
+            for key, e in run.embeddings.items()}  # fmt: skip
+    many = dataclasses.replace(run, images=images, labels=labels, index=index, embeddings=maps, measures={})
     data = Page(build_page([many])).data
     keys = data["runs"][0]["images"]["sheets"]
     assert len(keys) == 2
@@ -284,7 +284,7 @@ def test_command_leaves_defaults_out():
 def test_only_what_was_used_is_cited(run):
     own = dataclasses.replace(
         run,
-        maps={key: e for key, e in run.maps.items() if key[1] == "lle"},
+        embeddings={key: e for key, e in run.embeddings.items() if key[1] == "lle"},
         config={**run.config, "weights": "mine.safetensors", "dataset": "tfds:cifar10"},
     )
     sources = Page(build_page([own])).all("ol")[0][1]
@@ -462,7 +462,7 @@ def folder(run, tmp_path):
     write_json(folder / "claims.json", {"claims": run.claims})
     save_scores(folder / "scores.csv", run.scores)
     save_history(folder / "history.csv", run.history)
-    for (stage, method), embedding in run.maps.items():
+    for (stage, method), embedding in run.embeddings.items():
         embedding.save(folder / "embeddings" / f"{stage}_{method}.npz")
     values = np.zeros((len(run), 8), np.float32)
     Features(values, run.labels, run.index).save(folder / "features" / "before.npz")
@@ -564,17 +564,17 @@ def test_no_run_folder(tmp_path):
 def test_a_run_without_maps_cannot_be_shown(folder):
     for path in (folder / "embeddings").glob("*.npz"):
         path.unlink()
-    with pytest.raises(JaxtlError, match="holds no maps; finish it with: jaxtl run"):
+    with pytest.raises(JaxtlError, match="holds no maps; go on with: jaxtl run"):
         load_run(folder)
 
 
 def test_measures_of_other_images_are_refused(run):
-    with pytest.raises(JaxtlError, match=r"array knn_before of measures\.npz has 7 rows for 300 images"):
+    with pytest.raises(JaxtlError, match=r"array knn_before has 7 rows for 300 images"):
         dataclasses.replace(run, measures={"knn_before": np.zeros(7, np.int32)})
 
 
 def test_maps_of_other_images_are_refused(run):
-    other = run.maps["after", "pca"]
+    other = run.embeddings["after", "pca"]
     moved = dataclasses.replace(other, index=other.index + 1)
     with pytest.raises(JaxtlError, match="map after_pca is of other images"):
-        RunData(**{**vars(run), "maps": {**run.maps, ("after", "pca"): moved}})
+        RunData(**{**vars(run), "embeddings": {**run.embeddings, ("after", "pca"): moved}})

@@ -16,6 +16,7 @@ from jaxtl.experiment import embeddings, experiment, steps
 from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
 from jaxtl.records.tables import Score, load_scores
+from jaxtl.runs.folder import holds_seeds
 from jaxtl.settings import RunConfig
 
 
@@ -28,7 +29,7 @@ def few(few_digits):
 
 @pytest.fixture(scope="module")
 def done(few, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repeats") / "runs"
+    folder = tmp_path_factory.mktemp("seeds") / "runs"
     several.start(few, 3, folder).run()
     return folder
 
@@ -79,7 +80,7 @@ def test_claims_are_decided_on_the_mean_over_seeds(done):
     assert "Over 3 seeds" in (done / "report.html").read_text()
 
 
-def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
+def test_stopped_seeds_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     work = several.start(few, 3, folder)
     step = steps.Work._score
@@ -93,7 +94,7 @@ def test_stopped_repeats_end_as_if_they_had_not_been(few, done, contents, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         work.run()
     monkeypatch.undo()
-    assert several.holds_seeds(folder)
+    assert holds_seeds(folder)
     several.resume(folder).run()
     for name in ("seed-3", "seed-4", "seed-5"):
         assert contents(folder / name) == contents(done / name)
@@ -105,7 +106,7 @@ def test_memory_is_checked_once_and_for_all_seeds(few, done, tmp_path, monkeypat
     work = several.start(few, 3, folder)
     monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     # What the first run holds is not to stop the second.
-    assert [each.config.seed for each in work._works()] == [3, 4, 5]
+    assert [each.config.seed for each in work.experiments()] == [3, 4, 5]
     # Going on is a start again, whichever seed's maps are missing.
     shutil.copytree(done, tmp_path / "done")
     several.resume(tmp_path / "done")
@@ -121,7 +122,7 @@ def test_a_later_seed_that_is_refused_says_how_to_go_on(few, tmp_path):
     (folder / "seed-4").mkdir()
     (folder / "seed-4" / "thesis.txt").touch()
     with pytest.raises(JaxtlError) as caught:
-        list(work._works())
+        list(work.experiments())
     assert str(caught.value).endswith(f"; then go on with: jaxtl run --resume {folder}")
 
 
@@ -139,14 +140,14 @@ def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1, 1001])
-def test_numbers_of_repeats_that_make_no_sense(few, count, tmp_path):
+def test_numbers_of_seeds_that_make_no_sense(few, count, tmp_path):
     with pytest.raises(JaxtlError, match="--seeds"):
         several.start(few, count, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_damaged_record_is_one_line(tmp_path):
-    (tmp_path / several.RECORD).write_text('{"seeds": "many"}')
+    (tmp_path / "seeds.json").write_text('{"seeds": "many"}')
     with pytest.raises(JaxtlError, match="holds no list of seeds"):
         several.resume(tmp_path)
 

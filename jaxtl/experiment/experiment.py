@@ -150,6 +150,11 @@ class Experiment:
         """Raises JaxtlError where so many embeddings by each method would not fit."""
         self.embedder.check_memory(left, self.observer.notify, resumed)
 
+    def expectation(self) -> str:
+        """What the main steps that are left will take, one line; nothing where nothing is left or known."""
+        left, learns = self.embeddings_left, self.work.learns
+        return checks.expectation(self.config, self.shared, self.embedder, learns, left)
+
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores.
 
@@ -207,10 +212,7 @@ class Experiment:
     def _tell(self, left: Sequence[Step]) -> None:
         """What the work will take, and what of it is done."""
         names = {step.name for step in left}
-        learns = self.work.learns
-        if expected := checks.expectation(
-            self.config, self.shared, self.embedder, learns, self.embeddings_left
-        ):
+        if expected := self.expectation():
             self.observer.notify(expected)
         for step in self.steps:
             if step.outputs and step.name not in names:

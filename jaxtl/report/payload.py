@@ -66,10 +66,10 @@ def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
         "labels": packed(run.labels, "<u4"),
         "index": packed(run.index, "<u4"),
         "maps": [
-            _map(run, stage, method, run.maps[stage, method])
+            _map(run, stage, method, run.embeddings[stage, method])
             for stage in STAGES
             for method in run.methods
-            if (stage, method) in run.maps
+            if (stage, method) in run.embeddings
         ],
         "images": None if run.images is None else _thumbnails(run.images, sheets),
         "measures": _measures(run.measures),

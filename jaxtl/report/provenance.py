@@ -67,7 +67,7 @@ def repeat(run: RunData) -> str:
             f"{method_label(method)} {stage}, by {library_label(e.backend)}: every parameter",
             pairs({**e.params, **e.diagnostics}),
         )
-        for (stage, method), e in run.maps.items()
+        for (stage, method), e in run.embeddings.items()
     )
     return section(
         "repeat",
@@ -111,7 +111,7 @@ def citations(run: RunData) -> str:
     works += [] if run.config.get("weights") else [sources.RUSSAKOVSKY]
     works += [sources.LECUN] if run.config.get("dataset") == "mnist" else []
     works += [_METHODS[method] for method in run.methods if method in _METHODS]
-    libraries = {embedding.backend for embedding in run.maps.values()}
+    libraries = {embedding.backend for embedding in run.embeddings.values()}
     works += [work for library, work in _LIBRARIES.items() if library in libraries]
     measured = {score.metric for score in run.scores} | {row["metric"] for row in run.layers}
     works += [work for metric in METRICS.values() if metric in measured for work in metric.sources]

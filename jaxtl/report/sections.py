@@ -100,7 +100,9 @@ def transferability(run: RunData) -> str:
 
 def faithfulness(run: RunData) -> str:
     """What each map is worth as a picture of the features."""
-    columns = [(stage, method) for method in run.methods for stage in STAGES if (stage, method) in run.maps]
+    columns = [
+        (stage, method) for method in run.methods for stage in STAGES if (stage, method) in run.embeddings
+    ]
     held = {s.metric for s in run.scores if s.space in run.methods}
     metrics = [metric for metric in FAITHFULNESS if metric in held]
     head = ["Measure", *(f"{method_label(method)} {stage}" for stage, method in columns)]
@@ -127,11 +129,11 @@ def faithfulness(run: RunData) -> str:
 def _own_words(run: RunData, columns: Sequence[tuple[str, str]]) -> list[list[str]]:
     """What the methods say of their own results."""
     rows = []
-    variance = [run.maps[at].diagnostics.get("explained_variance_ratio") for at in columns]
+    variance = [run.embeddings[at].diagnostics.get("explained_variance_ratio") for at in columns]
     if any(variance):
         rows.append([EXPLAINED_VARIANCE.headed, *(number(sum(v)) if v else "–" for v in variance)])
     for name, metric in DIAGNOSTICS.items():
-        values = [run.maps[at].diagnostics.get(name) for at in columns]
+        values = [run.embeddings[at].diagnostics.get(name) for at in columns]
         if any(value is not None for value in values):
             rows.append([metric.headed, *("–" if value is None else number(value) for value in values)])
     return rows

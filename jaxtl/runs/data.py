@@ -26,7 +26,7 @@ class RunData:
         labels: int32 [n].
         index: int32 [n], row of each image in the dataset's test split.
         class_names: in label order.
-        maps: by stage ("before", "after") and method, each of the same n images in the same order.
+        embeddings: by stage ("before", "after") and method, each of the same n images in the same order.
         config: the run's settings, as in config.json.
         environment: versions and hardware; timings: seconds by stage, and `peak_memory_gib`.
         scores: every number of the run; history: one row an epoch.
@@ -45,7 +45,7 @@ class RunData:
     labels: np.ndarray
     index: np.ndarray
     class_names: tuple[str, ...]
-    maps: dict[tuple[str, str], Embedding]
+    embeddings: dict[tuple[str, str], Embedding]
     config: dict[str, Any]
     environment: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
@@ -60,9 +60,9 @@ class RunData:
     measures: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.maps:
+        if not self.embeddings:
             raise JaxtlError(f"{self.name}: holds no maps; finish the run first")
-        for (stage, method), embedding in self.maps.items():
+        for (stage, method), embedding in self.embeddings.items():
             if not np.array_equal(embedding.index, self.index):
                 raise JaxtlError(
                     f"{self.name}: map {stage}_{method} is of other images than the first one; "
@@ -76,9 +76,9 @@ class RunData:
 
     @property
     def methods(self) -> list[str]:
-        """The methods of which there is a map, in the usual order."""
-        found = {method for _, method in self.maps}
-        return [m for m in METHODS if m in found] + sorted(found - set(METHODS))
+        """The methods of which there is an embedding, in the usual order."""
+        embedded = {method for _, method in self.embeddings}
+        return [m for m in METHODS if m in embedded] + sorted(embedded - set(METHODS))
 
     def score(self, stage: str, space: str, metric: str) -> Score | None:
         wanted = (stage, space, metric)
@@ -96,9 +96,9 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
     run = RunFolder(folder)
     run.check()
     settings = run.settings.read()
-    maps = _embeddings(run)
-    first = next(iter(maps.values()))
-    class_names = max((e.class_names for e in maps.values()), key=len)
+    embeddings = _embeddings(run)
+    first = next(iter(embeddings.values()))
+    class_names = max((e.class_names for e in embeddings.values()), key=len)
     measures = run.measures.read_or({})
     if fault := _fault_of_measures(measures, len(first.labels), len(class_names)):
         raise run.measures.mended(JaxtlError(f"{run.measures}: {fault}"))
@@ -108,7 +108,7 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         labels=first.labels,
         index=first.index,
         class_names=class_names,
-        maps=maps,
+        embeddings=embeddings,
         config=settings,
         environment=run.environment.read_or({}),
         timings=run.timings.read_or({}),

@@ -61,7 +61,7 @@ def export(
     if to != "tensorboard" and out.is_dir():
         raise JaxtlError(f"{out}: a folder; {to} is one file: give a path that ends in .{to}")
     files, run = RunFolder(folder), load_run(folder)
-    if not any(of in stages for of, _ in run.maps):
+    if not any(of in stages for of, _ in run.embeddings):
         raise JaxtlError(f"{folder}: holds no maps of stage {stage}; {files.go_on}")
     notes = [] if run.measures else [f"without predictions and neighbours: {files.measures} is not there"]
     if to == "csv":
@@ -80,8 +80,8 @@ def export(
 def _table(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
     """Columns by name, of one length."""
     columns = _of_images(run, stages)
-    for stage, method in _maps(run, stages):
-        for axis, values in zip("xy", run.maps[stage, method].coords.T, strict=True):
+    for stage, method in _embedded(run, stages):
+        for axis, values in zip("xy", run.embeddings[stage, method].coords.T, strict=True):
             columns[f"{stage}_{method}_{axis}"] = values
     return columns
 
@@ -96,8 +96,10 @@ def _of_images(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
     return columns | {name: run.measures[name] for name in predictions if name in run.measures}
 
 
-def _maps(run: RunData, stages: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(stage, method) for stage in stages for method in run.methods if (stage, method) in run.maps]
+def _embedded(run: RunData, stages: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [
+        (stage, method) for stage in stages for method in run.methods if (stage, method) in run.embeddings
+    ]
 
 
 def _text(values: Any) -> list[str]:
@@ -146,9 +148,9 @@ def _write_projector(
     folder: Path, run: RunData, stages: tuple[str, ...], features: dict[str, np.ndarray]
 ) -> list[Path]:
     tensors = {f"features_{stage}": values for stage, values in features.items()}
-    for stage, method in _maps(run, stages):
+    for stage, method in _embedded(run, stages):
         # A third axis of zeros: the projector opens in 3-D, and its PCA of two columns has no third, but NaN.
-        tensors[f"{method}_{stage}"] = np.pad(run.maps[stage, method].coords, ((0, 0), (0, 1)))
+        tensors[f"{method}_{stage}"] = np.pad(run.embeddings[stage, method].coords, ((0, 0), (0, 1)))
     written = [folder / "metadata.tsv"]
     _write_metadata(written[0], _of_images(run, stages))
     for name, values in tensors.items():

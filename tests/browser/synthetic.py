@@ -32,7 +32,7 @@ def synthetic_run(n, seed=0, **changes):
         "labels": labels,
         "index": digits.index,
         "class_names": digits.class_names,
-        "maps": maps_of(labels, digits.index, draw),
+        "embeddings": maps_of(labels, digits.index, draw),
         "config": {**CONFIG, "samples": n},
         "environment": {"jaxtl": "0.1.0", "devices": ["cpu: cpu"], "versions": {"jax": "0.10.2"}},
         "timings": {"before": 1.5, "finetune": 20.0, "tsne_before": 3.0, "peak_memory_gib": 1.2},

@@ -325,11 +325,11 @@ def test_another_run_takes_the_place_of_the_first(opened, few):
     run, short = few, slice(0, 200)
     maps = {
         key: dataclasses.replace(e, coords=e.coords[short], labels=e.labels[short], index=e.index[short] + 7)
-        for key, e in run.maps.items()
+        for key, e in run.embeddings.items()
         if key[1] != "lle"
     }
     other = dataclasses.replace(
-        run, name="the other", maps=maps, labels=run.labels[short], index=run.index[short] + 7,
+        run, name="the other", embeddings=maps, labels=run.labels[short], index=run.index[short] + 7,
         images=run.images[short], measures={},
     )  # fmt: skip
     page, faults = opened(run, other)
