@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.costs import table as costs
+from jaxtl.costs.words import spoken
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import numbers
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
@@ -293,8 +294,8 @@ class Experiment:
                 known, train + test, config.epochs * train, config.image_size, config.trainable
             )
             network = list(zip(("features", "fine-tuning"), taken, strict=True))
-        spoken = costs.spoken([*network, *self.maps.expected(self.unmapped, known)])
-        return spoken and f"Expect about: {spoken} (as on {known.machine})"
+        forecast = spoken([*network, *self.maps.expected(self.unmapped, known)])
+        return forecast and f"Expect about: {forecast} (as on {known.machine})"
 
     def _left(self) -> list[Step]:
         """Steps still to be done, those that leave something in memory only where it is asked for."""
