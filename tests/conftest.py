@@ -1,6 +1,7 @@
 """What every test shares: a quiet, CPU-bound environment, real digits, and one finished run."""
 
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from jaxtl.settings import RunConfig
 
 
 def pytest_configure(config):
+    # In the background of a script, and under nohup, it is ignored, and so would be by processes that tests
+    # start: those that are sent it to see them end would live for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.markexpr != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
 

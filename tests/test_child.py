@@ -1,13 +1,19 @@
-"""The child process by itself; what a reduction in it does is in test_reduction_process.py."""
+"""The child process by itself, and that nothing else starts one.
 
+What a reduction in it does is in test_reduction_process.py.
+"""
+
+import ast
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
 from jaxtl.machine.process import Silence, run_command
@@ -171,3 +177,53 @@ def _lives(pid):
 def test_a_program_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match="no_such_program"):
         run_command(["no_such_program"])
+
+
+# Nothing else starts a process.
+
+ROOT = Path(jaxtl.__file__).parent.parent
+HOUSES = ("jaxtl", "weights_convert")
+MODULES = {"subprocess", "multiprocessing", "pty", "loky", "joblib"}
+# Of os and of concurrent.futures.
+STARTERS = ("fork", "spawn", "posix_spawn", "exec", "system", "popen", "startfile", "ProcessPoolExecutor")
+
+
+def starts(source):
+    """What in a piece of Python could start a process, a line each."""
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names = [f"{node.value.id}.{node.attr}"]
+        for name in names:
+            last = name.rpartition(".")[2]
+            starter = name.startswith(("os.", "concurrent.", "futures.")) and last.startswith(STARTERS)
+            if name.partition(".")[0] in MODULES or starter:
+                yield f"{node.lineno}: {name}"
+
+
+@pytest.mark.parametrize("house", HOUSES)
+def test_one_module_alone_starts_processes(house):
+    files = sorted((ROOT / house).rglob("*.py"))
+    assert files
+    found = {str(path.relative_to(ROOT)): list(starts(path.read_text(encoding="utf-8"))) for path in files}
+    assert {name for name, lines in found.items() if lines} <= {"jaxtl/machine/process.py"}
+
+
+def test_that_test_finds_what_it_looks_for():
+    ways = (
+        "import subprocess",
+        "from subprocess import run",
+        "import multiprocessing.pool",
+        "def f():\n    import multiprocessing as m",
+        "import os\nos.fork()",
+        "import os\nos.posix_spawn('a', [], {})",
+        "from os import execv",
+        "from concurrent.futures import ProcessPoolExecutor",
+    )
+    assert all(list(starts(way)) for way in ways)
+    assert not list(starts("import os\nos.getpid()\nfrom concurrent.futures import ThreadPoolExecutor"))
+    assert list(starts((ROOT / "jaxtl" / "machine" / "process.py").read_text(encoding="utf-8")))

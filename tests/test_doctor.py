@@ -1,5 +1,6 @@
 """The doctor: what it finds on this machine, and what it makes of machines that are not here."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -8,8 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 import jaxtl.reduction.choice as choice_of_backend
+from jaxtl.doctor import cards, probes
 from jaxtl.doctor import report as doctor
-from jaxtl.doctor.report import Probe
+from jaxtl.doctor.cards import card_lines
+from jaxtl.doctor.clashes import clashes
+from jaxtl.doctor.probes import Probe, try_library
 from jaxtl.machine import cuda
 from jaxtl.machine.cuda import Driver, Fault, Gpu
 
@@ -47,8 +51,8 @@ def machine(monkeypatch):
         monkeypatch.setattr(cuda, "_look", lambda: found)
         monkeypatch.setattr(cuda, "_installed", lambda names: [name for name in names if name in wheels])
         monkeypatch.setattr(doctor, "_distributions", lambda: dict(wheels))
-        monkeypatch.setattr(doctor, "_probe", lambda name: asked.append(name) or seen[name])
-        monkeypatch.setattr(doctor, "_smi", lambda query: "")
+        monkeypatch.setattr(doctor, "try_library", lambda name: asked.append(name) or seen[name])
+        monkeypatch.setattr(doctor, "on_cards", list)
         choice = SimpleNamespace(name="cuml", why="a GPU and cuML are there", fault=fault)
         monkeypatch.setattr(choice_of_backend, "choose", lambda method, backend="auto": choice, raising=False)
         return asked
@@ -149,9 +153,13 @@ def test_jax_platforms_that_keeps_jax_off_the_gpu_is_healthy(machine, monkeypatc
             "cuML: ImportError",
             "jaxtl[cuda13]",
         ),
-        ({"probes": [Probe("CuPy", 9.0, {}, "no answer within 120 s")]}, "CuPy: no answer", "jaxtl[cuda13]"),
+        ({"probes": [Probe("CuPy", 9.0, {}, "no result within 120 s")]}, "CuPy: no result", "jaxtl[cuda13]"),
         ({"probes": [Probe("CuPy", 9.0, {}, "OutOfMemoryError: x")]}, "CuPy: OutOfMemory", "other processes"),
-        ({"probes": [Probe("JAX", 9.0, {}, "ended by SIGSEGV")]}, "JAX: ended by SIGSEGV", "jaxtl[cuda13]"),
+        (
+            {"probes": [Probe("JAX", 9.0, {}, "its process was ended by SIGSEGV")]},
+            "JAX: its process was ended",
+            "jaxtl[cuda13]",
+        ),
         (
             {"probes": [Probe("JAX", 1.0, {"devices": "cpu"}, said="RuntimeError: no cuPTI")]},
             "JAX finds no GPU, though its plugin and the driver are there: RuntimeError: no cuPTI",
@@ -211,19 +219,19 @@ def test_reducers_that_do_not_load_are_a_problem_and_no_traceback(machine, jaxtl
     ],
 )
 def test_clashing_distributions(extra, words):
-    (found,) = doctor.clashes(WHEELS | extra, "")
+    (found,) = clashes(WHEELS | extra, "")
     assert words in found.what
     assert found.remedy
     assert not found.broken
 
 
 def test_no_clash():
-    assert doctor.clashes(WHEELS, "") == []
-    assert doctor.clashes({"numpy": "2.4.6", "nvidia-ml-py": "13.0"}, "/no/such/folder:") == []
+    assert clashes(WHEELS, "") == []
+    assert clashes({"numpy": "2.4.6", "nvidia-ml-py": "13.0"}, "/no/such/folder:") == []
 
 
 def test_an_unequal_plugin_gets_the_command_that_mends_it():
-    (found,) = doctor.clashes(WHEELS | {"jax-cuda13-plugin": "0.9.0"}, "")
+    (found,) = clashes(WHEELS | {"jax-cuda13-plugin": "0.9.0"}, "")
     assert found.remedy == 'pip install --upgrade "jax[cuda13]==0.10.2"'
 
 
@@ -236,24 +244,24 @@ def library_folder(path, *names):
 
 def test_library_path_before_the_wheels(tmp_path):
     folder = library_folder(tmp_path / "cuda", "libcublasLt.so.12", "libnvJitLink.so.12.4.99", "libz.so.1")
-    (found,) = doctor.clashes(WHEELS, folder)
+    (found,) = clashes(WHEELS, folder)
     assert folder in found.what
     assert "nvidia-cublas, nvidia-nvjitlink" in found.what
     assert found.remedy == f"take {folder} out of LD_LIBRARY_PATH"
-    assert doctor.clashes({"numpy": "2.4.6"}, folder) == []
+    assert clashes({"numpy": "2.4.6"}, folder) == []
 
 
 def test_the_same_library_in_two_folders(tmp_path):
     first = library_folder(tmp_path / "a", "libcusolver.so.11", "libcufft.so.11")
     second = library_folder(tmp_path / "b", "libcusolver.so.12")
-    (found,) = doctor.clashes({}, f"{first}:{second}:{first}")
+    (found,) = clashes({}, f"{first}:{second}:{first}")
     assert found.what == f"LD_LIBRARY_PATH: cusolver is in {first} and in {second}"
 
 
 @pytest.mark.parametrize(("name", "count"), [("stubs", 1), ("compat", 1), ("lib64", 0)])
 def test_another_driver_library_on_the_path(name, count, tmp_path):
     folder = library_folder(tmp_path / name, "libcuda.so.1")
-    assert len(doctor.clashes(WHEELS, folder)) == count
+    assert len(clashes(WHEELS, folder)) == count
 
 
 def test_clashes_alone_are_warnings(machine, jaxtl, monkeypatch, tmp_path):
@@ -266,43 +274,72 @@ def test_clashes_alone_are_warnings(machine, jaxtl, monkeypatch, tmp_path):
 
 def test_cards_and_who_is_on_them():
     cards = "0, NVIDIA H200, 580.82.07, 142000, 143771\n1, NVIDIA H200, 580.82.07, [N/A], [N/A]\nFailed\n"
-    assert doctor.card_lines(cards, "4242, /usr/bin/python3, 1024\n") == [
+    assert card_lines(cards, "4242, /usr/bin/python3, 1024\n") == [
         "card 0: NVIDIA H200, driver 580.82.07, 138.7 of 140.4 GiB free",
         "card 1: NVIDIA H200, driver 580.82.07, ? of ? GiB free",
         "on the cards: process 4242, /usr/bin/python3, 1.0 GiB",
     ]
-    assert doctor.card_lines("", "") == []
+    assert card_lines("", "") == []
+
+
+@pytest.fixture
+def library(monkeypatch, tmp_path):
+    """A function that puts code in the place of what cuML does."""
+
+    def become(code):
+        (tmp_path / "tried.py").write_text(f"import os, sys, time\ndef use():\n    {code}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(probes._FUNCTIONS, "cuML", "tried:use")
+
+    return become
 
 
 @pytest.mark.parametrize(
     ("code", "error"),
     [
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("import os; os.kill(os.getpid(), 11)", "ended by SIGSEGV"),
-        ("import os, sys; print('so ill', file=sys.stderr, flush=True); os.abort()",
-         "ended by SIGABRT; last words: so ill"),
-        ("raise SystemExit(7)", "exit code 7"),
-        ("print('hello')", "it ended without an answer"),
-        ("", "it ended without an answer"),
-        ("import time; time.sleep(30)", "no answer within 1 s"),
+        ("raise RuntimeError('one\\ntwo\\n')", "two"),
+        ("raise OSError('libcublas.so.13: file too short')", "OSError: libcublas.so.13: file too short"),
+        ("open('/no/such')", "FileNotFoundError: [Errno 2] No such file or directory: '/no/such'"),
+        ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
+        ("print('so ill', file=sys.stderr, flush=True); os.abort()",
+         "its process was ended by SIGABRT (so ill)"),
+        ("raise SystemExit(7)", "its process ended with exit code 7"),
+        ("time.sleep(30)", "no result within 1 s"),
     ],
 )  # fmt: skip
-def test_a_probe_that_fails_does_so_in_its_own_process(code, error, monkeypatch):
-    monkeypatch.setitem(doctor._PROBES, "cuML", code)
-    monkeypatch.setattr(doctor, "_SECONDS", 1)
-    probe = doctor._probe("cuML")
+def test_a_library_that_fails_does_so_in_its_own_process(code, error, library, monkeypatch):
+    monkeypatch.setattr(probes, "_SECONDS", 1)
+    library(code)
+    probe = try_library("cuML")
     assert probe.error == error
     assert probe.facts == {}
 
 
-def test_a_probe_takes_no_memory_beforehand_and_ignores_the_folder(monkeypatch, tmp_path):
-    (tmp_path / "json.py").write_text("raise RuntimeError")
-    monkeypatch.chdir(tmp_path)
-    code = (
-        "import os, json; print('{}'); print(json.dumps({'is': os.environ['XLA_PYTHON_CLIENT_PREALLOCATE']}))"
+def test_a_library_takes_no_memory_beforehand_ignores_the_folder_and_may_print(
+    library, monkeypatch, tmp_path
+):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "json.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path / "here")
+    library("print('a remark\\n'); return {'is': os.environ['XLA_PYTHON_CLIENT_PREALLOCATE']}")
+    probe = try_library("cuML")
+    assert (probe.facts, probe.error, probe.said) == ({"is": "false"}, "", "a remark")
+
+
+def test_nvidia_smi_is_asked_for_cards_and_processes(monkeypatch, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cards.on_cards() == []
+    smi.write_text(
+        "#!/bin/sh\ncase $1 in --query-gpu*) echo '0, A, 580, 1024, 2048';; *) echo '7, p, 512';; esac\n"
     )
-    monkeypatch.setitem(doctor._PROBES, "JAX", code)
-    assert doctor._probe("JAX").facts == {"is": "false"}
+    smi.chmod(0o755)
+    assert cards.on_cards() == [
+        "card 0: A, driver 580, 1.0 of 2.0 GiB free", "on the cards: process 7, p, 0.5 GiB"
+    ]  # fmt: skip
+    smi.write_text("#!/bin/sh\necho 'NVML cannot be had'; exit 9\n")
+    assert cards.on_cards() == []
 
 
 def test_names_of_distributions_are_normal():
@@ -311,9 +348,11 @@ def test_names_of_distributions_are_normal():
     assert found["opentsne"]
 
 
-def test_probes_of_the_gpu_are_python():
-    for name, code in doctor._PROBES.items():
-        compile(code, name, "exec")
+def test_every_library_has_its_function():
+    assert set(probes._FUNCTIONS) == set(WORKING)
+    for path in probes._FUNCTIONS.values():
+        module, _, name = path.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_help_is_there_without_a_look_at_the_machine():

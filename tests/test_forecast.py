@@ -9,6 +9,7 @@ import pytest
 from jaxtl.costs import table as costs
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.costs.table import Cost, Costs
+from jaxtl.costs.words import spoken
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import embeddings
 from jaxtl.machine import memory
@@ -247,7 +248,7 @@ def test_a_doubt_beyond_what_was_measured_is_told():
 def test_the_networks_time_goes_with_images_and_their_area(known):
     assert costs.network_seconds(known, 100, 1000, 96, "10") == pytest.approx((0.4, 0.8))
     assert costs.network_seconds(known, 100, 1000, 48, "all") == (pytest.approx(0.1), None)
-    text = costs.spoken([("features", 20.04), ("fine-tuning", None), ("LLE", 0.123), ("t-SNE", 7200.0)])
+    text = spoken([("features", 20.04), ("fine-tuning", None), ("LLE", 0.123), ("t-SNE", 7200.0)])
     assert text == "features 20 s, LLE 0.12 s, t-SNE 2.0 h"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import jaxtl as package
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.scoring import KNN_METRIC
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
 from jaxtl.experiment import experiment
 from jaxtl.records.files import read_npz, write_npz
 from jaxtl.runs.folder import RunFolder, SeedsFolder, holds_seeds, run_folders
@@ -204,12 +204,12 @@ def one_member(path):
         archive.writestr(first, data)
 
 
-FIRST = f"before,features,{KNN_METRIC},"
+FIRST = f"before,features,{LEAVE_ONE_OUT},"
 # File, how it is damaged, who meets it, and what is said of it.
 DAMAGE = [
     ("scores.csv", cut, "report", "is cut off"),
     ("scores.csv", halve, "plot", "line "),
-    ("scores.csv", without(FIRST), "plot", f"the row of before, features, {KNN_METRIC} is missing"),
+    ("scores.csv", without(FIRST), "plot", f"the row of before, features, {LEAVE_ONE_OUT} is missing"),
     ("scores.csv", replaced(f"{FIRST}0", f"{FIRST}x"), "report", "line 2: value is 'x"),
     ("scores.csv", replaced(f"{FIRST}0", f"{FIRST}1e999,0,0\n#"), "report", "line 3 has"),
     ("scores.csv", replaced(FIRST, f"{FIRST}nan,,\nafter,x,x,"), "report", "line 2: value is not finite"),

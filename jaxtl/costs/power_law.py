@@ -67,13 +67,13 @@ class PowerLaw:
         Beyond them it never grows less than in proportion to n: what is constant at small n makes a curve too
         flat there, and what reads n rows is not flat for long. Below, it is never more than at the smallest.
         """
-        found = self.at(n)
+        fitted = self.at(n)
         if n < self.smallest:
-            return Estimate(*map(min, found, self.at(self.smallest)))
+            return Estimate(*map(min, fitted, self.at(self.smallest)))
         if n <= self.largest or self.exponent >= 1:
-            return found
-        steady = [each * n / self.largest for each in self.at(self.largest)]
-        return Estimate(*map(max, found, steady))
+            return fitted
+        steady = [taken * n / self.largest for taken in self.at(self.largest)]
+        return Estimate(*map(max, fitted, steady))
 
     def largest_within(self, y: float) -> float:
         """The n at which y is reached; infinite where the curve does not rise."""

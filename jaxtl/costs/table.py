@@ -1,22 +1,22 @@
-"""What maps will take: by the curves of a scaling study, or by reference curves that come with jaxtl."""
+"""What embeddings will take: by a scaling study's curves, or by the reference curves that come with jaxtl."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtl.costs.power_law import PowerLaw
+from jaxtl.costs.words import gib
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.files import read_json_object
 
 REFERENCE = "reference.json"
-# Landmarks that are advised: a map of so many takes any machine seconds.
+# Landmarks that are advised: an embedding of so many takes any machine seconds.
 _LANDMARKS = 5000
 # Image size that seconds an image are for.
 _SIZE = 48
@@ -24,12 +24,12 @@ _SIZE = 48
 
 @dataclass(frozen=True)
 class Cost:
-    """What maps of one method by one library take.
+    """What embeddings of one method by one library take.
 
     Attributes:
         method: as users write it, such as "tsne" or "tsne@5000".
         backend: the library.
-        seconds: of one map of n images.
+        seconds: of one embedding of n images.
         memory: bytes that it takes, the features included; None where they were too few to measure.
         baseline: bytes of its process before.
     """
@@ -51,7 +51,7 @@ class Cost:
         return "@" in self.method or self.backend in METHODS[self.method].streamed
 
     def seconds_at(self, n: float) -> Estimate:
-        """Of one map of n images."""
+        """Of one embedding of n images."""
         return self.seconds.cost(n)
 
     def bytes_at(self, n: float) -> Estimate:
@@ -59,10 +59,10 @@ class Cost:
         if self.memory is None:
             return Estimate(self.baseline, self.baseline, self.baseline)
         law = self.memory.at if self.streamed else self.memory.cost
-        return Estimate(*(self.baseline + each for each in law(n)))
+        return Estimate(*(self.baseline + taken for taken in law(n)))
 
     def fits(self, n: float, available: int, maps: int = 1) -> bool | None:
-        """Whether so many maps at a time of n images are expected to fit into so many bytes.
+        """Whether so many embeddings at a time of n images are expected to fit into so many bytes.
 
         None where it is unknown, as what they take besides the process's own was never measured.
         """
@@ -71,7 +71,7 @@ class Cost:
         return maps * self.bytes_at(n).value <= available
 
     def largest(self, available: int, maps: int = 1) -> int:
-        """Images whose map fits, down to two digits; 0 where none do, a huge number where all do."""
+        """Images whose embedding fits, down to two digits; 0 where none do, a huge number where all do."""
         left = available / maps - self.baseline
         if left <= 0:
             return 0
@@ -116,13 +116,13 @@ class Costs:
 
 
 class Remedies(NamedTuple):
-    """Instead of a map that does not fit.
+    """Instead of an embedding that does not fit.
 
     Attributes:
         method: without landmarks.
-        backends: libraries whose maps would fit.
+        backends: libraries whose embeddings would fit.
         images: so many would, by the same library; 0 where none would.
-        landmarks: so many could be mapped and the others placed; 0 where none could.
+        landmarks: so many could be embedded and the others placed; 0 where none could.
     """
 
     method: str
@@ -132,27 +132,27 @@ class Remedies(NamedTuple):
 
     def in_study(self) -> str:
         """As one says it of a study or of Python."""
-        found = [f"backend {name}" for name in self.backends]
-        found += [f"landmarks ({self.method}@{self.landmarks})"] * bool(self.landmarks)
-        found += [f"at most {self.images:,} images"] * bool(self.images)
-        return ", ".join(found) or "a machine with more memory"
+        ways = [f"backend {name}" for name in self.backends]
+        ways += [f"landmarks ({self.method}@{self.landmarks})"] * bool(self.landmarks)
+        ways += [f"at most {self.images:,} images"] * bool(self.images)
+        return ", ".join(ways) or "a machine with more memory"
 
     def in_run(self) -> str:
         """As options of `jaxtl run`, which has no landmarks."""
-        found = [f"--backend {name}" for name in self.backends]
-        found += [f"--samples {self.images}"] * bool(self.images)
-        found += ["no " + self.method + " in --methods"]
+        ways = [f"--backend {name}" for name in self.backends]
+        ways += [f"--samples {self.images}"] * bool(self.images)
+        ways += ["no " + self.method + " in --methods"]
         if self.landmarks:
             reduced = f"jaxtl reduce --method {self.method} --set landmarks={self.landmarks}"
-            found[-1] += f" and landmarks afterwards ({reduced})"
-        return ", or ".join(found)
+            ways[-1] += f" and landmarks afterwards ({reduced})"
+        return ", or ".join(ways)
 
     def in_resumed_run(self) -> str:
         """As options of `jaxtl run --resume`, which takes no other settings than the run began with."""
-        found = [f"--backend {name}" for name in self.backends]
-        found += ["more memory (end other programs)"]
-        found += [f"a new run with --out and --samples {self.images}"] * bool(self.images)
-        return ", or ".join(found)
+        ways = [f"--backend {name}" for name in self.backends]
+        ways += ["more memory (end other programs)"]
+        ways += [f"a new run with --out and --samples {self.images}"] * bool(self.images)
+        return ", or ".join(ways)
 
 
 def reference() -> Costs:
@@ -171,14 +171,14 @@ def read(path: Path) -> Costs:
 
 
 def _cost(record: dict[str, Any]) -> Cost:
-    seconds, memory = (each and PowerLaw(**each) for each in (record["seconds"], record["memory"]))
+    seconds, memory = (law and PowerLaw(**law) for law in (record["seconds"], record["memory"]))
     return Cost(record["method"], record["backend"], seconds, memory, record["baseline"])
 
 
 def check_memory(
     costs: Costs, method: str, backend: str, n: int, available: int, maps: int = 1, resumed: bool = False
 ) -> str | None:
-    """A line of warning where a map may not fit into memory, None where it will or nothing is known.
+    """A line of warning where an embedding may not fit into memory, None where it will or nothing is known.
 
     Args:
         maps: that are made at the same time.
@@ -190,7 +190,7 @@ def check_memory(
     cost = costs.of(method, backend)
     if cost is None or cost.memory is None:
         return None
-    needed = Estimate(*(maps * each for each in cost.bytes_at(n)))
+    needed = Estimate(*(maps * taken for taken in cost.bytes_at(n)))
     both = f"{maps} maps at a time of {n:,} images" if maps > 1 else f"a map of {n:,} images"
     if needed.value > available:
         remedies = costs.remedies(cost, n, available, maps)
@@ -216,24 +216,3 @@ def network_seconds(
     features = costs.image_seconds and costs.image_seconds * area * images
     known = costs.training_seconds if trainable == "10" else None
     return features, known and known * area * training_images
-
-
-def spoken(stages: Sequence[tuple[str, float | None]]) -> str:
-    """Such as "features 20 s, fine-tuning 60 s"; what is unknown is left out."""
-    return ", ".join(f"{name} {duration(value)}" for name, value in stages if value is not None)
-
-
-def duration(value: float) -> str:
-    """Such as "0.05 s", "12 s", "8 min", "3.2 h" and "40 days"."""
-    if value < 100:
-        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
-    if value < 6000:
-        return f"{value / 60:.0f} min"
-    return f"{value / 3600:.1f} h" if value < 200 * 3600 else f"{value / 86400:,.0f} days"
-
-
-def gib(value: float) -> str:
-    """Such as "12 MiB" and "3.4 GiB"."""
-    if value < 2**30:
-        return f"{value / 2**20:.0f} MiB"
-    return f"{value / 2**30:.3g} GiB" if value < 2**40 else f"{value / 2**40:,.3g} TiB"

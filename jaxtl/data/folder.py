@@ -62,13 +62,17 @@ def _split_folder(root: Path, split: str) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise JaxtlError(f"{root}: has no folder {' or '.join(names)}; images must lie in "
-                     f"{root}/train/CLASS and {root}/test/CLASS")  # fmt: skip
+    raise JaxtlError(
+        f"{root}: has no folder {' or '.join(names)}; images must lie in "
+        f"{root}/train/CLASS and {root}/test/CLASS"
+    )
 
 
 def _class_names(folders: dict[str, Path]) -> tuple[str, ...]:
-    train, test = ({entry.name for entry in folder.iterdir() if entry.is_dir() and _visible(entry)}
-                   for folder in (folders["train"], folders["test"]))  # fmt: skip
+    train, test = (
+        {entry.name for entry in folder.iterdir() if entry.is_dir() and _visible(entry)}
+        for folder in (folders["train"], folders["test"])
+    )
     if train != test:
         only = [
             f"only {folder} has {', '.join(sorted(names))}"
@@ -77,8 +81,9 @@ def _class_names(folders: dict[str, Path]) -> tuple[str, ...]:
         ]
         raise JaxtlError(f"the splits differ in their classes: {'; '.join(only)}")
     if not train:
-        raise JaxtlError(f"{folders['train']}: has no class folders; images must lie in "
-                         f"{folders['train']}/CLASS")  # fmt: skip
+        raise JaxtlError(
+            f"{folders['train']}: has no class folders; images must lie in {folders['train']}/CLASS"
+        )
     return tuple(sorted(train))
 
 
@@ -126,6 +131,7 @@ def _for_each(folder: Path, files: list[Path], read: Callable[[int, Path], T]) -
             failures.append(f"{path} ({error})")
     if failures:
         more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-        raise JaxtlError(f"{folder}: unreadable images, remove or replace them: "
-                         f"{'; '.join(failures[:_NAMED])}{more}")  # fmt: skip
+        raise JaxtlError(
+            f"{folder}: unreadable images, remove or replace them: {'; '.join(failures[:_NAMED])}{more}"
+        )
     return results

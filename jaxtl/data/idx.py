@@ -36,8 +36,10 @@ def load(folder: Traversable, split: str) -> tuple[np.ndarray, np.ndarray, tuple
     images = read_idx(path, 3)
     mine = labels[_PREFIXES[split]]
     if len(images) != len(mine):
-        raise JaxtlError(f"{path}: holds {len(images)} images but the {split} labels are {len(mine)}; "
-                         "the files belong to different sets")  # fmt: skip
+        raise JaxtlError(
+            f"{path}: holds {len(images)} images but the {split} labels are {len(mine)}; "
+            "the files belong to different sets"
+        )
     classes = 1 + max(int(values.max()) for values in labels.values())
     return images[..., None], mine.astype(np.int32), tuple(str(k) for k in range(classes))
 
@@ -76,8 +78,9 @@ def _find(folder: Traversable, name: str) -> Traversable:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    raise JaxtlError(f"{folder}: has neither {name} nor {name}.gz; it must hold the four files "
-                     "under MNIST's names")  # fmt: skip
+    raise JaxtlError(
+        f"{folder}: has neither {name} nor {name}.gz; it must hold the four files under MNIST's names"
+    )
 
 
 def _read_shape(path: Traversable, stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
@@ -91,9 +94,11 @@ def _read_shape(path: Traversable, stream: BinaryIO, dimensions: int) -> tuple[i
     if magic[2] != _UINT8:
         raise JaxtlError(f"{path}: IDX data type 0x{magic[2]:02x}; only uint8 (0x08) is read")
     if magic[3] != dimensions:
-        found = _CONTENTS.get(magic[3], "an array")
-        raise JaxtlError(f"{path}: holds {found} ({magic[3]}-d) where {_CONTENTS[dimensions]} "
-                         f"({dimensions}-d) are expected; are files swapped?")  # fmt: skip
+        content = _CONTENTS.get(magic[3], "an array")
+        raise JaxtlError(
+            f"{path}: holds {content} ({magic[3]}-d) where {_CONTENTS[dimensions]} "
+            f"({dimensions}-d) are expected; are files swapped?"
+        )
     header = stream.read(4 * dimensions)
     if len(header) < 4 * dimensions:
         raise JaxtlError(f"{path}: ends inside its header; download the file again")
@@ -105,8 +110,10 @@ def _read_values(path: Traversable, stream: BinaryIO, shape: tuple[int, ...]) ->
     if declared == 0:
         raise JaxtlError(f"{path}: declares the shape {list(shape)}, which holds nothing")
     if declared > MAX_BYTES:
-        raise JaxtlError(f"{path}: declares the shape {list(shape)}, {declared:,} bytes; the limit is "
-                         f"{MAX_BYTES:,}, so the header is probably damaged")  # fmt: skip
+        raise JaxtlError(
+            f"{path}: declares the shape {list(shape)}, {declared:,} bytes; the limit is "
+            f"{MAX_BYTES:,}, so the header is probably damaged"
+        )
     values = bytearray()
     while len(values) <= declared:
         # One byte beyond the declared ones is asked for: it tells trailing bytes, and at its end gzip
@@ -116,8 +123,9 @@ def _read_values(path: Traversable, stream: BinaryIO, shape: tuple[int, ...]) ->
             break
         values += chunk
     if len(values) < declared:
-        raise JaxtlError(f"{path}: ends after {len(values):,} of {declared:,} declared bytes; "
-                         "download the file again")  # fmt: skip
+        raise JaxtlError(
+            f"{path}: ends after {len(values):,} of {declared:,} declared bytes; download the file again"
+        )
     if len(values) > declared:
         raise JaxtlError(f"{path}: goes on after the {declared:,} bytes that its header declares")
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -78,8 +78,8 @@ class Digits:
             raise TypeError(f"digits are indexed by integers and slices, not by {wanted.dtype} or tuples")
         if wanted.size and not (-self.n <= wanted.min() and wanted.max() < self.n):
             raise IndexError(f"there are {self.n} digits")
-        found = self._rows(np.where(wanted < 0, wanted + self.n, wanted).ravel())
-        return found.reshape(*wanted.shape, *self.shape[1:])
+        rows = self._rows(np.where(wanted < 0, wanted + self.n, wanted).ravel())
+        return rows.reshape(*wanted.shape, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -180,7 +180,7 @@ def _coordinates(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cos, sin = np.cos(angle) * stretch, np.sin(angle) * stretch
     centred = np.arange(_SIDE) - (_SIDE - 1) / 2
     y, x = centred[:, None], centred[None, :]
-    cos, sin, shear = (each[:, None, None] for each in (cos, sin, shear))
+    cos, sin, shear = (values[:, None, None] for values in (cos, sin, shear))
     middle = (_SIDE + 1) / 2  # of the framed original
     rows = cos * y + (sin + cos * shear) * x + fields[:, 0]
     columns = -sin * y + (cos - sin * shear) * x + fields[:, 1]

@@ -57,8 +57,10 @@ def _resize(values: jax.Array, image_size: int) -> jax.Array:
 
 def _check(images: jax.Array, image_size: int, mode: str) -> None:
     if images.ndim != 4 or images.dtype != jnp.uint8 or images.shape[3] not in (1, 3):
-        raise JaxtlError(f"preprocess: images must be uint8 [n, height, width, 1 or 3], got {images.dtype} "
-                         f"{list(images.shape)}")  # fmt: skip
+        raise JaxtlError(
+            f"preprocess: images must be uint8 [n, height, width, 1 or 3], got {images.dtype} "
+            f"{list(images.shape)}"
+        )
     if image_size < 1:
         raise JaxtlError(f"preprocess: image_size must be at least 1 pixel, got {image_size}")
     if mode not in MODES:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jaxtl.costs import table as costs
+from jaxtl.costs.words import spoken
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import Shared
@@ -84,5 +85,5 @@ def expectation(
             known, train + test, config.epochs * train, config.image_size, config.trainable
         )
         network = list(zip(("features", "fine-tuning"), taken, strict=True))
-    spoken = costs.spoken([*network, *embedder.expected(embeddings, known)])
-    return spoken and f"Expect about: {spoken} (as on {known.machine})"
+    forecast = spoken([*network, *embedder.expected(embeddings, known)])
+    return forecast and f"Expect about: {forecast} (as on {known.machine})"

@@ -59,7 +59,7 @@ def default_folder() -> Path | None:
 
 def size(folder: Path) -> int:
     """Bytes of the files in a folder, all levels; 0 where it is not there."""
-    return sum(each[1] for each in _files(folder))
+    return sum(size for _, size, _ in _files(folder))
 
 
 def _root() -> Path:
@@ -109,15 +109,15 @@ def _prune(root: Path) -> None:
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
     """Last use, bytes and path of every file."""
-    found = []
+    files = []
     for path in folder.rglob("*"):
         try:
             status = path.lstat()
         except OSError:
             continue  # another process deleted it
         if not path.is_dir():
-            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
-    return found
+            files.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    return files
 
 
 def _keep_in(folder: Path) -> None:

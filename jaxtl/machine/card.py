@@ -24,10 +24,10 @@ class Card:
 
     def used(self) -> int:
         """Bytes in use by all processes; 0 where nothing tells."""
-        found = _Memory()
-        if self._library is None or self._library.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(found)):
+        memory = _Memory()
+        if self._library is None or self._library.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(memory)):
             return 0
-        return found.used
+        return memory.used
 
     def _find(self, library: ctypes.CDLL) -> int:
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()

@@ -34,7 +34,7 @@ def available_memory() -> int:
     known (macOS has `vm_stat`), all of the machine's memory.
     """
     known = [*_system(), *_left_by_groups()]
-    return min([each for each in known if each >= 0] or [physical_memory()])
+    return min([count for count in known if count >= 0] or [physical_memory()])
 
 
 def peak_memory() -> int:
@@ -112,7 +112,7 @@ def _unified_groups() -> Iterator[str]:
 def _memory_groups() -> Iterator[str]:
     """Folders of the control groups of version 1."""
     lines = (line.split(":", 2) for line in _read("proc/self/cgroup").splitlines())
-    path = next((each[2] for each in lines if len(each) == 3 and "memory" in each[1].split(",")), None)
+    path = next((parts[2] for parts in lines if len(parts) == 3 and "memory" in parts[1].split(",")), None)
     return _upward("sys/fs/cgroup/memory", path)
 
 

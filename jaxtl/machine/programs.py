@@ -69,7 +69,7 @@ def chosen(others: Mapping[str, bool | int | str]) -> Iterator[None]:
 
 def _options_of(static: tuple) -> Options:
     """Of a program for these static arguments, of which one may be the convolutions' form, or hold it."""
-    forms = (getattr(each, "form", each) for each in static)
+    forms = (getattr(value, "form", value) for value in static)
     return {} if _chosen is None and any(form in _TUNED_FORMS for form in forms) else options()
 
 
@@ -87,7 +87,7 @@ def jit(function: Callable | None = None, **how: Any) -> Callable:
 
     @cache
     def jitted(on_gpu: bool) -> Callable:
-        untuned = {name: each for name, each in options().items() if name in _GPU_OPTIONS}
+        untuned = {name: value for name, value in options().items() if name in _GPU_OPTIONS}
         return jax.jit(function, compiler_options=untuned if on_gpu and untuned else None, **how)
 
     @wraps(function)
@@ -137,7 +137,7 @@ class Program:
         key = static, structure, shapes, tuple(chosen.items()), where
         with self._lock:
             if key not in self._compiled:
-                abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*each) for each in shapes])
+                abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
                 self._compiled[key] = _Compilation(lambda: self.jitted.lower(*static, *abstract), chosen)
             return self._compiled[key]
 

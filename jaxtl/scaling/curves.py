@@ -22,8 +22,18 @@ from jaxtl.scaling.quality import Quality
 from jaxtl.scaling.trials import DONE, FOLDER, OVER_MEMORY, OVER_TIME, Trial, load_all
 
 COLUMNS = ("method", "backend", "n", "status", "metric", "value", "low", "high", "note")
-FIT_COLUMNS = ("method", "backend", "metric", "coefficient", "exponent", "low", "high", "smallest", "largest",
-               "sizes")  # fmt: skip
+FIT_COLUMNS = (
+    "method",
+    "backend",
+    "metric",
+    "coefficient",
+    "exponent",
+    "low",
+    "high",
+    "smallest",
+    "largest",
+    "sizes",
+)
 # Sizes that a power law goes through: within this factor of the largest, where what is constant has faded and
 # libraries do not change their algorithm, but three at least.
 FITTED_RANGE = 10

@@ -82,8 +82,9 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     parts = [part.strip().replace("_", "") for part in text.split(",") if part.strip()]
     wrong = [part for part in parts if not part.isdecimal()]
     if wrong or not parts:
-        raise JaxtlError(f"sizes: {wrong[0] if wrong else text!r} is not a whole number; "
-                         "give some such as 500,1000,2000")  # fmt: skip
+        raise JaxtlError(
+            f"sizes: {wrong[0] if wrong else text!r} is not a whole number; give some such as 500,1000,2000"
+        )
     sizes = sorted({int(part) for part in parts})
     if sizes[0] < SMALLEST or sizes[-1] > LARGEST:
         outside = sizes[0] if sizes[0] < SMALLEST else sizes[-1]
@@ -192,8 +193,9 @@ def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise JaxtlError(f"{folder}: no scaling study (it has no {CONFIG}); start one with "
-                         f"jaxtl scale --out {folder}")  # fmt: skip
+        raise JaxtlError(
+            f"{folder}: no scaling study (it has no {CONFIG}); start one with jaxtl scale --out {folder}"
+        )
     record = read_json_object(path)
     asked, digest = record.pop("asked", None), record.pop("digest", None)
     if asked is None:

@@ -88,15 +88,15 @@ def quality_figure(curves: Sequence[Curve], features: dict[int, Quality]) -> Fig
             rows = [(p.n, *p.quality[metric]) for p in curve.done if metric in (p.quality or {})]
             name = label(curve.method, curve.backend)
             _draw_quality(axes, rows, TEN_COLOURS[number % 10], _MARKERS[number % 10], name)
-        rows = [(n, *found[metric]) for n, found in features.items() if metric in found]
+        rows = [(n, *scores[metric]) for n, scores in features.items() if metric in scores]
         _draw_quality(axes, rows, _FEATURES_COLOUR, "", "the features themselves")
         _quality_axes(axes, metric)
-    found = {
+    handles = {
         text: handle
         for axes in panels
         for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -192,7 +192,7 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
 def _draw_quality(axes: Axes, rows: list[tuple], colour: str, marker: str, name: str) -> None:
     if not rows:
         return
-    n, value, low, high = (np.array(each, float) for each in zip(*rows, strict=True))
+    n, value, low, high = (np.array(column, float) for column in zip(*rows, strict=True))
     style = {"marker": marker, "markersize": 3.5} if marker else {"linestyle": "--"}
     axes.plot(n, value, color=colour, label=name, **style)
     axes.fill_between(n, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -252,7 +252,7 @@ def _turned(coords: np.ndarray, before: np.ndarray | None, free: bool) -> np.nda
     """A map laid on that of its first points: turned (Schonemann 1966) where it is free, or mirrored."""
     if before is None:
         return coords
-    some, target = (each - each.mean(axis=0) for each in (coords[: len(before)], before))
+    some, target = (places - places.mean(axis=0) for places in (coords[: len(before)], before))
     product = some.T @ target
     if not free:
         return coords * np.where(np.diag(product) < 0, -1.0, 1.0).astype(coords.dtype)

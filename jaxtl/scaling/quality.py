@@ -55,23 +55,23 @@ class Space:
         near[rows, ranks[rows, columns].astype(np.int64) - 1] = columns
         classes, members = np.unique(self.labels, return_inverse=True)
         predicted = vote(members[near], len(classes))
-        found = classified(predicted, members[anchors], classes, 1000, self.seed)
-        return {LEAVE_ONE_OUT: _triple(found.accuracy)}
+        anchored = classified(predicted, members[anchors], classes, 1000, self.seed)
+        return {LEAVE_ONE_OUT: _triple(anchored.accuracy)}
 
     def quality(self, embedding: Embedding) -> Quality:
         """Numbers of one map, with intervals where they have some."""
         neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
         voted = metrics.leave_one_out_knn(neighbors, embedding.labels, seed=self.seed)
-        found: Quality = {LEAVE_ONE_OUT: _triple(voted.accuracy)}
+        scores: Quality = {LEAVE_ONE_OUT: _triple(voted.accuracy)}
         if self.ranks is not None:
             trusted = metrics.trustworthiness(self.ranks, embedding.coords, N_NEIGHBORS, seed=self.seed)
-            found[TRUSTWORTHINESS] = _triple(trusted)
+            scores[TRUSTWORTHINESS] = _triple(trusted)
         for key, metric in DIAGNOSTICS.items():
             if isinstance(value := embedding.diagnostics.get(key), (int, float)):
-                found[metric] = float(value), None, None
+                scores[metric] = float(value), None, None
         if ratios := embedding.diagnostics.get("explained_variance_ratio"):
-            found[EXPLAINED_VARIANCE] = float(sum(ratios)), None, None
-        return found
+            scores[EXPLAINED_VARIANCE] = float(sum(ratios)), None, None
+        return scores
 
 
 def look(features: Path, labels: np.ndarray, seed: int) -> Space:
@@ -106,5 +106,5 @@ def check(labels: np.ndarray) -> None:
         raise JaxtlError(f"the first {len(labels):,} images are all of one class; take larger sizes")
 
 
-def _triple(found: Estimate) -> tuple[float, float, float]:
-    return float(found.value), float(found.low), float(found.high)
+def _triple(estimate: Estimate) -> tuple[float, float, float]:
+    return float(estimate.value), float(estimate.low), float(estimate.high)

@@ -12,7 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jaxtl.costs.table import REFERENCE, Cost, Costs, duration
+from jaxtl.costs.table import REFERENCE, Cost, Costs
+from jaxtl.costs.words import duration
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.identity import MACHINE, differing, spoken
 from jaxtl.records.files import read_json_object, write_json
@@ -52,14 +53,15 @@ def chosen(known: Costs, methods: str | None, backends: str | None) -> tuple[Cos
     """
     names = {method.name for method in parse_methods(methods)} if methods is not None else None
     libraries = parse_libraries(backends) if backends is not None else ["auto"]
-    found = tuple(
-        cost for cost in known.maps
+    curves = tuple(
+        cost
+        for cost in known.maps
         if (names is None or cost.method in names) and ("auto" in libraries or cost.backend in libraries)
-    )  # fmt: skip
-    if not found:
+    )
+    if not curves:
         there = ", ".join(f"{cost.method} by {cost.backend}" for cost in known.maps)
         raise JaxtlError(f"forecast: no such curve has been measured; there are {there}")
-    return found
+    return curves
 
 
 def _cost(curve: Curve) -> Cost:
@@ -108,7 +110,7 @@ def as_record(costs: Costs) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     if not 1 <= len(arguments) <= 3:
         sys.exit("usage: python -m jaxtl.scaling.reference STUDY [RUN [OUT.json]]")
-    study, run, out = [Path(each) for each in arguments] + [None] * (3 - len(arguments))
+    study, run, out = [Path(argument) for argument in arguments] + [None] * (3 - len(arguments))
     try:
         costs = costs_of(study)
         _check_growth(costs)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from jaxtl.costs.power_law import PowerLaw
-from jaxtl.costs.table import Cost, Costs, duration, gib
+from jaxtl.costs.table import Cost, Costs
+from jaxtl.costs.words import duration, gib
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TRUSTWORTHINESS
 from jaxtl.methods import library_label, method_label
 from jaxtl.scaling.curves import Curve
@@ -41,8 +42,8 @@ def _name(curve: Curve | Cost) -> str:
 def _cells(trial: Trial) -> tuple[str, ...]:
     if trial.status != DONE:
         return (f"[red]{trial.status}[/]" if trial.limits else trial.status, "", "", "")
-    found = trial.quality or {}
-    worth = (f"{found[name][0]:.3f}" if name in found else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS))
+    scores = trial.quality or {}
+    worth = (f"{scores[name][0]:.3f}" if name in scores else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS))
     return (duration(trial.typical_seconds), gib(trial.memory) if trial.memory is not None else "", *worth)
 
 
