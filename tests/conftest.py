@@ -1,5 +1,6 @@
 """What every test shares: a quiet, CPU-bound environment, real digits, and one finished run."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -110,6 +111,70 @@ def finished(config, once):
     from jaxtl.experiment import experiment
 
     return once("finished", lambda folder: experiment.start(config, folder).run())
+
+
+class BlankFigures:
+    """Stands for a run's `Drawer` in tests of other things: drawing takes as long as all the rest."""
+
+    def __init__(self, folder):
+        self.folder = folder / "figures"
+
+    def get_ready(self, figures):
+        pass
+
+    def draw(self, name, progress):
+        from jaxtl.records.files import replacing
+
+        self.folder.mkdir(exist_ok=True)
+        for kind in ("png", "svg", "pdf"):
+            with replacing(self.folder / f"{name}.{kind}") as path:
+                path.write_text("blank")
+
+    def close(self):
+        pass
+
+
+@contextlib.contextmanager
+def without_figures():
+    """Runs draw nothing."""
+    from jaxtl.experiment import experiment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "Drawer", BlankFigures)
+        yield
+
+
+@pytest.fixture(scope="session")
+def few_config(few_digits):
+    """Settings of a run that takes seconds, and keeps a checkpoint on its way."""
+    return RunConfig(
+        dataset=few_digits,
+        samples=None,
+        image_size=32,
+        trainable="2",
+        epochs=2,
+        methods=("pca",),
+        layers=False,
+    )
+
+
+@pytest.fixture
+def few(few_config):
+    """`few_config`, in a test whose runs leave their figures blank."""
+    with without_figures():
+        yield few_config
+
+
+@pytest.fixture(scope="session")
+def few_run(few_config, once):
+    """The folder of an uninterrupted run of `few_config`, with blank figures."""
+    from jaxtl.experiment import experiment
+
+    def make(folder):
+        with without_figures():
+            experiment.start(few_config, folder).run()
+
+    return once("few_run", make)
 
 
 @pytest.fixture(scope="session")
