@@ -51,24 +51,25 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory, worker_id):
-    """A function of a name and a function that makes a folder: the folder, made by one test process for all.
+    """A function of a name and a function that makes a file or folder of that path: the path.
 
-    Two processes that need it at the same time do not both make it: one waits.
+    One test process makes it for all: two that need it at the same time do not both make it, one waits.
     """
     base = tmp_path_factory.getbasetemp()
     shared = (base if worker_id == "master" else base.parent) / "shared"
     shared.mkdir(exist_ok=True)
 
-    def folder(name, make):
+    def path(name, make):
         with (shared / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (shared / f"{name}.made").exists():
+                # What one left that was ended while it made it.
                 shutil.rmtree(shared / name, ignore_errors=True)
                 make(shared / name)
                 (shared / f"{name}.made").touch()
         return shared / name
 
-    return folder
+    return path
 
 
 def write_idx(folder, train, test):
@@ -94,6 +95,18 @@ def digits(once):
 def few_digits(once):
     """Name of a set with 70 training and 60 test images."""
     return f"idx:{once('few', lambda folder: write_idx(folder, 70, 60))}"
+
+
+@pytest.fixture(scope="session")
+def mnist_features(once):
+    """Features [2000, 1280] of MNIST's first test images."""
+    import jaxtl
+    from jaxtl.records.arrays import Features
+
+    def make(path):
+        jaxtl.extract(jaxtl.load_model(), jaxtl.load("mnist", "test").take(2000)).save(path)
+
+    return Features.load(once("mnist-2000.npz", make)).values
 
 
 @pytest.fixture(scope="session")

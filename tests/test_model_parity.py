@@ -180,13 +180,15 @@ def test_all_forms_of_convolution_agree(size, padding, last):
     assert_close(run(state, images, "mixed"), expected)
 
 
+def first_convolution(model, images):
+    return model.run(Carry(images), 0, model.config.position("Conv1") + 1).x
+
+
 def test_symmetric_padding_differs_on_even_sizes_alone():
     arrays = random_arrays(MobileNetV2Config(0.35))
     configs = [MobileNetV2Config(0.35, padding=padding) for padding in ("keras", "symmetric")]
-    even, odd = (
-        [build(config, arrays).intermediates(random_images(size), ["Conv1"])["Conv1"] for config in configs]
-        for size in (48, 49)
-    )
+    models = [build(config, arrays) for config in configs]
+    even, odd = ([first_convolution(model, random_images(size)) for model in models] for size in (48, 49))
     assert relative_error(*even) > 0.1
     np.testing.assert_array_equal(*odd)
 
