@@ -1,6 +1,9 @@
 """What every test shares: a quiet, CPU-bound environment, real digits, and one finished run."""
 
+import contextlib
+import fcntl
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -18,14 +21,55 @@ import pytest
 
 from jaxtl.settings import RunConfig
 
+# More processes than this wait for memory and for each other's fixtures.
+MOST_WORKERS = 8
+# Seconds; what is not slow has the limit of pyproject.toml.
+SLOW_LIMIT = 1800
+
 
 def pytest_configure(config):
-    # In the background of a script, and under nohup, it is ignored, and so would be by processes that tests
-    # start: those that are sent it to see them end would live for ever.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.markexpr != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+    # Who is started in a script's background, or under nohup, is deaf to SIGINT, and so are its children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config):
+    from jaxtl.machine.host import cpu_count
+
+    # One GPU is not shared.
+    return 0 if config.option.markexpr == "gpu" else min(cpu_count(), MOST_WORKERS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_LIMIT))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id):
+    """A function of a name and a function that makes a file or folder of that path: the path.
+
+    One test process makes it for all: two that need it at the same time do not both make it, one waits.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def path(name, make):
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / f"{name}.made").exists():
+                # What one left that was ended while it made it.
+                shutil.rmtree(shared / name, ignore_errors=True)
+                make(shared / name)
+                (shared / f"{name}.made").touch()
+        return shared / name
+
+    return path
 
 
 def write_idx(folder, train, test):
@@ -39,19 +83,30 @@ def write_idx(folder, train, test):
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + data.images.tobytes())
         header = struct.pack(">II", 0x801, count)
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(header + data.labels.astype("u1").tobytes())
-    return f"idx:{folder}"
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
+def digits(once):
     """Name of a set with 1950 training and 500 test images: at batch 32 an epoch's last batch has 30."""
-    return write_idx(tmp_path_factory.mktemp("data") / "digits", 1950, 500)
+    return f"idx:{once('digits', lambda folder: write_idx(folder, 1950, 500))}"
 
 
 @pytest.fixture(scope="session")
-def few_digits(tmp_path_factory):
+def few_digits(once):
     """Name of a set with 70 training and 60 test images."""
-    return write_idx(tmp_path_factory.mktemp("data") / "few", 70, 60)
+    return f"idx:{once('few', lambda folder: write_idx(folder, 70, 60))}"
+
+
+@pytest.fixture(scope="session")
+def mnist_features(once):
+    """Features [2000, 1280] of MNIST's first test images."""
+    import jaxtl
+    from jaxtl.records.arrays import Features
+
+    def make(path):
+        jaxtl.extract(jaxtl.load_model(), jaxtl.load("mnist", "test").take(2000)).save(path)
+
+    return Features.load(once("mnist-2000.npz", make)).values
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +119,74 @@ def config(digits):
 
 
 @pytest.fixture(scope="session")
-def finished(config, tmp_path_factory):
+def finished(config, once):
     """The folder of an uninterrupted run; tests copy it before they change anything."""
     from jaxtl.experiment import experiment
 
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    experiment.start(config, folder).run()
-    return folder
+    return once("finished", lambda folder: experiment.start(config, folder).run())
+
+
+class BlankFigures:
+    """Stands for a run's `Drawer` in tests of other things: drawing takes as long as all the rest."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def get_ready(self, figures):
+        pass
+
+    def draw(self, name, progress):
+        from jaxtl.records.files import replacing
+
+        for file in self.run.figures[name]:
+            with replacing(file.path) as path:
+                path.write_text("blank")
+
+    def close(self):
+        pass
+
+
+@contextlib.contextmanager
+def without_figures():
+    """Runs draw nothing."""
+    from jaxtl.experiment import experiment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "Drawer", BlankFigures)
+        yield
+
+
+@pytest.fixture(scope="session")
+def few_config(few_digits):
+    """Settings of a run that takes seconds, and keeps a checkpoint on its way."""
+    return RunConfig(
+        dataset=few_digits,
+        samples=None,
+        image_size=32,
+        trainable="2",
+        epochs=2,
+        methods=("pca",),
+        layers=False,
+    )
+
+
+@pytest.fixture
+def few(few_config):
+    """`few_config`, in a test whose runs leave their figures blank."""
+    with without_figures():
+        yield few_config
+
+
+@pytest.fixture(scope="session")
+def few_run(few_config, once):
+    """The folder of an uninterrupted run of `few_config`, with blank figures."""
+    from jaxtl.experiment import experiment
+
+    def make(folder):
+        with without_figures():
+            experiment.start(few_config, folder).run()
+
+    return once("few_run", make)
 
 
 @pytest.fixture(scope="session")

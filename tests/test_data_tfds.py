@@ -42,7 +42,8 @@ def as_sorted_rows(dataset):
     )
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+# Decoding 60,000 images takes as long as preparing them.
+@pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "test"])
 def test_tfds_mnist_holds_what_the_bundled_mnist_holds(prepared, split):
     ours, theirs = load("mnist", split), load("tfds:mnist", split, data_dir=prepared)
     assert theirs.images.shape == ours.images.shape

@@ -59,28 +59,6 @@ def copy(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-@pytest.fixture(scope="module")
-def few(few_digits):
-    """Settings of a run that takes seconds."""
-    return RunConfig(
-        dataset=few_digits,
-        samples=None,
-        image_size=32,
-        trainable="2",
-        epochs=1,
-        methods=("pca",),
-        layers=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def few_run(few, tmp_path_factory):
-    """The folder of an uninterrupted run."""
-    folder = tmp_path_factory.mktemp("runs") / "few"
-    experiment.start(few, folder).run()
-    return folder
-
-
 def stamps(folder):
     """Inode and time of every file: they differ if a file was written again."""
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -222,46 +200,41 @@ class Killed(BaseException):
 def kill_after(monkeypatch):
     """A function that makes writing the second file that was not there yet die, as SIGKILL would.
 
-    The file's temporary stays, as it does after SIGKILL. Files named in `spared` do not count.
+    The file's temporary stays, as it does after SIGKILL.
     """
     real = Path.replace
-    state = {"new": 0, "spared": set()}
+    new_files = []
 
     def replace(self, target):
-        new = not target.exists() and target.name not in state["spared"]
-        state["new"] += new
-        if new and state["new"] > 1:
+        if not target.exists():
+            new_files.append(target)
+        if new_files[1:] == [target]:
             shutil.copy(self, target.with_name(f".{target.stem}-killed_0{target.suffix}"))
             raise Killed(str(target))
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", replace)
 
-    def arm(spared=()):
-        state.update(new=0, spared=set(spared))
-
-    return arm
+    return new_files.clear
 
 
 def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
-    config, finished, contents, kill_after, monkeypatch, tmp_path
+    few, few_run, contents, kill_after, monkeypatch, tmp_path
 ):
     """Between any two files, and within every step, since a step is killed where it writes."""
     # One step at a time: of those under way at the same time, the others would go on and write.
     monkeypatch.setattr(experiment, "cpu_count", lambda: 1)
-    # As on one core, where figures are drawn by this process too: others do not die with what dies here.
-    monkeypatch.setattr(figures, "cpu_count", lambda: 1)
+    # As on one core, where this process makes all embeddings: others do not die with what dies here.
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 1)
     folder, deaths = tmp_path / "run", []
-    spared = [Path(name).name for name in FIGURES[2:]]  # each would cost drawing its figure again
     while True:
         kept = stamps(folder)
-        kill_after(spared)
+        kill_after()
         try:
             if (folder / "config.json").exists():
                 finish(folder)
             else:
-                experiment.start(config, folder).run()
+                experiment.start(few, folder).run()
             break
         except Killed as death:
             deaths.append(str(Path(str(death)).relative_to(folder)))
@@ -271,8 +244,9 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
         for name in kept.keys() - unfinished:
             if "killed_0" not in name:
                 assert stamps(folder)[name] == kept[name], f"{name} was made again"
-    assert set(deaths) == (FILES | {"checkpoint.npz"} | KEPT) - {"config.json", *FIGURES[2:]}
-    assert contents(folder) == contents(finished)
+    files = set(stamps(few_run))
+    assert set(deaths) == (files | {"checkpoint.npz"} | KEPT) - {"config.json"}
+    assert contents(folder) == contents(few_run)
 
 
 @pytest.mark.slow  # four processes, each of which compiles anew; the test above kills at every write
@@ -528,7 +502,13 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
             experiment.start(few, folder).run()
     done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
     # And what was made at the same time.
-    beside = {"environment.json", "neighbors/before.npz", "embeddings/before_pca.npz", *KEPT}
+    beside = {
+        "checkpoint.npz",
+        "environment.json",
+        "neighbors/before.npz",
+        "embeddings/before_pca.npz",
+        *KEPT,
+    }
     assert done <= set(stamps(folder)) <= done | beside
     before = stamps(folder)
     finish(folder)

@@ -1,5 +1,6 @@
 """Training means what Keras means by it. Keras itself is the reference, on its JAX backend."""
 
+import functools
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -32,12 +33,13 @@ from jaxtl.settings import FinetuneConfig, Images
 
 BATCH = 32
 # What the frozen layers hand on: 10 is the experiment's boundary, 14 lies within a residual block.
+STEPS = 50
 HANDED_ON = {10: ["block_16_expand"], 14: ["block_15_depthwise_relu", "block_14_add"]}
 
 
 @pytest.fixture(scope="module")
 def train():
-    return load("mnist", "train").take(50 * BATCH)
+    return load("mnist", "train").take(STEPS * BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,15 @@ def keras_model(model, trainable):
     The softmax is in the loss, as Keras's TensorFlow backend moves it there; its JAX backend would clip
     probabilities below 1e-7 and drop their gradients.
     """
-    base = keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None, pooling="avg")
+    with pytest.MonkeyPatch.context() as patch:
+        # Every weight is assigned below, and compiling Keras's random draws takes longer than all else.
+        patch.setattr(
+            keras.initializers.VarianceScaling, "__call__", lambda _, shape, dtype: np.zeros(shape, dtype)
+        )
+        base = keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None, pooling="avg")
     head = keras.layers.Dense(model.config.classes, name="predictions")
     whole = keras.Model(base.input, head(base.output))
-    arrays = arrays_of(model)
-    for layer in whole.layers:
-        layer.set_weights([arrays[name] for name in names_of(layer)])
+    put(whole, arrays_of(model))
     for layer in base.layers[: len(base.layers) - 1 - trainable]:  # the pooling does not count
         layer.trainable = False
     return whole
@@ -85,20 +90,28 @@ def pixels(images, dataset):
     return np.asarray(jax.jit(lambda batch: enter(images, batch).x)(dataset.images))
 
 
-def tails(pretrained, train, trainable):
-    """Keras's and our trainable layers, and what Keras's frozen ones hand to them, where both start.
+@pytest.fixture(scope="module")
+def tails(pretrained, train):
+    """A function of `trainable`: Keras's and our trainable layers, and what Keras's frozen ones hand to them.
 
     Starting from two trunks, activations that lie within rounding of a kink of ReLU6 fall to different
     sides, which says nothing of the training step.
     """
+    return functools.cache(functools.partial(build_tails, pretrained, train))
+
+
+def build_tails(pretrained, train, trainable):
     model = with_head(pretrained, 10, seed=0)
     whole = keras_model(model, trainable)
     inputs = [whole.get_layer(name).output for name in HANDED_ON[trainable]]
-    handed = keras.Model(whole.input, inputs).predict(pixels(Images(), train), verbose=0)
+    images = pixels(Images(), train.take(STEPS * BATCH if trainable == 10 else BATCH))
+    handed = keras.Model(whole.input, inputs).predict(images, verbose=0)
     handed = handed if isinstance(handed, list) else [handed]
     boundary = trainable_boundary(pretrained.config, str(trainable))
     trainer = Trainer(Trunk(pretrained, boundary, Images()), model, FinetuneConfig())
-    return keras.Model(alone_or_list(inputs), whole.output), trainer, handed
+    reference = keras.Model(alone_or_list(inputs), whole.output)
+    reference.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
+    return reference, trainer, handed
 
 
 def alone_or_list(items):
@@ -106,8 +119,14 @@ def alone_or_list(items):
     return items[0] if len(items) == 1 else list(items)
 
 
-def keras_loss_gradients_statistics(whole, x, labels):
+def put(model, arrays):
+    for layer in model.layers:
+        layer.set_weights([arrays[name] for name in names_of(layer)])
+
+
+def keras_loss_gradients_statistics(whole, start, x, labels):
     """Loss, gradients by name and moved statistics by name of one batch in training mode."""
+    put(whole, start)
     trainable = [v.value for v in whole.trainable_variables]
     rest = [v.value for v in whole.non_trainable_variables]
     crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -130,11 +149,12 @@ def by_name(state):
 
 
 @pytest.mark.parametrize("trainable", HANDED_ON)
-def test_a_training_step_has_keras_s_loss_gradients_and_statistics(pretrained, train, trainable):
-    reference, trainer, features = tails(pretrained, train.take(BATCH), trainable)
-    labels = train.labels[:BATCH]
+def test_a_training_step_has_keras_s_loss_gradients_and_statistics(tails, train, trainable):
+    reference, trainer, handed = tails(trainable)
+    features, labels = [array[:BATCH] for array in handed], train.labels[:BATCH]
     gradients, (statistics, sums) = trainer.gradients(trainer.initial(), Carry(*features), labels)
-    loss, wanted, moved = keras_loss_gradients_statistics(reference, features, labels)
+    start = arrays_of(trainer.model(trainer.initial()))
+    loss, wanted, moved = keras_loss_gradients_statistics(reference, start, features, labels)
 
     assert float(sums[0]) / BATCH == pytest.approx(loss, rel=1e-6)
     ours = by_name(gradients)
@@ -169,14 +189,17 @@ def test_adam_is_keras_s_for_gradients_of_every_size():
     np.testing.assert_allclose(ours, variable, rtol=1e-6, atol=1e-7)
 
 
-def test_one_step_gives_keras_s_parameters(pretrained, train):
-    reference, trainer, features = tails(pretrained, train.take(BATCH), 10)
-    labels = train.labels[:BATCH]
-    _, gradients, _ = keras_loss_gradients_statistics(reference, features, labels)
-    reference.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
-    reference.train_on_batch(alone_or_list(features), np.eye(10, dtype="f")[labels])
-    state, _ = trainer.steps(trainer.initial(), Carry(*features), labels, np.arange(BATCH)[None])
-    ours, theirs = arrays_of(trainer.model(state)), arrays_of_keras(reference)
+def test_one_step_gives_keras_s_parameters(tails, train):
+    reference, trainer, features = tails(10)
+    batch = np.arange(BATCH)
+    gradients, _ = trainer.gradients(
+        trainer.initial(), Carry(*(array[:BATCH] for array in features)), train.labels[:BATCH]
+    )
+    gradients = by_name(gradients)
+    start = arrays_of(trainer.model(trainer.initial()))
+    theirs, _ = keras_steps(reference, start, features, train.labels, [batch])
+    state, _ = trainer.steps(trainer.initial(), Carry(*features), train.labels, batch[None])
+    ours = arrays_of(trainer.model(state))
     largest = max(np.abs(g).max() for g in gradients.values())
     compared = 0
     for name, array in theirs.items():
@@ -187,12 +210,12 @@ def test_one_step_gives_keras_s_parameters(pretrained, train):
     assert compared > 0.6 * sum(array.size for array in theirs.values())
 
 
-def test_fifty_steps_stay_as_close_to_keras_as_keras_to_itself(pretrained, train):
+def test_fifty_steps_stay_as_close_to_keras_as_keras_to_itself(tails, train):
     """Keras given features that differ by 1e-6, as one step's gradients do: training blows rounding up."""
-    reference, trainer, features = tails(pretrained, train, 10)
+    reference, trainer, features = tails(10)
     started = arrays_of(trainer.model(trainer.initial()))
     batches = np.arange(len(train)).reshape(-1, BATCH)
-    assert len(batches) == 50
+    assert len(batches) == STEPS
     wanted, theirs = keras_steps(reference, started, features, train.labels, batches)
     noise = np.random.default_rng(0).normal(scale=1e-6, size=features[0].shape).astype("f")
     nudged, nudged_losses = keras_steps(
@@ -212,9 +235,11 @@ def test_fifty_steps_stay_as_close_to_keras_as_keras_to_itself(pretrained, train
 
 def keras_steps(model, start, features, labels, batches):
     """Arrays by name after Adam on these batches of rows from these arrays, and the losses."""
-    for layer in model.layers:
-        layer.set_weights([start[name] for name in names_of(layer)])
-    model.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
+    put(model, start)
+    # Its moments and its count of steps: it is compiled once, and begins anew.
+    for variable in model.optimizer.variables:
+        if variable is not model.optimizer.learning_rate:
+            variable.assign(np.zeros(variable.shape))
     onehot = np.eye(10, dtype="f")[labels]
     losses = [
         float(model.train_on_batch(alone_or_list([a[rows] for a in features]), onehot[rows]))
@@ -248,26 +273,19 @@ def test_it_learns_and_says_how_far(tuned, test):
     assert loss == pytest.approx(history[-1]["test_loss"], rel=1e-4)
 
 
-def test_the_last_smaller_batch_counts(pretrained, train, test):
-    few = train.take(70)
-    _, history = finetune(pretrained, few, test, FinetuneConfig(epochs=1, batch_size=32))
-    assert 0 <= history[0]["accuracy"] * 70 == pytest.approx(round(history[0]["accuracy"] * 70))
-
-
+# One within a residual block hands on two arrays. What each boundary cuts is held to the uncut network in
+# test_model_parity.py; every other one here compiles two more trainings, one of them of all layers.
 @pytest.mark.parametrize(
     "trainable",
     [
-        "none",
-        "10",
-        "block_15_depthwise",  # within a residual block
-        "block_13_depthwise",  # after its padding
-        pytest.param("all", marks=pytest.mark.slow),
+        "block_15_depthwise",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "10", "block_13_depthwise", "all")),
     ],
 )
 def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, train, test, trainable):
     # Learning slowly, so that rounding is not blown up by Adam's first steps.
     few, config = train.take(64), FinetuneConfig(trainable=trainable, epochs=1, learning_rate=1e-6)
-    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, trainable), Images())
+    trunk = Trunk(pretrained, trainable_boundary(pretrained.config, trainable), Images(32))
     histories = []
     for keep in (True, False):
         sources = [trunk.source(data.images, keep) for data in (few, test)]
@@ -320,11 +338,6 @@ def test_a_checkpoint_of_another_boundary_is_refused(pretrained, train, test, tm
         trainer.restore(Checkpoint.load(tmp_path / "c.npz"))
 
 
-def test_a_diverging_training_stops_with_advice(pretrained, train, test):
-    with pytest.raises(JaxtlError, match="lower learning_rate"):
-        finetune(pretrained, train.take(64), test, FinetuneConfig(epochs=3, learning_rate=1e30))
-
-
 SEEDS = (1, 2, 5)
 
 
@@ -367,10 +380,26 @@ def stacked(trees):
     return jax.tree.map(lambda *arrays: np.stack(arrays), *trees)
 
 
+def test_a_diverging_training_stops_with_advice(tail):
+    with pytest.raises(JaxtlError, match="lower learning_rate"):
+        train_tail(*tail, FinetuneConfig(epochs=3, learning_rate=1e30))
+
+
 @pytest.fixture(scope="module")
-def apart(tail):
+def checkpoints():
+    """Of the seeds of `apart` after their first epoch, by number."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def apart(tail, checkpoints):
     """Seeds one after the other; slowly, so that Adam's first steps do not blow rounding up."""
-    return train_tails(*tail, slow_configs(), together=1)
+    return train_tails(*tail, slow_configs(), together=1, on_epoch=checkpoints.__setitem__)
+
+
+def test_the_last_smaller_batch_counts(apart):
+    for _, history in apart:
+        assert 0 <= history[0]["accuracy"] * 70 == pytest.approx(round(history[0]["accuracy"] * 70))
 
 
 def slow_configs():
@@ -395,14 +424,12 @@ def test_seeds_together_end_where_each_ends_alone(tail, apart):
     assert len(set(losses)) == 3
 
 
-def test_seeds_that_were_stopped_at_different_epochs_go_on_to_the_same_bits(tail):
-    kept = {}
+def test_seeds_that_were_stopped_at_different_epochs_go_on_to_the_same_bits(tail, apart, checkpoints):
     configs = slow_configs()
-    whole = train_tails(*tail, configs, together=1, on_epoch=kept.__setitem__)
-    alone = train_tail(*tail, configs[1], start=kept[1])
-    assert alone[1] == whole[1][1]
-    again = train_tails(*tail, configs, starts=[kept[0], None, kept[2]], together=1)
-    for (model, history), (wanted, expected) in zip(again, whole, strict=True):
+    alone = train_tail(*tail, configs[1], start=checkpoints[1])
+    assert alone[1] == apart[1][1]
+    again = train_tails(*tail, configs, starts=[checkpoints[0], None, checkpoints[2]], together=1)
+    for (model, history), (wanted, expected) in zip(again, apart, strict=True):
         assert history == expected
         for name, array in arrays_of(wanted).items():
             np.testing.assert_array_equal(array, arrays_of(model)[name], err_msg=name)

@@ -31,9 +31,9 @@ FAR[7] = 1e6
 CLUSTERS = np.concatenate([RANDOM[:110] + 50 * cluster for cluster in range(3)])
 
 
-@pytest.fixture(scope="session")
-def features():
-    return jaxtl.extract(jaxtl.load_model(), jaxtl.load("mnist", "test").take(2000)).values
+@pytest.fixture
+def features(mnist_features):
+    return mnist_features
 
 
 def ours(values, **settings):
@@ -62,15 +62,16 @@ def check_sound(model):
 
 # Blobs of scikit-learn's checks fall apart in the graph of neighbours, of which we rightly warn.
 @pytest.mark.filterwarnings("ignore:lle. the graph of neighbours")
-@parametrize_with_checks([LocallyLinearEmbedding(), LocallyLinearEmbedding(method="modified")])
+@parametrize_with_checks([LocallyLinearEmbedding()])
 def test_is_a_scikit_learn_estimator(estimator, check):
     check(estimator)
 
 
+# The checks are about parameters, shapes and names of attributes, which one class has.
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:lle. the graph of neighbours")
-@parametrize_with_checks([LocallyLinearEmbedding(engine="jax")])
-def test_is_a_scikit_learn_estimator_on_the_device(estimator, check):
+@parametrize_with_checks([LocallyLinearEmbedding(method="modified"), LocallyLinearEmbedding(engine="jax")])
+def test_is_a_scikit_learn_estimator_in_every_way(estimator, check):
     check(estimator)
 
 

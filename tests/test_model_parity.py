@@ -1,6 +1,7 @@
 """MobileNetV2 against Keras's own, layer by layer, and the folded network against the plain one."""
 
 import gzip
+import itertools
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -103,12 +104,16 @@ def names_of(model, config):
     ]
 
 
-WITH_TOP = [(width, size, 10) for width in WIDTHS for size in SIZES]
-# The same layers less one: every width and every size once is enough.
-WITHOUT_TOP = [(width, 48, None) for width in WIDTHS] + [(0.35, size, None) for size in SIZES if size != 48]
+# Each compiles Keras and us with every layer as an output: every width and every size once, in both heads.
+USUAL = [(1.0, 48, 10), (1.4, 50, None), (0.75, 96, 10), (0.35, 32, None), (0.35, 224, 10)]
+# The width sets numbers of channels, the size that of pixels and how they are padded: nothing else meets.
+OTHERS = [case for case in itertools.product(WIDTHS, SIZES, (10, None)) if case not in USUAL]
 
 
-@pytest.mark.parametrize(("width", "size", "classes"), WITH_TOP + WITHOUT_TOP)
+@pytest.mark.parametrize(
+    ("width", "size", "classes"),
+    [*USUAL, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)],
+)
 def test_every_layer_is_that_of_keras(width, size, classes):
     config = MobileNetV2Config(width, classes=classes)
     arrays, images = random_arrays(config), random_images(size)
@@ -118,9 +123,9 @@ def test_every_layer_is_that_of_keras(width, size, classes):
     assert_close(outputs(build(config, arrays), images), expected)
 
 
-def assert_close(found, expected):
-    assert set(found) == set(expected)
-    errors = {name: relative_error(found[name], expected[name]) for name in expected}
+def assert_close(outputs, expected):
+    assert set(outputs) == set(expected)
+    errors = {name: relative_error(outputs[name], expected[name]) for name in expected}
     worst = max(errors, key=errors.get)
     assert errors[worst] <= TOLERANCE, (worst, errors[worst])
 
@@ -153,18 +158,20 @@ def count(config):
     return sum(int(np.prod(shape)) for shape in config.parameters.values())
 
 
-# From 50 on, maps are 25, 13, 7 and 4 wide: even and odd.
-@pytest.mark.parametrize(("size", "padding"), [(50, "keras"), (48, "symmetric")])
-def test_all_forms_of_convolution_agree(size, padding):
+# From 50 on, maps are 25, 13, 7 and 4 wide: even and odd. The other padding is that of three strides.
+@pytest.mark.parametrize(
+    ("size", "padding", "last"), [(50, "keras", "predictions"), (48, "symmetric", "block_3_depthwise")]
+)
+def test_all_forms_of_convolution_agree(size, padding, last):
     config = MobileNetV2Config(0.35, classes=10, padding=padding)
     graph, state = nnx.split(build(config, random_arrays(config)))
 
     def every(state, x, form):
-        model, carry, found = nnx.merge(graph, state), Carry(x), {}
-        for position, layer in enumerate(config.layers):
+        model, carry, outputs = nnx.merge(graph, state), Carry(x), {}
+        for position, layer in enumerate(config.layers[: config.position(last) + 1]):
             carry = model.run(carry, position, position + 1, form=form)
-            found[layer.name] = carry.x
-        return found
+            outputs[layer.name] = carry.x
+        return outputs
 
     run = jax.jit(every, static_argnums=2)
     images = random_images(size)
@@ -173,13 +180,15 @@ def test_all_forms_of_convolution_agree(size, padding):
     assert_close(run(state, images, "mixed"), expected)
 
 
+def first_convolution(model, images):
+    return model.run(Carry(images), 0, model.config.position("Conv1") + 1).x
+
+
 def test_symmetric_padding_differs_on_even_sizes_alone():
     arrays = random_arrays(MobileNetV2Config(0.35))
     configs = [MobileNetV2Config(0.35, padding=padding) for padding in ("keras", "symmetric")]
-    even, odd = (
-        [build(config, arrays).intermediates(random_images(size), ["Conv1"])["Conv1"] for config in configs]
-        for size in (48, 49)
-    )
+    models = [build(config, arrays) for config in configs]
+    even, odd = ([first_convolution(model, random_images(size)) for model in models] for size in (48, 49))
     assert relative_error(*even) > 0.1
     np.testing.assert_array_equal(*odd)
 
@@ -231,12 +240,12 @@ def test_folded_stretch_is_the_plain_one(start, stop, form, small):
     first = model.config.position(start)
     last = model.config.position(stop) if stop else len(model.config.layers)
     plan, arrays = folding.fold(model, first, last)
-    found = jax.jit(folding.run, static_argnums=(0, 3))(plan, arrays, carries[first], form)
+    folded = jax.jit(folding.run, static_argnums=(0, 3))(plan, arrays, carries[first], form)
     expected = carries[last]
-    assert relative_error(found.x, expected.x) <= TOLERANCE
-    assert (found.skip is None) == (expected.skip is None)
+    assert relative_error(folded.x, expected.x) <= TOLERANCE
+    assert (folded.skip is None) == (expected.skip is None)
     if expected.skip is not None:
-        assert relative_error(found.skip, expected.skip) <= TOLERANCE
+        assert relative_error(folded.skip, expected.skip) <= TOLERANCE
 
 
 def test_folding_leaves_no_normalisation_in_the_whole_network(small):
@@ -297,8 +306,8 @@ def test_saved_weights_come_back_to_the_bit(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     model = load_model(tmp_path / "a")
     assert model.config == config
-    found = arrays_of(model)
-    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    loaded = arrays_of(model)
+    assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays)
     assert load_arrays(tmp_path / "a")[2]["author"] == "né"
 
 

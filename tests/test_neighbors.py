@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import engines
 from jaxtl.neighbors import device, exact_neighbors, nearest_rows
@@ -20,9 +19,24 @@ NOTHING = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
 GRID = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
 
 
-@pytest.fixture(scope="module")
-def features():
-    return jaxtl.extract(jaxtl.load_model(), jaxtl.load("mnist", "test").take(600)).values
+@pytest.fixture
+def features(mnist_features):
+    return mnist_features[:600]
+
+
+def sizes(usual, others=()):
+    """Cases (k, engine): all k by the CPU; by the device the usual ones, the others before a release.
+
+    Each k compiles the device's program anew, and what it does is the same for all.
+    """
+    return pytest.mark.parametrize(
+        ("k", "engine"),
+        [
+            *((k, "cpu") for k in sorted({*usual, *others})),
+            *((k, "jax") for k in usual),
+            *(pytest.param(k, "jax", marks=pytest.mark.slow) for k in others),
+        ],
+    )
 
 
 def brute(values, k, queries=None):
@@ -34,16 +48,15 @@ def brute(values, k, queries=None):
     return indices, np.take_along_axis(apart, indices, 1)
 
 
-def check(found, indices, distances):
-    assert found.indices.dtype == np.int32
-    assert found.distances.dtype == np.float32
-    np.testing.assert_array_equal(found.indices, indices)
-    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+def check(neighbors, indices, distances):
+    assert neighbors.indices.dtype == np.int32
+    assert neighbors.distances.dtype == np.float32
+    np.testing.assert_array_equal(neighbors.indices, indices)
+    np.testing.assert_allclose(neighbors.distances, distances, rtol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("d", [2, 15, 16, 1280])
-@pytest.mark.parametrize("k", [1, 12, 33, 90])
+@sizes([12], [1, 33, 90])
 def test_are_those_of_brute_force(k, d, engine):
     values = np.random.default_rng(d).normal(size=(300, d))
     check(exact_neighbors(values, k, engine=engine), *brute(values, k))
@@ -54,8 +67,7 @@ def test_are_those_of_brute_force_on_real_features(k, engine, features):
     check(exact_neighbors(features, k, engine=engine), *brute(features, k))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("k", [1, 11, 12, 40])
+@sizes([1, 40], [11, 12])
 @pytest.mark.parametrize(
     "values",
     [
@@ -71,8 +83,7 @@ def test_of_equal_distances_take_lower_indices(values, k, engine):
     check(exact_neighbors(values, k, engine=engine), *brute(values, k))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("k", [1, 12, 40])
+@sizes([12], [1, 40])
 @pytest.mark.parametrize(
     "values",
     [
@@ -100,9 +111,8 @@ def test_scale_does_not_matter(scale, engine):
     check(exact_neighbors(values, 12, engine=engine), *brute(values, 12))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("d", [3, 20])
-@pytest.mark.parametrize("k", [1, 12, 49])
+@sizes([49], [1, 12])
 def test_no_row_among_its_own(k, d, engine):
     values = RANDOM[:300, :d].copy()
     values[:50] = values[0]
@@ -130,9 +140,8 @@ def test_every_other_row(engine):
     check(exact_neighbors(values[:2], 1, engine=engine), [[1], [0]], brute(values[:2], 1)[1])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("d", [3, 20])
-@pytest.mark.parametrize("k", [1, 12, 40, 400])
+@sizes([12, 400], [1, 40])
 def test_nearest_rows_of_queries(k, d, engine):
     values, queries = RANDOM[:400, :d], RANDOM[400:, :d]
     check(nearest_rows(values, queries, k, engine=engine), *brute(values, k, queries))
