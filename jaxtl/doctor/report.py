@@ -89,8 +89,8 @@ def examine() -> Report:
             for name, prefix in prefixes.items()
             if any(distribution.startswith(prefix) for distribution in installed)
         ]
-    choices, faults = _choices(jax)
-    faults = [gpu, cuda.jax_gpu_fault(), cuda.cuml_fault(), *faults]
+    choices, met = _choices(jax)
+    faults = [gpu, cuda.jax_gpu_fault(), cuda.cuml_fault(), *met]
     return Report(
         machine=_machine(),
         driver=".".join(map(str, driver.cuda)) if driver else "",

@@ -46,7 +46,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
     def pid(self) -> int | None:
         """The number of the process, and of its group; None where there is none."""
         process = self._process
-        return process and process.pid
+        return process.pid if process else None
 
     @property
     def said(self) -> str:
