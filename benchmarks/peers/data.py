@@ -67,12 +67,6 @@ def space(name: str, n: int) -> np.ndarray:
     return sklearn_pca(features(n), None)[0]
 
 
-def halves(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the second half of the features, [n, d / 2] each: two representations of the points."""
-    first, second = np.split(features(n), 2, axis=1)
-    return np.ascontiguousarray(first), np.ascontiguousarray(second)
-
-
 def train_and_test(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Values and labels of the first four fifths of n rows, then of the last."""
     cut = round(_TRAIN_SHARE * n)

@@ -1,4 +1,4 @@
-"""jaxtl's maps and neighbours: `jaxtl.reduce` with the backend that it takes by itself on this machine."""
+"""jaxtl's embeddings and neighbours, by the backends that it takes by itself on this machine."""
 
 from __future__ import annotations
 
