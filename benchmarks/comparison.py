@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 from benchmarks.measures import judged, limits, paired_ratios
 from benchmarks.tables import table
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.process import run_command
 
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -109,8 +108,10 @@ def _compare_times(times: dict[str, tuple[list[float], list[float]]], threshold:
         for number, path in enumerate(paths):
             _suite({name: seconds[number] for name, seconds in times.items()}).dump(str(path))
         options = ["--table", "--table-format", "md", "--min-speed", str(100 * threshold)]
-        with patch.object(sys, "argv", ["pyperf", "compare_to", *options, *map(str, paths)]):
-            runpy.run_module("pyperf", run_name="__main__")
+        ended = run_command([sys.executable, "-m", "pyperf", "compare_to", *options, *map(str, paths)])
+    print(ended.output, end="")
+    if ended.code:
+        raise JaxtlError(f"compare: pyperf failed: {ended.errors.strip()[-300:]}")
 
 
 def _suite(times: dict[str, list[float]]) -> Any:
