@@ -87,7 +87,7 @@ def _times(pairs: list[tuple[Row, Row]], against: str | None) -> dict[str, tuple
     if against:
         pairs = [pair for pair in pairs if pair[0]["peer"] != against and _key(pair[0])[:2] in yardsticks]
     times = {_name(old): _seconds((old, new), yardsticks.get(_key(old)[:2])) for old, new in pairs}
-    return {name: each for name, each in times.items() if min(map(len, each)) >= _LEAST_ROUNDS}
+    return {name: pair for name, pair in times.items() if min(map(len, pair)) >= _LEAST_ROUNDS}
 
 
 def _seconds(pair: tuple[Row, Row], yardstick: tuple[Row, Row] | None) -> tuple[list[float], list[float]]:

@@ -1,6 +1,8 @@
 """The benchmarks: what they count, what they write, and how they fail; no timing is asserted."""
 
+import ast
 import copy
+import graphlib
 import json
 import re
 import subprocess
@@ -590,6 +592,21 @@ def test_single_rounds_and_other_arguments_are_not_compared(compared):
 
 
 # Processes.
+
+
+def test_no_imports_go_round():
+    paths = {path: ast.parse(path.read_text()) for path in (ROOT / "benchmarks").rglob("*.py")}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): tree for path, tree in paths.items()}
+    graph = {
+        name: {f"{node.module}.{each.name}" for node in own for each in node.names}
+        | {node.module for node in own}
+        for name, tree in names.items()
+        for own in [[node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]]
+    }
+    order = list(
+        graphlib.TopologicalSorter({name: graph[name] & set(graph) for name in graph}).static_order()
+    )
+    assert order.index("benchmarks.machine") < order.index("benchmarks.suite")
 
 
 def test_the_measuring_process_stays_small():

@@ -80,7 +80,7 @@ def neighbors(n: int, k: int, space: str = "features") -> Result:
     values = np.ascontiguousarray(data.space(space, n), np.float32)
     return measured(
         lambda: _neighbors(values, k),
-        lambda found: quality.of_neighbors(found, values),
+        lambda indices: quality.of_neighbors(indices, values),
         work.distances(*values.shape, out=8 * n * k),
     )
 

@@ -93,13 +93,13 @@ def imagenet_file() -> Path:
 
 def installed(*distributions: str) -> dict[str, str]:
     """Versions of those distributions that are installed."""
-    found = {}
+    versions = {}
     for name in distributions:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def without_own(indices: np.ndarray) -> np.ndarray:

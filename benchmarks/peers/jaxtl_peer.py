@@ -96,7 +96,7 @@ def trunk(n: int) -> Result:
     images, frozen = data.images("train", n).images, _trunk()
     return measured(
         lambda: jax.block_until_ready(frozen.source(images, keep=True)),
-        lambda found: {"mean": np.mean([np.mean(leaf) for leaf in jax.tree.leaves(found)])},
+        lambda source: {"mean": np.mean([np.mean(leaf) for leaf in jax.tree.leaves(source)])},
         _forward_work(n, 0, frozen.boundary),
         jax_clock.compiled,
     )
@@ -116,10 +116,10 @@ def tail(n: int, epochs: int, batch_size: int) -> Result:
             state, loss, _ = trainer.run_epoch(state, *source, epoch, lambda fraction: None)
         return jax.block_until_ready(state), loss
 
-    def judge(found: Any) -> dict[str, float]:
-        model, labels = trainer.model(found[0]), data.images("test", _JUDGES).labels
+    def judge(trained: Any) -> dict[str, float]:
+        model, labels = trainer.model(trained[0]), data.images("test", _JUDGES).labels
         accuracy = evaluate(_trunk(), model, _source("test", _JUDGES), labels)[1]
-        return {"test_accuracy": accuracy, "loss": found[1]}
+        return {"test_accuracy": accuracy, "loss": trained[1]}
 
     count = n * epochs
     amount = {"flops": count * _training_flops(), "bytes": count * _trunk().bytes_per_image()}
@@ -136,7 +136,7 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     images = data.images("train", train), data.images("test", test)
     once = (train + test) * flops.forward_flops(model.config, IMAGES.image_size, 0, _trunk().boundary)
     tests = epochs * test * flops.forward_flops(model.config, IMAGES.image_size, _trunk().boundary)
-    pixels = sum(each.images.nbytes for each in images)
+    pixels = sum(part.images.nbytes for part in images)
     return measured(
         lambda: finetune_model(model, *images, config, IMAGES, precision=_PRECISION)[1],
         lambda history: {"test_accuracy": history[-1]["test_accuracy"], "loss": history[-1]["loss"]},

@@ -94,7 +94,7 @@ def neighbors(n: int, k: int, space: str = "features") -> Result:
     values = data.space(space, n)
     return measured(
         lambda: _neighbors(values, k),
-        lambda found: quality.of_neighbors(found, values),
+        lambda indices: quality.of_neighbors(indices, values),
         work.distances(*values.shape, out=8 * n * k),
     )
 

@@ -40,12 +40,12 @@ def backbone() -> nn.Module:
     model = timm.create_model(
         "mobilenetv2_100", num_classes=0, pad_type="same", bn_eps=_BN_EPSILON, bn_momentum=_BN_MOMENTUM
     )
-    modules = [each for each in model.modules() if isinstance(each, nn.Conv2d | nn.BatchNorm2d)]
+    modules = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     arrays = load_file(data.imagenet_file())
     for name, module in zip(_layer_names(), modules, strict=True):
         state = {"num_batches_tracked": torch.tensor(0)} if isinstance(module, nn.BatchNorm2d) else {}
-        own = [each for each in arrays if each.startswith(f"{name}/")]
-        module.load_state_dict(state | dict(_converted(each, arrays.pop(each)) for each in own))
+        own = [key for key in arrays if key.startswith(f"{name}/")]
+        module.load_state_dict(state | dict(_converted(key, arrays.pop(key)) for key in own))
     if arrays:
         raise ValueError(f"timm's MobileNetV2 has no {', '.join(arrays)}")
     return model

@@ -64,7 +64,7 @@ def trunk(n: int) -> Result:
     model, images = _compiled_trunk(), data.images("train", n).images
     return measured(
         lambda: _waited(_run(model, images, _TEST_BATCH)),
-        lambda found: {"mean": found.mean(dtype=torch.float64).item()},
+        lambda outputs: {"mean": outputs.mean(dtype=torch.float64).item()},
         compiled=_clock(),
     )
 
@@ -108,15 +108,15 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
 
     def work() -> dict[str, float]:
         learned, tested = (_tensors(part) for part in splits)
-        generator, found = torch.Generator().manual_seed(seed), {}
+        generator, row = torch.Generator().manual_seed(seed), {}
         for _ in range(epochs):
             last.train()
-            found["loss"] = _train_epoch(predict, optimizer, *learned, FinetuneConfig.batch_size, generator)
+            row["loss"] = _train_epoch(predict, optimizer, *learned, FinetuneConfig.batch_size, generator)
             last.eval()
-            found["test_accuracy"] = _accuracy(predict, *tested)
-        return found
+            row["test_accuracy"] = _accuracy(predict, *tested)
+        return row
 
-    return measured(work, lambda found: found, compiled=_clock())
+    return measured(work, lambda row: row, compiled=_clock())
 
 
 def _compile(model: nn.Module) -> Predict:
@@ -157,7 +157,7 @@ def _outputs(split: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _tensors(part: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels on the device."""
     pair = part.images, part.labels.astype(np.int64)
-    return tuple(torch.from_numpy(each).to(_device()) for each in pair)
+    return tuple(torch.from_numpy(array).to(_device()) for array in pair)
 
 
 def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -223,10 +223,10 @@ def _device() -> torch.device:
     return torch.device("cpu" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else "cuda")
 
 
-def _waited(found: Any) -> Any:
+def _waited(outputs: Any) -> Any:
     if _device().type == "cuda":
         torch.cuda.synchronize()
-    return found
+    return outputs
 
 
 def _clock() -> Callable[[], float] | None:
