@@ -1,16 +1,12 @@
 """The child process by itself; what a reduction in it does is in test_reduction_process.py."""
 
 import os
-import signal
-import sys
 import threading
-import time
 
 import pytest
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child, Silence
-from jaxtl.machine.process import run_command
 
 
 @pytest.fixture
@@ -58,116 +54,3 @@ def test_another_thread_ends_a_call():
         with pytest.raises(Silence, match="SIGKILL"):
             child.call("signal:pause", {})
         timer.join()
-
-
-def test_a_function_tells_more_than_how_far_it_is(module):
-    module("def work(tell):\n    tell({'ready': [1, 2]})\n    tell('done soon')\n    return None")
-    messages = []
-    with Child() as child:
-        assert child.call("told:work", {}, told=messages.append) is None
-    assert messages == [{"ready": [1, 2]}, "done soon"]
-
-
-def test_who_watches_ends_the_work_though_it_is_silent():
-    looked = []
-
-    def watch():
-        looked.append(child.pid)
-        if len(looked) == 5:
-            raise RuntimeError("seen enough")
-
-    with Child() as child:
-        started = child.pid
-        with pytest.raises(RuntimeError, match="seen enough"):
-            child.call("signal:pause", {}, watch=watch)
-        assert child.pid is None
-    assert looked == [started] * 5
-
-
-def test_one_that_is_watched_is_late_too():
-    with Child() as child, pytest.raises(Silence, match=r"^no result within 0\.3 s$"):
-        child.call("signal:pause", {}, 0.3, watch=lambda: None)
-
-
-def test_it_works_in_a_place_of_its_own(tmp_path):
-    with Child(environment={"TOLD": "yes"}, folder=tmp_path) as child:
-        assert child.call("os:getcwd", {}) == str(tmp_path)
-        assert child.call("os:getenv", {"key": "TOLD"}) == "yes"
-
-
-PRINTS = "import os\n\ndef work(end):\n    print('a word', flush=True)\n    end and os._exit(4)"
-
-
-def test_what_it_prints_is_kept_and_told_when_it_dies(module, tmp_path):
-    module(PRINTS)
-    log = tmp_path / "log.txt"
-    with Child(log=log) as child:
-        child.call("told:work", {"end": False})
-        assert child.said == "a word\n"
-        with pytest.raises(Silence, match=r"exit code 4 \(a word\)$") as dead:
-            child.call("told:work", {"end": True})
-        assert child.said == ""
-    assert (dead.value.code, dead.value.said) == (4, "a word\n" * 2)
-    assert log.read_text() == "a word\n" * 2
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_though_its_parent_is_deaf_to_them(number):
-    """As under nohup, and in the background of a script."""
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        with Child() as child:
-            assert child.call("os:getpid", {}) == child.pid
-            timer = threading.Timer(0.2, os.kill, (child.pid, number))
-            timer.start()
-            with pytest.raises(Silence, match=signal.Signals(number).name):
-                child.call("signal:pause", {}, 30)
-            timer.join()
-    finally:
-        signal.signal(number, before)
-
-
-# Programs.
-
-
-def test_a_program_tells_what_it_wrote_and_took():
-    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    ended = run_command([sys.executable, "-c", code])
-    assert (ended.code, ended.output, ended.errors) == (3, "out\n", "err\n")
-    assert ended.cpu_seconds > 0
-    assert 0 < ended.seconds < 60
-    assert ended.peak_memory > 2**20
-
-
-def test_a_program_works_in_its_place_and_prints_to_its_log(tmp_path):
-    told = "os.getcwd(), os.environ['TOLD'], sys.stdin.read() == ''"
-    code = f"import os, sys; print({told}, flush=True); os.abort()"
-    log = tmp_path / "log.txt"
-    ended = run_command([sys.executable, "-c", code], 60, {"TOLD": "yes"}, tmp_path, log)
-    assert (ended.code, ended.output, ended.errors) == (-signal.SIGABRT, "", "")
-    assert log.read_text().split("\n")[0] == f"{tmp_path} yes True"
-
-
-def test_a_program_that_hangs_ends_with_what_it_started(tmp_path):
-    child = tmp_path / "child"
-    with pytest.raises(Silence, match=r"^sh: no result within 0\.5 s$") as late:
-        run_command(["sh", "-c", f"sleep 600 & echo $! > {child}; echo 'a word' >&2; wait"], 0.5)
-    assert late.value.late
-    assert late.value.said == "a word\n"
-    end = time.monotonic() + 30
-    while _lives(int(child.read_text())):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def _lives(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-def test_a_program_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match="no_such_program"):
-        run_command(["no_such_program"])
