@@ -46,6 +46,9 @@ class Entry:
     seconds: float
     arguments: Mapping[str, Any]
 
+    def arguments_for(self, size: int | None) -> dict[str, Any]:
+        return CASES[self.name].arguments_for(size) | dict(self.arguments)
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -14,11 +14,6 @@ Row = dict[str, Any]
 _QUALITY_TOLERANCE = 0.01
 
 
-def done(rows: Sequence[Row]) -> list[Row]:
-    """The rows with times; of a stopped one, the rounds that it had."""
-    return [row for row in rows if row["seconds"]]
-
-
 def paired_ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
     """Ratios of samples of the same rounds, as many as both have."""
     return [a / b for a, b in zip(theirs, ours, strict=False)]

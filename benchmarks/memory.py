@@ -47,11 +47,8 @@ def _device_watched() -> Iterator[list[int]]:
 
 def _jax_peak() -> list[int]:
     """JAX's own count, of the process so far, since it cannot be reset; nothing on a CPU."""
-    if "jax" not in sys.modules:
-        return []
-    import jax
-
-    if jax.default_backend() != "gpu":
+    jax = sys.modules.get("jax")
+    if not jax or jax.default_backend() != "gpu":
         return []
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return [] if peak is None else [peak]
