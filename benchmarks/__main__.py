@@ -11,14 +11,14 @@ import click
 
 from benchmarks import suite, tables
 from benchmarks.cases import CASES
-from benchmarks.gpu import cases as gpu_cases
-from benchmarks.gpu import run as gpu_benchmark
-from benchmarks.manifest import Manifest, load_manifest, shipped
+from benchmarks.manifest import load_manifest, shipped
 from benchmarks.workers import Deadline
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import cuda
 from jaxtl.records.files import check_writable, read_json_object, write_json, write_text
 
 OUT = Path("runs") / "benchmarks"
+_RESULT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,8 +28,9 @@ def cli() -> None:
     \b
     python -m benchmarks smoke                   does it work? under 2 minutes
     python -m benchmarks cpu                     15 minutes
-    python -m benchmarks cpu --only tsne,lle
+    python -m benchmarks cpu --only tsne,metrics
     python -m benchmarks full --only whole       the experiment against Keras and scikit-learn
+    python -m benchmarks gpu --only run --limit 4
     python -m benchmarks table runs/benchmarks/cpu.json
     python -m benchmarks compare OLD.json NEW.json
 
@@ -37,63 +38,66 @@ def cli() -> None:
     """
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _options(command: Callable) -> Callable:
     """What all suites take."""
-    for option in (
-        click.option("--resume", is_flag=True, help="Go on with a stopped run of the same revision in DIR."),
-        click.option("--limit", type=click.FloatRange(0, min_open=True), metavar="MINUTES",
-                     help="What has not begun by then is left out.  [default: the manifest's]"),
-        click.option("--only", metavar="CASE,...", help="Cases to run.  [default: the manifest's]"),
-        click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", default=OUT,
-                     show_default=True, help="Where SUITE.json and SUITE.md go."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    resume = click.option("--resume", is_flag=True, help="Go on with a stopped run of the same code in DIR.")
+    limit = click.option(
+        "--limit",
+        type=click.FloatRange(0, min_open=True),
+        metavar="MINUTES",
+        help="What has not begun by then is left out.  [default: the manifest's]",
+    )
+    only = click.option(
+        "--only", metavar="NAME,...", help="Cases or families to run.  [default: the manifest's]"
+    )
+    out = click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        default=OUT,
+        show_default=True,
+        help="Where SUITE.json and SUITE.md go.",
+    )
+    return resume(limit(only(out(command))))
 
 
 def _run(path: Path, out: Path, only: str | None, limit: float | None, resume: bool) -> None:
     manifest = load_manifest(path)
     if only is not None:
-        manifest = manifest.only(_names(only))
-    if manifest.device == "gpu":
-        gpu_benchmark.check_gpu()
+        manifest = manifest.only(tuple(name.strip() for name in only.split(",") if name.strip()))
+    if manifest.device == "gpu" and (fault := cuda.gpu_fault() or cuda.jax_gpu_fault()):
+        raise JaxtlError(f"no GPU to measure: {fault.what}; {fault.remedy}")
     paths = [out / f"{manifest.name}.json", out / f"{manifest.name}.md"]
+    old = _record(paths[0]) if paths[0].exists() else None
+    if old and not resume:
+        raise JaxtlError(f"{paths[0]}: holds a result already; go on with --resume, or give another --out")
+    for file in paths:
+        check_writable(file)
     deadline = Deadline(60 * (limit or manifest.limit_minutes))
-    record = _begin(manifest, paths[0], deadline, resume)
-    for each in paths:
-        check_writable(each)
+    record = suite.begin(manifest, deadline, suite.describe_machine(manifest.device))
+    if old:
+        _check_same(paths[0], old, record)
 
     def save(record: dict[str, Any]) -> None:
         write_json(paths[0], record)
         write_text(paths[1], tables.render(record))
 
-    suite.run(manifest, record, deadline, save)
-    for each in paths:
-        click.echo(str(each))
+    suite.run(manifest, old or record, deadline, save)
+    for file in paths:
+        click.echo(str(file))
 
 
-def _begin(manifest: Manifest, path: Path, deadline: Deadline, resume: bool) -> dict[str, Any]:
-    """A new record, or the one of a stopped run where all that its times depend on is the same."""
-    record = suite.begin(manifest, deadline)
-    if not path.exists():
-        return record
-    old = _record(path)
-    if not resume:
-        raise JaxtlError(f"{path}: holds a result already; go on with --resume, or give another --out")
+def _check_same(path: Path, old: dict[str, Any], record: dict[str, Any]) -> None:
+    """Raises JaxtlError where anything that times depend on is not that of a stopped run."""
     if record["git"]["revision"] is None:
         raise JaxtlError(
             f"--resume: {path}: without git nobody knows which code it is of; give another --out"
         )
-    for what in ("git", "machine", "device", "threads"):
-        if old[what] != record[what]:
+    for what in ("git", "machine", "devices", "threads"):
+        if old.get(what) != record[what]:
             raise JaxtlError(f"--resume: {path}: was measured with another {what}; give another --out")
-    if old["manifest"]["seed"] != manifest.seed:
+    if old["manifest"]["seed"] != record["manifest"]["seed"]:
         raise JaxtlError(f"--resume: {path}: was measured with another seed; give another --out")
-    return old
 
 
 @cli.command()
@@ -106,7 +110,7 @@ def smoke(**options: Any) -> None:
 @cli.command()
 @_options
 def cpu(**options: Any) -> None:
-    """Network, maps, neighbours, metrics and start-up on the CPU. 15 minutes on two cores."""
+    """Network, embeddings, neighbours, metrics and start-up on the CPU. 15 minutes on two cores."""
     _run(shipped("cpu"), **options)
 
 
@@ -117,63 +121,23 @@ def full(**options: Any) -> None:
     _run(shipped("full"), **options)
 
 
+@cli.command()
+@_options
+def gpu(**options: Any) -> None:
+    """An NVIDIA GPU: whole runs; the network beside PyTorch, the rest beside cuML. At most 15 minutes.
+
+    The most valuable comes first; for a card that is lent for minutes, --only and --limit choose. What it
+    computes is checked by `pytest -m gpu tests/gpu`.
+    """
+    _run(shipped("gpu"), **options)
+
+
 @cli.command("run")
-@click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("manifest", type=_RESULT)
 @_options
 def run_manifest(manifest: Path, **options: Any) -> None:
     """A manifest of your own; benchmarks/manifest.py says what it may hold."""
     _run(manifest, **options)
-
-
-@cli.command()
-@click.option("--part", type=click.IntRange(1, len(gpu_benchmark.PARTS)), metavar="N",
-              help="1, 2 or 3, the most valuable first.")  # fmt: skip
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", default=OUT,
-              show_default=True, help="Where part-N.json and part-N.md go.")  # fmt: skip
-@click.option("--only", metavar="CASE,...", help="Cases of the part, or of all.  [default: all of the part]")
-@click.option("--quick", is_flag=True, help="Small sizes: shows that it works; its times mean nothing.")
-@click.option("--cpu", is_flag=True, help="On the CPU, without what needs a GPU: to try the steps out.")
-@click.option("--thorough", is_flag=True, help="With openTSNE at 70,000 points, which takes 5 minutes.")
-@click.option("--limit", type=click.FloatRange(0, min_open=True), default=gpu_benchmark.LIMIT_SECONDS,
-              show_default=True, metavar="SECONDS", help="When a part is ended.")  # fmt: skip
-def gpu(
-    part: int | None, out: Path, only: str | None, quick: bool, cpu: bool, thorough: bool, limit: float
-) -> None:
-    """jaxtl on an NVIDIA GPU, in three parts of at most 4 minutes each.
-
-    The files are written after every step: a cut loses nothing. Exit code 1 where a check does not pass or a
-    step fails.
-
-    \b
-    1  whole        jaxtl run, cold and warm
-       programs     training and frozen layers: forms, XLA's options
-    2  maps         LLE, neighbours, t-SNE, PCA: seconds and parts
-       tsne         t-SNE beside openTSNE's
-       torch        PyTorch, compiled, in CUDA graphs
-       roofline     network and training beside the card's own rates
-       variants_of_tsne
-    3  network      features and training against the CPU
-       agreement    PCA, LLE, neighbours and t-SNE against CPU peers
-       processes    JAX beside cuML, a killed process
-       determinism  the same bytes twice
-       seeds        several seeds beside one
-       precision    what TF32 and bfloat16 do
-       variants     forms and precisions of the extraction
-    """
-    if part is None and only is None:
-        raise click.UsageError("give --part 1, 2 or 3, or --only CASE,...")
-    sizes = gpu_cases.QUICK if quick else gpu_cases.FULL
-    cases = None if only is None else _names(only)
-    paths, failed = gpu_benchmark.run(out, sizes, part, cases, limit, on_gpu=not cpu, thorough=thorough)
-    for path in paths:
-        click.echo(str(path))
-    for line in failed:
-        click.echo(f"benchmarks: failed: {line}", err=True)
-    if failed:
-        sys.exit(1)
-
-
-_RESULT = click.Path(dir_okay=False, path_type=Path)
 
 
 @cli.command()
@@ -185,39 +149,21 @@ def table(results: tuple[Path, ...]) -> None:
 
 
 @cli.command()
-@click.argument("results", nargs=-1, required=True, type=_RESULT, metavar="RESULT...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, show_default=True,
-              metavar="DIR", help="Where SUITE-FAMILY.png and .svg go.")  # fmt: skip
-def plot(results: tuple[Path, ...], out: Path) -> None:
-    """Results as figures: one for each family of cases, as PNG and SVG."""
-    from benchmarks.plots import draw
-
-    for record in [_record(path) for path in results]:
-        for path in draw(record, out):
-            click.echo(str(path))
-
-
-@cli.command()
 @click.argument("before", type=_RESULT)
 @click.argument("after", type=_RESULT)
-@click.option("--against", metavar="PEER", help="Take times as multiples of this peer's in the same round, "
-              "which takes out what the machine did differently.")  # fmt: skip
-@click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.99, show_default=True,
-              help="Of the intervals.")  # fmt: skip
-@click.option("--threshold", type=click.FloatRange(0), default=0.05, show_default=True,
-              help="A smaller change is none.")  # fmt: skip
-@click.option("--fail", is_flag=True, help="Exit code 1 where something got slower or worse.")
-def compare(
-    before: Path, after: Path, against: str | None, level: float, threshold: float, fail: bool
-) -> None:
-    """What got slower, or worse, from one result to another of the same suite."""
-    from benchmarks import compare as comparison
+@click.option(
+    "--against",
+    metavar="PEER",
+    help="Take out what the machine did differently, by this peer's times in the same rounds.",
+)
+@click.option(
+    "--threshold", type=click.FloatRange(0), default=0.05, show_default=True, help="A smaller change is none."
+)
+def compare(before: Path, after: Path, against: str | None, threshold: float) -> None:
+    """What got slower, by pyperf's test, or worse, from one result to another of the same suite."""
+    from benchmarks import comparison
 
-    records = _record(before), _record(after)
-    changes = comparison.compare(*records, level, threshold, against)
-    click.echo(comparison.render(*records, changes, level), nl=False)
-    if fail and any(change.bad for change in changes):
-        sys.exit(1)
+    comparison.compare(_record(before), _record(after), threshold, against)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -230,14 +176,14 @@ def _record(path: Path) -> dict[str, Any]:
     wanted = {"suite", "rows", "ceilings", "peers", "machine", "git", "manifest", "device", "threads"}
     if record.get("format") != suite.FORMAT or not wanted <= set(record):
         raise JaxtlError(f"{path}: not a result of this benchmark; make one: python -m benchmarks cpu")
-    unknown = {row["case"] for row in record["rows"]} - set(CASES)
-    if unknown:
-        raise JaxtlError(f"{path}: has cases of another version: {', '.join(sorted(unknown))}; measure again")
-    return record
+    known = [row for row in record["rows"] if row["case"] in CASES]
+    if others := {row["case"] for row in record["rows"]} - set(CASES):
+        click.echo(f"{path}: left out, of another version: {', '.join(sorted(others))}", err=True)
+    return record | {"rows": known}
 
 
 def main() -> None:
-    """Exit 0; 1 where a check fails or --fail finds something; 2 with one line; 130 after Ctrl-C."""
+    """Exit 0; 2 with one line; 130 after Ctrl-C."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,7 +1,7 @@
 """What can be measured: every case with its peers, its unit and its sizes, and where each peer is found.
 
-A case's function has the same name in every peer's module; `PEERS` says where it is not so. Whole processes
-are in `benchmarks.processes`.
+A case's function has the same name in every peer's module; whole processes are in `benchmarks.processes`.
+How an embedding's time grows with the number of points is `jaxtl scale`'s to measure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 FAMILIES = {
     "network": "The network",
-    "maps": "Maps",
+    "embeddings": "Embeddings",
     "neighbors": "Neighbours",
     "metrics": "Metrics",
     "processes": "Whole processes",
@@ -21,6 +21,7 @@ OURS = "jaxtl"
 
 _TORCH = "benchmarks.peers.torch_peer"
 _KERAS = "benchmarks.peers.keras_peer"
+_CUML = "benchmarks.peers.cuml_peer"
 # jaxtl judges their results; on the CPU, so that it takes no part of the card.
 _JUDGED_ON_CPU = {"JAX_PLATFORMS": "cpu"}
 
@@ -33,35 +34,51 @@ class Peer:
         module: that serves them.
         install: what to ask pip for where it is not installed.
         environment: of its process, beside the suite's.
-        functions: names that differ from the case's.
         on: devices that it computes on.
     """
 
     module: str
     install: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    functions: Mapping[str, str] = field(default_factory=dict)
     on: tuple[str, ...] = ("cpu", "gpu")
+
+
+_CPU, _GPU = ("cpu",), ("gpu",)
+
+
+def _ours(**settings: str) -> Peer:
+    """jaxtl with other settings than its own choice."""
+    named = {f"BENCHMARK_{name.upper()}": value for name, value in settings.items()}
+    return Peer("benchmarks.peers.jaxtl_peer", ".", named, on=_GPU)
 
 
 PEERS = {
     OURS: Peer("benchmarks.peers.jaxtl_peer", "."),
-    "Keras (TensorFlow)": Peer(_KERAS, '".[bench]"', {"KERAS_BACKEND": "tensorflow"}, on=("cpu",)),
+    "Keras (TensorFlow)": Peer(_KERAS, '".[bench]"', {"KERAS_BACKEND": "tensorflow"}, on=_CPU),
     "Keras (JAX)": Peer(_KERAS, '".[bench]"', {"KERAS_BACKEND": "jax"}),
     "PyTorch": Peer(_TORCH, '".[bench]"', _JUDGED_ON_CPU | {"BENCHMARK_TORCH": "eager"}),
     "PyTorch, compiled": Peer(_TORCH, '".[bench]"', _JUDGED_ON_CPU | {"BENCHMARK_TORCH": "compiled"}),
     "scikit-learn": Peer("benchmarks.peers.sklearn_peer", "scikit-learn", _JUDGED_ON_CPU),
     "openTSNE": Peer("benchmarks.peers.opentsne_peer", "openTSNE", _JUDGED_ON_CPU),
-    "umap-learn": Peer(
-        "benchmarks.peers.umap_peer", '".[bench]"', _JUDGED_ON_CPU, functions={"tsne": "umap"}
+    "cuML": Peer(_CUML, '".[cuda13]"', _JUDGED_ON_CPU, on=_GPU),
+    "cuML, exact forces": Peer(_CUML, '".[cuda13]"', _JUDGED_ON_CPU | {"BENCHMARK_TSNE": "exact"}, on=_GPU),
+    "PyTorch, CUDA graphs": Peer(
+        _TORCH, '".[bench]"', _JUDGED_ON_CPU | {"BENCHMARK_TORCH": "graphs"}, on=_GPU
     ),
-    "cuML": Peer("benchmarks.peers.cuml_peer", '".[cuda13]"', _JUDGED_ON_CPU, on=("gpu",)),
-    "cuML's UMAP": Peer(
-        "benchmarks.peers.cuml_peer", '".[cuda13]"', _JUDGED_ON_CPU, functions={"tsne": "umap"}, on=("gpu",)
-    ),
+    "jaxtl, TF32": _ours(precision="tf32"),
+    "jaxtl, bfloat16": _ours(precision="bf16"),
+    "jaxtl, XLA's convolutions": _ours(form="xla"),
+    "jaxtl, XLA's options": _ours(xla="default"),
 }
-_NETWORKS = (OURS, "Keras (TensorFlow)", "Keras (JAX)", "PyTorch", "PyTorch, compiled")
-_POINTS = (OURS, "scikit-learn", "cuML")
+_VARIANTS = tuple(name for name in PEERS if name.startswith("jaxtl, "))
+_TORCHES = ("PyTorch", "PyTorch, compiled", "PyTorch, CUDA graphs")
+_NETWORKS = (OURS, "Keras (TensorFlow)", "Keras (JAX)", *_TORCHES, *_VARIANTS)
+_LAYERS = (OURS, *_TORCHES, *_VARIANTS)
+_FITTED = (OURS, "Keras (TensorFlow)", "Keras (JAX)", "PyTorch", "PyTorch, compiled")
+_LIBRARIES = (OURS, "scikit-learn")
+_POINTS = (*_LIBRARIES, "cuML")
+_TSNES = (OURS, "openTSNE", "scikit-learn", "cuML", "cuML, exact forces")
+_IMPORTED = ("Python", OURS, "Keras (TensorFlow)", "PyTorch", "scikit-learn", "openTSNE")
 
 
 @dataclass(frozen=True)
@@ -104,89 +121,127 @@ class Case:
         return self.work(arguments) if self.work else arguments.get("n")
 
 
-def _metric(name: str, title: str, peers: tuple[str, ...] = _POINTS) -> dict[str, Case]:
-    return {name: Case("metrics", title, peers, function=name)}
+def _forward(batch: int) -> dict[str, Any]:
+    # Enough batches to be timed, and not more images than there are.
+    return {"batch_size": batch, "n": max(64, min(8 * batch, 2048))}
 
 
-def _in_the_map(name: str, title: str, peers: tuple[str, ...] = _POINTS) -> dict[str, Case]:
-    """The metric of the 1280 features, and that of a map."""
-    planar = Case(
-        "metrics", f"{title}, of a map", peers, function=name,
-        arguments=lambda n: {"n": n, "space": "map"},
-    )  # fmt: skip
-    return _metric(name, f"{title}, of 1280 features", peers) | {f"{name}-map": planar}
+def _finetune(train: int) -> dict[str, Any]:
+    return {"train": train, "test": min(10_000, max(train // 6, 256)), "epochs": 5}
 
 
-CASES: dict[str, Case] = {
-    "forward": Case(
-        "network", "Forward pass: uint8 images to pooled features, by batch size", _NETWORKS,
-        unit="batch", units="images",
-        # Enough batches to be timed, and not more images than there are.
-        arguments=lambda size: {"batch_size": size, "n": max(64, min(8 * size, 2048))},
+def _network(title: str, peers: tuple[str, ...], unit: str, **more: Any) -> Case:
+    return Case("network", title, peers, unit, units="images", **more)
+
+
+_NETWORK = {
+    "forward": _network(
+        "Forward pass: uint8 images to pooled features, by batch size", _NETWORKS, "batch", arguments=_forward
     ),
-    "trunk": Case(
-        "network", "Frozen layers of the default fine-tuning", (OURS, "PyTorch", "PyTorch, compiled"),
-        unit="images", units="images",
-    ),
-    "tail": Case(
-        "network", "Training the last 10 layers and the head on the trunk's outputs, batch 32",
-        (OURS, "PyTorch", "PyTorch, compiled"), unit="images", units="images",
-        arguments=lambda size: {"n": size, "epochs": 2, "batch_size": 32},
+    "trunk": _network("Frozen layers of the default fine-tuning", _LAYERS, "images"),
+    "tail": _network(
+        "Training the last 10 layers and the head on the trunk's outputs, batch 32",
+        _LAYERS,
+        "images",
+        arguments=lambda n: {"n": n, "epochs": 2, "batch_size": 32},
         work=lambda given: given["n"] * given["epochs"],
     ),
-    "finetune": Case(
-        "network", "Fine-tuning from images to the tested network, everything compiled anew", _NETWORKS,
-        unit="training images", units="images",
-        arguments=lambda size: {"train": size, "test": min(10_000, max(size // 6, 256)), "epochs": 5},
-        work=lambda given: given["train"] * given["epochs"], seeded=True, warm=False,
+    "finetune": _network(
+        "Fine-tuning from images to the tested network, everything compiled anew",
+        (*_FITTED, "jaxtl, TF32", "jaxtl, bfloat16"),
+        "training images",
+        arguments=_finetune,
+        work=lambda given: given["train"] * given["epochs"],
+        seeded=True,
+        warm=False,
     ),
-    "pca": Case("maps", "PCA to two dimensions", _POINTS),
-    "tsne": Case(
-        "maps", "t-SNE, perplexity 30; UMAP beside it",
-        (OURS, "openTSNE", "scikit-learn", "umap-learn", "cuML", "cuML's UMAP"),
-    ),
-    "lle": Case("maps", "LLE, 12 neighbours", (OURS, "scikit-learn")),
+}
+
+
+def _neighbors(k: int) -> Case:
+    return Case(
+        "neighbors",
+        f"{k} nearest neighbours in 1280 dimensions",
+        _POINTS,
+        function="neighbors",
+        arguments=lambda n: {"n": n, "k": k},
+    )
+
+
+_EMBEDDINGS = {
+    "pca": Case("embeddings", "PCA to two dimensions", _POINTS),
+    "tsne": Case("embeddings", "t-SNE, perplexity 30", _TSNES),
+    "lle": Case("embeddings", "LLE, 12 neighbours", _LIBRARIES),
     "lle-modified": Case(
-        "maps", "Modified LLE, 12 neighbours", (OURS, "scikit-learn"), function="lle",
+        "embeddings",
+        "Modified LLE, 12 neighbours",
+        _LIBRARIES,
+        function="lle",
         arguments=lambda n: {"n": n, "method": "modified"},
     ),
-    "neighbors": Case(
-        "neighbors", "12 nearest neighbours in 1280 dimensions", (OURS, "scikit-learn", "umap-learn", "cuML"),
-        arguments=lambda n: {"n": n, "k": 12},
-    ),
-    "neighbors-90": Case(
-        "neighbors", "90 nearest neighbours in 1280 dimensions",
-        (OURS, "scikit-learn", "umap-learn", "cuML"), function="neighbors",
-        arguments=lambda n: {"n": n, "k": 90},
-    ),
-    **_in_the_map("knn_accuracy", "10-NN accuracy, 5-fold"),
-    **_in_the_map("leave_one_out_knn", "10-NN accuracy, leave-one-out"),
-    **_in_the_map("silhouette", "Silhouette of the classes"),
-    **_in_the_map("davies_bouldin", "Davies-Bouldin index", (OURS, "scikit-learn")),
-    **_in_the_map("calinski_harabasz", "Calinski-Harabasz index", (OURS, "scikit-learn")),
-    **_in_the_map("kmeans_agreement", "k-means clusters against classes"),
-    **_metric("trustworthiness", "Trustworthiness of a map"),
-    **_metric("ridge_probe", "Ridge probe", (OURS, "scikit-learn")),
-    **_metric("logistic_probe", "Logistic probe"),
-    **_metric("procrustes", "Procrustes distance of two representations", (OURS, "scikit-learn")),
-    **_metric("linear_cka", "Linear CKA of two representations", (OURS,)),
-    **_metric("two_nn", "Intrinsic dimension, two nearest neighbours", (OURS,)),
-    **_metric("dimensions", "Effective rank and participation ratio", (OURS,)),
-    **_metric("log_me", "LogME", (OURS,)),
-    **_metric("h_score", "H-score", (OURS,)),
-    "import": Case(
-        "processes", "Start-up: an interpreter that imports the library",
-        ("Python", OURS, "Keras (TensorFlow)", "PyTorch", "scikit-learn", "openTSNE"), unit=None,
-    ),
+    "neighbors": _neighbors(12),
+    "neighbors-90": _neighbors(90),
+}
+
+_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "knn_accuracy": ("10-NN accuracy, 5-fold", _LIBRARIES),
+    "leave_one_out_knn": ("10-NN accuracy, leave one out", _LIBRARIES),
+    "silhouette": ("Silhouette of the classes", _POINTS),
+    "davies_bouldin": ("Davies-Bouldin index", _LIBRARIES),
+    "calinski_harabasz": ("Calinski-Harabasz index", _LIBRARIES),
+    "kmeans_agreement": ("k-means clusters against classes", _POINTS),
+    "trustworthiness": ("Trustworthiness of an embedding", _POINTS),
+    "ridge_probe": ("Ridge probe", _LIBRARIES),
+    "logistic_probe": ("Logistic probe", _LIBRARIES),
+}
+# Of 1280 features by themselves; with "-map" of an embedding.
+_OF_TWO_SPACES = tuple(_METRICS)[:6]
+
+
+def _metric(name: str, space: str = "features") -> Case:
+    title, peers = _METRICS[name]
+    of = {"map": ", of an embedding", "features": ", of 1280 features"}[space] * (name in _OF_TWO_SPACES)
+    given = {"space": space} if space == "map" else {}
+    return Case(
+        "metrics", title + of, peers, function="metric", arguments=lambda n: {"name": name, "n": n, **given}
+    )
+
+
+_PROCESSES = {
+    "import": Case("processes", "Start-up: an interpreter that imports the library", _IMPORTED, unit=None),
     "help": Case("processes", "Start-up: `jaxtl --help`", ("Python", OURS), unit=None),
-    "report": Case("processes", "`jaxtl report`: a run's page, written anew", (OURS,), unit="points mapped"),
     "whole": Case(
-        "processes", "The whole experiment: `jaxtl run`, and `plain_keras.py` (Keras, scikit-learn)",
-        (OURS, "Keras, scikit-learn"), unit="training images",
-        arguments=lambda size: {"train": size, "samples": min(size, 2000), "epochs": 5},
-        seeded=True, warm=False,
+        "processes",
+        "The whole experiment: `jaxtl run`, and `plain_keras.py` (Keras, scikit-learn)",
+        (OURS, "Keras, scikit-learn"),
+        unit="training images",
+        arguments=lambda n: {"train": n, "samples": min(n, 2000), "epochs": 5},
+        seeded=True,
+        warm=False,
     ),
-}  # fmt: skip
+    "run": Case(
+        "processes",
+        "`jaxtl run`: its first call with empty caches, the others with what it left there",
+        (OURS,),
+        unit="test images",
+        arguments=lambda n: {"samples": n, "train": 60_000, "epochs": 5},
+    ),
+    "run-seeds": Case(
+        "processes",
+        "The same with five seeds at once",
+        (OURS,),
+        unit="test images",
+        arguments=lambda n: {"samples": n, "train": 60_000, "epochs": 5, "seeds": 5},
+    ),
+}
+
+CASES: dict[str, Case] = {
+    **_NETWORK,
+    **_EMBEDDINGS,
+    **{name: _metric(name) for name in _METRICS},
+    **{f"{name}-map": _metric(name, "map") for name in _OF_TWO_SPACES},
+    **_PROCESSES,
+}
 
 # Peers of whole processes only: nothing but an interpreter, and the plain script.
 PROCESS_PEERS = ("Python", "Keras, scikit-learn")

@@ -1,27 +1,31 @@
-"""The machine that is measured: hardware, revision, versions, and its matrix-product rate."""
+"""The machine that is measured: revision, threads, and what it reaches at its best."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxtl.machine.host import cpu_count, cpu_name
-from jaxtl.machine.memory import physical_memory
+from jaxtl.machine.host import cpu_count
+from jaxtl.machine.process import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # What decides how many threads the libraries take.
 _THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "JAX_COMPILATION_CACHE_DIR",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "XLA_FLAGS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "JAX_COMPILATION_CACHE_DIR",
+)
 
 
 def now() -> str:
@@ -49,44 +53,21 @@ def revision(folder: Path = ROOT) -> dict[str, Any]:
     return {"revision": commit, "modified": None if changes is None else bool(changes), "changes": mark}
 
 
-def describe() -> dict[str, Any]:
-    """Hardware and interpreter, without JAX, which is the workers' own."""
-    import jaxtl
-
-    return {
-        "jaxtl": jaxtl.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu_name(),
-        "cores": cpu_count(),
-        "memory_gib": round(physical_memory() / 2**30, 1),
-    }
-
-
-def devices() -> list[str]:
-    """JAX's, in this process."""
-    import jax
-
-    return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
-
-
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="replace"
-        )
+        ended = run_command(["git", "-C", str(folder), *arguments], seconds=60)
     except FileNotFoundError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return ended.output.strip() if ended.code == 0 else None
 
 
 def sgemm_numpy(size: int, products: int) -> float:
-    """GFLOP/s of NumPy's float32 product of two [size, size] matrices, the mean of some products."""
+    """FLOP/s of NumPy's float32 product of two [size, size] matrices, the mean of some products."""
     import numpy as np
 
     a, b = _square(size), _square(size)
     out = np.empty_like(a)
-    return _rate(lambda: np.matmul(a, b, out=out), size, products)
+    return 2 * size**3 / _mean_seconds(lambda: np.matmul(a, b, out=out), products)
 
 
 def sgemm_jax(size: int, products: int, precision: str = "highest") -> float:
@@ -98,7 +79,7 @@ def sgemm_jax(size: int, products: int, precision: str = "highest") -> float:
     a, b = jnp.asarray(_square(size), kind), jnp.asarray(_square(size), kind)
     exactness = jax.lax.Precision.HIGHEST if precision == "highest" else jax.lax.Precision.DEFAULT
     multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=exactness))
-    return _rate(lambda: multiply(a, b).block_until_ready(), size, products)
+    return 2 * size**3 / _mean_seconds(lambda: multiply(a, b).block_until_ready(), products)
 
 
 def copy_jax(mebibytes: int, copies: int) -> float:
@@ -109,11 +90,7 @@ def copy_jax(mebibytes: int, copies: int) -> float:
     array = jnp.zeros(mebibytes * 2**18, jnp.float32)
     # Not a plain copy, which a compiler may leave out.
     step = jax.jit(lambda a: a + 1)
-    step(array).block_until_ready()
-    began = time.perf_counter()
-    for _ in range(copies):
-        step(array).block_until_ready()
-    return 2 * mebibytes * 2**20 * copies / (time.perf_counter() - began)
+    return 2 * array.nbytes / _mean_seconds(lambda: step(array).block_until_ready(), copies)
 
 
 def stream_numpy(mebibytes: int, copies: int) -> float:
@@ -127,12 +104,8 @@ def stream_numpy(mebibytes: int, copies: int) -> float:
     threads = cpu_count()
     pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     with ThreadPoolExecutor(threads) as pool:
-        rates = []
-        for _ in range(copies + 1):  # the first one touches the pages
-            began = time.perf_counter()
-            list(pool.map(lambda pair: np.copyto(*pair), pairs))
-            rates.append(2 * source.nbytes / (time.perf_counter() - began))
-    return max(rates[1:])
+        copy = lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs))  # noqa: E731
+        return 2 * source.nbytes / _mean_seconds(copy, copies)
 
 
 def ceilings(sizes: list[int], mebibytes: int, products: int = 3) -> dict[str, float]:
@@ -150,18 +123,10 @@ def ceilings(sizes: list[int], mebibytes: int, products: int = 3) -> dict[str, f
     if not on_gpu:
         rates += [sgemm_numpy(size, products) for size in sizes]
         bandwidths.append(stream_numpy(mebibytes, products))
-    found = {"flops": max(rates) * 1e9, "bytes": max(bandwidths)}
+    most = {"flops": max(rates), "bytes": max(bandwidths)}
     for precision in ("tf32", "bf16") if on_gpu else ():
-        found[f"flops {precision}"] = max(sgemm_jax(size, products, precision) for size in sizes) * 1e9
-    return found
-
-
-def device_peak() -> dict[str, float]:
-    """The most memory that JAX has had of its device in this process; empty where it does not say."""
-    import jax
-
-    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    return {} if peak is None else {"peak of JAX's process on the device so far, GiB": peak / 2**30}
+        most[f"flops {precision}"] = max(sgemm_jax(size, products, precision) for size in sizes)
+    return most
 
 
 def _square(size: int):
@@ -170,9 +135,9 @@ def _square(size: int):
     return np.random.default_rng(0).standard_normal((size, size), np.float32)
 
 
-def _rate(multiply: Callable[[], Any], size: int, products: int) -> float:
-    multiply()
+def _mean_seconds(work: Callable[[], Any], times: int) -> float:
+    work()  # compiles, and touches the pages
     began = time.perf_counter()
-    for _ in range(products):
-        multiply()
-    return 2 * size**3 * products / (time.perf_counter() - began) / 1e9
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times

@@ -1,6 +1,7 @@
 """Manifests: TOML files that say what a suite measures.
 
 limit_minutes = 15          # of the whole
+call_seconds = 1800         # of one call, which is ended then
 device = "cpu"              # or "gpu"
 rounds = 3                  # turns of every peer after its warm-up
 seconds = 30                # of a row: no further round begins after that
@@ -45,12 +46,18 @@ class Entry:
     seconds: float
     arguments: Mapping[str, Any]
 
+    def arguments_for(self, size: int | None) -> dict[str, Any]:
+        return CASES[self.name].arguments_for(size) | dict(self.arguments)
+
 
 @dataclass(frozen=True)
 class Manifest:
+    """What a suite measures; its fields are those of the file."""
+
     name: str
     entries: tuple[Entry, ...]
     limit_minutes: float
+    call_seconds: float
     device: str
     seed: int
     processes: str
@@ -58,29 +65,29 @@ class Manifest:
     stream_mebibytes: int
 
     def only(self, names: tuple[str, ...]) -> Manifest:
-        """Of the cases named.
+        """Of the cases and families named, in the manifest's order.
 
         Raises:
             JaxtlError: one that the manifest does not have.
         """
-        have = tuple(dict.fromkeys(entry.name for entry in self.entries))
-        unknown = [name for name in names if name not in have]
+        cases = tuple(dict.fromkeys(entry.name for entry in self.entries))
+        families = tuple(dict.fromkeys(CASES[name].family for name in cases))
+        unknown = [name for name in names if name not in cases + families]
         if unknown or not names:
             raise JaxtlError(
                 f"--only: got {', '.join(unknown) or 'nothing'}; the cases of {self.name} are "
-                f"{', '.join(have)}"
+                f"{', '.join(cases)}; the families {', '.join(families)}"
             )
-        return replace(self, entries=tuple(entry for entry in self.entries if entry.name in names))
+        kept = (entry for entry in self.entries if {entry.name, CASES[entry.name].family} & set(names))
+        return replace(self, entries=tuple(kept))
 
     def largest(self) -> int:
         """Rows of features that its cases work on or are held against; 0 where none needs any."""
-        wanted = [0]
-        for entry in self.entries:
-            if CASES[entry.name].unit == "points":
-                wanted += [size for size in entry.sizes if size]
-            elif CASES[entry.name].family == "network":
-                wanted.append(COMPARED_FEATURES)
-        return max(wanted)
+        sizes = [
+            size or 0 for entry in self.entries for size in entry.sizes if CASES[entry.name].unit == "points"
+        ]
+        compared = any(CASES[entry.name].family == "network" for entry in self.entries)
+        return max([0, *sizes, COMPARED_FEATURES * compared])
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -90,9 +97,8 @@ def load_manifest(path: Path) -> Manifest:
         JaxtlError: no such file, not TOML, an unknown key, case or peer, or a value out of range.
     """
     try:
-        with path.open("rb") as stream:
-            found = tomllib.load(stream)
-        return _manifest(path.stem, found)
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _manifest(path.stem, table)
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such manifest; the suites are {', '.join(SUITES)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -112,47 +118,53 @@ class _Wrong(Exception):
 Check = tuple[Callable[[Any], bool], str]
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_number(value: Any, kinds: Any = int, least: float = 1) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and value >= least
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+def _one_of(*names: str) -> Check:
+    return lambda value: value in names, f"one of {', '.join(names)}"
 
 
-def _is_list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and bool(value) and all(map(check, value))
+def _list_of(check: Callable[[Any], bool], wanted: str) -> Check:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(check, value)), wanted
 
 
-_COUNT: Check = (lambda value: _is_whole(value, 1), "a whole number of at least 1")
-_COUNTS: Check = (_is_list_of(lambda value: _is_whole(value, 1)), "a list of whole numbers of at least 1")
-_NUMBER: Check = (_is_positive, "a number above 0")
+_COUNT: Check = (_is_number, "a whole number of at least 1")
+_COUNTS = _list_of(_is_number, "a list of whole numbers of at least 1")
+_NUMBER: Check = (lambda value: _is_number(value, int | float, 0) and value > 0, "a number above 0")
+_PEERS = _list_of(lambda value: value in peer_names(), f"some of {', '.join(peer_names())}")
 _SUITE_KEYS: dict[str, Check] = {
     "limit_minutes": _NUMBER,
-    "device": (lambda value: value in ("cpu", "gpu"), '"cpu" or "gpu"'),
+    "call_seconds": _NUMBER,
+    "device": _one_of("cpu", "gpu"),
     "rounds": _COUNT,
     "seconds": _NUMBER,
-    "seed": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
-    "processes": (lambda value: value in ("case", "suite"), '"case" or "suite"'),
+    "seed": (lambda value: _is_number(value, least=0), "a whole number of at least 0"),
+    "processes": _one_of("case", "suite"),
     "sgemm": _COUNTS,
     "stream_mebibytes": _COUNT,
-    "case": (_is_list_of(lambda value: isinstance(value, dict)), "[[case]] tables, at least one"),
+    "case": _list_of(lambda value: isinstance(value, dict), "[[case]] tables, at least one"),
 }
 _CASE_KEYS: dict[str, Check] = {
-    "name": (lambda value: isinstance(value, str) and value in CASES, f"one of {', '.join(CASES)}"),
+    "name": _one_of(*CASES),
     "sizes": _COUNTS,
-    "peers": (
-        _is_list_of(lambda value: isinstance(value, str) and value in peer_names()),
-        f"some of {', '.join(peer_names())}",
-    ),
+    "peers": _PEERS,
     "rounds": _COUNT,
     "seconds": _NUMBER,
     "with": (lambda value: isinstance(value, dict), "a table of arguments"),
 }
-_DEFAULTS: dict[str, Any] = {
-    "limit_minutes": 60, "device": "cpu", "rounds": 3, "seconds": 60, "seed": 0, "processes": "case",
-    "sgemm": [1024, 2048], "stream_mebibytes": 256,
-}  # fmt: skip
+_DEFAULTS = tomllib.loads("""
+limit_minutes = 60
+call_seconds = 1800
+device = "cpu"
+rounds = 3
+seconds = 60
+seed = 0
+processes = "case"
+sgemm = [1024, 2048]
+stream_mebibytes = 256
+""")
 
 
 def _check(where: str, table: Mapping[str, Any], keys: Mapping[str, Check]) -> None:
@@ -169,12 +181,14 @@ def _manifest(name: str, table: Mapping[str, Any]) -> Manifest:
     given = _DEFAULTS | table
     if "case" not in given:
         raise _Wrong("no [[case]] table; name at least one")
-    entries = tuple(_entry(number, each, given) for number, each in enumerate(given["case"], 1))
-    _check_rows(entries)
-    return Manifest(
-        name, entries, given["limit_minutes"], given["device"], given["seed"], given["processes"],
-        tuple(given["sgemm"]), given["stream_mebibytes"],
-    )  # fmt: skip
+    entries = tuple(_entry(number, case, given) for number, case in enumerate(given["case"], 1))
+    rows = [(entry.name, size) for entry in entries for size in entry.sizes]
+    for case, size in rows:
+        if rows.count((case, size)) > 1:
+            raise _Wrong(f"case {case}: size {size} stands twice; a result has it once")
+    whole = ("limit_minutes", "call_seconds", "device", "seed", "processes", "stream_mebibytes")
+    settings = {key: given[key] for key in whole}
+    return Manifest(name=name, entries=entries, sgemm=tuple(given["sgemm"]), **settings)
 
 
 def _entry(number: int, table: Mapping[str, Any], suite: Mapping[str, Any]) -> Entry:
@@ -212,21 +226,12 @@ def _peers(where: str, table: Mapping[str, Any], device: str) -> tuple[str, ...]
 
 def _arguments(where: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
     given = table.get("with", {})
-    known = set(CASES[table["name"]].arguments_for(1024))
-    if strange := sorted(set(given) - known):
-        names = ", ".join(sorted(known)) or "none"
-        raise _Wrong(f"{where}with: unknown argument {strange[0]!r}; this case's are {names}")
+    # Counts alone: `method` and `space` are what makes a case.
+    known = [name for name, value in CASES[table["name"]].arguments_for(1024).items() if _is_number(value)]
     for name, value in given.items():
-        # Counts all; `method` and `space` are what makes a case.
-        if not _is_whole(value, 1):
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise _Wrong(f"{where}with: unknown argument {name!r}; this case's are {names}")
+        if not _is_number(value):
             raise _Wrong(f"{where}with: {name}: must be a whole number of at least 1, got {value!r}")
     return given
-
-
-def _check_rows(entries: tuple[Entry, ...]) -> None:
-    seen: set[tuple[str, int | None]] = set()
-    for entry in entries:
-        for size in entry.sizes:
-            if (entry.name, size) in seen:
-                raise _Wrong(f"case {entry.name}: size {size} stands twice; a result has it once")
-            seen.add((entry.name, size))

@@ -14,11 +14,6 @@ Row = dict[str, Any]
 _QUALITY_TOLERANCE = 0.01
 
 
-def done(rows: Sequence[Row]) -> list[Row]:
-    """The rows with times; of a stopped one, the rounds that it had."""
-    return [row for row in rows if row["seconds"]]
-
-
 def paired_ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
     """Ratios of samples of the same rounds, as many as both have."""
     return [a / b for a, b in zip(theirs, ours, strict=False)]
@@ -26,46 +21,42 @@ def paired_ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]
 
 def limits(record: Record) -> dict[str, float]:
     """The most that the machine has reached in this run, FLOP/s and bytes/s; empty where not measured."""
-    found: dict[str, float] = {}
+    most: dict[str, float] = {}
     for ceilings in record["ceilings"]:
         for name, value in ceilings.items():
-            found[name] = max(value, found.get(name, 0.0))
-    return found
+            most[name] = max(value, most.get(name, 0.0))
+    return most
 
 
-def share_of_limit(row: Row, limit: dict[str, float]) -> tuple[float, str] | None:
+def share_of_limit(row: Row, limit: dict[str, float], precision: str = "highest") -> tuple[float, str] | None:
     """How near a row comes to what the machine allows, and which limit that is.
 
-    The least time is that of the work's float32 operations at the rate of a matrix product, or of its
-    bytes at that of a copy, whichever is longer (Williams et al. 2009, the roofline). None where no work is
-    counted.
+    The least time is that of the work's operations at the rate of a matrix product of that precision, or of
+    its bytes at that of a copy, whichever is longer (Williams et al. 2009, the roofline). None where no work
+    is counted.
     """
     if not row["work"] or not limit or not row["seconds"]:
         return None
+    rate = limit.get(f"flops {precision}", limit["flops"])
     times = {
-        "arithmetic": row["work"]["flops"] / limit["flops"],
+        "arithmetic": row["work"]["flops"] / rate,
         "memory": row["work"]["bytes"] / limit["bytes"],
     }
     nearer = max(times, key=times.__getitem__)
     return times[nearer] / median(row["seconds"]), nearer
 
 
-def direction(quality: str) -> int:
-    """+1 where more is better, -1 where less is, 0 where it only has to be the same."""
-    return BETTER.get(quality.partition(" ")[0], 0)
-
-
 def judged(row: Row, other: Row | None) -> dict[str, str]:
     """Qualities of a row that are "better" or "worse" than another's, beyond 1 % and beyond their spread."""
-    found = {}
+    verdicts = {}
     for name, values in row["quality"].items():
         theirs = other["quality"].get(name) if other else None
-        if theirs and (sign := direction(name)):
+        if theirs and (sign := BETTER.get(name.partition(" ")[0], 0)):
             apart = median(values) - median(theirs)
-            spread = max(max(each) - min(each) for each in (values, theirs))
+            spread = max(max(samples) - min(samples) for samples in (values, theirs))
             if abs(apart) > max(_QUALITY_TOLERANCE * abs(median(theirs)), spread):
-                found[name] = "better" if apart * sign > 0 else "worse"
-    return found
+                verdicts[name] = "better" if apart * sign > 0 else "worse"
+    return verdicts
 
 
 def spread(samples: Sequence[float], places: int = 2) -> str:
@@ -81,6 +72,6 @@ def duration(samples: Sequence[float]) -> str:
         ((scale, unit) for scale, unit in ((1, "s"), (1e3, "ms")) if median(samples) * scale >= 1),
         (1e6, "µs"),
     )
-    scaled = [each * scale for each in samples]
+    scaled = [sample * scale for sample in samples]
     places = max(0, 2 - len(str(int(median(scaled)))) + 1)
     return f"{spread(scaled, places)} {unit}"

@@ -61,12 +61,11 @@ def build(weights):
 
 
 def maps_of(features, seed):
+    lle = LocallyLinearEmbedding(n_neighbors=12, n_components=2, random_state=seed)
     return {
         "pca": PCA(n_components=2, random_state=seed).fit_transform(features),
         "tsne": TSNE(n_components=2, perplexity=30, random_state=seed).fit_transform(features),
-        "lle": LocallyLinearEmbedding(n_neighbors=12, n_components=2, random_state=seed).fit_transform(
-            features
-        ),
+        "lle": lle.fit_transform(features),
     }
 
 
@@ -108,9 +107,13 @@ def main():
         if stage == "after":
             began = time.perf_counter()
             history = classifier.fit(
-                x_train, y_train, batch_size=BATCH_SIZE, epochs=args.epochs,
-                validation_data=(x_test, y_test), verbose=2,
-            )  # fmt: skip
+                x_train,
+                y_train,
+                batch_size=BATCH_SIZE,
+                epochs=args.epochs,
+                validation_data=(x_test, y_test),
+                verbose=2,
+            )
             seconds["fit"] = time.perf_counter() - began
             scores["test_accuracy"] = history.history["val_accuracy"]
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Whole processes, timed from outside: start-up, a run's page, the whole experiment."""
+"""Whole processes, timed from outside: start-up, the whole experiment, runs cold and warm."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jaxtl
+from benchmarks.cases import OURS
 from benchmarks.machine import ROOT
 from benchmarks.workers import Deadline, Worker, run_process
+from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS
 from jaxtl.records.tables import load_history, load_scores
 
@@ -27,6 +30,14 @@ _IMPORTS = {
     "scikit-learn": "import sklearn.manifold, sklearn.decomposition",
     "openTSNE": "import openTSNE",
 }
+_OPTIONS = {
+    "samples": "--samples",
+    "train": "--train-samples",
+    "epochs": "--epochs",
+    "seed": "--seed",
+    "seeds": "--seeds",
+}
+_STAGES = ("before", "after")
 _SPACES = ("features", "pca", "tsne", "lle")
 
 
@@ -42,42 +53,50 @@ class Processes:
         self.folder, self.environment = folder, environment
 
     def call(self, case: str, peer: str, deadline: Deadline, arguments: Mapping[str, Any]) -> Result:
-        """One process of a case: seconds, cpu_seconds, quality, its memory, and seconds by stage if it tells.
+        """One process of a case: seconds, quality, its memory, and seconds by step if it tells.
 
         Raises:
-            JaxtlError: the deadline passes first.
+            JaxtlError: the deadline passes first; it tells how far a run came.
             RuntimeError: it fails, with the end of its output.
         """
         folder = Path(tempfile.mkdtemp(prefix=f"{case}-", dir=self.folder))
         try:
-            command, judge = _CASES[case](self, peer, deadline, arguments)
-            done = run_process(command, folder, deadline, self._environment(case, peer))
-            quality, parts = judge(folder) if judge else {}, _parts(folder)
+            command = self._command(case, peer, deadline, arguments)
+            ended = run_process(command, folder, deadline, self._environment(case, peer))
+            quality, parts = _judge(folder), _parts(folder)
+        except JaxtlError as error:
+            if parts := _parts(folder):
+                raise JaxtlError(f"{error}; seconds so far: {spoken(parts)}") from error
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return {
-            "seconds": done.seconds,
-            "cpu_seconds": done.cpu_seconds,
+            "seconds": ended.seconds,
             "quality": quality,
-            "memory": {"peak_bytes": done.peak_bytes},
+            "memory": {"peak_bytes": ended.peak_memory},
             **({"parts": parts} if parts else {}),
         }
 
+    def _command(self, case: str, peer: str, deadline: Deadline, arguments: Mapping[str, Any]) -> list[str]:
+        if case == "import":
+            return [sys.executable, "-c", _IMPORTS[peer]]
+        if case == "help":
+            return [sys.executable, "-c", "pass"] if peer == "Python" else [*_JAXTL, "--help"]
+        options = [text for name, value in arguments.items() for text in (_OPTIONS[name], str(value))]
+        if peer == OURS:
+            return [*_JAXTL, "run", "--out", "run", *options]
+        assets = Path(jaxtl.__file__).parent / "assets"
+        weights = self._keras_weights(deadline)
+        return [sys.executable, str(_PLAIN_SCRIPT), str(assets), str(weights), *options]
+
     def _environment(self, case: str, peer: str) -> Mapping[str, str]:
-        path = {"PYTHONPATH": str(ROOT)} if peer == "jaxtl" else {}  # where jaxtl is not installed
-        return {**self.environment, **path}
+        path = {"PYTHONPATH": str(ROOT)} if peer == OURS else {}  # where jaxtl is not installed
+        caches = self.folder / "caches"
+        # Nothing of the user's own caches helps, whichever library keeps one; these last for the suite.
+        own = {"XDG_CACHE_HOME": str(caches), "CUDA_CACHE_PATH": str(caches / "cuda")}
+        return {**self.environment, **path, **(own if case.startswith("run") else {})}
 
-    def finished_run(self, samples: int, deadline: Deadline) -> Path:
-        """A small run to report on, made once."""
-        folder = self.folder / f"run-{samples}"
-        if not folder.exists():
-            options = ("--samples", str(samples), "--train-samples", "640", "--epochs", "1")
-            place = Path(tempfile.mkdtemp(dir=self.folder))
-            command = [*_JAXTL, "run", "--out", str(folder), *options]
-            run_process(command, place, deadline, self._environment("report", "jaxtl"))
-        return folder
-
-    def keras_weights(self, deadline: Deadline) -> Path:
+    def _keras_weights(self, deadline: Deadline) -> Path:
         """jaxtl's weights as Keras reads them, made once."""
         path = self.folder / "imagenet.weights.h5"
         if not path.exists():
@@ -87,84 +106,38 @@ class Processes:
         return path
 
 
-Judge = Callable[[Path], dict[str, float]] | None
-Command = tuple[list[str], Judge]
-
-
-def _import(_: Processes, peer: str, __: Deadline, ___: Mapping[str, Any]) -> Command:
-    return [sys.executable, "-c", _IMPORTS[peer]], None
-
-
-def _help(_: Processes, peer: str, __: Deadline, ___: Mapping[str, Any]) -> Command:
-    return ([sys.executable, "-c", "pass"] if peer == "Python" else [*_JAXTL, "--help"]), None
-
-
-def _report(bench: Processes, peer: str, deadline: Deadline, arguments: Mapping[str, Any]) -> Command:
-    run = bench.finished_run(arguments["n"], deadline)
-
-    def judge(folder: Path) -> dict[str, float]:
-        return {"page_mib": (folder / "page.html").stat().st_size / 2**20}
-
-    return [*_JAXTL, "report", str(run), "--out", "page.html"], judge
-
-
-def _whole(bench: Processes, peer: str, deadline: Deadline, arguments: Mapping[str, Any]) -> Command:
-    options = {
-        "--samples": "samples",
-        "--train-samples": "train",
-        "--epochs": "epochs",
-        "--seed": "seed",
-    }
-    given = [each for option, name in options.items() for each in (option, str(arguments[name]))]
-    if peer == "jaxtl":
-        return [*_JAXTL, "run", "--out", "run", *given], _judge_jaxtl
-    weights = bench.keras_weights(deadline)
-    return [sys.executable, str(_PLAIN_SCRIPT), _assets(), str(weights), *given], _judge_plain
-
-
-def _assets() -> str:
-    import jaxtl
-
-    return str(Path(jaxtl.__file__).parent / "assets")
-
-
 def _parts(folder: Path) -> dict[str, float]:
-    """Seconds of its stages, as the run or the script itself wrote them; empty for other processes."""
+    """Seconds of its steps, as the run or the script itself wrote them; empty for other processes."""
     for path in (folder / "run" / "timings.json", folder / "scores.json"):
         if path.is_file():
-            found = json.loads(path.read_text())
-            return {k: v for k, v in found.get("seconds", found).items() if k != "peak_memory_gib"}
+            record = json.loads(path.read_text())
+            steps = record.get("seconds", record)
+            return {
+                name: value
+                for name, value in steps.items()
+                if name != "peak_memory_gib" and isinstance(value, int | float)
+            }
     return {}
 
 
-def _judge_jaxtl(folder: Path) -> dict[str, float]:
-    found = {
-        (score.stage, score.space): score.value
-        for score in load_scores(folder / "run" / "scores.csv")
-        if score.metric == FIVE_FOLDS
+def spoken(parts: Mapping[str, float]) -> str:
+    """Such as "trunk test 3.5, finetune 40.2"."""
+    return ", ".join(f"{name.replace('_', ' ')} {seconds:.1f}" for name, seconds in parts.items())
+
+
+def _judge(folder: Path) -> dict[str, float]:
+    """Accuracies: of the test set, and of 10 neighbours (5-fold) in each space before and after."""
+    if (folder / "run" / "scores.csv").is_file():
+        scores = load_scores(folder / "run" / "scores.csv")
+        accuracies = {(row.stage, row.space): row.value for row in scores if row.metric == FIVE_FOLDS}
+        tested = load_history(folder / "run" / "history.csv")[-1]["test_accuracy"]
+    elif (folder / "scores.json").is_file():
+        written = json.loads((folder / "scores.json").read_text())
+        accuracies = {(stage, space): value for stage in _STAGES for space, value in written[stage].items()}
+        tested = written["test_accuracy"][-1]
+    else:
+        return {}
+    spaces = {
+        f"knn_accuracy {stage}, {space}": accuracies[stage, space] for stage in _STAGES for space in _SPACES
     }
-    history = load_history(folder / "run" / "history.csv")
-    return _qualities(history[-1]["test_accuracy"], lambda stage, space: found[stage, space])
-
-
-def _judge_plain(folder: Path) -> dict[str, float]:
-    found = json.loads((folder / "scores.json").read_text())
-    return _qualities(found["test_accuracy"][-1], lambda stage, space: found[stage][space])
-
-
-def _qualities(test_accuracy: float, accuracy: Callable[[str, str], float]) -> dict[str, float]:
-    """All are accuracies: of the test set, and of 10 neighbours in each space before and after."""
-    maps = {
-        f"knn_accuracy {stage}, {space}": accuracy(stage, space)
-        for stage in ("before", "after")
-        for space in _SPACES
-    }
-    return {"test_accuracy": test_accuracy, **maps}
-
-
-_CASES: dict[str, Callable[[Processes, str, Deadline, Mapping[str, Any]], Command]] = {
-    "import": _import,
-    "help": _help,
-    "report": _report,
-    "whole": _whole,
-}
+    return {"test_accuracy": tested, **spaces}

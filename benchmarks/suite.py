@@ -29,13 +29,14 @@ Row = dict[str, Any]
 # What is over sooner is done again within the same turn, and its median counts.
 _TURN_SECONDS = 0.3
 _MOST_CALLS = 20
-# A hang must not take the time of all the rest.
-_CALL_SECONDS = 1800.0
+# To import JAX and to find its devices.
+_DESCRIBE_SECONDS = 300.0
 _NOT_INSTALLED = "not installed"
 
 
-def begin(manifest: Manifest, deadline: Deadline) -> Record:
-    """A record of the run without any row yet."""
+def begin(manifest: Manifest, deadline: Deadline, environment: Mapping[str, Any]) -> Record:
+    """A record of the run without any row yet; `environment` is what `describe_machine` gives."""
+    host = dict(environment)
     return {
         "benchmark": "suite",
         "format": FORMAT,
@@ -43,8 +44,9 @@ def begin(manifest: Manifest, deadline: Deadline) -> Record:
         "date": machine.now(),
         "git": machine.revision(),
         "device": manifest.device,
-        "manifest": {**asdict(manifest), "entries": [_entry(entry) for entry in manifest.entries]},
-        "machine": machine.describe(),
+        "manifest": asdict(manifest),
+        "devices": host.pop("devices"),
+        "machine": host,
         "threads": machine.thread_settings(),
         "load_average_before": machine.load_average(),
         "limit_minutes": deadline.seconds / 60,
@@ -55,8 +57,14 @@ def begin(manifest: Manifest, deadline: Deadline) -> Record:
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    return {**asdict(entry), "arguments": dict(entry.arguments)}
+def describe_machine(device: str) -> dict[str, Any]:
+    """Hardware, devices and versions, as a run of jaxtl records them, "cpu" or "gpu"."""
+    with Worker("jaxtl.machine.devices", Deadline(_DESCRIBE_SECONDS), _environment(device)) as worker:
+        return worker.call("environment")
+
+
+def _environment(device: str) -> Mapping[str, str]:
+    return GPU_ENVIRONMENT if device == "gpu" else ENVIRONMENT
 
 
 def run(manifest: Manifest, record: Record, deadline: Deadline, save: Callable[[Record], None]) -> None:
@@ -71,6 +79,8 @@ def run(manifest: Manifest, record: Record, deadline: Deadline, save: Callable[[
     with tempfile.TemporaryDirectory(prefix="jaxtl-benchmark-") as folder, ExitStack() as stack:
         suite = Suite(manifest, record, deadline, Path(folder), save)
         stack.callback(suite.dismiss)
+        if all(suite.holds(entry, size) for entry in manifest.entries for size in entry.sizes):
+            return
         suite.measure_machine()
         suite.prepare()
         for entry in manifest.entries:
@@ -94,7 +104,7 @@ class Suite:
     ) -> None:
         self.manifest, self.record, self.deadline = manifest, record, deadline
         self.folder, self._save = folder, save
-        self.environment = GPU_ENVIRONMENT if manifest.device == "gpu" else ENVIRONMENT
+        self.environment = _environment(manifest.device)
         self._processes = Processes(folder, self.environment)
         self._workers: dict[str, Worker] = {}
 
@@ -109,39 +119,46 @@ class Suite:
     def measure_machine(self) -> None:
         """What it reaches, now; left out where the time is over."""
         arguments = {"sizes": list(self.manifest.sgemm), "mebibytes": self.manifest.stream_mebibytes}
-        if not self.deadline.left:
-            return
-        self.say("the machine's matrix product and bandwidth")
-        with Worker("benchmarks.machine", self._call_deadline(), self.environment) as worker:
-            try:
-                self.record["ceilings"].append(worker.call("ceilings", **arguments))
-                self.record["devices"] = worker.call("devices")
-            except (JaxtlError, RuntimeError) as error:
-                self.say(f"the machine was not measured: {_reason(error)}")
+        if rates := self._ask("benchmarks.machine", "ceilings", self.environment, **arguments):
+            self.record["ceilings"].append(rates)
         self.save()
 
     def prepare(self) -> None:
-        """The features that maps, neighbours and metrics work on, by jaxtl itself."""
-        n = self.manifest.largest()
-        if not n or not self.deadline.left:
-            return
-        self.say(f"features of {n:,} images")
-        # On the CPU whatever the suite's device is: they judge the GPU's features too.
-        with Worker(PEERS[OURS].module, self._call_deadline(), ENVIRONMENT) as worker:
-            try:
-                worker.call("write_data", folder=str(self.folder), n=n)
-            except (JaxtlError, RuntimeError) as error:  # what needs no features goes on
-                self.say(f"no features: {_reason(error)}")
+        """The features that embeddings, neighbours and metrics work on, by jaxtl itself."""
+        if n := self.manifest.largest():
+            # On the CPU whatever the suite's device is: they judge the GPU's features too.
+            self._ask(PEERS[OURS].module, "write_data", ENVIRONMENT, folder=str(self.folder), n=n)
+
+    def _ask(self, module: str, function: str, environment: Mapping[str, str], **arguments: Any) -> Any:
+        """A process's answer; None where it has none, since what does not need it goes on."""
+        if not self.deadline.left:
+            return None
+        self.say(f"{function.replace('_', ' ')}: {arguments}")
+        try:
+            with Worker(module, self._call_deadline(), environment) as worker:
+                return worker.call(function, **arguments)
+        except (JaxtlError, RuntimeError) as error:
+            self.say(f"{function.replace('_', ' ')}: failed: {_reason(error)}")
+            return None
+
+    def holds(self, entry: Entry, size: int | None) -> bool:
+        """Whether the record has all peers of a case at a size; what was not installed may be so by now."""
+        settled = {
+            row["peer"]
+            for row in self.record["rows"]
+            if (row["case"], row["size"], row["arguments"]) == (entry.name, size, entry.arguments_for(size))
+            and row["state"] in ("done", "absent", "failed")
+            and not row["reason"].startswith(_NOT_INSTALLED)
+        }
+        return settled == set(entry.peers)
 
     def measure(self, entry: Entry, size: int | None) -> None:
         """All peers of a case at a size; not again where the record holds them all."""
-        case = CASES[entry.name]
-        arguments = case.arguments_for(size) | dict(entry.arguments)
-        old = [row for row in self.record["rows"] if (row["case"], row["size"]) == (entry.name, size)]
-        kept = [row for row in old if _settled(row) and row["arguments"] == arguments]
-        if {row["peer"] for row in kept} == set(entry.peers):
+        if self.holds(entry, size):
             return
-        self.record["rows"] = [row for row in self.record["rows"] if row not in old]
+        case, arguments = CASES[entry.name], entry.arguments_for(size)
+        own = (entry.name, size)
+        self.record["rows"] = [row for row in self.record["rows"] if (row["case"], row["size"]) != own]
         rows = {peer: _new_row(entry.name, size, peer, case, arguments) for peer in entry.peers}
         self.record["rows"] += rows.values()
         self.say(f"{entry.name}{'' if size is None else f', {size:,}'}: {', '.join(rows)}")
@@ -176,6 +193,8 @@ class Suite:
         if warm_up:
             row["first_seconds"] = calls[0]["seconds"]
             row["compile_seconds"] = calls[0].get("compile_seconds")
+            if "parts" in calls[0]:
+                row["first_parts"] = calls[0]["parts"]
         else:
             _add(row, calls)
 
@@ -183,23 +202,21 @@ class Suite:
         arguments = dict(row["arguments"])
         if case.seeded:
             arguments["seed"] = self.manifest.seed + number
-        found, began = [], time.monotonic()
-        while not found or (
-            not once and time.monotonic() - began < _TURN_SECONDS and len(found) < _MOST_CALLS
+        calls, began = [], time.monotonic()
+        while not calls or (
+            not once and time.monotonic() - began < _TURN_SECONDS and len(calls) < _MOST_CALLS
         ):
-            found.append(self._call(case, row, arguments))
-        return found
+            calls.append(self._call(case, row, arguments))
+        return calls
 
     def _call(self, case: Case, row: Row, arguments: Mapping[str, Any]) -> Row:
         if case.family == "processes":
             # Nothing else may hold memory or a core meanwhile.
             self.dismiss()
             return self._processes.call(row["case"], row["peer"], self._call_deadline(), arguments)
-        peer = PEERS[row["peer"]]
-        function = peer.functions.get(row["case"], case.function or row["case"])
         worker = self._worker(row["peer"])
         worker.deadline = self._call_deadline()
-        return worker.call(function, **arguments)
+        return worker.call(case.function or row["case"], **arguments)
 
     def _worker(self, name: str) -> Worker:
         """The peer's process; where it has none yet, it gets one, with the features in it."""
@@ -207,17 +224,17 @@ class Suite:
             peer = PEERS[name]
             environment = {**self.environment, **peer.environment}
             self._workers[name] = worker = Worker(peer.module, self._call_deadline(), environment)
-            found = {each: worker.call(each) for each in ("versions", "settings")}
-            if (known := self.record["peers"].setdefault(name, found)) != found:
+            now = {what: worker.call(what) for what in ("versions", "settings")}
+            if (known := self.record["peers"].setdefault(name, now)) != now:
                 raise JaxtlError(
-                    f"{name} was measured with {known} before, and now is {found}; give another --out"
+                    f"{name} was measured with {known} before, and now is {now}; give another --out"
                 )
             if (self.folder / "features.npy").exists():
                 worker.call("open_data", folder=str(self.folder))
         return self._workers[name]
 
     def _call_deadline(self) -> Deadline:
-        return Deadline(min(_CALL_SECONDS, self.deadline.left))
+        return Deadline(min(self.manifest.call_seconds, self.deadline.left))
 
     def _give_up(self, row: Row, error: Exception) -> None:
         """The row says why; the process, which may hang or be spoilt, ends."""
@@ -237,11 +254,6 @@ class Suite:
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
-
-
-def _settled(row: Row) -> bool:
-    """Whether a resumed run has nothing to add: what was not installed may be so by now."""
-    return row["state"] in ("done", "absent", "failed") and not row["reason"].startswith(_NOT_INSTALLED)
 
 
 def _new_row(name: str, size: int | None, peer: str, case: Case, arguments: Mapping[str, Any]) -> Row:
@@ -279,8 +291,6 @@ def _add(row: Row, calls: list[Row]) -> None:
     row["work"] = last.get("work") or row["work"]
     if "parts" in last:
         row["parts"] = last["parts"]
-    if "cpu_seconds" in last:
-        row.setdefault("cpu_seconds", []).append(last["cpu_seconds"])
     if row["first_seconds"] is None and "compile_seconds" in last:
         # Every call compiles anew, and the clock runs.
         row["compile_seconds"] = last["compile_seconds"]
@@ -295,6 +305,7 @@ def _share_work(rows: list[Row]) -> None:
 
 
 def _reason(error: Exception) -> str:
+    """The error's own line: the last one of a program's output."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:300]
 

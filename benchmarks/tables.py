@@ -8,14 +8,23 @@ from typing import Any
 
 from benchmarks.cases import CASES, FAMILIES, OURS
 from benchmarks.measures import duration, judged, limits, paired_ratios, share_of_limit, spread
+from benchmarks.processes import spoken
 
 Record = dict[str, Any]
 Row = dict[str, Any]
 _GIB = 2**30
 _COLUMNS = (
-    "case", "size", "", "time: median (range)", "a second", "time / jaxtl's (range)",
-    "first call (compiling)", "peak memory", "of the limit", "quality",
-)  # fmt: skip
+    "case",
+    "size",
+    "",
+    "time: median (range)",
+    "a second",
+    "time / jaxtl's (range)",
+    "first call (compiling)",
+    "peak memory",
+    "of the limit",
+    "quality",
+)
 
 
 def render(record: Record) -> str:
@@ -24,8 +33,10 @@ def render(record: Record) -> str:
     for family, title in FAMILIES.items():
         rows = [row for row in record["rows"] if CASES[row["case"]].family == family]
         if any(row["seconds"] for row in rows):
-            lines += ["", f"## {title}", "", *_titles(rows), "", *_family(rows, limits(record))]
-            lines += _parts(rows)
+            titles = [
+                f"- `{name}`: {CASES[name].title}." for name in dict.fromkeys(row["case"] for row in rows)
+            ]
+            lines += ["", f"## {title}", "", *titles, "", *_family(rows, record), *_parts(rows)]
     lines += _legend(record)
     missing = [row for row in record["rows"] if row["state"] != "done"]
     if missing:
@@ -56,10 +67,10 @@ def revision(git: dict[str, Any]) -> str:
 
 
 def _versions(record: Record) -> str:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for peer in record["peers"].values():
-        found |= {name: version for name, version in peer["versions"].items() if name != "jaxtl"}
-    return ", ".join(f"{name} {version}" for name, version in found.items()) or "versions unknown"
+        versions |= {name: version for name, version in peer["versions"].items() if name != "jaxtl"}
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "versions unknown"
 
 
 def _machine(limit: dict[str, float]) -> str:
@@ -70,21 +81,18 @@ def _machine(limit: dict[str, float]) -> str:
     return ", ".join([*rates, f"copy {limit['bytes'] / 1e9:,.1f} GB/s"])
 
 
-def _titles(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(row["case"] for row in rows)
-    return [f"- `{name}`: {CASES[name].title}." for name in names]
-
-
-def _family(rows: Sequence[Row], limit: dict[str, float]) -> list[str]:
+def _family(rows: Sequence[Row], record: Record) -> list[str]:
     ours = {(row["case"], row["size"]): row for row in rows if row["peer"] == OURS and row["seconds"]}
-    cells = [_cells(row, ours.get((row["case"], row["size"])), limit) for row in rows if row["seconds"]]
+    cells = [_cells(row, ours.get((row["case"], row["size"])), record) for row in rows if row["seconds"]]
     # A column that says nothing about this family stays out.
     kept = [number for number in range(len(_COLUMNS)) if any(line[number] for line in cells)]
     return table([_COLUMNS[number] for number in kept], [[line[number] for number in kept] for line in cells])
 
 
-def _cells(row: Row, ours: Row | None, limit: dict[str, float]) -> list[str]:
-    share = share_of_limit(row, limit)
+def _cells(row: Row, ours: Row | None, record: Record) -> list[str]:
+    # Products of a lower precision have a limit of their own.
+    settings = record["peers"].get(row["peer"], {}).get("settings", {})
+    share = share_of_limit(row, limits(record), settings.get("precision", "highest"))
     units = CASES[row["case"]].units
     rate = f"{row['count'] / median(row['seconds']):,.0f} {units}" if row["count"] else ""
     return [
@@ -133,9 +141,10 @@ def _parts(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         if parts := row.get("parts"):
-            said = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f}" for name, seconds in parts.items())
             size = "" if row["size"] is None else f" {row['size']:,}"
-            lines += ["", f"- `{row['case']}`{size}, {row['peer']}, last round, s: {said}"]
+            for when, seconds in (("first call", row.get("first_parts")), ("last round", parts)):
+                if seconds:
+                    lines += ["", f"- `{row['case']}`{size}, {row['peer']}, {when}, s: {spoken(seconds)}"]
     return lines
 
 
@@ -146,7 +155,7 @@ def _legend(record: Record) -> list[str]:
         "Times are wall-clock, from data in host memory to results there, after a first call that stands "
         "apart; the peers took turns, and a ratio is the median of the rounds' own. Peak memory is the "
         "process's while it worked, and how much that is above what it held before. *Of the limit*: the "
-        "least time that the work's float32 operations or bytes need at the rates above, over the time. "
+        "least time that the work's operations or bytes need at the rates above, over the time. "
         "*Better* and *worse* than jaxtl: by more than 1 % and more than the spread over rounds.",
         "",
     ]
@@ -157,10 +166,15 @@ def _legend(record: Record) -> list[str]:
 
 def _missing(rows: Sequence[Row]) -> list[str]:
     cells = [
-        [f"`{row['case']}`", "" if row["size"] is None else f"{row['size']:,}", row["peer"], row["state"],
-         row["reason"]]
+        [
+            f"`{row['case']}`",
+            "" if row["size"] is None else f"{row['size']:,}",
+            row["peer"],
+            row["state"],
+            row["reason"],
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     return table(["case", "size", "", "state", "why"], cells)
 
 

@@ -7,10 +7,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from benchmarks.cases import CASES, OURS
 from benchmarks.peers import data, jaxtl_peer, opentsne_peer, quality, sklearn_peer, work
+from benchmarks.peers.metrics import METRICS
 from benchmarks.peers.timing import measured
 from benchmarks.workers import ENVIRONMENT, Deadline, Worker
 from jaxtl.errors import JaxtlError
+from jaxtl.neighbors import exact_neighbors
 
 N = 300
 RESULT = {"seconds", "compile_seconds", "memory", "quality", "work"}
@@ -39,42 +42,47 @@ def answer(module, function, **arguments):
     return result
 
 
-# Function, its arguments, and by how much the two may differ: by rounding, by how ties are broken, by solver.
-AGREEING = [
-    *(("knn_accuracy", each, 1e-12) for each in SPACES),
-    *(("silhouette", each, 1e-4) for each in SPACES),
-    *(("davies_bouldin", each, 1e-4) for each in SPACES),
-    *(("calinski_harabasz", each, 2e-3) for each in SPACES),
+# By how much two peers may differ: by rounding, by how ties are broken, by solver.
+AGREEING_METRICS = [
+    *(("knn_accuracy", space, 1e-12) for space in SPACES),
+    *(("silhouette", space, 1e-4) for space in SPACES),
+    *(("davies_bouldin", space, 1e-4) for space in SPACES),
+    *(("calinski_harabasz", space, 2e-3) for space in SPACES),
     # As many as sums in one thread and in several may make of the same start.
     ("kmeans_agreement", {}, 0.05),
     ("trustworthiness", {}, 1e-9),
     ("ridge_probe", {}, 1e-12),
     ("logistic_probe", {}, 0.05),
-    ("procrustes", {}, 1e-5),
+]
+AGREEING = [
+    *(("metric", {"name": name, **space}, tolerance) for name, space, tolerance in AGREEING_METRICS),
     ("pca", {}, 1e-4),
     ("lle", {"method": "standard"}, 1e-6),
     ("lle", {"method": "modified"}, 1e-5),
-    *(("neighbors", {"k": 12, **each}, 1e-12) for each in SPACES),
+    *(("neighbors", {"k": 12, **space}, 1e-12) for space in SPACES),
 ]
+
+
+def agree(ours, theirs, tolerance):
+    assert set(ours["quality"]) == set(theirs["quality"])
+    assert ours.get("work") == theirs.get("work")
+    for name, value in theirs["quality"].items():
+        assert ours["quality"][name] == pytest.approx(value, abs=tolerance), name
 
 
 @pytest.mark.parametrize(("function", "arguments", "tolerance"), AGREEING)
 def test_jaxtl_and_scikit_learn_give_the_same(function, arguments, tolerance):
-    ours, theirs = (answer(peer, function, n=N, **arguments) for peer in (jaxtl_peer, sklearn_peer))
-    assert set(ours["quality"]) == set(theirs["quality"])
-    assert ours.get("work") == theirs.get("work")
-    for name, value in ours["quality"].items():
-        assert value == pytest.approx(theirs["quality"][name], abs=tolerance), name
+    agree(*(answer(peer, function, n=N, **arguments) for peer in (jaxtl_peer, sklearn_peer)), tolerance)
 
 
 @pytest.mark.parametrize("arguments", SPACES)
 def test_leave_one_out_differs_where_votes_are_tied_only(arguments):
     ours, theirs = (
-        answer(peer, "leave_one_out_knn", n=N, **arguments)["quality"]["accuracy"]
+        answer(peer, "metric", name="leave_one_out_knn", n=N, **arguments)["quality"]["accuracy"]
         for peer in (jaxtl_peer, sklearn_peer)
     )
-    near = data.labels(N)[sklearn_peer._neighbors(data.space(arguments["space"], N), 10)]
-    votes = np.sort((near[:, :, None] == np.arange(10)).sum(axis=1), axis=1)
+    indices = exact_neighbors(data.space(arguments["space"], N), 10).indices
+    votes = np.sort((data.labels(N)[indices][:, :, None] == np.arange(10)).sum(axis=1), axis=1)
     tied = (votes[:, -1] == votes[:, -2]).mean()
     assert 0 < tied < 0.5
     assert abs(ours - theirs) <= tied
@@ -91,9 +99,11 @@ def test_t_sne_of_all_libraries_is_about_as_good():
         assert max(values) - min(values) < tolerance, name
 
 
-@pytest.mark.parametrize("function", ["linear_cka", "two_nn", "dimensions", "log_me", "h_score"])
-def test_what_jaxtl_alone_has(function):
-    answer(jaxtl_peer, function, n=N)
+def test_every_metric_of_the_cases_is_had_by_its_peers():
+    for case in CASES.values():
+        if case.family == "metrics":
+            assert case.arguments_for(N)["name"] in METRICS
+            assert {OURS, "scikit-learn"} <= set(case.peers)
 
 
 def test_features_are_those_of_the_file_and_a_second_call_compiles_nothing():
@@ -147,9 +157,11 @@ class TestYardstick:
         steps = []
         clock = iter([0.0, 3.0])
         result = measured(
-            lambda: steps.append("work"), lambda _: steps.append("judged") or {"x": np.float32(1)},
-            {"flops": 1, "bytes": 2}, lambda: next(clock),
-        )  # fmt: skip
+            lambda: steps.append("work"),
+            lambda _: steps.append("judged") or {"x": np.float32(1)},
+            {"flops": 1, "bytes": 2},
+            lambda: next(clock),
+        )
         assert steps == ["work", "judged"]
         assert result["compile_seconds"] == 3.0
         assert result["quality"] == {"x": 1.0}
@@ -219,38 +231,36 @@ def test_work_is_counted_from_shapes():
 @pytest.fixture
 def cuml_stand_in(monkeypatch):
     """scikit-learn under cuML's names: shows that the peer's own code works, not that cuML does."""
-    from sklearn import cluster, decomposition, linear_model, manifold, metrics, neighbors
+    from sklearn import cluster, decomposition, manifold, metrics, neighbors
 
-    def lent(model, *left_out, **renamed):
+    def lent(model, *left_out):
         def make(**given):
             kept = {name: value for name, value in given.items() if name not in {"output_type", *left_out}}
-            return model(**{renamed.get(name, name): value for name, value in kept.items()})
+            return model(**kept)
 
         return make
 
     unknown_to_sklearn = (
-        "n_neighbors", "method", "learning_rate_method", "late_exaggeration", "exaggeration_iter",
-        "pre_momentum", "post_momentum", "min_grad_norm", "square_distances",
-    )  # fmt: skip
-    runtime = types.SimpleNamespace(
-        memGetInfo=lambda: (2**20, 2**30), getDeviceProperties=lambda number: {"name": b"A card"}
+        "n_neighbors",
+        "method",
+        "learning_rate_method",
+        "late_exaggeration",
+        "exaggeration_iter",
+        "pre_momentum",
+        "post_momentum",
+        "min_grad_norm",
+        "square_distances",
     )
+    runtime = types.SimpleNamespace(getDeviceProperties=lambda number: {"name": b"A card"})
     modules = {
         "cuml": {"__version__": "0"},
         "cupy": {"__version__": "0", "cuda": types.SimpleNamespace(runtime=runtime)},
         "cuml.cluster": {"KMeans": lent(cluster.KMeans)},
         "cuml.decomposition": {"PCA": lent(decomposition.PCA)},
-        "cuml.linear_model": {"LogisticRegression": lent(linear_model.LogisticRegression)},
-        "cuml.manifold": {
-            "TSNE": lent(manifold.TSNE, *unknown_to_sklearn),
-            "UMAP": lent(decomposition.PCA, "n_neighbors", "min_dist"),
-        },
+        "cuml.manifold": {"TSNE": lent(manifold.TSNE, *unknown_to_sklearn)},
         "cuml.metrics": {"trustworthiness": manifold.trustworthiness},
         "cuml.metrics.cluster": {"silhouette_score": metrics.silhouette_score},
-        "cuml.neighbors": {
-            "KNeighborsClassifier": lent(neighbors.KNeighborsClassifier),
-            "NearestNeighbors": lent(neighbors.NearestNeighbors),
-        },
+        "cuml.neighbors": {"NearestNeighbors": lent(neighbors.NearestNeighbors)},
     }
     for name, members in modules.items():
         module = types.ModuleType(name)
@@ -264,22 +274,48 @@ def cuml_stand_in(monkeypatch):
 
 
 @pytest.mark.skipif(find_spec("cuml") is not None, reason="cuML itself is installed")
-@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_the_peer_of_cuml_asks_what_scikit_learn_is_asked(cuml_stand_in):
+    on_gpu = {name for name, case in CASES.items() if "cuML" in case.peers}
     for function, arguments, tolerance in AGREEING:
+        name = arguments.get("name", function)
         # Another seed of k-means is another answer.
-        if not hasattr(cuml_stand_in, function) or function == "kmeans_agreement":
-            continue
-        ours = answer(cuml_stand_in, function, n=N, **arguments)
-        theirs = answer(sklearn_peer, function, n=N, **arguments)
-        assert ours.get("work") == theirs.get("work")
-        for name, value in theirs["quality"].items():
-            assert ours["quality"][name] == pytest.approx(value, abs=max(tolerance, 1e-4)), (function, name)
+        if name in on_gpu - {"kmeans_agreement"}:
+            peers = (cuml_stand_in, sklearn_peer)
+            agree(*(answer(peer, function, n=N, **arguments) for peer in peers), max(tolerance, 1e-4))
     assert answer(cuml_stand_in, "tsne", n=N)["quality"]["trustworthiness"] > 0.9
-    for function in ("umap", "leave_one_out_knn", "kmeans_agreement"):
-        answer(cuml_stand_in, function, n=N)
+    answer(cuml_stand_in, "metric", name="kmeans_agreement", n=N)
     assert cuml_stand_in.versions()["cuml"] == "0"
     assert cuml_stand_in.settings()["device"] == "A card"
+
+
+@pytest.mark.skipif(find_spec("cuml") is not None, reason="cuML itself is installed")
+def test_exact_forces_are_asked_for_with_their_own_rate(cuml_stand_in, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cuml_stand_in, "TSNE", lambda **given: asked.append(given) or sys.exit())
+    for method in ("fft", "exact"):
+        monkeypatch.setenv("BENCHMARK_TSNE", method)
+        with pytest.raises(SystemExit):
+            cuml_stand_in.tsne(N)
+    assert [given["method"] for given in asked] == ["fft", "exact"]
+    assert asked[0]["learning_rate"] == 4 * asked[1]["learning_rate"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"BENCHMARK_PRECISION": "bf16"}, ("bf16", "fastest")),
+        ({"BENCHMARK_FORM": "xla", "BENCHMARK_XLA": "default"}, ("highest", "xla")),
+    ],
+)
+def test_jaxtl_with_other_settings_is_a_peer_of_its_own(environment, told, folder):
+    with Worker("benchmarks.peers.jaxtl_peer", Deadline(300), ENVIRONMENT | environment) as peer:
+        peer.call("open_data", folder=str(folder))
+        settings = peer.call("settings")
+        assert (settings["precision"], settings["form"]) == told
+        apart = peer.call("forward", batch_size=8, n=8)["quality"]["largest_difference"]
+    # Reduced products change features by much; other forms only round differently.
+    assert apart > 5e-4 if told[0] == "bf16" else apart < 5e-4
 
 
 NETWORKS = [
@@ -307,7 +343,7 @@ def test_other_frameworks_have_the_same_network(folder, library, needs, environm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["eager", "compiled"])
+@pytest.mark.parametrize("mode", ["eager", "compiled", "graphs"])
 def test_pytorch_trains_the_same_tail(folder, mode):
     if find_spec("timm") is None:
         pytest.skip("timm is not installed")
@@ -320,13 +356,3 @@ def test_pytorch_trains_the_same_tail(folder, mode):
     assert theirs[0] == theirs[1]  # every call starts from the same weights
     assert outputs == pytest.approx(jaxtl_peer.trunk(64)["quality"]["mean"], abs=1e-4)
     assert theirs[0]["loss"] == pytest.approx(jaxtl_peer.tail(640, 3, 32)["quality"]["loss"], abs=0.15)
-
-
-@pytest.mark.slow
-def test_umap_and_its_neighbors(folder):
-    if find_spec("umap") is None:
-        pytest.skip("umap-learn is not installed")
-    with Worker("benchmarks.peers.umap_peer", Deadline(300)) as peer:
-        peer.call("open_data", folder=str(folder))
-        assert peer.call("umap", n=N)["quality"]["trustworthiness"] > 0.9
-        assert peer.call("neighbors", n=N, k=12)["quality"]["recall"] > 0.95

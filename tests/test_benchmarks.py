@@ -1,7 +1,10 @@
 """The benchmarks: what they count, what they write, and how they fail; no timing is asserted."""
 
+import ast
 import copy
+import graphlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +14,17 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import compare, flops, machine, measures, memory, processes, suite, tables
+from benchmarks import flops, machine, measures, memory, processes, suite, tables
 from benchmarks.cases import CASES, OURS, PEERS, PROCESS_PEERS, Peer
 from benchmarks.manifest import SUITES, load_manifest, shipped
 from benchmarks.workers import Deadline, Worker, run_process
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import FIVE_FOLDS
+from jaxtl.machine import cuda
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
 from jaxtl.models.weights import load_model
 from jaxtl.network.trunk import trainable_boundary
+from jaxtl.records.tables import HISTORY_COLUMNS, Score, save_history, save_scores
 
 ROOT = Path(command_line.__file__).parent.parent
 
@@ -90,7 +96,7 @@ def written(folder, text):
 TSNE = '[[case]]\nname = "tsne"\nsizes = [200]\n'
 WRONG = {
     "not TOML": ("rounds =", "not TOML: "),
-    "an unknown key": (f"round = 3\n{TSNE}", "unknown key 'round'; the keys are limit_minutes, device"),
+    "an unknown key": (f"round = 3\n{TSNE}", "unknown key 'round'; the keys are limit_minutes, call_seconds"),
     "an unknown key of a case": (
         f"{TSNE}size = 3\n",
         "case 1 (tsne): unknown key 'size'; the keys are name, sizes",
@@ -109,9 +115,9 @@ WRONG = {
     "an argument out of range": (f"{TSNE}with = {{ n = 0 }}\n", "n: must be a whole number of at least 1"),
     "no rounds": (f"rounds = 0\n{TSNE}", "rounds: must be a whole number of at least 1, got 0"),
     "no time": (f"limit_minutes = 0\n{TSNE}", "limit_minutes: must be a number above 0, got 0"),
-    "another device": (f'device = "tpu"\n{TSNE}', 'device: must be "cpu" or "gpu"'),
+    "another device": (f'device = "tpu"\n{TSNE}', "device: must be one of cpu, gpu"),
     "no case": ("rounds = 1\n", "no [[case]] table; name at least one"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", WRONG)
@@ -148,6 +154,18 @@ def test_what_is_not_there_is_told(monkeypatch, capsys, tmp_path):
         assert message.count("\n") == 1
 
 
+def test_cases_are_chosen_by_their_names_and_families():
+    chosen = load_manifest(shipped("gpu")).only(("tail", "processes"))
+    assert [entry.name for entry in chosen.entries] == ["run", "tail", "run-seeds", "whole"]
+
+
+def test_without_a_gpu_fault_and_remedy_are_told(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(cuda, "gpu_fault", lambda: cuda.Fault("the card is warm", "cool it", True))
+    assert run_main(monkeypatch, "gpu", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == "benchmarks: no GPU to measure: the card is warm; cool it\n"
+    assert not (tmp_path / "out").exists()
+
+
 # A suite at work, with peers that only say that they were called.
 
 PEER = """
@@ -174,13 +192,10 @@ def neighbors(n, k):
         os._exit(3)
     return pca(n)
 
-def silhouette(n, space="features"):
-    if NAME == "scikit-learn":
+def metric(name, n, space="features"):
+    if NAME == "scikit-learn" and name == "silhouette":
         raise ValueError("no such luck")
-    return pca(n)
-
-def davies_bouldin(n, space="features"):
-    if NAME == "scikit-learn":
+    if NAME == "scikit-learn" and name == "davies_bouldin":
         time.sleep(600)
     return pca(n)
 """
@@ -190,23 +205,34 @@ def davies_bouldin(n, space="features"):
 def fakes(monkeypatch, tmp_path):
     """jaxtl and scikit-learn replaced; returns the file that tells who was called, in order."""
     (tmp_path / "fake_peer.py").write_text(PEER)
+    monkeypatch.syspath_prepend(tmp_path)
     log = tmp_path / "log"
     for name in (OURS, "scikit-learn"):
-        environment = {"PYTHONPATH": str(tmp_path), "FAKE": name, "FAKE_LOG": str(log)}
+        environment = {"FAKE": name, "FAKE_LOG": str(log)}
         monkeypatch.setitem(PEERS, name, Peer("fake_peer", name, environment))
     # What is over at once would be called many times in a turn.
     monkeypatch.setattr(suite, "_TURN_SECONDS", 0.0)
+    # Processes that have no peer's environment.
     monkeypatch.setattr(suite.Suite, "measure_machine", lambda self: None)
-    # The one process that has no peer's environment.
     monkeypatch.setattr(suite.Suite, "prepare", lambda self: None)
     return log
+
+
+MACHINE = {
+    "jaxtl": "0.1.0",
+    "cpu": "Abacus",
+    "cores": 2,
+    "memory_gib": 4.0,
+    "python": "3.11.0",
+    "devices": ["cpu: beads"],
+}
 
 
 def measure(tmp_path, text, record=None, seconds=60.0, save=None):
     """Run a manifest; the record as its file would hold it."""
     found = load_manifest(written(tmp_path, text))
     deadline = Deadline(seconds)
-    record = record or suite.begin(found, deadline)
+    record = record or suite.begin(found, deadline, MACHINE)
     suite.run(found, record, deadline, save or (lambda record: None))
     return json.loads(json.dumps(record))
 
@@ -230,20 +256,21 @@ def test_peers_take_turns_after_a_first_call_that_stands_apart(fakes, tmp_path):
 
 
 def test_what_fails_dies_or_is_missing_costs_its_own_row(fakes, tmp_path, monkeypatch):
-    cases = ["neighbors", "silhouette", "ridge_probe", "pca"]
-    monkeypatch.setitem(PEERS, "umap-learn", Peer("no_such_module", "umap-learn"))
+    cases = ["neighbors", "silhouette", "lle", "pca"]
+    monkeypatch.setitem(PEERS, "openTSNE", Peer("no_such_module", "openTSNE"))
     text = 'rounds = 1\nprocesses = "suite"\n' + "".join(case(name) for name in cases)
-    text += '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["umap-learn"]\n'
+    text += '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["openTSNE"]\n'
     record = measure(tmp_path, text)
     found = {(row["case"], row["peer"]): (row["state"], row["reason"]) for row in record["rows"]}
     assert found["neighbors", OURS] == ("done", "")
     state, reason = found["neighbors", "scikit-learn"]
-    assert (state, reason) == ("failed", "fake_peer.neighbors: its process died with code 3")
+    assert state == "failed"
+    assert reason == "fake_peer.neighbors: its process ended with exit code 3 (segmentation fault of sorts)"
     assert found["silhouette", "scikit-learn"] == ("failed", "ValueError: no such luck")
-    assert found["ridge_probe", OURS][0] == "failed"
+    # Of a module without that function.
+    assert found["lle", OURS][0] == "failed"
     assert found["pca", "scikit-learn"] == ("done", "")
-    expected = ("absent", "not installed: no_such_module; pip install umap-learn")
-    assert found["tsne", "umap-learn"] == expected
+    assert found["tsne", "openTSNE"] == ("absent", "not installed: no_such_module; pip install openTSNE")
     text = tables.render(record)
     assert "| `silhouette` | 300 | scikit-learn | failed | ValueError: no such luck |" in text
 
@@ -255,14 +282,15 @@ def test_a_case_that_a_peer_lacks_is_absent(fakes, tmp_path, monkeypatch):
     assert "has no attribute" in record["rows"][0]["reason"]
 
 
-def test_a_call_that_hangs_ends(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(suite, "_CALL_SECONDS", 1.5)
-    record = measure(tmp_path, "rounds = 1\n" + case("davies_bouldin") + case("pca"))
+def test_a_call_that_hangs_ends(fakes, tmp_path):
+    record = measure(tmp_path, "rounds = 1\ncall_seconds = 5\n" + case("davies_bouldin") + case("pca"))
     states = [(row["case"], row["peer"], row["state"]) for row in record["rows"]]
     assert states == [
-        ("davies_bouldin", OURS, "done"), ("davies_bouldin", "scikit-learn", "failed"),
-        ("pca", OURS, "done"), ("pca", "scikit-learn", "done"),
-    ]  # fmt: skip
+        ("davies_bouldin", OURS, "done"),
+        ("davies_bouldin", "scikit-learn", "failed"),
+        ("pca", OURS, "done"),
+        ("pca", "scikit-learn", "done"),
+    ]
 
 
 def test_what_has_not_begun_in_time_is_recorded(fakes, tmp_path):
@@ -296,10 +324,16 @@ def test_a_stopped_run_keeps_its_rounds_and_goes_on(fakes, tmp_path):
 
 def test_a_result_of_other_code_is_not_gone_on_with(monkeypatch, capsys, tmp_path):
     path = written(tmp_path, '[[case]]\nname = "help"\n')
-    old = suite.begin(load_manifest(path), Deadline(1))
+    old = suite.begin(load_manifest(path), Deadline(1), MACHINE)
     (tmp_path / "mine.json").write_text(json.dumps(old | {"git": {"revision": "another"}}))
     assert run_main(monkeypatch, "run", path, "--out", tmp_path, "--resume") == 2
     assert "was measured with another git" in capsys.readouterr().err
+
+
+def test_the_machine_is_described_as_a_run_describes_it():
+    found = suite.describe_machine("cpu")
+    assert found["devices"][0].startswith("cpu")
+    assert {*MACHINE, "versions"} <= set(found)
 
 
 def test_a_result_is_not_written_over(monkeypatch, capsys, tmp_path):
@@ -335,25 +369,43 @@ def test_what_was_not_installed_is_tried_again(fakes, tmp_path):
 
 def row(peer=OURS, seconds=(2.0, 3.0, 4.0), quality=None, **extra):
     found = {
-        "case": "tsne", "size": 1000, "peer": peer, "arguments": {"n": 1000}, "count": 1000, "state": "done",
-        "reason": "", "first_seconds": 5.0, "compile_seconds": None, "seconds": list(seconds),
-        "calls": [1] * len(seconds), "quality": quality or {}, "work": None,
+        "case": "tsne",
+        "size": 1000,
+        "peer": peer,
+        "arguments": {"n": 1000},
+        "count": 1000,
+        "state": "done",
+        "reason": "",
+        "first_seconds": 5.0,
+        "compile_seconds": None,
+        "seconds": list(seconds),
+        "calls": [1] * len(seconds),
+        "quality": quality or {},
+        "work": None,
         "memory": {"peak_bytes": 3 * 2**30, "resting_bytes": 2**30},
-    }  # fmt: skip
+    }
     return found | extra
 
 
 def record_of(*rows):
     return {
-        "benchmark": "suite", "format": suite.FORMAT, "suite": "mine", "date": "2030-01-02T03:04:05+00:00",
-        "git": {"revision": "0123456789abcdef", "modified": True, "changes": "ab"}, "device": "cpu",
-        "manifest": {"seed": 0}, "threads": {"OMP_NUM_THREADS": "2"}, "minutes": 12.5,
-        "machine": {"jaxtl": "0.1.0", "cpu": "Abacus", "cores": 2, "memory_gib": 4.0, "python": "3.11.0"},
-        "devices": ["cpu: beads"], "load_average_before": 0.1, "load_average_after": 1.9,
+        "benchmark": "suite",
+        "format": suite.FORMAT,
+        "suite": "mine",
+        "date": "2030-01-02T03:04:05+00:00",
+        "git": {"revision": "0123456789abcdef", "modified": True, "changes": "ab"},
+        "device": "cpu",
+        "manifest": {"seed": 0},
+        "threads": {"OMP_NUM_THREADS": "2"},
+        "minutes": 12.5,
+        "machine": MACHINE,
+        "devices": ["cpu: beads"],
+        "load_average_before": 0.1,
+        "load_average_after": 1.9,
         "ceilings": [{"flops": 90e9, "bytes": 10e9}, {"flops": 100e9, "bytes": 8e9}],
         "peers": {OURS: {"versions": {"jax": "1.2.3"}, "settings": {"threads": 2}}},
         "rows": list(rows),
-    }  # fmt: skip
+    }
 
 
 SLOWER = row(
@@ -364,7 +416,9 @@ BEST = {"trustworthiness": [0.95], "kl_divergence": [1.0]}
 
 def test_tables_hold_medians_ranges_ratios_limits_and_quality():
     ours = row(quality=BEST, compile_seconds=0.5, work={"flops": 75e9, "bytes": 1e9})
-    text = tables.render(record_of(ours, SLOWER, row("umap-learn", (), state="absent", reason="not | here")))
+    text = tables.render(
+        record_of(ours, SLOWER, row("scikit-learn", (), state="absent", reason="not | here"))
+    )
     for line in (
         # 75 GFLOP in 3 s are 25 of 100.
         "| `tsne` | 1,000 | **jaxtl** | 3.00 (2.00..4.00) s | 333 points |  | 5.00 s (500 ms) "
@@ -372,7 +426,7 @@ def test_tables_hold_medians_ranges_ratios_limits_and_quality():
         # Round by round 2, 3 and 2.
         "| `tsne` | 1,000 | openTSNE | 8.00 (4.00..9.00) s | 125 points | 2.00 (2.00..3.00) |  "
         "| 3.00 GiB, 2.00 above rest |  | trustworthiness 0.9 (**worse**), kl_divergence 0.5 (**better**) |",
-        "| `tsne` | 1,000 | umap-learn | absent | not \\| here |",
+        "| `tsne` | 1,000 | scikit-learn | absent | not \\| here |",
         "The machine at its best in this run: float32 product 100 GFLOP/s, copy 10.0 GB/s.",
     ):
         assert line in text.splitlines()
@@ -380,20 +434,71 @@ def test_tables_hold_medians_ranges_ratios_limits_and_quality():
     assert "Threads: OMP_NUM_THREADS=2." in text
 
 
+def test_a_reduced_precision_has_a_limit_of_its_own():
+    limit = {"flops": 10.0, "flops tf32": 40.0, "bytes": 2.0}
+    fast = row(seconds=[2.0], work={"flops": 20, "bytes": 1})
+    assert measures.share_of_limit(fast, limit) == (pytest.approx(1), "arithmetic")
+    assert measures.share_of_limit(fast, limit, "tf32") == (pytest.approx(0.25), "arithmetic")
+
+
+def test_shipped_results_can_still_be_read(monkeypatch, capsys):
+    for name in ("cpu", "whole"):
+        assert run_main(monkeypatch, "table", ROOT / "benchmarks" / "results" / f"{name}.json") == 0
+        assert f"# Benchmark `{name}`" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("run/timings.json", '{"finetune": 54.1, "peak_memory_gib": 2.4}', "s: finetune 54.1"),
-        ("scores.json", '{"after": {}, "seconds": {"fit": 371.0, "maps after": 42.0}}',
-         "s: fit 371.0, maps after 42.0"),
+        (
+            "scores.json",
+            '{"after": {}, "seconds": {"fit": 371.0, "maps after": 42.0}}',
+            "s: fit 371.0, maps after 42.0",
+        ),
     ],
-)  # fmt: skip
-def test_stages_of_whole_processes_are_told(name, text, said, tmp_path):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(text)
-    parts = processes._parts(tmp_path)
-    lines = tables.render(record_of(row(case="whole", size=60_000, parts=parts))).splitlines()
-    assert [line for line in lines if line.endswith(said)]
+)
+def test_steps_of_whole_processes_are_told(name, text, said, tmp_path, monkeypatch):
+    code = (
+        f"import pathlib; p = pathlib.Path({name!r}); p.parent.mkdir(exist_ok=True); p.write_text({text!r})"
+    )
+    monkeypatch.setattr(processes, "_JAXTL", (sys.executable, "-c", code))
+    monkeypatch.setattr(processes, "_judge", lambda folder: {"test_accuracy": 0.9})
+    done = processes.Processes(tmp_path, {}).call("run", OURS, Deadline(60), {"samples": 9})
+    parts = {"parts": done["parts"], "first_parts": done["parts"]}
+    lines = tables.render(record_of(row(case="run", size=60_000, **parts))).splitlines()
+    assert [line.partition(", s: ")[0][-10:] for line in lines if line.endswith(said)] == [
+        "first call",
+        "last round",
+    ]
+
+
+def test_a_run_that_is_cut_tells_how_far_it_came(tmp_path, monkeypatch):
+    code = "import pathlib, time; p = pathlib.Path('run'); p.mkdir(); "
+    code += "(p / 'timings.json').write_text('{\"trunk_test\": 3.5}'); time.sleep(600)"
+    monkeypatch.setattr(processes, "_JAXTL", (sys.executable, "-c", code))
+    with pytest.raises(JaxtlError, match=r"not done within .*; seconds so far: trunk test 3\.5$"):
+        processes.Processes(tmp_path, {}).call("run", OURS, Deadline(2), {"samples": 9})
+
+
+def test_accuracies_of_a_run_and_of_the_plain_script_are_the_same_numbers(tmp_path):
+    spaces = ("features", "pca", "tsne", "lle")
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    (ours / "run").mkdir(parents=True)
+    theirs.mkdir()
+    stages = {
+        stage: {space: 0.5 + number / 10 for number, space in enumerate(spaces)}
+        for stage in ("before", "after")
+    }
+    rows = [
+        Score(stage, space, FIVE_FOLDS, value)
+        for stage, found in stages.items()
+        for space, value in found.items()
+    ]
+    save_scores(ours / "run" / "scores.csv", rows)
+    save_history(ours / "run" / "history.csv", [dict.fromkeys(HISTORY_COLUMNS, 1) | {"test_accuracy": 0.9}])
+    (theirs / "scores.json").write_text(json.dumps({"test_accuracy": [0.8, 0.9], **stages}))
+    assert processes._judge(ours) == processes._judge(theirs)
 
 
 def test_the_nearer_limit_counts():
@@ -434,83 +539,74 @@ def noisy(middle, seed, rounds=7, noise=0.03):
     return list(middle * np.exp(noise * np.random.default_rng(seed).standard_normal(rounds)))
 
 
+@pytest.fixture
+def compared(monkeypatch, capsys, tmp_path):
+    """A function of two lists of rows and options: what `compare` prints, or its error."""
+
+    def run(before, after, *options):
+        paths = [tmp_path / "before.json", tmp_path / "after.json"]
+        for path, rows in zip(paths, (before, after), strict=True):
+            path.write_text(json.dumps(record_of(*rows)))
+        code = run_main(monkeypatch, "compare", *paths, *options)
+        captured = capsys.readouterr()
+        return captured.out if code == 0 else captured.err
+
+    return run
+
+
 @pytest.mark.parametrize(
-    ("factor", "noise", "verdict"),
+    ("factor", "noise", "said"),
     [
-        (1.0, 0.03, "no difference"),
-        (1.03, 0.003, "no difference"),  # certain, and less than the threshold
-        (1.3, 0.03, "slower"),
-        (1 / 1.3, 0.03, "faster"),
-        (1.3, 0.5, "no difference"),  # seen, and no more than noise
+        (1.3, 0.03, r"tsne, 1,000, jaxtl *\| 2\.\d+ sec *\| 2\.\d+ sec: 1\.\d\dx slower"),
+        (1 / 1.3, 0.03, r"x faster"),
+        (1.03, 0.003, r"not significant"),  # certain, and less than the threshold
+        (1.0, 0.03, r"not significant"),
     ],
 )
-def test_what_got_slower_is_told_from_noise(factor, noise, verdict):
-    for seed in range(10):
-        before = record_of(row(seconds=noisy(2.0, seed, noise=noise)))
-        after = record_of(row(seconds=noisy(2.0 * factor, seed + 100, noise=noise)))
-        (change,) = compare.compare(before, after)
-        assert change.verdict == verdict
-        assert change.low <= change.ratio <= change.high
-
-
-@pytest.mark.parametrize("rounds", [compare.LEAST_ROUNDS, 7])
-def test_equal_runs_seldom_differ(rounds):
-    """Forty pairs of runs of the same speed at 10 % noise: 99 % intervals may err once or twice."""
-    wrong = sum(
-        compare.compare(
-            record_of(row(seconds=noisy(2.0, seed, rounds, noise=0.1))),
-            record_of(row(seconds=noisy(2.0, seed + 1000, rounds, noise=0.1))),
-        )[0].verdict != "no difference"
-        for seed in range(40)
-    )  # fmt: skip
-    assert wrong <= 2
-
-
-def test_a_slower_machine_cancels_against_a_peer():
-    before = record_of(row(seconds=noisy(2.0, 1)), row("openTSNE", noisy(4.0, 2)))
-    after = record_of(row(seconds=noisy(3.0, 3)), row("openTSNE", noisy(6.0, 4)))
-    assert [change.verdict for change in compare.compare(before, after)] == ["slower"] * 2
-    (change,) = compare.compare(before, after, against="openTSNE")
-    assert change.verdict == "no difference"
-    with pytest.raises(JaxtlError, match="no shared row of 'cuML'; there are jaxtl, openTSNE"):
-        compare.compare(before, after, against="cuML")
-
-
-def test_few_rounds_and_other_arguments_decide_nothing():
-    few = compare.compare(record_of(row(seconds=[1] * 5)), record_of(row(seconds=[9] * 4)))
-    assert [change.verdict for change in few] == ["too few rounds"]
-    other = compare.compare(record_of(row()), record_of(row(arguments={"n": 5})))
-    assert [change.verdict for change in other] == ["other arguments"]
-    with pytest.raises(JaxtlError, match="no row in common"):
-        compare.compare(record_of(row()), record_of(row(size=5)))
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({}, 0),
-        ({"seconds": [2.0, 3.0, 4.5, 6.0, 7.0]}, 0),
-        ({"seconds": [20.0, 25.0, 30.0, 35.0, 40.0]}, 1),
-        (
-            {"seconds": [0.2, 0.25, 0.3, 0.35, 0.4],
-             "quality": {"trustworthiness": [0.8], "kl_divergence": [1.0]}},
-            1,
-        ),
-    ],
-)  # fmt: skip
-def test_compare_fails_where_something_got_slower_or_worse(change, code, monkeypatch, capsys, tmp_path):
-    paths = [tmp_path / "before.json", tmp_path / "after.json"]
-    old = row(seconds=(2.0, 2.5, 3.0, 3.5, 4.0), quality=BEST)
-    for path, each in zip(paths, (old, old | change), strict=True):
-        path.write_text(json.dumps(record_of(each)))
-    assert run_main(monkeypatch, "compare", *paths, "--fail") == code
-    out = capsys.readouterr().out
+def test_pyperf_tells_what_got_slower_from_noise(factor, noise, said, compared):
+    before, after = noisy(2.0, 1, noise=noise), noisy(2.0 * factor, 2, noise=noise)
+    out = compared([row(seconds=before)], [row(seconds=after)])
     assert "The machine itself, after / before: matrix product 1.00, bandwidth 1.00." in out
-    assert "| `tsne` | 1,000 | jaxtl |" in out
-    assert run_main(monkeypatch, "compare", *paths) == 0
+    assert re.search(said, out)
+
+
+def test_a_slower_machine_cancels_against_a_peer(compared):
+    before = [row(seconds=noisy(2.0, 1)), row("openTSNE", noisy(4.0, 2))]
+    after = [row(seconds=noisy(3.0, 3)), row("openTSNE", noisy(6.0, 4))]
+    assert compared(before, after).count("slower") > 2
+    assert "not significant (1): tsne, 1,000, jaxtl" in compared(before, after, "--against", "openTSNE")
+    refused = compared(before, after, "--against", "cuML")
+    assert "no shared row of 'cuML'; there are jaxtl, openTSNE" in refused
+
+
+def test_worse_quality_is_told(compared):
+    worse = row(quality={"trustworthiness": [0.8], "kl_divergence": [1.0]})
+    out = compared([row(quality=BEST)], [worse])
+    assert "| tsne, 1,000, jaxtl | trustworthiness | 0.95 | 0.8 | worse |" in out
+    assert "kl_divergence" not in out
+
+
+def test_single_rounds_and_other_arguments_are_not_compared(compared):
+    assert "jaxtl" not in compared([row(seconds=[1.0])], [row(seconds=[9.0])])
+    assert "no row in common" in compared([row()], [row(arguments={"n": 5})])
 
 
 # Processes.
+
+
+def test_no_imports_go_round():
+    paths = {path: ast.parse(path.read_text()) for path in (ROOT / "benchmarks").rglob("*.py")}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): tree for path, tree in paths.items()}
+    graph = {
+        name: {f"{node.module}.{each.name}" for node in own for each in node.names}
+        | {node.module for node in own}
+        for name, tree in names.items()
+        for own in [[node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]]
+    }
+    order = list(
+        graphlib.TopologicalSorter({name: graph[name] & set(graph) for name in graph}).static_order()
+    )
+    assert order.index("benchmarks.machine") < order.index("benchmarks.suite")
 
 
 def test_the_measuring_process_stays_small():
@@ -525,7 +621,7 @@ def test_the_measuring_process_stays_small():
 def test_a_worker_answers_and_reports_failures():
     with Worker("benchmarks.machine", Deadline(120)) as worker:
         assert worker.call("sgemm_numpy", size=16, products=2) > 0
-        with pytest.raises(RuntimeError, match=r"benchmarks.machine.sgemm_numpy failed:\nTraceback"):
+        with pytest.raises(RuntimeError, match="ValueError: negative dimensions"):
             worker.call("sgemm_numpy", size=-1, products=1)
         assert worker.call("sgemm_numpy", size=16, products=1) > 0
 
@@ -536,14 +632,6 @@ def test_a_worker_leaves_joblib_all_cores():
         assert worker.call("effective_n_jobs", n_jobs=2) == 2
 
 
-def test_a_worker_that_dies_is_noticed():
-    with Worker("os", Deadline(120)) as worker:
-        with pytest.raises(RuntimeError, match="died with code 3"):
-            worker.call("_exit", status=3)
-        with pytest.raises(RuntimeError, match="died with code 3"):
-            worker.call("getpid")
-
-
 def test_a_worker_ends_at_the_deadline():
     with (
         Worker("benchmarks.machine", Deadline(0)) as worker,
@@ -552,23 +640,9 @@ def test_a_worker_ends_at_the_deadline():
         worker.call("load_average")
 
 
-def test_a_process_is_measured(tmp_path):
-    code = "x = b'x' * 2**27; sum(range(10**6)); print(len(x))"
-    done = run_process([sys.executable, "-c", code], tmp_path, Deadline(120))
-    assert (tmp_path / "output.txt").read_text() == f"{2**27}\n"
-    assert done.peak_bytes > 2**27
-    assert done.seconds > 0
-    assert done.cpu_seconds > 0
-
-
 def test_a_process_that_fails_tells_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"exit code 1\n.*(?s:.*)no such luck"):
         run_process([sys.executable, "-c", "raise OSError('no such luck')"], tmp_path, Deadline(120))
-
-
-def test_a_process_ends_at_the_deadline(tmp_path):
-    with pytest.raises(JaxtlError, match="raise --limit"):
-        run_process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, Deadline(0.5))
 
 
 def test_memory_is_that_of_the_work(tmp_path):
@@ -580,7 +654,7 @@ def test_memory_is_that_of_the_work(tmp_path):
         work = np.ones(2**24)
         del work
     assert found["peak_bytes"] > 0
-    if "resting_bytes" in found and memory._reset():
+    if "resting_bytes" in found:
         above = found["peak_bytes"] - found["resting_bytes"]
         assert 2**26 <= above < 2**28  # 128 MiB, of an earlier 512
 
@@ -594,49 +668,55 @@ def test_the_machine_has_ceilings():
 # The whole.
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """The smoke suite as a user starts it."""
-    out = tmp_path_factory.mktemp("smoke")
-    command = [sys.executable, "-m", "benchmarks", "smoke", "--out", str(out)]
+def run_smoke(out, *options):
+    """The smoke suite as a user starts it; its record."""
+    command = [sys.executable, "-m", "benchmarks", "smoke", "--limit", "20", "--out", str(out), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(out / f"smoke.{suffix}") for suffix in ("json", "md")]
-    return out
+    return json.loads((out / "smoke.json").read_text())
 
 
-def test_the_smoke_suite_works(smoke):
-    record = json.loads((smoke / "smoke.json").read_text())
+def check_rows(record):
     assert [row for row in record["rows"] if row["state"] != "done"] == []
-    wanted = {entry.name for entry in load_manifest(shipped("smoke")).entries}
-    assert {row["case"] for row in record["rows"]} == wanted
     for row in record["rows"]:
         assert min(row["seconds"]) > 0
         assert row["memory"]["peak_bytes"] > 2**20
-    qualities = {(row["case"], row["size"], row["peer"]): row["quality"] for row in record["rows"]}
-    for case in ("pca", "lle"):
-        ours, theirs = (qualities[case, 200, peer]["trustworthiness"] for peer in (OURS, "scikit-learn"))
-        assert ours == pytest.approx(theirs, abs=1e-3)
+    qualities = {(row["case"], row["peer"]): row["quality"] for row in record["rows"]}
+    ours, theirs = (qualities["lle", peer]["trustworthiness"] for peer in (OURS, "scikit-learn"))
+    assert ours == pytest.approx(theirs, abs=1e-3)
     assert {"jax", "numpy"} <= set(record["peers"][OURS]["versions"])
     assert len(record["ceilings"]) == 2
-    assert (smoke / "smoke.md").read_text() == tables.render(record)
 
 
-def test_results_become_tables_figures_and_comparisons(smoke, monkeypatch, capsys, tmp_path):
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Three cases of it."""
+    out = tmp_path_factory.mktemp("smoke")
+    check_rows(run_smoke(out, "--only", "lle,silhouette-map,help"))
+    return out
+
+
+@pytest.mark.slow
+def test_the_smoke_suite_has_every_case(tmp_path):
+    record = run_smoke(tmp_path)
+    check_rows(record)
+    assert {row["case"] for row in record["rows"]} == {
+        e.name for e in load_manifest(shipped("smoke")).entries
+    }
+
+
+def test_results_become_tables_and_comparisons(smoke, monkeypatch, capsys):
     result = smoke / "smoke.json"
     assert run_main(monkeypatch, "table", result) == 0
     assert capsys.readouterr().out == (smoke / "smoke.md").read_text()
-    assert run_main(monkeypatch, "plot", result, "--out", tmp_path) == 0
-    drawn = [Path(line) for line in capsys.readouterr().out.split()]
-    assert {path.name for path in drawn} >= {"smoke-maps.png", "smoke-network.svg", "smoke-processes.png"}
-    assert all(path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml") for path in drawn)
-    assert run_main(monkeypatch, "compare", result, result, "--fail") == 0
+    assert run_main(monkeypatch, "compare", result, result) == 0
     assert "slower" not in capsys.readouterr().out
 
 
 def test_a_finished_run_is_not_measured_again(smoke, monkeypatch, capsys):
     before = json.loads((smoke / "smoke.json").read_text())
-    options = ("--out", smoke, "--resume", "--only", "tsne,help")
+    options = ("--out", smoke, "--resume", "--only", "lle,help")
     if run_main(monkeypatch, "smoke", *options) == 2:
         assert "another git" in capsys.readouterr().err
         pytest.skip("the code has changed meanwhile")

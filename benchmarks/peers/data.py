@@ -67,12 +67,6 @@ def space(name: str, n: int) -> np.ndarray:
     return sklearn_pca(features(n), None)[0]
 
 
-def halves(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the second half of the features, [n, d / 2] each: two representations of the points."""
-    first, second = np.split(features(n), 2, axis=1)
-    return np.ascontiguousarray(first), np.ascontiguousarray(second)
-
-
 def train_and_test(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Values and labels of the first four fifths of n rows, then of the last."""
     cut = round(_TRAIN_SHARE * n)
@@ -99,13 +93,13 @@ def imagenet_file() -> Path:
 
 def installed(*distributions: str) -> dict[str, str]:
     """Versions of those distributions that are installed."""
-    found = {}
+    versions = {}
     for name in distributions:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def without_own(indices: np.ndarray) -> np.ndarray:

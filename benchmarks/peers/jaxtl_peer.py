@@ -1,11 +1,16 @@
 """jaxtl, on whatever device JAX has: every case with its default settings.
 
+The environment may say otherwise: BENCHMARK_PRECISION and BENCHMARK_FORM, of the convolutions, name one of
+jaxtl's; with BENCHMARK_XLA "default", programs are compiled with XLA's own options.
+
 Where another peer leaves something out that jaxtl cannot leave out, its time is in jaxtl's: every metric
 comes with a 95 % interval, t-SNE with an exact divergence, LLE with its residual and connected components.
 """
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,43 +20,36 @@ import numpy as np
 
 from benchmarks import flops
 from benchmarks.peers import data, jax_clock, quality
-from benchmarks.peers.data import open_data as open_data
-from benchmarks.peers.jaxtl_maps import lle as lle
-from benchmarks.peers.jaxtl_maps import neighbors as neighbors
-from benchmarks.peers.jaxtl_maps import pca as pca
-from benchmarks.peers.jaxtl_maps import tsne as tsne
-from benchmarks.peers.jaxtl_metrics import calinski_harabasz as calinski_harabasz
-from benchmarks.peers.jaxtl_metrics import davies_bouldin as davies_bouldin
-from benchmarks.peers.jaxtl_metrics import dimensions as dimensions
-from benchmarks.peers.jaxtl_metrics import h_score as h_score
-from benchmarks.peers.jaxtl_metrics import kmeans_agreement as kmeans_agreement
-from benchmarks.peers.jaxtl_metrics import knn_accuracy as knn_accuracy
-from benchmarks.peers.jaxtl_metrics import leave_one_out_knn as leave_one_out_knn
-from benchmarks.peers.jaxtl_metrics import linear_cka as linear_cka
-from benchmarks.peers.jaxtl_metrics import log_me as log_me
-from benchmarks.peers.jaxtl_metrics import logistic_probe as logistic_probe
-from benchmarks.peers.jaxtl_metrics import procrustes as procrustes
-from benchmarks.peers.jaxtl_metrics import ridge_probe as ridge_probe
-from benchmarks.peers.jaxtl_metrics import silhouette as silhouette
-from benchmarks.peers.jaxtl_metrics import trustworthiness as trustworthiness
-from benchmarks.peers.jaxtl_metrics import two_nn as two_nn
+from benchmarks.peers.data import open_data
+from benchmarks.peers.jaxtl_embeddings import lle, neighbors, pca, tsne
+from benchmarks.peers.jaxtl_metrics import metric
 from benchmarks.peers.timing import Result, measured
+from jaxtl.machine import programs
 from jaxtl.machine.devices import leave_device_memory
 from jaxtl.machine.host import cpu_count
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import extract
+from jaxtl.network.extraction import extract, run_layers
 from jaxtl.network.finetuning import Trainer, evaluate, with_head
 from jaxtl.network.finetuning import finetune as finetune_model
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
+
+# The cases that stand in other modules.
+__all__ = ["lle", "metric", "neighbors", "open_data", "pca", "tsne"]
 
 IMAGES = Images()
 _TEST_SPLIT = 10_000
 # Test images that judge a tail.
 _JUDGES = 1000
 
+_PRECISION = os.environ.get("BENCHMARK_PRECISION", "highest")
+_FORM = os.environ.get("BENCHMARK_FORM")
+
 leave_device_memory()
+_options = ExitStack()  # of the process, as long as it lives
+if os.environ.get("BENCHMARK_XLA") == "default":
+    _options.enter_context(programs.chosen({}))
 
 
 def versions() -> dict[str, str]:
@@ -59,9 +57,8 @@ def versions() -> dict[str, str]:
 
 
 def settings() -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {"device": f"{device.platform}: {device.device_kind}", "precision": "highest", "dtype": "float32",
-            "threads": cpu_count()}  # fmt: skip
+    device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
+    return {"device": device, "precision": _PRECISION, "form": _FORM or "fastest", "threads": cpu_count()}
 
 
 def write_data(folder: str, n: int) -> None:
@@ -77,7 +74,18 @@ def forward(batch_size: int | None, n: int) -> Result:
     """Features of n test images, from uint8; with `batch_size` None in the batches that jaxtl chooses."""
     model, images = _model(), data.images("test", n)
     return measured(
-        lambda: extract(model, images, IMAGES, batch_size=batch_size).values,
+        lambda: (
+            run_layers(
+                model,
+                0,
+                model.config.pooled,
+                images.images,
+                IMAGES,
+                batch_size,
+                precision=_PRECISION,
+                form=_FORM,
+            ).x
+        ),
         quality.of_features,
         _forward_work(n, 0, model.config.pooled),
         jax_clock.compiled,
@@ -89,7 +97,7 @@ def trunk(n: int) -> Result:
     images, frozen = data.images("train", n).images, _trunk()
     return measured(
         lambda: jax.block_until_ready(frozen.source(images, keep=True)),
-        lambda found: {"mean": np.mean([np.mean(leaf) for leaf in jax.tree.leaves(found)])},
+        lambda source: {"mean": np.mean([np.mean(leaf) for leaf in jax.tree.leaves(source)])},
         _forward_work(n, 0, frozen.boundary),
         jax_clock.compiled,
     )
@@ -109,10 +117,10 @@ def tail(n: int, epochs: int, batch_size: int) -> Result:
             state, loss, _ = trainer.run_epoch(state, *source, epoch, lambda fraction: None)
         return jax.block_until_ready(state), loss
 
-    def judge(found: Any) -> dict[str, float]:
-        model, labels = trainer.model(found[0]), data.images("test", _JUDGES).labels
+    def judge(trained: Any) -> dict[str, float]:
+        model, labels = trainer.model(trained[0]), data.images("test", _JUDGES).labels
         accuracy = evaluate(_trunk(), model, _source("test", _JUDGES), labels)[1]
-        return {"test_accuracy": accuracy, "loss": found[1]}
+        return {"test_accuracy": accuracy, "loss": trained[1]}
 
     count = n * epochs
     amount = {"flops": count * _training_flops(), "bytes": count * _trunk().bytes_per_image()}
@@ -129,9 +137,9 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     images = data.images("train", train), data.images("test", test)
     once = (train + test) * flops.forward_flops(model.config, IMAGES.image_size, 0, _trunk().boundary)
     tests = epochs * test * flops.forward_flops(model.config, IMAGES.image_size, _trunk().boundary)
-    pixels = sum(each.images.nbytes for each in images)
+    pixels = sum(part.images.nbytes for part in images)
     return measured(
-        lambda: finetune_model(model, *images, config, IMAGES)[1],
+        lambda: finetune_model(model, *images, config, IMAGES, precision=_PRECISION)[1],
         lambda history: {"test_accuracy": history[-1]["test_accuracy"], "loss": history[-1]["loss"]},
         {"flops": once + tests + epochs * train * _training_flops(), "bytes": pixels},
         jax_clock.compiled,
@@ -156,7 +164,8 @@ def _model() -> MobileNetV2:
 @cache
 def _trunk() -> Trunk:
     model = _model()
-    return Trunk(model, trainable_boundary(model.config, FinetuneConfig().trainable), IMAGES)
+    boundary = trainable_boundary(model.config, FinetuneConfig().trainable)
+    return Trunk(model, boundary, IMAGES, _PRECISION, _FORM)
 
 
 def _source(split: str, n: int) -> Source:

@@ -26,13 +26,8 @@ def versions() -> dict[str, str]:
 
 
 def settings() -> dict[str, Any]:
-    found = {"backend": keras.config.backend(), "dtype": keras.config.floatx()}
-    if keras.config.backend() == "tensorflow":
-        import tensorflow
-
-        # 0 is a thread a core.
-        found["threads"] = tensorflow.config.threading.get_intra_op_parallelism_threads()
-    return found | {"device": str(keras.distribution.list_devices()[0])}
+    device = str(keras.distribution.list_devices()[0])
+    return {"backend": keras.config.backend(), "dtype": keras.config.floatx(), "device": device}
 
 
 def write_weights(path: str) -> None:
@@ -57,13 +52,19 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     model = _classifier()
     learned, tested = data.images("train", train), data.images("test", test)
     return measured(
-        lambda: model.fit(
-            learned.images, learned.labels, batch_size=FinetuneConfig.batch_size, epochs=epochs,
-            validation_data=(tested.images, tested.labels), verbose=0,
-        ).history,
+        lambda: (
+            model.fit(
+                learned.images,
+                learned.labels,
+                batch_size=FinetuneConfig.batch_size,
+                epochs=epochs,
+                validation_data=(tested.images, tested.labels),
+                verbose=0,
+            ).history
+        ),
         lambda history: {"test_accuracy": history["val_accuracy"][-1], "loss": history["loss"][-1]},
         compiled=_clock(),
-    )  # fmt: skip
+    )
 
 
 def _clock() -> Any:

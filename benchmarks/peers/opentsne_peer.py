@@ -24,15 +24,19 @@ def settings() -> dict[str, Any]:
     return {"device": "cpu", "threads": cpu_count(), "n_jobs": -1, "dtype": "float64"}
 
 
-def tsne(n: int, neighbors: str = "exact") -> Result:
-    """250 iterations at exaggeration 12, 500 without.
-
-    `neighbors` "auto" is openTSNE's own choice: exact below 1,000 rows, from there on approximate by Annoy.
-    """
+def tsne(n: int) -> Result:
+    """Exact neighbours; 250 iterations at exaggeration 12, 500 without."""
     values = data.features(n)
     model = TSNE(
-        perplexity=quality.PERPLEXITY, initialization="pca", learning_rate="auto", early_exaggeration=12,
-        early_exaggeration_iter=250, n_iter=500, neighbors=neighbors, negative_gradient_method="auto",
-        n_jobs=-1, random_state=0,
-    )  # fmt: skip
+        perplexity=quality.PERPLEXITY,
+        initialization="pca",
+        learning_rate="auto",
+        early_exaggeration=12,
+        early_exaggeration_iter=250,
+        n_iter=500,
+        neighbors="exact",
+        negative_gradient_method="auto",
+        n_jobs=-1,
+        random_state=0,
+    )
     return measured(lambda: np.asarray(model.fit(values)), quality.of_tsne)

@@ -71,18 +71,18 @@ def of_neighbors(indices: np.ndarray, values: np.ndarray) -> dict[str, float]:
     for row, apart in zip(rows, np.concatenate(blocks, axis=1), strict=True):
         apart[row] = np.inf
         farthest = np.partition(apart, k - 1)[k - 1]
-        found = np.unique(indices[row])
-        shares.append(np.sum(apart[found[found >= 0]] <= farthest * (1 + _EQUAL)) / k)
+        own = np.unique(indices[row])
+        shares.append(np.sum(apart[own[own >= 0]] <= farthest * (1 + _EQUAL)) / k)
     return {"recall": min(float(np.mean(shares)), 1.0)}
 
 
 def of_features(values: np.ndarray) -> dict[str, float]:
     """Mean feature of test images, and the largest difference to jaxtl's on a CPU, of some of them."""
-    found = {"mean": float(np.mean(values, dtype=np.float64))}
+    measured = {"mean": float(np.mean(values, dtype=np.float64))}
     if data.opened():
         count = min(len(values), _COMPARED_FEATURES)
-        found["largest_difference"] = float(np.abs(values[:count] - data.features(count)).max())
-    return found
+        measured["largest_difference"] = float(np.abs(values[:count] - data.features(count)).max())
+    return measured
 
 
 @lru_cache(maxsize=1)

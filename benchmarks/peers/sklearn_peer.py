@@ -1,4 +1,4 @@
-"""scikit-learn, and SciPy for Procrustes: as one calls them, on all cores where they take that.
+"""scikit-learn, as one calls it, on all cores where it takes that.
 
 Where it is not jaxtl's question to the letter: `pca` leaves the solver to scikit-learn, which takes a
 randomised one in float32; `tsne` has Barnes-Hut at any size, one learning rate, n / 48 in openTSNE's measure,
@@ -30,7 +30,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.peers import data, quality, work
+from benchmarks.peers import data, metrics, quality, work
 from benchmarks.peers.data import open_data as open_data
 from benchmarks.peers.timing import Result, measured
 
@@ -61,9 +61,16 @@ def tsne(n: int) -> Result:
     """750 iterations, of which 250 at exaggeration 12."""
     values = data.features(n)
     model = TSNE(
-        perplexity=quality.PERPLEXITY, early_exaggeration=12.0, learning_rate="auto", max_iter=750,
-        init="pca", method="barnes_hut", angle=0.5, n_jobs=-1, random_state=_SEED,
-    )  # fmt: skip
+        perplexity=quality.PERPLEXITY,
+        early_exaggeration=12.0,
+        learning_rate="auto",
+        max_iter=750,
+        init="pca",
+        method="barnes_hut",
+        angle=0.5,
+        n_jobs=-1,
+        random_state=_SEED,
+    )
     return measured(lambda: model.fit_transform(values), quality.of_tsne)
 
 
@@ -71,9 +78,12 @@ def lle(n: int, method: str = "standard") -> Result:
     """The neighbours by brute force, its fastest for so many dimensions."""
     values = data.features(n)
     model = LocallyLinearEmbedding(
-        n_neighbors=quality.LLE_NEIGHBORS, method=method, neighbors_algorithm="brute", n_jobs=-1,
+        n_neighbors=quality.LLE_NEIGHBORS,
+        method=method,
+        neighbors_algorithm="brute",
+        n_jobs=-1,
         random_state=_SEED,
-    )  # fmt: skip
+    )
     return measured(
         lambda: model.fit_transform(values),
         lambda coords: quality.of_lle(coords, model.reconstruction_error_),
@@ -84,119 +94,70 @@ def neighbors(n: int, k: int, space: str = "features") -> Result:
     values = data.space(space, n)
     return measured(
         lambda: _neighbors(values, k),
-        lambda found: quality.of_neighbors(found, values),
+        lambda indices: quality.of_neighbors(indices, values),
         work.distances(*values.shape, out=8 * n * k),
     )
 
 
-def knn_accuracy(n: int, space: str = "features") -> Result:
+def metric(name: str, n: int, space: str = "features") -> Result:
+    return metrics.measure(_FUNCTIONS, name, n, space)
+
+
+def _knn_accuracy(values: np.ndarray, labels: np.ndarray) -> float:
     """10 neighbours in 5 stratified folds."""
-    values, labels = data.space(space, n), data.labels(n)
     model = KNeighborsClassifier(10, n_jobs=-1)
-    return measured(
-        lambda: cross_val_score(model, values, labels, cv=StratifiedKFold(5)).mean(),
-        lambda found: {"accuracy": found},
-        work.distances(*values.shape),
-    )
+    return cross_val_score(model, values, labels, cv=StratifiedKFold(5)).mean()
 
 
-def leave_one_out_knn(n: int, space: str = "features") -> Result:
+def _leave_one_out_knn(values: np.ndarray, labels: np.ndarray) -> float:
     """The votes of 10 neighbours counted by hand: a classifier would be fitted n times."""
-    values, labels = data.space(space, n), data.labels(n)
-
-    def accuracy() -> float:
-        return float((data.most_votes(labels[_neighbors(values, 10)]) == labels).mean())
-
-    return measured(accuracy, lambda found: {"accuracy": found}, work.distances(*values.shape))
+    return float((data.most_votes(labels[_neighbors(values, 10)]) == labels).mean())
 
 
-def silhouette(n: int, space: str = "features") -> Result:
-    values, labels = data.space(space, n), data.labels(n)
-    return measured(
-        lambda: silhouette_score(values, labels),
-        lambda found: {"silhouette": found},
-        work.distances(*values.shape),
-    )
-
-
-def davies_bouldin(n: int, space: str = "features") -> Result:
-    values, labels = data.space(space, n), data.labels(n)
-    return measured(
-        lambda: davies_bouldin_score(values, labels),
-        lambda found: {"davies_bouldin": found},
-        work.passes(*values.shape),
-    )
-
-
-def calinski_harabasz(n: int, space: str = "features") -> Result:
-    values, labels = data.space(space, n), data.labels(n)
-    return measured(
-        lambda: calinski_harabasz_score(values, labels),
-        lambda found: {"calinski_harabasz": found},
-        work.passes(*values.shape),
-    )
-
-
-def kmeans_agreement(n: int, space: str = "features") -> Result:
+def _kmeans_agreement(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """As many clusters as classes, 4 starts, all cores; NMI and ARI."""
-    values, labels = data.space(space, n), data.labels(n)
-    model = KMeans(len(np.unique(labels)), n_init=4, random_state=_SEED)
-
-    def scores() -> tuple[float, float]:
-        clusters = model.fit_predict(values)
-        return normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
-
-    return measured(scores, lambda found: dict(zip(("nmi", "ari"), found, strict=True)))
+    clusters = KMeans(len(np.unique(labels)), n_init=4, random_state=_SEED).fit_predict(values)
+    return normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
 
 
-def trustworthiness(n: int) -> Result:
-    """Of an exact PCA's map, for 10 neighbours, from all points; n x n distances at once."""
-    values, coords = data.features(n), data.space("map", n)
-    return measured(
-        lambda: trustworthiness_of(values, coords, n_neighbors=10),
-        lambda found: {"trustworthiness": found},
-        work.distances(*values.shape),
-    )
-
-
-def ridge_probe(n: int) -> Result:
+def _ridge_probe(
+    values: np.ndarray, labels: np.ndarray, test_values: np.ndarray, test_labels: np.ndarray
+) -> float:
     """`RidgeClassifierCV`, which also chooses by leave-one-out in closed form, among the same penalties."""
-    values, labels, test_values, test_labels = data.train_and_test(n)
     unit = len(values) * values.var(axis=0, dtype=np.float64).mean()
-
-    def accuracy() -> float:
-        model = RidgeClassifierCV(alphas=[penalty * unit for penalty in _RIDGE])
-        return model.fit(values, labels).score(test_values, test_labels)
-
-    return measured(accuracy, lambda found: {"accuracy": found})
+    model = RidgeClassifierCV(alphas=[penalty * unit for penalty in _RIDGE])
+    return model.fit(values, labels).score(test_values, test_labels)
 
 
-def logistic_probe(n: int) -> Result:
+def _logistic_probe(
+    values: np.ndarray, labels: np.ndarray, test_values: np.ndarray, test_labels: np.ndarray
+) -> float:
     """`LogisticRegressionCV` on standardised features; C of the same four by a held-out fifth of all rows."""
-    values, labels, test_values, test_labels = data.train_and_test(n)
     folds = StratifiedShuffleSplit(1, test_size=0.2, random_state=_SEED)
     classifier = LogisticRegressionCV(Cs=_LOGISTIC, cv=folds, scoring="neg_log_loss", max_iter=300, n_jobs=-1)
-
-    def accuracy() -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            # Of arguments to come; those that would end it are unknown to versions before.
-            warnings.simplefilter("ignore", FutureWarning)
-            model = make_pipeline(StandardScaler(), classifier).fit(values, labels)
-        # Its own score is that of the choice, the log-loss.
-        return float((model.predict(test_values) == test_labels).mean())
-
-    return measured(accuracy, lambda found: {"accuracy": found})
-
-
-def procrustes(n: int) -> Result:
-    """SciPy's, of the two halves of the features."""
-    from scipy.spatial import procrustes as align
-
-    first, second = data.halves(n)
-    return measured(lambda: align(first, second)[2], lambda found: {"disparity": found})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Of arguments to come; those that would end it are unknown to versions before.
+        warnings.simplefilter("ignore", FutureWarning)
+        model = make_pipeline(StandardScaler(), classifier).fit(values, labels)
+    # Its own score is that of the choice, the log-loss.
+    return float((model.predict(test_values) == test_labels).mean())
 
 
 def _neighbors(values: np.ndarray, k: int) -> np.ndarray:
     # Asked without rows, it leaves out each row itself.
     return NearestNeighbors(n_neighbors=k, n_jobs=-1).fit(values).kneighbors(return_distance=False)
+
+
+_FUNCTIONS = {
+    "knn_accuracy": _knn_accuracy,
+    "leave_one_out_knn": _leave_one_out_knn,
+    "silhouette": silhouette_score,
+    "davies_bouldin": davies_bouldin_score,
+    "calinski_harabasz": calinski_harabasz_score,
+    "kmeans_agreement": _kmeans_agreement,
+    # From all points; n x n distances at once.
+    "trustworthiness": lambda values, coords: trustworthiness_of(values, coords, n_neighbors=10),
+    "ridge_probe": _ridge_probe,
+    "logistic_probe": _logistic_probe,
+}

@@ -29,10 +29,10 @@ def measured(
     before = compiled() if compiled else 0.0
     with watched() as memory:
         began = time.perf_counter()
-        found = work()
+        outcome = work()
         seconds = time.perf_counter() - began
     result: Result = {"seconds": seconds, "memory": memory}
     if compiled:
         result["compile_seconds"] = compiled() - before
-    result["quality"] = {name: float(value) for name, value in quality(found).items()}
+    result["quality"] = {name: float(value) for name, value in quality(outcome).items()}
     return result | ({"work": amount} if amount else {})

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file
@@ -20,8 +19,11 @@ _CLASSES = 10
 # Keras's, in PyTorch's terms.
 _BN_EPSILON, _BN_MOMENTUM = 1e-3, 1e-3
 _STATISTICS = {
-    "gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var",
-}  # fmt: skip
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 class Enter(nn.Module):
@@ -33,36 +35,17 @@ class Enter(nn.Module):
         return (x / 255).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-@cache
-def _timm() -> Any:
-    """timm, which imports torchvision for other models than this one.
-
-    torchvision's operators fit one build of PyTorch; where they cannot be loaded, it misses two of them by
-    name. Declared, they stay without any implementation.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-        _timm.operators = operators  # they live as long as it does
-    import timm
-
-    return timm
-
-
 def backbone() -> nn.Module:
     """timm's network, padded and normalised as Keras's is, without a head."""
-    model = _timm().create_model(
+    model = timm.create_model(
         "mobilenetv2_100", num_classes=0, pad_type="same", bn_eps=_BN_EPSILON, bn_momentum=_BN_MOMENTUM
     )
-    modules = [each for each in model.modules() if isinstance(each, nn.Conv2d | nn.BatchNorm2d)]
+    modules = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     arrays = load_file(data.imagenet_file())
     for name, module in zip(_layer_names(), modules, strict=True):
         state = {"num_batches_tracked": torch.tensor(0)} if isinstance(module, nn.BatchNorm2d) else {}
-        own = [each for each in arrays if each.startswith(f"{name}/")]
-        module.load_state_dict(state | dict(_converted(each, arrays.pop(each)) for each in own))
+        own = [key for key in arrays if key.startswith(f"{name}/")]
+        module.load_state_dict(state | dict(_converted(key, arrays.pop(key)) for key in own))
     if arrays:
         raise ValueError(f"timm's MobileNetV2 has no {', '.join(arrays)}")
     return model
@@ -95,9 +78,16 @@ def halves() -> tuple[nn.Module, nn.Module]:
     nn.init.xavier_uniform_(head.weight)
     nn.init.zeros_(head.bias)
     learning = nn.Sequential(
-        last.bn1, last.conv_dw, last.bn2, last.conv_pwl, last.bn3, whole.conv_head, whole.bn2,
-        whole.global_pool, head,
-    )  # fmt: skip
+        last.bn1,
+        last.conv_dw,
+        last.bn2,
+        last.conv_pwl,
+        last.bn3,
+        whole.conv_head,
+        whole.bn2,
+        whole.global_pool,
+        head,
+    )
     return _Frozen(frozen), learning.train()
 
 

@@ -1,8 +1,9 @@
 """timm's MobileNetV2 in PyTorch with jaxtl's weights, on CUDA's device or, where that is hidden, a CPU.
 
-BENCHMARK_TORCH is "eager", as one begins, or "compiled" by `torch.compile`. TF32 is off unless
-BENCHMARK_TF32 is 1. Images are resized on the device by the model. Unlike Keras and jaxtl, PyTorch moves
-variances with the batch's unbiased one, and Adam's epsilon is outside of the bias correction.
+BENCHMARK_TORCH is "eager", as one begins, "compiled" by `torch.compile`, or "graphs", into CUDA graphs too.
+BENCHMARK_PRECISION is "highest" or "tf32". Images are resized on the device by the model. Unlike Keras and
+jaxtl, PyTorch moves variances with the batch's unbiased one, and Adam's epsilon is outside of the bias
+correction.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from jaxtl.records.arrays import Dataset
 from jaxtl.settings import FinetuneConfig
 
 MODE = os.environ.get("BENCHMARK_TORCH", "eager")
-TF32 = os.environ.get("BENCHMARK_TF32") == "1"
+PRECISION = os.environ.get("BENCHMARK_PRECISION", "highest")
 _ADAM_EPSILON = 1e-7  # Keras's
 _TEST_BATCH = 1024
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 
-if MODE not in ("eager", "compiled"):
-    raise ValueError(f"BENCHMARK_TORCH: must be eager or compiled, got {MODE!r}")
-torch.set_float32_matmul_precision("high" if TF32 else "highest")
-torch.backends.cudnn.allow_tf32 = TF32
+# What `torch.compile` is given. A graph in pieces would be no peer; fullgraph refuses one.
+_WHOLE = {"fullgraph": True, "dynamic": False}
+_MODES = {"eager": None, "compiled": _WHOLE, "graphs": _WHOLE | {"mode": "reduce-overhead"}}
+
+if MODE not in _MODES:
+    raise ValueError(f"BENCHMARK_TORCH: must be one of {', '.join(_MODES)}, got {MODE!r}")
+torch.set_float32_matmul_precision("high" if PRECISION == "tf32" else "highest")
+torch.backends.cudnn.allow_tf32 = PRECISION == "tf32"
 
 
 def versions() -> dict[str, str]:
@@ -43,8 +48,7 @@ def versions() -> dict[str, str]:
 
 def settings() -> dict[str, Any]:
     card = torch.cuda.get_device_name() if _device().type == "cuda" else "cpu"
-    return {"device": card, "threads": torch.get_num_threads(), "mode": MODE, "TF32": TF32,
-            "dtype": "float32", "memory format": "channels last"}  # fmt: skip
+    return {"device": card, "threads": torch.get_num_threads(), "mode": MODE, "precision": PRECISION}
 
 
 def forward(batch_size: int, n: int) -> Result:
@@ -60,7 +64,7 @@ def trunk(n: int) -> Result:
     model, images = _compiled_trunk(), data.images("train", n).images
     return measured(
         lambda: _waited(_run(model, images, _TEST_BATCH)),
-        lambda found: {"mean": found.mean(dtype=torch.float64).item()},
+        lambda outputs: {"mean": outputs.mean(dtype=torch.float64).item()},
         compiled=_clock(),
     )
 
@@ -104,20 +108,20 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
 
     def work() -> dict[str, float]:
         learned, tested = (_tensors(part) for part in splits)
-        generator, found = torch.Generator().manual_seed(seed), {}
+        generator, row = torch.Generator().manual_seed(seed), {}
         for _ in range(epochs):
             last.train()
-            found["loss"] = _train_epoch(predict, optimizer, *learned, FinetuneConfig.batch_size, generator)
+            row["loss"] = _train_epoch(predict, optimizer, *learned, FinetuneConfig.batch_size, generator)
             last.eval()
-            found["test_accuracy"] = _accuracy(predict, *tested)
-        return found
+            row["test_accuracy"] = _accuracy(predict, *tested)
+        return row
 
-    return measured(work, lambda found: found, compiled=_clock())
+    return measured(work, lambda row: row, compiled=_clock())
 
 
 def _compile(model: nn.Module) -> Predict:
-    # A graph in pieces would be no peer; fullgraph refuses one.
-    return torch.compile(model, fullgraph=True, dynamic=False) if MODE == "compiled" else model
+    how = _MODES[MODE]
+    return torch.compile(model, **how) if how else model
 
 
 @lru_cache(maxsize=1)
@@ -153,11 +157,11 @@ def _outputs(split: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _tensors(part: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels on the device."""
     pair = part.images, part.labels.astype(np.int64)
-    return tuple(torch.from_numpy(each).to(_device()) for each in pair)
+    return tuple(torch.from_numpy(array).to(_device()) for array in pair)
 
 
 def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    learning = [each for each in model.parameters() if each.requires_grad]
+    learning = [weights for weights in model.parameters() if weights.requires_grad]
     return torch.optim.Adam(learning, lr=FinetuneConfig.learning_rate, eps=_ADAM_EPSILON)
 
 
@@ -186,14 +190,20 @@ def _train_epoch(
 
 @torch.no_grad()
 def _accuracy(predict: Predict, source: torch.Tensor, labels: torch.Tensor) -> float:
-    found = torch.cat([predict(batch) for batch in _even(source, _TEST_BATCH)])[: len(source)]
-    return (found.argmax(1) == labels).double().mean().item()
+    outputs = torch.cat([_kept(predict(batch)) for batch in _even(source, _TEST_BATCH)])[: len(source)]
+    return (outputs.argmax(1) == labels).double().mean().item()
+
+
+def _kept(output: torch.Tensor) -> torch.Tensor:
+    # The next call of a CUDA graph writes over it.
+    return output.clone() if MODE == "graphs" else output
 
 
 @torch.no_grad()
 def _run(predict: Predict, images: np.ndarray, size: int) -> torch.Tensor:
     batches = _even(torch.from_numpy(images), size)
-    return torch.cat([predict(batch.to(_device(), non_blocking=True)) for batch in batches])[: len(images)]
+    outputs = [_kept(predict(batch.to(_device(), non_blocking=True))) for batch in batches]
+    return torch.cat(outputs)[: len(images)]
 
 
 def _even(source: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -213,14 +223,14 @@ def _device() -> torch.device:
     return torch.device("cpu" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else "cuda")
 
 
-def _waited(found: Any) -> Any:
+def _waited(outputs: Any) -> Any:
     if _device().type == "cuda":
         torch.cuda.synchronize()
-    return found
+    return outputs
 
 
 def _clock() -> Callable[[], float] | None:
-    return _compiled_seconds if MODE == "compiled" else None
+    return None if MODE == "eager" else _compiled_seconds
 
 
 def _compiled_seconds() -> float:

@@ -1,4 +1,4 @@
-"""jaxtl's maps and neighbours: `jaxtl.reduce` with the backend that it takes by itself on this machine."""
+"""jaxtl's embeddings and neighbours, by the backends that it takes by itself on this machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from jaxtl.reduction.choice import choose
 def pca(n: int) -> Result:
     """Exact, in float64."""
 
-    def judge(found: Embedding) -> dict[str, float]:
-        return quality.of_pca(found.coords, found.diagnostics["explained_variance_ratio"])
+    def judge(embedding: Embedding) -> dict[str, float]:
+        return quality.of_pca(embedding.coords, embedding.diagnostics["explained_variance_ratio"])
 
     return measured(_reduction(n, "pca"), judge, work.principal(*data.features(n).shape))
 
@@ -26,14 +26,14 @@ def pca(n: int) -> Result:
 def tsne(n: int) -> Result:
     """Exact neighbours, 250 iterations at exaggeration 12 and 500 without."""
     descend = _reduction(n, "tsne", perplexity=quality.PERPLEXITY)
-    return measured(descend, lambda found: quality.of_tsne(found.coords))
+    return measured(descend, lambda embedding: quality.of_tsne(embedding.coords))
 
 
 def lle(n: int, method: str = "standard") -> Result:
     """12 neighbours; `method` is "standard" or "modified"."""
 
-    def judge(found: Embedding) -> dict[str, float]:
-        return quality.of_lle(found.coords, found.diagnostics["reconstruction_error"])
+    def judge(embedding: Embedding) -> dict[str, float]:
+        return quality.of_lle(embedding.coords, embedding.diagnostics["reconstruction_error"])
 
     embed = _reduction(n, "lle", n_neighbors=quality.LLE_NEIGHBORS, variant=method)
     return measured(embed, judge, compiled=jax_clock.compiled)
@@ -44,7 +44,7 @@ def neighbors(n: int, k: int, space: str = "features") -> Result:
     values = data.space(space, n)
     return measured(
         lambda: exact_neighbors(values, k, engine=engine()),
-        lambda found: quality.of_neighbors(found.indices, values),
+        lambda neighbors: quality.of_neighbors(neighbors.indices, values),
         work.distances(*values.shape, out=8 * n * k),
         jax_clock.compiled,
     )

@@ -1,1 +1,0 @@
-"""What a GPU is asked: timings, checks, programs, and their records."""
