@@ -11,7 +11,11 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
+from jaxtl.cli import tables
 from jaxtl.cli.terminal import Terminal
+from jaxtl.evaluation import catalogue
+from jaxtl.evaluation.depth import Row
+from jaxtl.records.arrays import Score
 
 
 @pytest.fixture
@@ -179,3 +183,32 @@ def test_a_caller_s_own_handler_stays(observer):
     finally:
         signal.signal(signal.SIGINT, earlier)
     assert caught == ["caught"]
+
+
+def shown(table):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_a_table_of_numbers_says_which_way_is_better():
+    scores = [
+        Score("before", "tsne", catalogue.DAVIES_BOULDIN, 4.6, 3.7, 5.5),
+        Score("after", "tsne", catalogue.DAVIES_BOULDIN, 0.5),
+        Score("both", "features", catalogue.LINEAR_CKA, 0.5, 0.4, 0.6),
+        Score("epoch 1", "model", catalogue.TEST_ACCURACY, 0.9),
+    ]
+    text = shown(tables.number_table(scores))
+    assert re.search(r"t-SNE *│ Davies-Bouldin ↓ *│ 4\.600 \[3\.700, 5\.500\] │ *0\.500 │", text)
+    assert re.search(r"linear CKA *│ *│ 0\.500 \[0\.400, 0\.600\]", text)
+    assert "test" not in text
+    assert "test accuracy" in shown(tables.history_table(scores))
+
+
+def test_a_profile_s_columns_have_the_metrics_full_names():
+    metrics = (catalogue.LEAVE_ONE_OUT, catalogue.RIDGE_PROBE_FOLDS, catalogue.EFFECTIVE_RANK)
+    rows = [Row(stage, "a", m, 0.5, 0.4, 0.6) for stage in ("before", "after") for m in metrics]
+    text = shown(tables.layer_table([*rows, Row("both", "a", catalogue.LINEAR_CKA, 1.0, 1.0, 1.0)]))
+    for metric in (*metrics, catalogue.LINEAR_CKA):
+        assert metric.label in text
+    assert text.count("0.500 -> 0.500") == 3

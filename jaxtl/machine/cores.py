@@ -1,7 +1,6 @@
 """Work over all cores: blocks of NumPy in threads, each with one BLAS thread, and graphs of such work.
 
 One pool serves the whole process, and who waits for work takes part in it: work may hand out work of its own,
-from jaxtl.progress import Notify
 from any thread, without a deadlock and without more busy threads than cores and callers.
 """
 
