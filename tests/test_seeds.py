@@ -18,6 +18,12 @@ from jaxtl.records.arrays import Score, load_scores
 from jaxtl.settings import RunConfig
 
 
+@pytest.fixture(scope="module", autouse=True)
+def blank(without_figures):
+    with without_figures():
+        yield
+
+
 @pytest.fixture(scope="module")
 def few(few_digits):
     return RunConfig(
