@@ -146,14 +146,18 @@ class BlankFigures:
         pass
 
 
-@contextlib.contextmanager
+@pytest.fixture(scope="session")
 def without_figures():
-    """Runs draw nothing."""
+    """A context in which runs leave their figures blank."""
     from jaxtl.experiment import experiment
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "Drawer", BlankFigures)
-        yield
+    @contextlib.contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(experiment, "Drawer", BlankFigures)
+            yield
+
+    return context
 
 
 @pytest.fixture(scope="session")
@@ -171,14 +175,14 @@ def few_config(few_digits):
 
 
 @pytest.fixture
-def few(few_config):
+def few(few_config, without_figures):
     """`few_config`, in a test whose runs leave their figures blank."""
     with without_figures():
         yield few_config
 
 
 @pytest.fixture(scope="session")
-def few_run(few_config, once):
+def few_run(few_config, once, without_figures):
     """The folder of an uninterrupted run of `few_config`, with blank figures."""
     from jaxtl.experiment import experiment
 

@@ -411,8 +411,6 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     process = launch(
         "run", "--dataset", few_digits, "--samples", 60, *SMALL, "--trainable", "none", "--epochs", 100_000,
         "--methods", "pca", "--out", folder,
-        # A shell that starts processes in its background makes them deaf to SIGINT.
-        first="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",
     )  # fmt: skip
     while process.poll() is None and not (folder / "checkpoint.npz").exists():
         time.sleep(0.01)

@@ -354,22 +354,24 @@ def test_seeds_together_have_the_loss_and_gradients_of_each_alone(pretrained, ta
     trunk, train, source, *_ = tail
     trainers = [Trainer(trunk, with_head(pretrained, 10, seed), FinetuneConfig(seed=seed)) for seed in SEEDS]
     rows = [trainer.order(len(train), 0)[:BATCH] for trainer in trainers]
-    batches = [Carry(source.x[each]) for each in rows]
+    batches = [Carry(source.x[index]) for index in rows]
     alone = [
-        trainer.gradients(trainer.initial(), batch, train.labels[each])
-        for trainer, batch, each in zip(trainers, batches, rows, strict=True)
+        trainer.gradients(trainer.initial(), batch, train.labels[index])
+        for trainer, batch, index in zip(trainers, batches, rows, strict=True)
     ]
-    first = trainers[0]
-    together = jax.jit(
-        jax.vmap(lambda *args: finetuning.loss_gradients(first._tail, args[0], first._frozen, *args[1:]))
-    )(*stacked([(each.initial(), batch, train.labels[index])
-                for each, batch, index in zip(trainers, batches, rows, strict=True)]))  # fmt: skip
-    for k, each in enumerate(alone):
+    inputs = [
+        (trainer.initial(), batch, train.labels[index])
+        for trainer, batch, index in zip(trainers, batches, rows, strict=True)
+    ]
+    together = jax.jit(jax.vmap(trainers[0].gradients))(*stacked(inputs))
+    for k, (own_gradients, (own_statistics, own_sums)) in enumerate(alone):
         gradients, (statistics, sums) = jax.tree.map(lambda a, k=k: a[k], together)
-        np.testing.assert_allclose(sums, each[1][1], rtol=1e-5)
-        largest = max(np.abs(g).max() for g in jax.tree.leaves(each[0]))
+        np.testing.assert_allclose(sums, own_sums, rtol=1e-5)
+        largest = max(np.abs(g).max() for g in jax.tree.leaves(own_gradients))
         for ours, wanted in zip(
-            jax.tree.leaves((gradients, statistics)), jax.tree.leaves((each[0], each[1][0])), strict=True
+            jax.tree.leaves((gradients, statistics)),
+            jax.tree.leaves((own_gradients, own_statistics)),
+            strict=True,
         ):
             # Gradients that are zero but for rounding are held to the scale of the others.
             scale = max(np.abs(wanted).max(), 1e-2 * largest)

@@ -20,6 +20,12 @@ from jaxtl.runs.folder import holds_seeds
 from jaxtl.settings import RunConfig
 
 
+@pytest.fixture(scope="module", autouse=True)
+def blank(without_figures):
+    with without_figures():
+        yield
+
+
 @pytest.fixture(scope="module")
 def few(few_digits):
     return RunConfig(
