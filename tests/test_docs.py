@@ -34,7 +34,7 @@ TWO_COMMANDS = [
 _DIGITS = "idx:kmnist"  # the fixture `prepared` puts some there
 _FEW_IMAGES = ["--image-size", "32"]
 SMALL = {
-    "run": ["--samples", "40", "--train-samples", "70", "--epochs", "1", "--perplexity", "8", *_FEW_IMAGES],
+    "run": ["--samples", "60", "--train-samples", "70", "--epochs", "1", "--perplexity", "8", *_FEW_IMAGES],
     "extract": ["--samples", "200", *_FEW_IMAGES],
     "finetune": ["--train-samples", "70", "--epochs", "1", "--dataset", _DIGITS, *_FEW_IMAGES],
     "scale": ["--sizes", "40,60,80", "--perplexity", "8", *_FEW_IMAGES],
@@ -273,7 +273,7 @@ def draw_images(folder):
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for split, name, number in itertools.product(("train", "test"), ("dark", "light"), range(30)):
+    for split, name, number in itertools.product(("train", "test"), ("dark", "light"), range(40)):
         pixels = rng.integers(0, 128, (32, 32, 3)) + 127 * (name == "light")
         path = folder / split / name / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
