@@ -16,7 +16,7 @@ from rich.console import Console
 
 import jaxtl
 from jaxtl.cli.tables import score_table
-from jaxtl.evaluation import catalogue, depth
+from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, METRICS
 from jaxtl.experiment import numbers
 from jaxtl.records.arrays import Features
@@ -24,6 +24,7 @@ from jaxtl.records.tables import load_scores
 from jaxtl.report import build_page, load_run
 from jaxtl.runs.figures import draw
 from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.formats import Averages
 
 ROOT = Path(jaxtl.__file__).parent
 # Columns and fields of many things, which code has to name; and what is a word like any other.
@@ -141,15 +142,16 @@ def test_a_claim_about_a_score_has_its_value_and_interval(finished, scores):
 
 def test_the_profile_s_last_layer_has_the_scores_of_the_features(finished, scores, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
+    run = RunFolder(folder)
     for stage in ("before", "after"):
         features = Features.load(folder / "features" / f"{stage}.npz")
         # Averages of another pass differ in the last bits.
         averages = {"first": features.values[:, :4], "out_relu": features.values * np.float32(1 + 1e-6)}
-        numbers.keep_averages(folder, stage, averages, features.labels)
+        run.averages[stage].write(Averages(features.labels, averages))
     numbers.profile_before(str(folder), seed=1)
     numbers.profile(str(folder), seed=1)
     compared = set()
-    for row in depth.load(folder / "layers.csv"):
+    for row in run.layers.read():
         if row.layer == "out_relu" and (score := scores.get((row.stage, "features", row.metric))):
             assert row[3:] == (score.value, score.low, score.high), row
             compared.add(row.metric)
