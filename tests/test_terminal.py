@@ -14,8 +14,7 @@ from rich.console import Console
 from jaxtl.cli import tables
 from jaxtl.cli.terminal import Terminal
 from jaxtl.evaluation import catalogue
-from jaxtl.evaluation.depth import Row
-from jaxtl.records.arrays import Score
+from jaxtl.records.tables import LayerRow, Score
 
 
 @pytest.fixture
@@ -207,8 +206,8 @@ def test_a_table_of_numbers_says_which_way_is_better():
 
 def test_a_profile_s_columns_have_the_metrics_full_names():
     metrics = (catalogue.LEAVE_ONE_OUT, catalogue.RIDGE_PROBE_FOLDS, catalogue.EFFECTIVE_RANK)
-    rows = [Row(stage, "a", m, 0.5, 0.4, 0.6) for stage in ("before", "after") for m in metrics]
-    text = shown(tables.layer_table([*rows, Row("both", "a", catalogue.LINEAR_CKA, 1.0, 1.0, 1.0)]))
+    rows = [LayerRow(stage, "a", m, 0.5, 0.4, 0.6) for stage in ("before", "after") for m in metrics]
+    text = shown(tables.layer_table([*rows, LayerRow("both", "a", catalogue.LINEAR_CKA, 1.0, 1.0, 1.0)]))
     for metric in (*metrics, catalogue.LINEAR_CKA):
         assert metric.label in text
     assert text.count("0.500 -> 0.500") == 3
