@@ -29,7 +29,7 @@ from jaxtl import reduction
 from jaxtl.machine import cuda
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import run_layers
+from jaxtl.network.layers import run_layers
 from jaxtl.records.arrays import Features
 
 ROOT = Path(command_line.__file__).parent.parent

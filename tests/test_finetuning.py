@@ -16,17 +16,11 @@ from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import arrays_of, load_model
 from jaxtl.network import finetuning
-from jaxtl.network.extraction import enter
-from jaxtl.network.finetuning import (
-    Checkpoint,
-    Trainer,
-    evaluate,
-    finetune,
-    keras_adam,
-    train_tail,
-    train_tails,
-    with_head,
-)
+from jaxtl.network.adam import keras_adam
+from jaxtl.network.finetuning import finetune, train_tail, train_tails
+from jaxtl.network.head import evaluate, with_head
+from jaxtl.network.layers import enter
+from jaxtl.network.training import Checkpoint, Trainer, loss_gradients
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 
@@ -348,7 +342,7 @@ def test_seeds_together_have_the_loss_and_gradients_of_each_alone(pretrained, ta
     ]
     first = trainers[0]
     together = jax.jit(
-        jax.vmap(lambda *args: finetuning.loss_gradients(first._tail, args[0], first._frozen, *args[1:]))
+        jax.vmap(lambda *args: loss_gradients(first._tail, args[0], first._frozen, *args[1:]))
     )(*stacked([(each.initial(), batch, train.labels[index])
                 for each, batch, index in zip(trainers, batches, rows, strict=True)]))  # fmt: skip
     for k, each in enumerate(alone):

@@ -15,8 +15,9 @@ from jaxtl.data import load
 from jaxtl.machine import devices as runtime
 from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import extract, run_layers
+from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import train_tail
+from jaxtl.network.layers import run_layers
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.records.arrays import Dataset
 from jaxtl.settings import FinetuneConfig, Images

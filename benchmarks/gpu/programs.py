@@ -20,8 +20,10 @@ from benchmarks.gpu.network import IMAGES, base_model, digits, least_bytes
 from benchmarks.gpu.results import Result
 from jaxtl.models import folding
 from jaxtl.models.mobilenet_v2 import Carry
-from jaxtl.network import extraction, finetuning
-from jaxtl.network.finetuning import Trainer, with_head
+from jaxtl.network import batches, layers
+from jaxtl.network import training as last_layers
+from jaxtl.network.head import with_head
+from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig
 
@@ -102,13 +104,13 @@ def trunk(form: str, options: str, n: int, batch: int) -> Result:
     images = digits(n).images
     boundary = _boundary()
     plan, arrays = folding.fold(base_model(), 0, boundary)
-    function = partial(_plain(extraction._run_batch), plan, IMAGES, form, "highest")
+    function = partial(_plain(layers._run_batch), plan, IMAGES, form, "highest")
     arrays = jax.device_put(arrays)
-    program = compiled(function, options, arrays, next(extraction.batches(images, batch)))
+    program = compiled(function, options, arrays, next(batches.batches(images, batch)))
     passes = []
     for number in range(2):
         began = time.perf_counter()
-        for each in extraction.batches(images, batch):
+        for each in batches.batches(images, batch):
             found = program.run(arrays, each)
         jax.block_until_ready(found)
         passes.append(time.perf_counter() - began)
@@ -129,7 +131,7 @@ def forward(form: str, options: str, precision: str, batch: int, repeats: int, c
     """The whole network on a batch that is on the device, with its shares of the device's own rates."""
     config = base_model().config
     plan, arrays = folding.fold(base_model(), 0, config.pooled)
-    function = partial(_plain(extraction._run_batch), plan, IMAGES, form, precision)
+    function = partial(_plain(layers._run_batch), plan, IMAGES, form, precision)
     arguments = jax.device_put((arrays, np.asarray(digits(batch).images)))
     program = compiled(function, options, *arguments)
     calls = []
@@ -230,7 +232,7 @@ def _orders(n: int, steps: int, batch: int) -> np.ndarray:
 
 def _chunk(trainer: Trainer) -> Callable:
     """What training compiles: a function of state, frozen part, arrays, source, labels and order."""
-    train = getattr(finetuning, "_train", None)
+    train = getattr(last_layers, "_train", None)
     return partial(_plain(train), trainer._tail) if train else _plain(trainer._chunk)
 
 

@@ -40,8 +40,9 @@ from jaxtl.machine.devices import cpu_count, leave_device_memory
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import load_model
 from jaxtl.network.extraction import extract
-from jaxtl.network.finetuning import Trainer, evaluate, with_head
 from jaxtl.network.finetuning import finetune as finetune_model
+from jaxtl.network.head import evaluate, with_head
+from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 
