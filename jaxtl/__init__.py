@@ -1,10 +1,10 @@
 """jaxtl: what transfer learning does to a network's features, in pictures and in numbers.
 
-Names are imported at their first use, so that `import jaxtl` costs nothing.
+Names are imported at their first use, so that `import jaxtl` costs nothing. `__init__.pyi` says
+the same to type checkers.
 """
 
 from importlib import import_module
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'jaxtl' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
+
+# What a method's parameter may be.
+Parameter = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,6 @@ def library_label(library: str) -> str:
     return LIBRARIES.get(library, library)
 
 
-def parameters(method: str, settings: Seeded) -> dict[str, Any]:
+def parameters(method: str, settings: Seeded) -> dict[str, Parameter]:
     """What `jaxtl.reduce` is given for a method: the seed, and those of the settings that it takes."""
     return {"seed": settings.seed, **{name: getattr(settings, name) for name in METHODS[method].settings}}

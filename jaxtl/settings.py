@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import check_precision
-from jaxtl.methods import METHODS, parameters
+from jaxtl.methods import METHODS, Parameter, parameters
 
 STAGES = ("before", "after")
 PREPROCESSING = ("unit", "keras")
@@ -124,6 +123,6 @@ class RunConfig:
     def finetuning(self) -> FinetuneConfig:
         return FinetuneConfig(self.trainable, self.epochs, self.batch_size, self.learning_rate, self.seed)
 
-    def reduction(self, method: str) -> dict[str, Any]:
+    def reduction(self, method: str) -> dict[str, Parameter]:
         """The parameters that `reduce` is given for a method."""
         return parameters(method, self)

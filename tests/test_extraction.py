@@ -9,7 +9,8 @@ from jaxtl.data.preprocess import preprocess
 from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
-from jaxtl.network import extraction
+from jaxtl.network import batches, layers
+from jaxtl.network.blocks import run_blocks
 from jaxtl.network.extraction import extract, extract_layers
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.records.arrays import Dataset
@@ -169,16 +170,16 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123 
 
 def short_of_memory(monkeypatch, limit, after=0, message=OUT_OF_MEMORY):
     """Let the compiled step fail for batches above `limit` once it did `after` of them."""
-    step, sizes = extraction._run_batch, []
+    step, sizes = layers._run_batch, []
 
     def fail_or_step(*arguments):
-        size = extraction.rows(arguments[-1])
+        size = batches.rows(arguments[-1])
         if len(sizes) >= after and size > limit:
             raise jax.errors.JaxRuntimeError(message)
         sizes.append(size)
         return step(*arguments)
 
-    monkeypatch.setattr(extraction, "_run_batch", fail_or_step)
+    monkeypatch.setattr(layers, "_run_batch", fail_or_step)
     return sizes
 
 
@@ -201,7 +202,7 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, gray, monkeypat
 @pytest.mark.parametrize("on_device", [False, True])
 def test_what_is_done_before_memory_runs_out_is_kept(model, gray, features, monkeypatch, on_device):
     sizes, notices = short_of_memory(monkeypatch, 16, after=2), []
-    carry = extraction.run_layers(
+    carry = layers.run_layers(
         model, 0, model.config.pooled, gray.images, SMALL, 32, notify=notices.append, on_device=on_device
     )
     assert isinstance(carry.x, jax.Array if on_device else np.ndarray)
@@ -230,7 +231,7 @@ def test_a_result_left_on_the_device_is_the_same(model, gray, n):
     # Within a residual block, so that there are two arrays.
     stop = model.config.position("block_15_project")
     host, device = (
-        extraction.run_layers(model, 0, stop, gray.images[:n], SMALL, on_device=on_device)
+        layers.run_layers(model, 0, stop, gray.images[:n], SMALL, on_device=on_device)
         for on_device in (False, True)
     )
     for ours, expected in zip(device, host, strict=True):
@@ -272,7 +273,7 @@ def test_a_trunk_s_pass_gives_the_averages_of_all_blocks_too(model, gray, traina
     for name, values in expected.items():
         np.testing.assert_array_equal(averages[name], values, err_msg=name)
     if keep:
-        alone = extraction.run_layers(model, 0, trunk.boundary, gray.images, SMALL)
+        alone = layers.run_layers(model, 0, trunk.boundary, gray.images, SMALL)
         assert all(map(np.array_equal, jax.tree.leaves(source), jax.tree.leaves(alone)))
 
 
@@ -280,7 +281,7 @@ def test_a_trunk_s_pass_gives_the_averages_of_all_blocks_too(model, gray, traina
 def test_outputs_on_a_device_leave_their_averages_on_the_host(model, gray, n):
     how = (model, model.config.position("block_15_project"), gray.images[:n], SMALL, 100)
     (carry, blocks), (expected, wanted) = (
-        extraction.run_blocks(*how, on_device=on_device) for on_device in (True, False)
+        run_blocks(*how, on_device=on_device) for on_device in (True, False)
     )
     assert all(map(np.array_equal, jax.tree.leaves(carry), jax.tree.leaves(expected)))
     assert isinstance(carry.x, jax.Array)

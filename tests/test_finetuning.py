@@ -17,17 +17,11 @@ from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import arrays_of, load_model
 from jaxtl.network import finetuning
-from jaxtl.network.extraction import enter
-from jaxtl.network.finetuning import (
-    Checkpoint,
-    Trainer,
-    evaluate,
-    finetune,
-    keras_adam,
-    train_tail,
-    train_tails,
-    with_head,
-)
+from jaxtl.network.adam import keras_adam
+from jaxtl.network.finetuning import finetune, train_tail, train_tails
+from jaxtl.network.head import evaluate, with_head
+from jaxtl.network.layers import enter
+from jaxtl.network.training import Checkpoint, Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 

@@ -15,8 +15,11 @@ from jaxtl.models import folding, ops
 from jaxtl.models.mobilenet_v2 import Carry
 from jaxtl.models.weights import load_model
 from jaxtl.network import finetuning
-from jaxtl.network.extraction import enter, extract, run_layers
-from jaxtl.network.finetuning import Trainer, finetune, train_tail, with_head
+from jaxtl.network.extraction import extract
+from jaxtl.network.finetuning import finetune, train_tail
+from jaxtl.network.head import with_head
+from jaxtl.network.layers import enter, run_layers
+from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 

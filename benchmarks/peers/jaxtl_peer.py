@@ -29,9 +29,11 @@ from jaxtl.machine.devices import leave_device_memory
 from jaxtl.machine.host import cpu_count
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import extract, run_layers
-from jaxtl.network.finetuning import Trainer, evaluate, with_head
+from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import finetune as finetune_model
+from jaxtl.network.head import evaluate, with_head
+from jaxtl.network.layers import run_layers
+from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 

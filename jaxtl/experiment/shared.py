@@ -13,7 +13,8 @@ from jaxtl.data import load
 from jaxtl.evaluation import depth
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import imagenet_path, load_arrays, load_model
-from jaxtl.network.extraction import Blocks, rows
+from jaxtl.network.batches import rows
+from jaxtl.network.blocks import Blocks
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset

@@ -21,7 +21,8 @@ from jaxtl.models.weights import arrays_of, build
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network import finetuning
 from jaxtl.network.extraction import features_of
-from jaxtl.network.finetuning import Checkpoint, train_tails
+from jaxtl.network.finetuning import train_tails
+from jaxtl.network.training import Checkpoint
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset, Features
 from jaxtl.report.document import write_report

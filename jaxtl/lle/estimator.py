@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
@@ -27,6 +28,13 @@ from jaxtl.records.arrays import Neighbors
 # Up to here all eigenvectors of a dense M are had in milliseconds, exactly.
 _EIGH_UP_TO = 300
 _SEED_RANGE = 2**31
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _checked(method: _Method) -> _Method:
+    """scikit-learn's check of the constructor's arguments before a method, which it leaves without types."""
+    return _fit_context(prefer_skip_nested_validation=True)(method)
 
 
 class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -95,7 +103,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         solver: str = "auto",
         tol: float = 1e-8,
         max_iter: int = 100,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
@@ -109,18 +117,18 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> LocallyLinearEmbedding:
+    def fit(self, X: ArrayLike, y: object = None) -> LocallyLinearEmbedding:
         """Embed the rows of X, real [n, d], finite."""
         self.fit_transform(X)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+    @_checked
+    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[np.float64]:
         """Embed the rows of X, real [n, d], finite; returns `embedding_`."""
         return self.fit_among(X, None).embedding_
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit_among(self, X: Any, neighbors: Neighbors | None) -> LocallyLinearEmbedding:
+    @_checked
+    def fit_among(self, X: ArrayLike, neighbors: Neighbors | None) -> LocallyLinearEmbedding:
         """`fit` with exact neighbours that are known already, n_neighbors or more of each."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         self._check(*X.shape)
@@ -140,7 +148,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self._fit_values, self._n_features_out = X, self.n_components
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Place new rows [m, d] by the weights that rebuild them from their neighbours among the fitted.
 
         Returns float64 [m, n_components]. A fitted row comes out at its own place, but for `reg`.
@@ -177,8 +185,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         return "jax" if device.fits(n) else "cpu"
 
-    def _on_cpu(self, X: np.ndarray, found: Neighbors | None) -> Spectrum:
-        near = self._nearest(X, found, "cpu" if self.engine == "cpu" else "auto")
+    def _on_cpu(self, X: np.ndarray, known: Neighbors | None) -> Spectrum:
+        near = self._nearest(X, known, "cpu" if self.engine == "cpu" else "auto")
         problem = self._problem(X, near, alignment.barycenter_weights)
         self.solver_ = self._choose_solver(len(X))
         if self.solver_ == "eigh":
@@ -190,21 +198,21 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             spectrum = self._solve(problem, factors.dense_solver(problem))
         return spectrum
 
-    def _on_device(self, X: np.ndarray, found: Neighbors | None) -> Spectrum:
+    def _on_device(self, X: np.ndarray, known: Neighbors | None) -> Spectrum:
         from jaxtl.lle import device
 
         device.check_fits(len(X))
-        near = self._nearest(X, found, "jax")
+        near = self._nearest(X, known, "jax")
         problem = self._problem(X, near, device.barycenter_weights)
         self.solver_ = "dense"
         # Each point ties itself and its neighbours to one another.
         most = len(X) * (self.n_neighbors + 1) * (self.n_neighbors + 2) // 2
         return self._solve(problem, device.dense_solver(problem.matrix, most))
 
-    def _nearest(self, X: np.ndarray, found: Neighbors | None, engine: str) -> np.ndarray:
-        if found is None or found.indices.shape[1] < self.n_neighbors:
-            found = exact_neighbors(X, self.n_neighbors, engine=engine, n_jobs=self._workers)
-        return np.ascontiguousarray(found.indices[:, : self.n_neighbors])
+    def _nearest(self, X: np.ndarray, known: Neighbors | None, engine: str) -> np.ndarray:
+        if known is None or known.indices.shape[1] < self.n_neighbors:
+            known = exact_neighbors(X, self.n_neighbors, engine=engine, n_jobs=self._workers)
+        return np.ascontiguousarray(known.indices[:, : self.n_neighbors])
 
     def _choose_solver(self, n: int) -> str:
         if self.solver != "auto":

@@ -55,8 +55,8 @@ def agreement(
     m = len(outside)
     blocks = row_blocks(np.arange(m), _most(outside.shape[1]))
     with jax.enable_x64(True):
-        found = _agreement(outside, inside, blocks, k, sizes.astype(outside.dtype), gains)
-        return tuple(_rows(each, m) for each in found)
+        counts = _agreement(outside, inside, blocks, k, sizes.astype(outside.dtype), gains)
+        return tuple(_rows(count, m) for count in counts)
 
 
 def products(values: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:

@@ -191,23 +191,24 @@ def _count(outside: np.ndarray, inside: np.ndarray, k: int, engine: str) -> _Cou
         from jaxtl.metrics import device
 
         return _Counts(*device.agreement(outside, inside, k, sizes, gains))
-    found = _Counts(*np.empty((2, m), np.int64), np.empty((m, len(sizes)), np.int64), np.empty(m))
+    totals = _Counts(*np.empty((2, m), np.int64), np.empty((m, len(sizes)), np.int64), np.empty(m))
     # Bin of the least size that takes a pair in; the anchor itself, rank 0, is in none.
     bins = np.searchsorted(sizes, np.arange(n))
     bins[0] = len(sizes)
 
     def fill(rows: slice) -> None:
         there, here = outside[rows], inside[rows]
-        found.trust_lost[rows], found.continuity_lost[rows] = _beyond(there, here, k), _beyond(here, there, k)
+        totals.trust_lost[rows] = _beyond(there, here, k)
+        totals.continuity_lost[rows] = _beyond(here, there, k)
         # A pair is in both neighbourhoods of k from its larger rank on.
         worse = np.maximum(there, here)
-        found.areas[rows] = gains[worse].sum(axis=1)
+        totals.areas[rows] = gains[worse].sum(axis=1)
         places = bins[worse] + (len(sizes) + 1) * np.arange(len(worse))[:, None]
         counts = np.bincount(places.ravel(), minlength=len(worse) * (len(sizes) + 1))
-        found.within[rows] = counts.reshape(len(worse), -1)[:, :-1].cumsum(axis=1)
+        totals.within[rows] = counts.reshape(len(worse), -1)[:, :-1].cumsum(axis=1)
 
     share(fill, list(_blocks(outside)))
-    return found
+    return totals
 
 
 def _beyond(there: np.ndarray, here: np.ndarray, k: int) -> np.ndarray:
@@ -234,9 +235,9 @@ def _gains(n: int) -> tuple[np.ndarray, float]:
     """
     k = np.arange(1, n - 1)
     total = np.sum(1 / k)
-    each = (n - 1) / (k**2.0 * (n - 1 - k)) / total
+    gain = (n - 1) / (k**2.0 * (n - 1 - k)) / total
     gains = np.zeros(n)
-    gains[1 : n - 1] = each[::-1].cumsum()[::-1]
+    gains[1 : n - 1] = gain[::-1].cumsum()[::-1]
     return gains, float(np.sum(1 / (n - 1 - k)) / total)
 
 

@@ -152,8 +152,8 @@ def _cross_validated(
         return fit(values[~held], members[~held], len(classes), values[held])
 
     predicted, penalties = np.empty(len(values), int), []
-    for fold, (found, penalty) in enumerate(share(predict, range(folds))):
-        predicted[fold_of == fold] = found
+    for fold, (named, penalty) in enumerate(share(predict, range(folds))):
+        predicted[fold_of == fold] = named
         penalties.append(penalty)
     return _probe(predicted, members, classes, tuple(penalties), resamples, seed)
 

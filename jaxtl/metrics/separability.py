@@ -83,15 +83,15 @@ def knn_cross_validated(
     outside = fold_of[neighbors.indices] != fold_of[:, None]
     outside &= outside.cumsum(axis=1) <= n_neighbors
     enough = outside.sum(axis=1) == n_neighbors
-    found = np.empty((len(values), n_neighbors), np.int32)
-    found[enough] = neighbors.indices[enough][outside[enough]].reshape(-1, n_neighbors)
+    voters = np.empty((len(values), n_neighbors), np.int32)
+    voters[enough] = neighbors.indices[enough][outside[enough]].reshape(-1, n_neighbors)
     for fold in np.unique(fold_of[~enough]):
         rows, others = np.flatnonzero(~enough & (fold_of == fold)), np.flatnonzero(fold_of != fold)
         # They are few, and of another number each time: on a device each would be a program of its own.
         nearest = nearest_rows(values[others], values[rows], n_neighbors, engine="cpu").indices
-        found[rows] = others[nearest]
+        voters[rows] = others[nearest]
     # As scikit-learn does, of classes with equally many votes the least.
-    predicted = votes(members[found], len(classes)).argmax(axis=1)
+    predicted = votes(members[voters], len(classes)).argmax(axis=1)
     scored = classified(predicted, members, classes, resamples, seed)
     mean = np.mean([scored.correct[fold_of == fold].mean() for fold in range(folds)])
     return replace(scored, accuracy=scored.accuracy._replace(value=float(mean)))

@@ -78,8 +78,8 @@ def log_me(features: np.ndarray, labels: np.ndarray, basis: Spectrum | None = No
         weight, residual = own * shrunk[:, c] / np.sqrt(squares), target - left @ (shrunk[:, c] * own)
         values[c] = _evidence(alpha, beta, squares, residual @ residual, weight @ weight, n) / n
     residuals = targets - left @ (shrunk * projected)
-    each = np.log(noise) - noise * residuals**2 - np.square(left, out=left) @ shrunk
-    return jackknife_estimate(values.mean(), 0.5 * each.mean(axis=1) / n)
+    evidence = np.log(noise) - noise * residuals**2 - np.square(left, out=left) @ shrunk
+    return jackknife_estimate(values.mean(), 0.5 * evidence.mean(axis=1) / n)
 
 
 def h_score(features: np.ndarray, labels: np.ndarray, basis: Spectrum | None = None) -> HScore:
@@ -135,11 +135,11 @@ def _h_estimate(
     value = (1 - alpha) * shares @ within
     pulling = basis.vectors @ directions.T
     pull = features @ pulling - basis.mean @ pulling
-    each = 2 * pull[np.arange(len(pull)), members] - within[members] - (1 - alpha) * pull**2 @ shares
+    slopes = 2 * pull[np.arange(len(pull)), members] - within[members] - (1 - alpha) * pull**2 @ shares
     sizes = shares @ directions**2
-    each -= alpha / d * sizes.sum() * norms
+    slopes -= alpha / d * sizes.sum() * norms
     by_alpha = -shares @ within - (1 - alpha) * np.sum(sizes * (level - basis.variances))
-    influences = ((1 - alpha) * each + by_alpha * shifts) / len(features)
+    influences = ((1 - alpha) * slopes + by_alpha * shifts) / len(features)
     return jackknife_estimate(value, influences, 0.0, len(means) - 1.0)
 
 

@@ -23,9 +23,15 @@ from jaxtl.models import ops
 Kind = Literal["input", "conv", "bn", "relu6", "pad", "depthwise", "add", "pool", "dense"]
 
 # Expansion, channels, repeats and stride of the first repeat: table 2 of the paper.
-_STAGES = (
-    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-)  # fmt: skip
+_BLOCKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -130,8 +136,10 @@ class MobileNetV2Config:
         for index, layer in enumerate(self.layers):
             if layer.name == name:
                 return index
-        raise JaxtlError(f"MobileNetV2 has no layer {name!r}; its layers are named as in Keras: "
-                         "Conv1 ... block_16_project_BN ... out_relu")  # fmt: skip
+        raise JaxtlError(
+            f"MobileNetV2 has no layer {name!r}; its layers are named as in Keras: "
+            "Conv1 ... block_16_project_BN ... out_relu"
+        )
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -147,7 +155,7 @@ def _layers(config: MobileNetV2Config) -> Iterator[Layer]:
     yield Layer("bn_Conv1", "bn", channels, channels)
     yield Layer("Conv1_relu", "relu6", channels, channels)
     last, number = "Conv1_relu", 0
-    for expansion, width, repeats, stride in _STAGES:
+    for expansion, width, repeats, stride in _BLOCKS:
         for repeat in range(repeats):
             out = make_divisible(int(width * config.width))
             prefix = f"block_{number}_" if number else "expanded_conv_"

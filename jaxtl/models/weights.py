@@ -61,12 +61,12 @@ def complaints(config: MobileNetV2Config, shapes: Mapping[str, tuple[int, ...]])
 
 def check_fit(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: str) -> None:
     """Raises JaxtlError with every complaint on one line, non-finite values included."""
-    found = complaints(config, {name: array.shape for name, array in arrays.items()})
-    found += [
+    wrong = complaints(config, {name: array.shape for name, array in arrays.items()})
+    wrong += [
         f"{name} holds NaN or infinite values" for name, a in arrays.items() if not np.isfinite(a).all()
     ]
-    if found:
-        shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} more" if len(found) > 6 else "")
+    if wrong:
+        shown = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
         raise JaxtlError(f"{where}: does not fit MobileNetV2 (width {config.width:g}): {shown}")
 
 

@@ -59,13 +59,13 @@ def _search(values: np.ndarray, queries: np.ndarray | None, k: int, engine: str,
     return _finite(device.search(values, queries, k))
 
 
-def _finite(found: Neighbors) -> Neighbors:
-    if not np.isfinite(found.distances).all():
+def _finite(neighbors: Neighbors) -> Neighbors:
+    if not np.isfinite(neighbors.distances).all():
         raise JaxtlError(
             f"neighbours: distances exceed what float32 holds, {np.finfo(np.float32).max:.1e}; divide the "
             "values by a constant"
         )
-    return found
+    return neighbors
 
 
 def _check(n_neighbors: int, largest: int) -> None:

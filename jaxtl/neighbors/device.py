@@ -42,9 +42,9 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
     queries = values if own else queries
     blocks = row_blocks(np.arange(len(queries)), min(_LARGEST_BLOCK, max(16, _BLOCK // len(values))))
     with jax.enable_x64(True):
-        found = _search(values, queries, blocks, k, own)
+        nearest = _search(values, queries, blocks, k, own)
         near, distances, sure = (
-            np.array(each.reshape(-1, *each.shape[2:])[: len(queries)]) for each in found
+            np.array(blocked.reshape(-1, *blocked.shape[2:])[: len(queries)]) for blocked in nearest
         )
     unsure = np.flatnonzero(~sure)
     if len(unsure):
@@ -81,8 +81,8 @@ def _search(
     few = values.shape[1] <= _DIFFERENCES_UP_TO
     about = (values, queries) if few else host.centred(values, queries)
     # An array that is given twice is sent once.
-    sent = {id(each): jnp.asarray(each) for each in (values, queries, *about)}
-    given = [sent[id(each)] for each in (values, queries, *about)]
+    sent = {id(array): jnp.asarray(array) for array in (values, queries, *about)}
+    given = [sent[id(array)] for array in (values, queries, *about)]
     return _nearest(*given, blocks, k, count, own)
 
 

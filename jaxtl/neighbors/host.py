@@ -66,10 +66,10 @@ def library(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Searc
 
     def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         asked = queries[rows] if mean is None else queries[rows] - mean
-        found = model.kneighbors(asked, return_distance=False)
+        candidates = model.kneighbors(asked, return_distance=False)
         if own:
-            found = _without_own(found, rows)
-        near, squared = nearest_of(values, queries, rows, found, k)
+            candidates = _without_own(candidates, rows)
+        near, squared = nearest_of(values, queries, rows, candidates, k)
         return near, np.sqrt(squared)
 
     return of_rows
@@ -150,8 +150,8 @@ def _up_to(far: np.ndarray, limit: np.ndarray, count: int) -> np.ndarray:
     return np.nonzero(chosen)[1].reshape(len(far), count)
 
 
-def _without_own(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _without_own(candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
     # Among many copies a row's own index may be missing; then the last one goes.
-    own = found == rows[:, None]
+    own = candidates == rows[:, None]
     own[~own.any(axis=1), -1] = True
-    return found[~own].reshape(len(rows), -1)
+    return candidates[~own].reshape(len(rows), -1)

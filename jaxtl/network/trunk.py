@@ -13,20 +13,19 @@ import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.devices import device_memory
+from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.models import ops
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
-from jaxtl.network.extraction import (
+from jaxtl.network.batches import prepare_device_rows
+from jaxtl.network.blocks import (
     Blocks,
     average_layers,
     block_ends,
     prepare_averages,
     prepare_blocks,
-    prepare_device_rows,
-    prepare_layers,
     run_blocks,
-    run_layers,
 )
+from jaxtl.network.layers import prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
@@ -73,11 +72,15 @@ class Trunk:
     model: MobileNetV2
     boundary: int
     images: Images
-    precision: ops.Precision = "highest"
+    precision: Precision = "highest"
     form: ops.Form | None = None
 
     def __post_init__(self) -> None:
         ops.check(self.precision, self.form)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"precision": self.precision, "form": self.form}
 
     def bytes_per_image(self) -> int:
         """Size of what the trunk hands on for one image."""
@@ -100,8 +103,7 @@ class Trunk:
 
     def prepare(self, image_shape: tuple[int, int, int], counts: Sequence[int] = ()) -> None:
         """Have what `source` needs compiled in threads, for sets of so many images of this shape."""
-        how = {"precision": self.precision, "form": self.form}
-        prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **how)
+        prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **self._how)
         if jax.default_backend() != "cpu":
             for n in dict.fromkeys(counts):
                 prepare_device_rows(n, self._spec(self.boundary))
@@ -111,8 +113,7 @@ class Trunk:
     ) -> None:
         """Have what `then` needs compiled in a thread; `keep` as in `source`."""
         start, images = (self.boundary, None) if keep else (0, self.images)
-        how = {"precision": self.precision, "form": self.form}
-        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **how)
+        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **self._how)
 
     def prepare_averages(self, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `averages` needs compiled in a thread; `keep` as in `source_and_blocks`."""
@@ -123,8 +124,7 @@ class Trunk:
             else (0, self.images, self._row(image_shape, False))
         )
         ends = block_ends(self.model, start, self.model.config.pooled)
-        how = {"precision": self.precision, "form": self.form}
-        prepare_averages(self.model, start, ends, row, images, **how)
+        prepare_averages(self.model, start, ends, row, images, **self._how)
 
     def keeps(self, n: int) -> bool:
         """Whether the outputs for n images are kept: they fit, and they save work."""
@@ -158,10 +158,8 @@ class Trunk:
             images = np.asarray(images)
             return images, Blocks({}, 0, images[:first])
         on_device = jax.default_backend() != "cpu"
-        return run_blocks(
-            self.model, self.boundary, images, self.images, first, progress=progress, notify=notify,
-            precision=self.precision, form=self.form, on_device=on_device,
-        )  # fmt: skip
+        how = {**self._how, "progress": progress, "notify": notify, "on_device": on_device}
+        return run_blocks(self.model, self.boundary, images, self.images, first, **how)
 
     def averages(
         self, model: MobileNetV2, blocks: Blocks, notify: Notify | None = None
@@ -169,10 +167,7 @@ class Trunk:
         """`extract_layers` of all blocks' ends, for a model that shares this trunk."""
         images = None if isinstance(blocks.source, Carry) else self.images
         ends = block_ends(model, blocks.start, model.config.pooled)
-        behind = average_layers(
-            model, blocks.start, ends, blocks.source, images,
-            precision=self.precision, form=self.form, notify=notify,
-        )  # fmt: skip
+        behind = average_layers(model, blocks.start, ends, blocks.source, images, notify=notify, **self._how)
         return {**blocks.averages, **behind}
 
     def then(
@@ -184,21 +179,6 @@ class Trunk:
         notify: Notify | None = None,
     ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
-        if isinstance(source, Carry):
-            return self._run(model, self.boundary, stop, source, None, progress, notify)
-        return self._run(model, 0, stop, source, self.images, progress, notify)
-
-    def _run(
-        self,
-        model: MobileNetV2,
-        start: int,
-        stop: int,
-        source: Source,
-        prepare: Images | None,
-        progress: Progress | None,
-        notify: Notify | None,
-    ) -> np.ndarray:
-        return run_layers(
-            model, start, stop, source, prepare, progress=progress,
-            precision=self.precision, form=self.form, notify=notify,
-        ).x  # fmt: skip
+        start, images = (self.boundary, None) if isinstance(source, Carry) else (0, self.images)
+        how = {**self._how, "progress": progress, "notify": notify}
+        return run_layers(model, start, stop, source, images, **how).x

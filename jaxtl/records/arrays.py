@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
@@ -30,12 +31,12 @@ class Dataset:
         index: int32 [n], the row that each image has in the whole split; 0..n-1 unless it is a selection.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
     class_names: tuple[str, ...]
     split: str
     name: str
-    index: np.ndarray = None  # type: ignore[assignment]
+    index: NDArray[np.int32] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.index is None:
@@ -79,10 +80,10 @@ class Features:
         meta: model, layer, weights digest, dataset, split, class_names, preprocessing, image_size.
     """
 
-    values: np.ndarray
-    labels: np.ndarray
-    index: np.ndarray
-    meta: dict[str, Any] = field(default_factory=dict)
+    values: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    index: NDArray[np.int32]
+    meta: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:
@@ -119,8 +120,8 @@ class Neighbors:
         distances: float32 [n, k], Euclidean.
     """
 
-    indices: np.ndarray
-    distances: np.ndarray
+    indices: NDArray[np.int32]
+    distances: NDArray[np.float32]
 
     def save(self, path: Pathlike) -> None:
         write_npz(path, {"indices": self.indices, "distances": self.distances}, {})
@@ -156,14 +157,14 @@ class Embedding:
         meta: the features' own meta.
     """
 
-    coords: np.ndarray
-    labels: np.ndarray
-    index: np.ndarray
+    coords: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    index: NDArray[np.int32]
     method: str
     backend: str
-    params: dict[str, Any]
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, object]
+    diagnostics: dict[str, object] = field(default_factory=dict)
+    meta: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.coords.ndim != 2 or self.coords.shape[1] != 2 or self.coords.dtype != np.float32:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.methods import METHODS, Seeded
+from jaxtl.methods import METHODS, Parameter, Seeded
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction.choice import choose
@@ -47,7 +47,7 @@ def reduce(
     known_neighbors: Neighbors | None = None,
     landmarks: int | None = None,
     progress: Progress | None = None,
-    **params: Any,
+    **params: Parameter,
 ) -> Embedding:
     """Map features to the plane.
 

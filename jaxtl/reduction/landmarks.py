@@ -53,15 +53,15 @@ def place_others(
     progress: Progress | None,
 ) -> np.ndarray:
     """Coordinates of all rows, float64 [n, 2]: those of the landmarks as they are, the others placed."""
-    found, others = np.empty((len(values), 2)), np.ones(len(values), bool)
-    others[chosen], found[chosen] = False, coords
+    placed, others = np.empty((len(values), 2)), np.ones(len(values), bool)
+    others[chosen], placed[chosen] = False, coords
     for start in range(0, len(values), _PIECE):
         rows = start + np.flatnonzero(others[start : start + _PIECE])
         if len(rows):
-            found[rows] = place(np.ascontiguousarray(values[rows]))
+            placed[rows] = place(np.ascontiguousarray(values[rows]))
         if progress:
             progress(min(1.0, (start + _PIECE) / len(values)))
-    return found
+    return placed
 
 
 def placer(

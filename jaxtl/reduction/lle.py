@@ -76,7 +76,7 @@ def own_lle(
         "connected_components": int(model.n_connected_components_),
     }
     if caught:
-        diagnostics["warning"] = " ".join(str(each.message) for each in caught)
+        diagnostics["warning"] = " ".join(str(warning.message) for warning in caught)
     params = {
         **chosen,
         "variant": variant,

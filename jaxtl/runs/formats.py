@@ -25,7 +25,7 @@ from jaxtl.settings import RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.mobilenet_v2 import MobileNetV2Config
-    from jaxtl.network.finetuning import Checkpoint
+    from jaxtl.network.training import Checkpoint
 
 Claims = list[dict[str, Any]]
 # What timings.json holds beside seconds by step.
@@ -164,7 +164,7 @@ def save_weights(path: Path, weights: Weights) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    from jaxtl.network.finetuning import Checkpoint
+    from jaxtl.network.training import Checkpoint
 
     return Checkpoint.load(path)
 

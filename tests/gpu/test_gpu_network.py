@@ -8,7 +8,7 @@ from jaxtl.data import load
 from jaxtl.machine.devices import environment
 from jaxtl.metrics import knn_accuracy
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import run_layers
+from jaxtl.network.layers import run_layers
 from jaxtl.settings import Images
 from tests.gpu import networks
 from tests.gpu.agreement import compare_features, compare_losses

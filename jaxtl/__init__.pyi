@@ -1,0 +1,21 @@
+"""What `jaxtl` offers, for type checkers: at run time each name is imported at its first use."""
+
+from jaxtl.data import load as load
+from jaxtl.errors import JaxtlError as JaxtlError
+from jaxtl.lle.estimator import LocallyLinearEmbedding as LocallyLinearEmbedding
+from jaxtl.metrics import knn_accuracy as knn_accuracy
+from jaxtl.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
+from jaxtl.models.mobilenet_v2 import MobileNetV2Config as MobileNetV2Config
+from jaxtl.models.weights import load_model as load_model
+from jaxtl.network.extraction import extract as extract
+from jaxtl.network.finetuning import finetune as finetune
+from jaxtl.records.arrays import Dataset as Dataset
+from jaxtl.records.arrays import Embedding as Embedding
+from jaxtl.records.arrays import Features as Features
+from jaxtl.records.arrays import Score as Score
+from jaxtl.reduction import reduce as reduce
+from jaxtl.settings import FinetuneConfig as FinetuneConfig
+from jaxtl.settings import Images as Images
+from jaxtl.settings import RunConfig as RunConfig
+
+__version__: str

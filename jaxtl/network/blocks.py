@@ -1,0 +1,194 @@
+"""Global averages of what a network hands on at the ends of its blocks, several from one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxtl.machine.devices import Precision
+from jaxtl.machine.programs import Program
+from jaxtl.models import folding, ops
+from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.network.batches import batch_of, collect, default_batch_size
+from jaxtl.network.layers import enter, prepare_layers, run_layers
+from jaxtl.progress import Notify, Progress
+from jaxtl.settings import Images
+
+
+class Blocks(NamedTuple):
+    """The first images of a set at the ends of a network's first blocks.
+
+    `averages` by the name of a block's last layer, float32 [n, its channels]; `start` is the number of layers
+    up to there, 0 where there is no such block, and `source` what the next layer takes: a Carry, or the
+    images themselves.
+    """
+
+    averages: dict[str, np.ndarray]
+    start: int
+    source: Any
+
+
+def block_ends(model: MobileNetV2, start: int, stop: int) -> list[int]:
+    """The numbers of layers after which a block ends, beyond `start` and up to `stop`."""
+    ends = (model.config.position(name) + 1 for name in model.config.block_ends)
+    return [end for end in ends if start < end <= stop]
+
+
+def average_layers(
+    model: MobileNetV2,
+    start: int,
+    ends: Collection[int],
+    source: Any,
+    prepare: Images | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    *,
+    precision: Precision = "highest",
+    form: ops.Form | None = None,
+    notify: Notify | None = None,
+) -> dict[str, np.ndarray]:
+    """Global averages of outputs from layer `start` on; arguments as of `run_layers`.
+
+    Args:
+        ends: of the stretches whose last layer's output is averaged, each beyond `start`.
+
+    Returns:
+        For the last layer of each stretch, in the network's order, float32 [n, its channels].
+    """
+    if not ends:
+        return {}
+    plans, arrays = _stretches(model, start, sorted(ends))
+    step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
+    averages = collect(step, source, batch_size or default_batch_size(), progress, notify)
+    names = (model.config.layers[end - 1].name for end in sorted(ends))
+    return dict(zip(names, averages, strict=True))
+
+
+def prepare_averages(
+    model: MobileNetV2,
+    start: int,
+    ends: Collection[int],
+    image: Any,
+    prepare: Images | None = None,
+    *,
+    precision: Precision = "highest",
+    form: ops.Form | None = None,
+) -> None:
+    """Have what `average_layers` needs compiled in a thread; `image` as of `prepare_layers`."""
+    if ends:
+        plans, arrays = _stretches(model, start, sorted(ends))
+        form = form or ops.default_form()
+        _run_stretches.prepare(plans, prepare, form, precision, arrays, batch_of(image))
+
+
+def _stretches(
+    model: MobileNetV2, start: int, ends: Sequence[int]
+) -> tuple[tuple[folding.Plan, ...], tuple[folding.Arrays, ...]]:
+    folded = [folding.fold(model, *stretch) for stretch in pairwise([start, *ends])]
+    return tuple(zip(*folded, strict=True))
+
+
+@partial(Program, static=4)
+def _run_stretches(
+    plans: tuple[folding.Plan, ...],
+    prepare: Images | None,
+    form: ops.Form,
+    precision: Precision,
+    arrays: tuple[folding.Arrays, ...],
+    batch: Any,
+) -> list[jax.Array]:
+    # An earlier program's outputs are widened; what they were is what this one goes on from.
+    carry = enter(prepare, batch) if prepare else jax.tree.map(lambda a: ops.stored(a, precision), batch)
+    averages = []
+    for plan, weights in zip(plans, arrays, strict=True):
+        carry = folding.run(plan, weights, carry, form, precision)
+        averages.append(ops.widened(carry.x).mean((1, 2)))
+    return averages
+
+
+def run_blocks(
+    model: MobileNetV2,
+    stop: int,
+    images: np.ndarray,
+    prepare: Images,
+    first: int,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    *,
+    precision: Precision = "highest",
+    form: ops.Form | None = None,
+    notify: Notify | None = None,
+    on_device: bool = False,
+) -> tuple[Carry, Blocks]:
+    """`run_layers` from the images on; in the same pass, the first images at the ends of the blocks passed.
+
+    The averages cost no time that could be measured. Arguments as of `run_layers`.
+    """
+    ops.check(precision, form)
+    ends = block_ends(model, 0, stop)
+    if not ends:
+        how = {"precision": precision, "form": form, "notify": notify, "on_device": on_device}
+        carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
+        return carry, Blocks({}, 0, images[:first])
+    step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
+    size = batch_size or default_batch_size()
+    if not first:
+        carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device)
+        return carry, Blocks({}, 0, images[:0])
+    carry, (averages, kept) = collect(step, images, size, progress, notify, on_device, first)
+    names = (model.config.layers[end - 1].name for end in ends)
+    return carry, Blocks(dict(zip(names, averages, strict=True)), ends[-1], kept)
+
+
+def prepare_blocks(
+    model: MobileNetV2,
+    stop: int,
+    image: Any,
+    prepare: Images,
+    *,
+    precision: Precision = "highest",
+    form: ops.Form | None = None,
+) -> None:
+    """Have what `run_blocks` needs compiled in a thread; `image` as of `prepare_layers`."""
+    if ends := block_ends(model, 0, stop):
+        step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
+        _run_blocks.prepare(*step.args, batch_of(image))
+    else:
+        prepare_layers(model, 0, stop, image, prepare, precision=precision, form=form)
+
+
+def _blocks_step(
+    model: MobileNetV2,
+    stop: int,
+    ends: Sequence[int],
+    prepare: Images,
+    form: ops.Form,
+    precision: Precision,
+) -> partial[Any]:
+    plans, arrays = _stretches(model, 0, sorted({*ends, stop}))
+    return partial(_run_blocks, plans, len(ends), prepare, form, precision, arrays)
+
+
+@partial(Program, static=5)
+def _run_blocks(
+    plans: tuple[folding.Plan, ...],
+    blocks: int,
+    prepare: Images,
+    form: ops.Form,
+    precision: Precision,
+    arrays: tuple[folding.Arrays, ...],
+    batch: jax.Array,
+) -> tuple[Carry, tuple[list[jax.Array], Carry]]:
+    """The last output; averages at the ends of the first `blocks`, and what the last of them hands on."""
+    carry, averages, kept = enter(prepare, batch), [], None
+    for plan, weights in zip(plans, arrays, strict=True):
+        carry = folding.run(plan, weights, carry, form, precision)
+        if len(averages) < blocks:
+            averages.append(ops.widened(carry.x).mean((1, 2)))
+            kept = carry
+    return jax.tree.map(ops.widened, (carry, (averages, kept)))

@@ -1,0 +1,41 @@
+"""The softmax head: how it starts, and what a model with one makes of a set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxtl.machine.programs import Program
+from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.weights import arrays_of, build
+from jaxtl.network.trunk import Source, Trunk
+from jaxtl.progress import Notify
+
+
+def with_head(model: MobileNetV2, classes: int, seed: int) -> MobileNetV2:
+    """A copy of a model's backbone under a fresh softmax head (glorot-uniform, zero bias, as in Keras)."""
+    config = replace(model.config, classes=classes)
+    arrays = {name: a for name, a in arrays_of(model).items() if not name.startswith("predictions/")}
+    shape = (config.features, classes)
+    arrays["predictions/kernel"] = np.asarray(_glorot_uniform(shape, np.uint32(seed % 2**32)))
+    arrays["predictions/bias"] = np.zeros(classes, np.float32)
+    return build(config, arrays)
+
+
+@partial(Program, static=1)
+def _glorot_uniform(shape: tuple[int, int], seed: jax.Array) -> jax.Array:
+    return nnx.initializers.glorot_uniform()(jax.random.key(seed), shape)
+
+
+def evaluate(
+    trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray, notify: Notify | None = None
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of a model with a head, at its moving statistics."""
+    logits = trunk.then(model, len(model.config.layers), source, notify=notify).astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
+    return float(-log_likelihood.mean()), float((logits.argmax(1) == labels).mean())

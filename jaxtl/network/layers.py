@@ -1,0 +1,89 @@
+"""A stretch of a network, with fixed statistics, over all rows of a set."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from jaxtl.data.preprocess import preprocess
+from jaxtl.machine.devices import Precision
+from jaxtl.machine.programs import Program
+from jaxtl.models import folding, ops
+from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.network.batches import batch_of, collect, default_batch_size
+from jaxtl.progress import Notify, Progress
+from jaxtl.settings import Images
+
+
+def run_layers(
+    model: MobileNetV2,
+    start: int,
+    stop: int,
+    source: Any,
+    prepare: Images | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    *,
+    precision: Precision = "highest",
+    form: ops.Form | None = None,
+    notify: Notify | None = None,
+    on_device: bool = False,
+) -> Carry:
+    """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
+
+    Where the device's memory does not hold a batch, the batches are halved, down to one image, and the
+    results so far are kept.
+
+    Args:
+        source: uint8 images where `prepare` is given, else the Carry that an earlier stretch of the network
+            left.
+        form: of the convolutions; None takes what is fastest on the platform.
+        notify: called with one line when the batches are halved.
+        on_device: leave the result in the device's memory.
+
+    Returns:
+        A Carry of float32 arrays with one row an image.
+    """
+    ops.check(precision, form)
+    plan, arrays = folding.fold(model, start, stop)
+    step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
+    return collect(step, source, batch_size or default_batch_size(), progress, notify, on_device)
+
+
+def prepare_layers(
+    model: MobileNetV2,
+    start: int,
+    stop: int,
+    image: Any,
+    prepare: Images | None = None,
+    *,
+    precision: Precision = "highest",
+    form: ops.Form | None = None,
+) -> None:
+    """Have what `run_layers` needs compiled in a thread.
+
+    Args:
+        image: a row of its `source`, without the first axis, as `jax.ShapeDtypeStruct`s.
+    """
+    plan, arrays = folding.fold(model, start, stop)
+    _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch_of(image))
+
+
+@partial(Program, static=4)
+def _run_batch(
+    plan: folding.Plan,
+    prepare: Images | None,
+    form: ops.Form,
+    precision: Precision,
+    arrays: folding.Arrays,
+    batch: Any,
+) -> Carry:
+    carry = enter(prepare, batch) if prepare else batch
+    return jax.tree.map(ops.widened, folding.run(plan, arrays, carry, form, precision))
+
+
+def enter(images: Images, batch: jax.Array) -> Carry:
+    """uint8 [n, h, w, 1 or 3] to the network's input, float32 [n, image_size, image_size, 3]."""
+    return Carry(preprocess(batch, images.image_size, images.preprocessing))

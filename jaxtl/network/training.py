@@ -1,0 +1,228 @@
+"""The compiled training of a network's last layers: its state, its steps, and where it was stopped.
+
+The optimiser is Keras's Adam. Trainable batch normalisations use the batch's statistics and move theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.devices import Precision
+from jaxtl.machine.programs import Program
+from jaxtl.models import folding, ops
+from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.network.adam import keras_adam
+from jaxtl.network.batches import rows
+from jaxtl.network.layers import enter
+from jaxtl.network.trunk import Trunk
+from jaxtl.progress import Progress
+from jaxtl.records.arrays import Pathlike
+from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
+from jaxtl.settings import FinetuneConfig, Images
+
+# Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
+_CHUNKS_PER_EPOCH = 15
+
+
+class State(NamedTuple):
+    """What training changes: trainable weights, moving statistics of trainable layers, Adam's moments."""
+
+    weights: Any
+    statistics: Any
+    optimizer: Any
+
+
+class Checkpoint(NamedTuple):
+    """Training after some epochs: arrays of the State in tree order, and the history so far."""
+
+    leaves: list[np.ndarray]
+    history: list[dict[str, float]]
+
+    def save(self, path: Pathlike) -> None:
+        arrays = {f"leaf_{number:04d}": leaf for number, leaf in enumerate(self.leaves)}
+        write_npz(path, arrays, {"history": self.history})
+
+    @classmethod
+    def load(cls, path: Pathlike) -> Checkpoint:
+        arrays, meta = read_npz(path, ("leaf_0000",))
+        history = meta.get("history")
+        if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+            raise JaxtlError(f"{path}: not where a training stopped (it has no history); {MAKE_AGAIN}")
+        return cls([arrays[name] for name in sorted(arrays)], history)
+
+
+class Trainer:
+    """The compiled training of one model's layers after a trunk."""
+
+    def __init__(self, trunk: Trunk, model: MobileNetV2, config: FinetuneConfig) -> None:
+        self.config = config
+        learning = {layer.name for layer in model.config.layers[trunk.boundary :]}
+
+        def in_tail(kind: type) -> Callable[[tuple, Any], bool]:
+            return lambda path, value: path[0] in learning and issubclass(value.type, kind)
+
+        graph, weights, statistics, frozen = nnx.split(model, in_tail(nnx.Param), in_tail(nnx.BatchStat), ...)
+        self._frozen = frozen
+        self._initial = State(weights, statistics, keras_adam(config.learning_rate).init(weights))
+        plan, self._arrays = folding.fold(model, 0, trunk.boundary)
+        form = trunk.form or ops.default_form()
+        self._tail = Tail(
+            graph, plan, trunk.boundary, trunk.images, form, trunk.precision, config.learning_rate
+        )
+
+    def gradients(self, state: State, batch: Carry, labels: np.ndarray) -> tuple[Any, tuple[Any, jax.Array]]:
+        """Gradients of one batch's mean loss; moved statistics; (loss, hits) summed over the batch."""
+        return _gradients(self._tail, state, self._frozen, batch, labels)
+
+    def start(self, checkpoint: Checkpoint | None) -> tuple[State, list[dict[str, float]]]:
+        """The state and the history to go on from."""
+        return self.restore(checkpoint) if checkpoint else (self.initial(), [])
+
+    def initial(self) -> State:
+        """The state before the first step."""
+        return _copied(self._initial)
+
+    def steps(
+        self, state: State, source: Any, labels: jax.Array, order: np.ndarray
+    ) -> tuple[State, jax.Array]:
+        """Train on the batches of rows `order` [steps, size], one after the other.
+
+        The state's buffers are taken over: it cannot be used again. Returns the new state, and (loss, hits)
+        summed over all rows. An order [seeds, steps, size] trains a state of as many seeds.
+        """
+        program = _train if np.ndim(order) == 2 else _train_seeds
+        return program(self._tail, state, self._frozen, self._arrays, source, labels, order)
+
+    def prepare(self, source: Any, labels: Any, seeds: int = 1) -> None:
+        """Have what an epoch of so many seeds needs compiled in threads; arrays as of `steps`, or shapes."""
+        program, axes = (_train, ()) if seeds == 1 else (_train_seeds, (seeds,))
+        state = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape), a.dtype), self._initial)
+        orders = np.empty((*axes, rows(source)), np.int32)
+        for shape in dict.fromkeys(chunk.shape for _, chunk in _chunks(orders, self.config.batch_size)):
+            order = jax.ShapeDtypeStruct(shape, np.int32)
+            program.prepare(self._tail, state, self._frozen, self._arrays, source, labels, order)
+
+    def restore(self, checkpoint: Checkpoint) -> tuple[State, list[dict[str, float]]]:
+        leaves, structure = jax.tree.flatten(self._initial)
+        if [a.shape for a in checkpoint.leaves] != [a.shape for a in leaves]:
+            raise JaxtlError(
+                "checkpoint: it belongs to another network or freezing boundary; start a new run"
+            )
+        return jax.device_put(jax.tree.unflatten(structure, checkpoint.leaves)), list(checkpoint.history)
+
+    def model(self, state: State) -> MobileNetV2:
+        """The model as it stands, on copies that later steps do not touch."""
+        return nnx.merge(self._tail.graph, *_copied(state[:2]), self._frozen, copy=True)
+
+    def run_epoch(
+        self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
+    ) -> tuple[State, float, float]:
+        """One pass, in an order that seed and epoch decide; mean loss and accuracy. Takes `state` over."""
+        state, means = run_epoch([self], state, source, labels, epoch, report)
+        return state, *means[0]
+
+    def order(self, n: int, epoch: int) -> np.ndarray:
+        """Rows in the order in which an epoch takes them."""
+        return np.random.default_rng([self.config.seed, epoch]).permutation(n).astype(np.int32)
+
+
+def run_epoch(
+    trainers: Sequence[Trainer], state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
+) -> tuple[State, list[tuple[float, float]]]:
+    """`Trainer.run_epoch` of several seeds at once, each in its own order; mean loss and accuracy of each."""
+    n, size = rows(source), trainers[0].config.batch_size
+    orders = np.stack([trainer.order(n, epoch) for trainer in trainers])
+    totals = np.zeros((len(trainers), 2))
+    for first, chunk in _chunks(orders, size):
+        state, sums = trainers[0].steps(state, source, labels, chunk if len(trainers) > 1 else chunk[0])
+        totals += np.asarray(sums, np.float64)
+        report((first + chunk[0].size) / n)
+    return state, [(float(loss), float(accuracy)) for loss, accuracy in totals / n]
+
+
+def _copied(tree: Any) -> Any:
+    # Through the host's memory, which needs no program for each shape.
+    return jax.device_put(jax.tree.map(np.array, tree))
+
+
+def _chunks(order: np.ndarray, size: int):
+    """The batches of epochs [..., n] as [..., steps, size], then the smaller last batch as [..., 1, rest].
+
+    Yields each with its offset.
+    """
+    n = order.shape[-1]
+    steps = n // size
+    whole = order[..., : steps * size].reshape(*order.shape[:-1], steps, size)
+    length = max(1, -(-steps // _CHUNKS_PER_EPOCH))
+    for start in range(0, steps, length):
+        yield start * size, whole[..., start : start + length, :]
+    if steps * size < n:
+        yield steps * size, order[..., None, steps * size :]
+
+
+class Tail(NamedTuple):
+    """What is static of a training step: equal for all seeds of a network."""
+
+    graph: nnx.GraphDef
+    trunk_plan: folding.Plan
+    boundary: int
+    images: Images
+    form: ops.Form
+    precision: Precision
+    learning_rate: float
+
+
+def train_chunk(tail: Tail, state: State, frozen, arrays, source, labels, order):
+    """Train on batches of rows `order` [steps, size]; returns the state and summed loss and hits."""
+    optimizer = keras_adam(tail.learning_rate)
+
+    def step(state: State, index: jax.Array):
+        batch = jax.tree.map(lambda a: a[index], source)
+        if not isinstance(batch, Carry):
+            batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form, tail.precision)
+        gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels[index])
+        steps, moments = optimizer.update(gradients, state.optimizer)
+        return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
+
+    state, sums = jax.lax.scan(step, state, order)
+    return state, sums.sum(0)
+
+
+def _train_chunks(tail: Tail, state: State, frozen, arrays, source, labels, order):
+    """`train_chunk` of all seeds of a state, in orders [seeds, steps, size]."""
+    seeds = jax.vmap(partial(train_chunk, tail), (0, None, None, None, None, 0))
+    return seeds(state, frozen, arrays, source, labels, order)
+
+
+_train = Program(train_chunk, static=1, donate=(1,))
+_train_seeds = Program(_train_chunks, static=1, donate=(1,))
+
+
+def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.Array):
+    """Gradients of a batch's mean loss; the moved statistics, and (loss, hits) summed over the batch."""
+
+    def loss_of(weights):
+        # A copy, since a traced function may not write to variables made outside of it.
+        model = nnx.merge(tail.graph, weights, state.statistics, frozen, copy=True)
+        end = len(model.config.layers)
+        carry = model.run(batch, tail.boundary, end, train=True, form=tail.form, precision=tail.precision)
+        logits = carry.x
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        hits = jnp.sum(logits.argmax(1) == labels)
+        moved = nnx.split(model, lambda path, value: path in paths, ...)[1]
+        return losses.mean(), (moved, jnp.stack([losses.sum(), hits.astype(jnp.float32)]))
+
+    paths = set(nnx.to_flat_state(state.statistics).paths)
+    return jax.grad(loss_of, has_aux=True)(state.weights)
+
+
+_gradients = Program(loss_gradients, static=1)

@@ -1,0 +1,76 @@
+"""A program that uses every public name. Nobody runs it: a type checker reads it, as it would a user's."""
+
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import jaxtl
+from jaxtl import (
+    Dataset,
+    Embedding,
+    Features,
+    FinetuneConfig,
+    Images,
+    JaxtlError,
+    LocallyLinearEmbedding,
+    MobileNetV2,
+    MobileNetV2Config,
+    RunConfig,
+    Score,
+)
+
+assert_type(jaxtl.__version__, str)
+
+data = jaxtl.load("mnist", "test", image_size=48, data_dir=Path("data"))
+assert_type(data, Dataset)
+assert_type(data.images, NDArray[np.uint8])
+assert_type(data.labels, NDArray[np.int32])
+assert_type(data.class_names, tuple[str, ...])
+assert_type(data.take(100), Dataset)
+
+model = jaxtl.load_model()
+assert_type(model, MobileNetV2)
+assert_type(model.config, MobileNetV2Config)
+assert_type(model.config.classes, int | None)
+
+images = Images(image_size=48, preprocessing="keras")
+features = jaxtl.extract(model, data, images, batch_size=32, precision="bf16", progress=print, notify=print)
+assert_type(features, Features)
+assert_type(features.values, NDArray[np.float32])
+assert_type(features.meta["weights_digest"], object)
+assert_type(Features.load("features.npz"), Features)
+
+config = FinetuneConfig(trainable="10", epochs=1)
+tuned, history = jaxtl.finetune(model, data, data, config, images)
+assert_type(tuned, MobileNetV2)
+assert_type(history, list[dict[str, float]])
+
+embedding = jaxtl.reduce(features, "tsne", perplexity=50, landmarks=1000, progress=print)
+assert_type(embedding, Embedding)
+assert_type(embedding.coords, NDArray[np.float32])
+assert_type(embedding.diagnostics["kl_divergence"], object)
+
+estimator = LocallyLinearEmbedding(n_neighbors=12, random_state=0)
+assert_type(estimator.fit(features.values), LocallyLinearEmbedding)
+assert_type(estimator.fit_transform(features.values), NDArray[np.float64])
+assert_type(estimator.transform([[0.0] * 1280]), NDArray[np.float64])
+
+accuracy, of_folds = jaxtl.knn_accuracy(embedding.coords, embedding.labels)
+assert_type(accuracy, float)
+
+assert_type(Score("before", "tsne", "10-NN accuracy", 0.7).low, float | None)
+assert_type(RunConfig().methods, tuple[str, ...])
+assert_type(RunConfig().reduction("tsne"), dict[str, bool | int | float | str])
+
+try:
+    jaxtl.load("mnits")
+except JaxtlError as error:
+    assert_type(error, JaxtlError)
+
+# What is wrong is told: mypy complains of a comment that stands where there is nothing to complain of.
+jaxtl.extarct(model, data)  # type: ignore[attr-defined]
+jaxtl.load(28)  # type: ignore[arg-type]
+jaxtl.reduce(features, "tsne", perplexity=[50])  # type: ignore[arg-type]
+jaxtl.extract(model, data, precision="float64")  # type: ignore[arg-type]
