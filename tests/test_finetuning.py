@@ -341,10 +341,12 @@ def test_seeds_together_have_the_loss_and_gradients_of_each_alone(pretrained, ta
         for trainer, batch, each in zip(trainers, batches, rows, strict=True)
     ]
     first = trainers[0]
-    together = jax.jit(
-        jax.vmap(lambda *args: loss_gradients(first._tail, args[0], first._frozen, *args[1:]))
-    )(*stacked([(each.initial(), batch, train.labels[index])
-                for each, batch, index in zip(trainers, batches, rows, strict=True)]))  # fmt: skip
+    given = [
+        (trainer.initial(), batch, train.labels[index])
+        for trainer, batch, index in zip(trainers, batches, rows, strict=True)
+    ]
+    of_all = jax.vmap(lambda *args: loss_gradients(first._tail, args[0], first._frozen, *args[1:]))
+    together = jax.jit(of_all)(*stacked(given))
     for k, each in enumerate(alone):
         gradients, (statistics, sums) = jax.tree.map(lambda a, k=k: a[k], together)
         np.testing.assert_allclose(sums, each[1][1], rtol=1e-5)
