@@ -19,6 +19,13 @@ from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.tables import HISTORY_COLUMNS, load_history, load_scores
 
 SMALL = ["--image-size", 32]
+# What a run keeps of its numbers until it is done.
+KEPT_OF_BEFORE = (
+    "numbers_features_before.npz",
+    "numbers_maps_before.npz",
+    "averages_before.npz",
+    "layers_before.csv",
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +90,10 @@ def test_features_then_maps_then_pictures(jaxtl, tmp_path):
         ("lle", ("n_neighbors=8", "reg=0.01")),
     ):
         out = tmp_path / f"{method}.npz"
+        given = [f"--set={parameter}" for parameter in setting]
         code, said, err = jaxtl(
-            "reduce", features, "--method", method, "--seed", 3, *(f"--set={each}" for each in setting),
-            "--out", out,
-        )  # fmt: skip
+            "reduce", features, *words(f"--method {method} --seed 3"), *given, "--out", out
+        )
         assert code == 0, err
         with np.load(out) as archive:
             assert (archive["coords"].dtype, archive["coords"].shape) == (np.float32, (60, 2))
@@ -103,10 +110,8 @@ def test_features_then_maps_then_pictures(jaxtl, tmp_path):
 def test_weights_from_one_command_serve_the_next(jaxtl, few_digits, tmp_path):
     weights, history = tmp_path / "m.safetensors", tmp_path / "h.csv"
     common = ["--dataset", few_digits, *SMALL]
-    code, out, err = jaxtl(
-        "finetune", *common, "--trainable", "none", "--epochs", 2, "--train-samples", 64, "--out", weights,
-        "--history", history,
-    )  # fmt: skip
+    training = words("--trainable none --epochs 2 --train-samples 64")
+    code, out, err = jaxtl("finetune", *common, *training, "--out", weights, "--history", history)
     assert code == 0, err
     rows = load_history(history)
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -361,11 +366,9 @@ def test_a_fault_of_its_own_is_not_hidden(jaxtl, monkeypatch, files, tmp_path):
 def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digits, tmp_path):
     """The system itself refuses files over 4 MB, such as the model."""
     folder = tmp_path / "a run"
-    process = launch(
-        "run", "--dataset", few_digits, "--samples", "all", *SMALL, "--trainable", "none", "--epochs", 1,
-        "--methods", "pca", "--out", folder,
-        first="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))",
-    )  # fmt: skip
+    command = words("run --samples all --trainable none --epochs 1 --methods pca")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))"
+    process = launch(*command, *SMALL, "--dataset", few_digits, "--out", folder, first=limit)
     _, err = process.communicate()
     assert process.returncode == 2, err
     assert "Traceback" not in err
@@ -420,7 +423,8 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     assert "Traceback" not in err
     assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
     kept = {path.name for path in folder.iterdir()}
-    assert kept >= {"checkpoint.npz", "config.json", "features", "timings.json"}
+    there = {"checkpoint.npz", "config.json", "features", "timings.json"}
+    assert kept >= there
     # What follows from before alone may be there; nothing else, and nothing half.
     assert kept <= {
         "checkpoint.npz", "config.json", "environment.json", "features", "timings.json", "neighbors",

@@ -37,9 +37,22 @@ FLOORS = [
 ]
 NEVER = {"torch", "tensorflow", "keras", "weights_convert", "benchmarks", "tests"}
 HEAVY = {
-    "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "sklearn", "openTSNE", "matplotlib", "safetensors",
-    "tensorflow_datasets", "rich", "PIL", "cuml", "cupy",
-}  # fmt: skip
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "openTSNE",
+    "matplotlib",
+    "safetensors",
+    "tensorflow_datasets",
+    "rich",
+    "PIL",
+    "cuml",
+    "cupy",
+}
 
 
 def module_name(path):

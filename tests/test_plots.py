@@ -323,7 +323,7 @@ def test_history_draws_what_there_is():
         (lambda: maps.comparison_figure([], []), "at least one embedding"),
         (lambda: maps.comparison_figure(trio(), trio()[:2]), "before are pca, tsne, lle, after pca, tsne;"),
     ],
-)  # fmt: skip
+)
 def test_refuses_what_cannot_be_drawn(draw, message):
     with pytest.raises(JaxtlError, match=message):
         draw()

@@ -109,12 +109,11 @@ def test_tsne_asks_for_opentsnes_optimisation(monkeypatch):
     calls = stand_in(monkeypatch)
     _, params, diagnostics = cuml_tsne(blobs(), None, perplexity=10.0)
     (asked,) = initial(calls, "TSNE")
-    expected = {
-        "n_components": 2, "perplexity": 10.0, "n_neighbors": 31, "method": "fft", "init": "pca",
-        "learning_rate_method": "none", "learning_rate": 150 / 12, "early_exaggeration": 12.0,
-        "exaggeration_iter": 250, "late_exaggeration": 1.0, "max_iter": 750, "min_grad_norm": 0.0,
-        "pre_momentum": 0.8, "post_momentum": 0.8, "output_type": "cupy",
-    }  # fmt: skip
+    fixed = {"n_components": 2, "method": "fft", "init": "pca", "output_type": "cupy"}
+    phases = {"exaggeration_iter": 250, "max_iter": 750, "early_exaggeration": 12.0, "late_exaggeration": 1.0}
+    rates = {"learning_rate_method": "none", "learning_rate": 150 / 12, "min_grad_norm": 0.0}
+    momenta = {"pre_momentum": 0.8, "post_momentum": 0.8}
+    expected = {"perplexity": 10.0, "n_neighbors": 31, **fixed, **phases, **rates, **momenta}
     assert {name: asked[name] for name in expected} == expected
     assert asked["random_state"] > 0  # cuML draws another one for 0
     assert (params["early_learning_rate"], params["learning_rate"]) == (150 / 12, 150 / 6)
