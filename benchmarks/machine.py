@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxtl.machine.devices import cpu_count
+from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import run_command
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,7 +25,8 @@ from benchmarks.peers.jaxtl_embeddings import lle, neighbors, pca, tsne
 from benchmarks.peers.jaxtl_metrics import metric
 from benchmarks.peers.timing import Result, measured
 from jaxtl.machine import programs
-from jaxtl.machine.devices import cpu_count, leave_device_memory
+from jaxtl.machine.devices import leave_device_memory
+from jaxtl.machine.host import cpu_count
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import load_model
 from jaxtl.network.extraction import extract, run_layers
