@@ -14,9 +14,7 @@ from benchmarks.cases import OURS
 from benchmarks.workers import Deadline
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS
-from jaxtl.records.tables import save_history
-from jaxtl.records.arrays import save_scores
-from jaxtl.records.tables import HISTORY_COLUMNS, Score
+from jaxtl.records.tables import HISTORY_COLUMNS, Score, save_history, save_scores
 from tests.benchmarking import record_of, row, run_main
 
 ROOT = Path(command_line.__file__).parent.parent
