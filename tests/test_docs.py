@@ -1,7 +1,7 @@
 """README and docs/: every command exists and runs, every link leads somewhere, every file is described.
 
-Commands run in small forms: `SMALL` has the options that are added to each verb, `SMALL_PYTHON` what is
-replaced in Python. What cannot run here is listed in `NOT_RUN` with its reason; any other command is run, so
+Commands run in small forms: `SMALL` has the options that are added to each verb, `SMALLER` what is
+replaced in a block. What cannot run here is listed in `NOT_RUN` with its reason; any other command is run, so
 that one that this file does not know fails. Whole runs and studies are marked slow.
 """
 
@@ -39,7 +39,7 @@ SMALL = {
     "finetune": ["--train-samples", "70", "--epochs", "1", "--dataset", _DIGITS, *_FEW_IMAGES],
     "scale": ["--sizes", "40,60,80", "--perplexity", "8", *_FEW_IMAGES],
 }
-SMALL_PYTHON = {"take(2000)": "take(200)"}
+SMALLER = {"take(2000)": "take(200)", "@5000": "@50"}
 NOT_RUN = {
     "python3 -m venv": "the tests run in an environment already",
     ". .venv/bin/activate": "likewise",
@@ -93,8 +93,14 @@ PYTHON = [block for block in BLOCKS.values() if block.language == "python"]
 
 def to_run(block):
     """The commands of a block that are run here."""
-    commands = [words for words in commands_of(block.text) if not is_left_out(words)]
+    commands = [words for words in commands_of(smaller(block.text)) if not is_left_out(words)]
     return [] if block.place.startswith("benchmarks/") else commands
+
+
+def smaller(text):
+    for large, small in SMALLER.items():
+        text = text.replace(large, small)
+    return text
 
 
 def is_left_out(words):
@@ -334,11 +340,8 @@ def checkpoint(tmp_path_factory):
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
 def test_a_block_of_python_runs(block, tmp_path):
-    text = block.text
-    for large, small in SMALL_PYTHON.items():
-        text = text.replace(large, small)
     with contextlib.chdir(tmp_path):
-        exec(compile(text, block.place, "exec"), {})
+        exec(compile(smaller(block.text), block.place, "exec"), {})
 
 
 def test_every_file_of_a_run_is_described(prepared):
