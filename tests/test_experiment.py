@@ -19,11 +19,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
-from jaxtl.experiment import embeddings, experiment
+from jaxtl.experiment import embeddings, experiment, steps
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
-from jaxtl.machine.child import Child
+from jaxtl.machine.child import Child, Pool, Silence
 from jaxtl.methods import METHODS
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
@@ -755,3 +755,17 @@ def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_p
     observer = Notes()
     experiment.start(few, tmp_path, observer).run()
     assert "PCA after: the graph has 2 components" in observer.said
+
+
+def test_a_process_for_numbers_that_dies_says_where_and_how_to_go_on(few_run, tmp_path, monkeypatch):
+    def die(*_):
+        raise Silence("its process was ended by SIGKILL")
+
+    folder = shutil.copytree(few_run, tmp_path / "run")
+    (folder / "scores.csv").unlink()
+    monkeypatch.setattr(steps, "default_engine", lambda: "jax")
+    monkeypatch.setattr(Pool, "call", die)
+    with pytest.raises(JaxtlError) as told:
+        experiment.resume(folder).run()
+    assert str(told.value).startswith(f"{folder}: ")
+    assert str(told.value).endswith(f"ended by SIGKILL; go on with: jaxtl run --resume {folder}")

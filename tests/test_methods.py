@@ -81,6 +81,8 @@ def test_labels_stand_in_the_list_alone():
 def test_lists_of_them_stand_once(names):
     """No tuple or list of the methods, or of the stages, and no more, but the one that all read.
 
+    The claims are about the founding experiment's three, whatever methods there are.
+
     Tables of functions by method (`jaxtl.reduction`) are dicts, and headings of tables have more cells.
     """
     elsewhere = {
@@ -90,4 +92,5 @@ def test_lists_of_them_stand_once(names):
         if isinstance(node, ast.Tuple | ast.List)
         and {getattr(entry, "value", None) for entry in node.elts} == names
     }
-    assert not {place for place in elsewhere if not place.startswith("settings.py")}
+    known = ("settings.py", "evaluation/claims.py") if names == set(METHODS) else ("settings.py",)
+    assert not {place for place in elsewhere if not place.startswith(known)}

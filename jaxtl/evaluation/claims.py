@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.evaluation import catalogue
-from jaxtl.methods import METHODS, method_label
+from jaxtl.methods import method_label
 from jaxtl.metrics.estimates import Estimate, percentiles, weights
 from jaxtl.settings import STAGES
 
@@ -199,7 +199,8 @@ def _gain(evidence: Evidence, method: str) -> float:
     return _accuracy("after")(evidence, method) - _accuracy("before")(evidence, method)
 
 
-_ALL = ("tsne", *(method for method in METHODS if method != "tsne"))
+# The founding experiment's, which the claims compare; a further method has no part in them.
+_ALL = ("tsne", "pca", "lle")
 _BEFORE, _AFTER = ([(stage, method) for method in _ALL] for stage in STAGES)
 _ACCURACY = catalogue.LEAVE_ONE_OUT.label
 _CLAIMS = (

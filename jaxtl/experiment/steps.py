@@ -12,7 +12,7 @@ from jaxtl.experiment import numbers
 from jaxtl.experiment.embeddings import Embedder, Job
 from jaxtl.experiment.schedule import Step
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
-from jaxtl.machine.child import Pool
+from jaxtl.machine.child import Pool, Silence
 from jaxtl.machine.devices import environment
 from jaxtl.machine.engines import default_engine
 from jaxtl.metrics.separability import KNN_CANDIDATES
@@ -305,7 +305,10 @@ class Work:
         arguments = {"folder": str(self.run), "seed": self.config.seed, **given}
         if default_engine() == "cpu":
             return function(**arguments, progress=progress)
-        return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
+        try:
+            return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
+        except Silence as error:
+            raise self.run.mended(JaxtlError(f"{self.run}: {function.__name__}: {error}")) from None
 
     def _write_report(self, progress: Progress) -> None:
         write_report([self.run], self.run.report.path)

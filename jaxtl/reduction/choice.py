@@ -70,9 +70,12 @@ def parse_libraries(text: str) -> list[str]:
 
 def _automatic(method: Method) -> Choice:
     if "cuml" not in method.libraries:
+        first = method.libraries[0]
+        if first not in method.on_gpu:
+            return Choice(first, "on the CPU", False)
         fault = cuda.jax_gpu_fault()
         why = f"on the CPU: {fault.what}" if fault else "on JAX's GPU"
-        return Choice(method.libraries[0], why, fault is None, fault if fault and fault.broken else None)
+        return Choice(first, why, fault is None, fault if fault and fault.broken else None)
     fault = cuda.cuml_fault()
     if fault is None:
         return Choice("cuml", "cuML is installed and a GPU is there", True)
