@@ -92,16 +92,8 @@ def reduce(
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
     report(1.0)
-    return Embedding(
-        np.ascontiguousarray(coords, np.float32),
-        features.labels,
-        features.index,
-        method,
-        name,
-        used,
-        diagnostics,
-        features.meta,
-    )
+    coords = np.ascontiguousarray(coords, np.float32)
+    return Embedding(coords, features.labels, features.index, method, name, used, diagnostics, features.meta)
 
 
 def _among_landmarks(

@@ -84,6 +84,7 @@ def cuml_pca(
     return coords * signs(components.T), params, {"explained_variance_ratio": ratio.tolist()}
 
 
+# Over 60 lines by what a user can set: each parameter stands in the signature and in the docstring.
 def cuml_tsne(
     values: np.ndarray,
     progress: Progress | None,
@@ -145,28 +146,33 @@ def cuml_tsne(
         "max_iter": int(early_exaggeration_iter) + int(n_iter),
     }
     coords, indices, distances, retried = _embed(values, n_neighbors, arguments, seed)
-    params = {
+    divergence = _divergence(coords, indices, distances, perplexity)
+    params = _in_our_words(arguments, int(seed) + retried)
+    return coords, params, {"kl_divergence": divergence, "retried_after_nan": retried}
+
+
+def _in_our_words(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What cuML was given, by the names that `opentsne` has for it."""
+    return {
         "n_components": 2,
-        "perplexity": float(perplexity),
-        "initialization": initialization,
-        "early_exaggeration": float(early_exaggeration),
-        "early_exaggeration_iter": int(early_exaggeration_iter),
-        "early_learning_rate": float(rate),
-        "exaggeration": float(exaggeration),
-        "n_iter": int(n_iter),
-        "learning_rate": 2 * float(rate),
+        "perplexity": arguments["perplexity"],
+        "initialization": arguments["init"],
+        "early_exaggeration": arguments["early_exaggeration"],
+        "early_exaggeration_iter": arguments["exaggeration_iter"],
+        "early_learning_rate": arguments["learning_rate"],
+        "exaggeration": arguments["late_exaggeration"],
+        "n_iter": arguments["max_iter"] - arguments["exaggeration_iter"],
+        "learning_rate": 2 * arguments["learning_rate"],
         "neighbors": "exact",
-        "n_neighbors": n_neighbors,
+        "n_neighbors": arguments["n_neighbors"] - 1,
         "negative_gradient_method": "fft",
         "symmetrize": True,
         "momentum": _FIXED["post_momentum"],
         **{name: _FIXED[name] for name in _RECORDED},
         "dtype": "float32",
-        "seed": int(seed) + retried,
+        "seed": seed,
         "versions": _versions("openTSNE", "numpy"),
     }
-    divergence = _divergence(coords, indices, distances, perplexity)
-    return coords, params, {"kl_divergence": divergence, "retried_after_nan": retried}
 
 
 def _check(n: int, perplexity: float, initialization: str, early_iter: int, n_iter: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 
+if TYPE_CHECKING:
+    from jaxtl.lle.estimator import LocallyLinearEmbedding
 
+
+# Over 60 lines by what a user can set: each parameter stands in the signature and in the docstring.
 def own_lle(
     values: np.ndarray,
     progress: Progress | None,
@@ -46,14 +50,11 @@ def own_lle(
     """
     from jaxtl.lle.estimator import LocallyLinearEmbedding
 
-    check_neighbors(len(values), n_neighbors)
-    check_number("lle", "reg", reg, low=0, open_low=True)
     check_choice("lle", "variant", variant, ("standard", "modified"))
     check_choice("lle", "engine", engine, ("auto", "cpu", "jax"))
     check_choice("lle", "solver", solver, ("auto", "eigh", "sparse", "dense"))
     check_number("lle", "tol", tol, low=0, open_low=True)
-    check_number("lle", "max_iter", max_iter, low=1, whole=True)
-    check_jobs("lle", n_jobs)
+    _check_numbers(len(values), n_neighbors, reg, tol, max_iter, n_jobs)
     chosen = {
         "n_components": 2,
         "n_neighbors": int(n_neighbors),
@@ -68,15 +69,6 @@ def own_lle(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         coords = model.fit_among(values, known_neighbors).embedding_
-    diagnostics = {
-        "reconstruction_error": model.reconstruction_error_,
-        "eigenvalues": model.eigenvalues_.tolist(),
-        "eigen_residual": model.eigen_residual_,
-        "n_iter": model.n_iter_,
-        "connected_components": int(model.n_connected_components_),
-    }
-    if caught:
-        diagnostics["warning"] = " ".join(str(warning.message) for warning in caught)
     params = {
         **chosen,
         "variant": variant,
@@ -86,7 +78,18 @@ def own_lle(
         "seed": int(seed),
         "versions": versions("scikit-learn", "scipy", "numpy", *(["jax"] if model.engine_ == "jax" else [])),
     }
-    return coords, params, diagnostics
+    warned = {"warning": " ".join(str(warning.message) for warning in caught)} if caught else {}
+    return coords, params, {**_told_by(model), **warned}
+
+
+def _told_by(model: LocallyLinearEmbedding) -> dict[str, Any]:
+    return {
+        "reconstruction_error": model.reconstruction_error_,
+        "eigenvalues": model.eigenvalues_.tolist(),
+        "eigen_residual": model.eigen_residual_,
+        "n_iter": model.n_iter_,
+        "connected_components": int(model.n_connected_components_),
+    }
 
 
 def sklearn_lle(
@@ -121,8 +124,8 @@ def sklearn_lle(
     from sklearn.manifold import LocallyLinearEmbedding
 
     n = len(values)
-    _check(n, n_neighbors, reg, eigen_solver, tol, max_iter)
-    check_jobs("lle", n_jobs)
+    check_choice("lle", "eigen_solver", eigen_solver, ("auto", "arpack", "dense"))
+    _check_numbers(n, n_neighbors, reg, tol, max_iter, n_jobs)
     _check_distinct(values, n_neighbors)
     params = {
         "n_components": 2,
@@ -161,12 +164,12 @@ def check_neighbors(n: int, n_neighbors: int) -> None:
         )
 
 
-def _check(n: int, n_neighbors: int, reg: float, eigen_solver: str, tol: float, max_iter: int) -> None:
+def _check_numbers(n: int, n_neighbors: int, reg: float, tol: float, max_iter: int, n_jobs: int) -> None:
     check_neighbors(n, n_neighbors)
     check_number("lle", "reg", reg, low=0, open_low=True)
-    check_choice("lle", "eigen_solver", eigen_solver, ("auto", "arpack", "dense"))
     check_number("lle", "tol", tol, low=0)
     check_number("lle", "max_iter", max_iter, low=1, whole=True)
+    check_jobs("lle", n_jobs)
 
 
 def _check_distinct(values: np.ndarray, n_neighbors: int) -> None:

@@ -39,6 +39,7 @@ _KL_THETA = 0.1
 _PROGRESS_EVERY = 10
 
 
+# Over 60 lines by what a user can set: each parameter stands in the signature and in the docstring.
 def opentsne(
     values: np.ndarray,
     progress: Progress | None,
@@ -96,12 +97,7 @@ def opentsne(
         "n_components": 2,
         "perplexity": float(perplexity),
         "initialization": initialization,
-        "early_exaggeration": early["exaggeration"],
-        "early_exaggeration_iter": early["n_iter"],
-        "early_learning_rate": early["learning_rate"],
-        "exaggeration": late["exaggeration"],
-        "n_iter": late["n_iter"],
-        "learning_rate": late["learning_rate"],
+        **_of_phases(early, late),
         "neighbors": neighbors,
         "n_neighbors": int(3 * perplexity),
         "negative_gradient_method": negative_gradient_method,
@@ -113,6 +109,17 @@ def opentsne(
         "versions": versions("openTSNE", "scikit-learn", "numpy"),
     }
     return np.asarray(embedding), params, {"kl_divergence": float(embedding.kl_divergence)}
+
+
+def _of_phases(early: dict[str, float | int], late: dict[str, float | int]) -> dict[str, float | int]:
+    return {
+        "early_exaggeration": early["exaggeration"],
+        "early_exaggeration_iter": early["n_iter"],
+        "early_learning_rate": early["learning_rate"],
+        "exaggeration": late["exaggeration"],
+        "n_iter": late["n_iter"],
+        "learning_rate": late["learning_rate"],
+    }
 
 
 def check_perplexity(n: int, perplexity: float) -> None:
