@@ -23,7 +23,8 @@ from jaxtl.experiment import embeddings, experiment, steps
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
-from jaxtl.machine.child import Child, Pool, Silence
+from jaxtl.machine.child import Child, Pool
+from jaxtl.machine.process import Silence
 from jaxtl.methods import METHODS
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors

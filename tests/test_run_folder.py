@@ -207,7 +207,7 @@ def one_member(path):
 FIRST = f"before,features,{LEAVE_ONE_OUT},"
 # File, how it is damaged, who meets it, and what is said of it.
 DAMAGE = [
-    ("scores.csv", cut, "report", "is cut off"),
+    ("scores.csv", cut, "report", "has 4 cells of 6"),
     ("scores.csv", halve, "plot", "line "),
     ("scores.csv", without(FIRST), "plot", f"the row of before, features, {LEAVE_ONE_OUT} is missing"),
     ("scores.csv", replaced(f"{FIRST}0", f"{FIRST}x"), "report", "line 2: value is 'x"),

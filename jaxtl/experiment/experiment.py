@@ -227,7 +227,8 @@ class Experiment:
                 self.work.compile_ahead(names)
 
         if any(step.lane for step in left):
-            threading.Thread(target=trace, name="trace", daemon=True).start()
+            # No daemon: JAX cannot be left in the middle of its work where the process ends.
+            threading.Thread(target=trace, name="trace").start()
 
     def _do(self, step: Step, check: Callable[[], None], figures: int) -> None:
         """Work a step off; `figures` are left to be drawn in all."""

@@ -12,9 +12,10 @@ from jaxtl.experiment import numbers
 from jaxtl.experiment.embeddings import Embedder, Job
 from jaxtl.experiment.schedule import Step
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
-from jaxtl.machine.child import Pool, Silence
+from jaxtl.machine.child import Pool
 from jaxtl.machine.devices import environment
 from jaxtl.machine.engines import default_engine
+from jaxtl.machine.process import Silence
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, build
