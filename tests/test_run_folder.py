@@ -204,7 +204,7 @@ def one_member(path):
         archive.writestr(first, data)
 
 
-FIRST = f"before,features,{LEAVE_ONE_OUT},"
+FIRST = f'before,features,"{LEAVE_ONE_OUT}",'
 # File, how it is damaged, who meets it, and what is said of it.
 DAMAGE = [
     ("scores.csv", cut, "report", "has 4 cells of 6"),
