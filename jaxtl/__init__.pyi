@@ -13,7 +13,6 @@ from jaxtl.records.arrays import Dataset as Dataset
 from jaxtl.records.arrays import Embedding as Embedding
 from jaxtl.records.arrays import Features as Features
 from jaxtl.records.tables import Score as Score
-
 from jaxtl.reduction import reduce as reduce
 from jaxtl.settings import FinetuneConfig as FinetuneConfig
 from jaxtl.settings import Images as Images
