@@ -164,8 +164,8 @@ def read(path: Path) -> Costs:
     """Raises JaxtlError where the file is absent or is none of `as_record`."""
     record = read_json_object(path)
     try:
-        maps = tuple(map(_cost, record["maps"]))
-        return Costs(maps, record["machine"], record["image_seconds"], record["training_seconds"])
+        curves = tuple(map(_cost, record["maps"]))
+        return Costs(curves, record["machine"], record["image_seconds"], record["training_seconds"])
     except (KeyError, TypeError) as error:
         raise JaxtlError(f"{path}: not a table of costs ({error}); make it again") from None
 

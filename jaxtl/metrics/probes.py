@@ -309,14 +309,14 @@ def _newton(
             gradient = rows.T @ (shares - targets) / n + penalty * weights
             step = _newton_step(moments, shares, penalty, gradient)
             size, slope = 1.0, float(np.sum(gradient * step))
-            while (found := objective(weights - size * step))[
+            while (tried := objective(weights - size * step))[
                 0
             ] > value - 1e-4 * size * slope and size > 1e-6:
                 size /= 2
-            gained = value - found[0]
+            gained = value - tried[0]
             if gained <= 0:
                 break
-            weights, (value, logs) = weights - size * step, found
+            weights, (value, logs) = weights - size * step, tried
             if gained <= tolerance * max(1.0, abs(value)):
                 break
     return weights
