@@ -39,7 +39,7 @@ _CHECKS = {"tsne": check_perplexity, "lle": check_neighbors}
 _PIECE = 2**24
 
 
-# Of its lines nearly half are the docstring of its parameters.
+# Long by its docstring, over a third of it, since users call it.
 def reduce(
     features: Features,
     method: str,

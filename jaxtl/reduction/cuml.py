@@ -84,7 +84,7 @@ def cuml_pca(
     return coords * signs(components.T), params, {"explained_variance_ratio": ratio.tolist()}
 
 
-# Over a third of its lines are the docstring of its parameters, which stand in the signature alone.
+# Long, as its parameters stand in its signature alone: here they are told, checked, passed on and recorded.
 def cuml_tsne(
     values: np.ndarray,
     progress: Progress | None,

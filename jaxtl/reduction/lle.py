@@ -14,7 +14,7 @@ from jaxtl.records.arrays import Neighbors
 from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
 
 
-# A third of its lines are the docstring of its parameters, which stand in the signature alone.
+# Long, as its parameters stand in its signature alone: here they are told, checked, passed on and recorded.
 def own_lle(
     values: np.ndarray,
     progress: Progress | None,

@@ -39,7 +39,7 @@ _KL_THETA = 0.1
 _PROGRESS_EVERY = 10
 
 
-# A third of its lines are the docstring of its parameters, which stand in the signature alone.
+# Long, as its parameters stand in its signature alone: here they are told, checked, passed on and recorded.
 def opentsne(
     values: np.ndarray,
     progress: Progress | None,
