@@ -22,8 +22,8 @@ class Method:
         label: as readers see it.
         libraries: those that compute it, as users name them: "auto" takes the first that can work here.
         on_gpu: the libraries among them that compute on a GPU where there is one.
-        streamed: the libraries among them that read features piece by piece, so that these may be mapped from
-            a file larger than memory.
+        streamed: the libraries among them that read features piece by piece, so that these may be a
+            memory-mapped file, larger than memory.
         settings: those of a run that it takes besides the seed; each with the words, a format, by which a
             picture's title tells it.
         axis: what its axes are called before their number; the label where this is empty.

@@ -67,7 +67,7 @@ class RunConfig:
 
     Attributes:
         dataset: what `jaxtl.load` takes.
-        samples: test images that are mapped, the first ones of the split; None takes all.
+        samples: test images that are embedded, the first ones of the split; None takes all.
         train_samples: training images, likewise.
         image_size: pixels, 32 to 1024.
         preprocessing: "unit" or "keras".
@@ -80,7 +80,7 @@ class RunConfig:
         precision: of the network's products; see `jaxtl.extract`.
         layers: whether the end of every block is looked at too.
         deterministic: the same bits on every run on the same GPU, at some cost; a CPU's always are.
-        seed: of the head, the shuffling and the maps.
+        seed: of the head, the shuffling and the embeddings.
     """
 
     dataset: str = "mnist"

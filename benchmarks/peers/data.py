@@ -13,6 +13,7 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Dataset
 
+# Manifests and results say "map" of the embedding.
 SPACES = ("features", "map")
 _TRAIN_SHARE = 0.8
 
@@ -24,7 +25,7 @@ def open_data(folder: str) -> int:
 
     Row i is jaxtl's feature of the i-th test image of MNIST, beyond 10,000 of the training images.
     """
-    # Mapped, so that a peer's memory holds the rows that it works on and no others.
+    # Memory-mapped, so that a peer's memory holds the rows that it works on and no others.
     values = np.load(Path(folder) / "features.npy", mmap_mode="r")
     labels = np.load(Path(folder) / "labels.npy").astype(np.int32)
     if values.ndim != 2 or values.dtype != np.float32 or labels.shape != (len(values),):
@@ -57,7 +58,7 @@ def labels(n: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def space(name: str, n: int) -> np.ndarray:
-    """The features themselves, or their map by an exact PCA, float64 [n, 2], the same for all peers."""
+    """The features themselves, or their embedding by an exact PCA, float64 [n, 2], the same for all peers."""
     if name == "features":
         return features(n)
     if name != "map":
@@ -111,8 +112,8 @@ def without_own(indices: np.ndarray) -> np.ndarray:
     return indices[~own].reshape(len(indices), -1)
 
 
-def most_votes(near: np.ndarray) -> np.ndarray:
+def most_votes(ballots: np.ndarray) -> np.ndarray:
     """The label that is most frequent in each row of [n, k]; of several the least."""
-    votes = np.zeros((len(near), near.max() + 1), int)
-    np.add.at(votes, (np.arange(len(near))[:, None], near), 1)
+    votes = np.zeros((len(ballots), ballots.max() + 1), int)
+    np.add.at(votes, (np.arange(len(ballots))[:, None], ballots), 1)
     return votes.argmax(axis=1)

@@ -34,7 +34,7 @@ def _labelled(n: int, space: str) -> Arrays:
     return data.space(space, n), data.labels(n)
 
 
-def _with_map(n: int, _: str) -> Arrays:
+def _with_embedding(n: int, _: str) -> Arrays:
     return data.features(n), data.space("map", n)
 
 
@@ -49,7 +49,7 @@ METRICS = {
     "davies_bouldin": Metric(("davies_bouldin",), _labelled, work.passes),
     "calinski_harabasz": Metric(("calinski_harabasz",), _labelled, work.passes),
     "kmeans_agreement": Metric(("nmi", "ari"), _labelled),
-    "trustworthiness": Metric(("trustworthiness",), _with_map, work.distances),
+    "trustworthiness": Metric(("trustworthiness",), _with_embedding, work.distances),
     "ridge_probe": Metric(("accuracy",), _train_and_test),
     "logistic_probe": Metric(("accuracy",), _train_and_test),
 }

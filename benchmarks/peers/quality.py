@@ -12,7 +12,7 @@ from benchmarks.peers import data
 # Asked of all peers alike.
 PERPLEXITY = 30.0
 LLE_NEIGHBORS = 12
-# Anchors of the trustworthiness of maps: its standard error is then about 0.001.
+# Anchors of the trustworthiness of embeddings: its standard error is then about 0.001.
 _ANCHORS = 500
 _COMPARED_FEATURES = 256
 _SEARCHED_ROWS = 100
@@ -23,7 +23,7 @@ _EQUAL = 1e-6
 
 
 def of_map(coords: np.ndarray) -> dict[str, float]:
-    """10-NN accuracy (5-fold) in a map of the first rows, and its trustworthiness for 10 neighbours."""
+    """10-NN accuracy (5-fold) in an embedding of the first rows, and its trustworthiness (10 neighbours)."""
     from jaxtl.metrics import knn_accuracy, trustworthiness
 
     coords = np.asarray(coords, np.float64)

@@ -89,7 +89,7 @@ class Costs:
     """Curves measured on one machine.
 
     Attributes:
-        maps: one for each method and library.
+        maps: of embeddings, one for each method and library; the name is that in the file.
         machine: such as "AMD EPYC, 2 cores".
         image_seconds: of the features of one image at 48x48; None where unknown.
         training_seconds: of one training image in one epoch, at the default setting; None where unknown.
@@ -164,8 +164,8 @@ def read(path: Path) -> Costs:
     """Raises JaxtlError where the file is absent or is none of `as_record`."""
     record = read_json_object(path)
     try:
-        maps = tuple(map(_cost, record["maps"]))
-        return Costs(maps, record["machine"], record["image_seconds"], record["training_seconds"])
+        curves = tuple(map(_cost, record["maps"]))
+        return Costs(curves, record["machine"], record["image_seconds"], record["training_seconds"])
     except (KeyError, TypeError) as error:
         raise JaxtlError(f"{path}: not a table of costs ({error}); make it again") from None
 
@@ -181,7 +181,7 @@ def check_memory(
     """A line of warning where an embedding may not fit into memory, None where it will or nothing is known.
 
     Args:
-        maps: that are made at the same time.
+        maps: embeddings that are made at the same time.
         resumed: whether the run has begun, so that its settings are as they are.
 
     Raises:

@@ -34,7 +34,7 @@ _ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Choice:
-    """What computes a piece of the work, its `stage`, when nothing is asked for, and why."""
+    """What computes a piece of the work (JSON's key: `stage`) when nothing is asked for, and why."""
 
     stage: str
     by: str

@@ -1,1 +1,1 @@
-"""From features and embeddings to scores, claims and what changed."""
+"""Catalogue of metrics and their sources; scores of a run and of several seeds; depth profile; claims."""

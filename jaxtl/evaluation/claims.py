@@ -20,12 +20,12 @@ from jaxtl.methods import method_label
 from jaxtl.metrics.estimates import Estimate, percentiles, weights
 from jaxtl.settings import STAGES
 
-# Accuracies at which neighbours in a map name the class of fewer, or of more, than every second point.
+# Accuracies at which neighbours in an embedding name the class of fewer, or of more, than every second point.
 _HALF = 0.5
 # A silhouette of a quarter is where clusters begin (Kaufman & Rousseeuw 1990, table 4: "no substantial
 # structure" up to 0.25); the same authors call what is above 0.5 a reasonable one.
 _CLUSTERS_BEGIN = 0.25
-# Of the 10 nearest in the map nearly all are near in the features, too.
+# Of the 10 nearest in the embedding nearly all are near in the features, too.
 _FAITHFUL = 0.9
 # Ten clusters found without labels that are the ten classes but for few points.
 _ONE_CLUSTER_EACH = 0.8

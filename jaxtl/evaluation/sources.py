@@ -62,7 +62,7 @@ ALLEN = Source(
     "10.1080/00401706.1974.10489157",
 )
 
-# Of how true a map is to the features.
+# Of how true an embedding is to the features.
 VENNA_KASKI_2001 = Source(
     "J. Venna, S. Kaski: Neighborhood preservation in nonlinear projection methods: an experimental "
     "study. ICANN 2001.",

@@ -185,7 +185,12 @@ class Experiment:
         return self.folder.scores.read()
 
     def _left(self, again: Mapping[str, Step]) -> list[Step]:
-        """Steps to be done, or done again; those that leave no file where one of these needs them."""
+        """Steps to be done, or done again; those that leave no file where one of these needs them.
+
+        Steps may leave themselves out (`Step.useless`), and each decides what of its own work is done again:
+        fine-tuning by `Work.learns` and `Work.checkpoint`, numbers by the files of parts that
+        `jaxtl.experiment.numbers` keeps.
+        """
         left: list[Step] = []
         for step in reversed(self.steps):
             needed = any(step.name in other.needs for other in left)

@@ -186,8 +186,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return "jax" if device.fits(n) else "cpu"
 
     def _on_cpu(self, X: np.ndarray, known: Neighbors | None) -> Spectrum:
-        near = self._nearest(X, known, "cpu" if self.engine == "cpu" else "auto")
-        problem = self._problem(X, near, alignment.barycenter_weights)
+        neighbors = self._nearest(X, known, "cpu" if self.engine == "cpu" else "auto")
+        problem = self._problem(X, neighbors, alignment.barycenter_weights)
         self.solver_ = self._choose_solver(len(X))
         if self.solver_ == "eigh":
             return _all_eigenpairs(problem.matrix, self.n_components + 1)
@@ -202,8 +202,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         from jaxtl.lle import device
 
         device.check_fits(len(X))
-        near = self._nearest(X, known, "jax")
-        problem = self._problem(X, near, device.barycenter_weights)
+        neighbors = self._nearest(X, known, "jax")
+        problem = self._problem(X, neighbors, device.barycenter_weights)
         self.solver_ = "dense"
         # Each point ties itself and its neighbours to one another.
         most = len(X) * (self.n_neighbors + 1) * (self.n_neighbors + 2) // 2
@@ -221,14 +221,14 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return "eigh"
         return "sparse"
 
-    def _problem(self, X: np.ndarray, near: np.ndarray, weigh: Callable[..., np.ndarray]) -> Alignment:
-        self._examine(near)
+    def _problem(self, X: np.ndarray, neighbors: np.ndarray, weigh: Callable[..., np.ndarray]) -> Alignment:
+        self._examine(neighbors)
         if self.method == "standard":
-            return alignment.standard(near, weigh(X, X, near, self.reg, self._workers))
-        return alignment.modified(X, near, self.n_components, self._workers)
+            return alignment.standard(neighbors, weigh(X, X, neighbors, self.reg, self._workers))
+        return alignment.modified(X, neighbors, self.n_components, self._workers)
 
-    def _examine(self, near: np.ndarray) -> None:
-        self.n_connected_components_, closed = alignment.components(near)
+    def _examine(self, neighbors: np.ndarray) -> None:
+        self.n_connected_components_, closed = alignment.components(neighbors)
         # Standard LLE's M has a null vector for every group with no neighbours outside, modified LLE's, which
         # ties neighbours both ways, for every component.
         groups = closed if self.method == "standard" else self.n_connected_components_
@@ -274,9 +274,9 @@ def place_by_weights(
     Returns float64 [m, c].
     """
     workers = workers or cpu_count()
-    near = nearest_rows(values, rows, n_neighbors, workers).indices
-    weights = alignment.barycenter_weights(values, rows, near, reg, workers)
-    return np.einsum("mk,mkc->mc", weights, coords[near])
+    neighbors = nearest_rows(values, rows, n_neighbors, workers).indices
+    weights = alignment.barycenter_weights(values, rows, neighbors, reg, workers)
+    return np.einsum("mk,mkc->mc", weights, coords[neighbors])
 
 
 def _all_eigenpairs(matrix: sparse.csr_array, count: int) -> Spectrum:

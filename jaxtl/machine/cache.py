@@ -1,6 +1,6 @@
 """Where compiled programs are kept for later processes: JAX's compilation cache, by default on a GPU only.
 
-JAX takes these settings from the environment as it is imported, and so do the processes that compute maps.
+JAX takes these settings from the environment as it is imported, and so do the processes of embeddings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house's one child process: it calls a function, which may hang or die and costs nothing else."""
+"""Child processes that call our functions; one that hangs or dies costs nothing else."""
 
 from __future__ import annotations
 

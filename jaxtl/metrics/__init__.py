@@ -1,4 +1,4 @@
-"""Numbers that say what a picture shows."""
+"""The metrics: functions of arrays, each with a 95 % interval."""
 
 from jaxtl.metrics.clusters import KMeansAgreement as KMeansAgreement
 from jaxtl.metrics.clusters import Silhouette as Silhouette

@@ -64,7 +64,7 @@ def silhouette(
     `sklearn.metrics.silhouette_samples` without its n x n distances: each block of pairs is measured once.
 
     Args:
-        values: [n, d], finite: features or a map.
+        values: [n, d], finite: features or an embedding.
         labels: int [n].
         engine: "cpu"; "jax" for JAX's default device; "auto", which is "jax" where that is a GPU.
         resamples: of the bootstrap over points; distances and classes are taken as given.

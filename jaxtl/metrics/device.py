@@ -48,9 +48,9 @@ def agreement(
         gains: float64 [n], of a pair of each larger rank.
 
     Returns:
-        Of each anchor: how far beyond k the space's ranks of the map's k nearest lie in all, and the map's of
-        the space's, int64 [m]; the number of others in both neighbourhoods of each size, int64 [m, s]; and
-        the sum of gains, float64 [m].
+        Of each anchor: how far beyond k the space's ranks of the embedding's k nearest lie in all, and the
+        embedding's of the space's, int64 [m]; the number of others in both neighbourhoods of each size,
+        int64 [m, s]; and the sum of gains, float64 [m].
     """
     m = len(outside)
     blocks = row_blocks(np.arange(m), _most(outside.shape[1]))

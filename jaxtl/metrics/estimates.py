@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
     """A number and its 95 % interval; of a curve, arrays of one shape.
 
     The interval is about other points drawn like these ones. What was computed from all of them together
-    (a map, neighbours, clusters) it takes as given.
+    (an embedding, neighbours, clusters) it takes as given.
     """
 
     value: Any

@@ -1,4 +1,4 @@
-"""How much of a space's neighbourhoods and distances its map keeps."""
+"""How much of a space's neighbourhoods and distances its embedding keeps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CoRanking:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What a map keeps; for all of them 1 is best.
+    """What an embedding keeps; for all of them 1 is best.
 
     Attributes:
         trustworthiness: 0 to 1; falls where points come near that are far away in the space.
@@ -70,16 +70,16 @@ def faithfulness(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Faithfulness:
-    """Compare a map with the space it is of.
+    """Compare an embedding with the space it is of.
 
     Ranks are exact, among all points, but taken from a random sample of anchors: the means over them are
     unbiased estimates of the means over all points, with intervals from a bootstrap over the anchors. With
     all points as anchors trustworthiness is `sklearn.manifold.trustworthiness`.
 
     Args:
-        features: [n, d], finite; or, for several maps of one space, `anchored(features)`, which then decides
-            anchors and pairs.
-        coords: [n, 2], finite; a map, or any other space of the same points.
+        features: [n, d], finite; or, for several embeddings of one space, `anchored(features)`, which then
+            decides anchors and pairs.
+        coords: [n, 2], finite; an embedding, or any other space of the same points.
         n_neighbors: k of trustworthiness and continuity, less than n / 2.
         anchors, pairs, engine, seed: of `anchored`; the engine counts too, the seed is the bootstrap's too.
 
@@ -113,7 +113,7 @@ def faithfulness(
 def trustworthiness(
     features: np.ndarray | Anchored, coords: np.ndarray, n_neighbors: int = 10, **settings
 ) -> Estimate:
-    """Whether a map's neighbours are neighbours in the space (Venna & Kaski 2001); 0 to 1, 1 is best.
+    """Whether an embedding's neighbours are neighbours in the space (Venna & Kaski 2001); 0 to 1, 1 is best.
 
     Arguments and errors as of `faithfulness`, which gives this and more at the same price.
     """
@@ -123,7 +123,7 @@ def trustworthiness(
 def continuity(
     features: np.ndarray | Anchored, coords: np.ndarray, n_neighbors: int = 10, **settings
 ) -> Estimate:
-    """Whether the space's neighbours are neighbours in the map (Venna & Kaski 2001, 2006); 0 to 1, 1 is best.
+    """Whether the space's neighbours are the embedding's (Venna & Kaski 2001, 2006); 0 to 1, 1 is best.
 
     Trustworthiness with the spaces exchanged. Arguments and errors as of `faithfulness`.
     """
@@ -168,10 +168,10 @@ def _check_size(where: str, k: int, n: int) -> None:
 
 
 class _Counts(NamedTuple):
-    """What is counted in ranks in a space and in its map, of each anchor.
+    """What is counted in ranks in a space and in its embedding, of each anchor.
 
     Attributes:
-        trust_lost: how far beyond k the ranks in the space of the map's k nearest are, in all; int64 [m].
+        trust_lost: how far beyond k the space's ranks of the embedding's k nearest are, in all; int64 [m].
         continuity_lost: the same with the spaces exchanged.
         within: others in both neighbourhoods of each of `_sizes`; int64 [m, s].
         areas: sum of the gains of all larger ranks, float64 [m].
@@ -184,7 +184,7 @@ class _Counts(NamedTuple):
 
 
 def _count(outside: np.ndarray, inside: np.ndarray, k: int, engine: str) -> _Counts:
-    """Of ranks in the space [m, n] and in the map [m, n]."""
+    """Of ranks in the space [m, n] and in the embedding [m, n]."""
     m, n = outside.shape
     sizes, gains = _sizes(n), _gains(n)[0]
     if engine_for(engine, m * n, 4 * outside.nbytes) == "jax":

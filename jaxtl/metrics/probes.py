@@ -26,7 +26,7 @@ _HELD_OUT = 5
 # 3e-4 above its minimum, and of 2,000 predictions one or two differ.
 _PATH_TOLERANCE, _TOLERANCE = 1e-4, 1e-5
 _STEPS = 300
-# Up to so many weights, as of a map's two dimensions and ten classes, Newton's few steps beat L-BFGS's many.
+# Up to so many weights, as of two dimensions and ten classes, Newton's few steps beat L-BFGS's many.
 _FEW_WEIGHTS = 40
 
 
@@ -275,8 +275,8 @@ def fit_logistic(
     options = {"maxiter": _STEPS, "gtol": 0, "ftol": tolerance}
     # Products with as few columns as there are classes lose more to a threaded BLAS than they gain.
     with one_blas_thread():
-        found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(shape)
+        minimum = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return minimum.x.reshape(shape)
 
 
 def _products(values: np.ndarray, engine: str) -> tuple[_Product, _Product]:
@@ -309,14 +309,14 @@ def _newton(
             gradient = rows.T @ (shares - targets) / n + penalty * weights
             step = _newton_step(moments, shares, penalty, gradient)
             size, slope = 1.0, float(np.sum(gradient * step))
-            while (found := objective(weights - size * step))[
+            while (tried := objective(weights - size * step))[
                 0
             ] > value - 1e-4 * size * slope and size > 1e-6:
                 size /= 2
-            gained = value - found[0]
+            gained = value - tried[0]
             if gained <= 0:
                 break
-            weights, (value, logs) = weights - size * step, found
+            weights, (value, logs) = weights - size * step, tried
             if gained <= tolerance * max(1.0, abs(value)):
                 break
     return weights

@@ -18,7 +18,7 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True)
 class Anchored:
-    """One space seen from its anchors: found once, compared with any number of maps.
+    """One space seen from its anchors: found once, compared with any number of embeddings.
 
     Attributes:
         anchors: int [m], rows of the anchors, ascending.

@@ -28,7 +28,7 @@ def knn_accuracy(
     with fewer than `folds` members count too; a class of one can never be recognised.
 
     Args:
-        values: [n, d], finite: features or a map.
+        values: [n, d], finite: features or an embedding.
         labels: int [n].
         n_neighbors: k, at least 1.
         folds: at least 2.

@@ -69,8 +69,8 @@ def leave_one_out_knn(
     Raises:
         JaxtlError: fewer than two classes, fewer neighbours than asked for, or labels of another number.
     """
-    near, (classes, members) = _checked("leave-one-out k-NN", neighbors, labels, n_neighbors)
-    predicted = vote(members[near], len(classes))
+    indices, (classes, members) = _checked("leave-one-out k-NN", neighbors, labels, n_neighbors)
+    predicted = vote(members[indices], len(classes))
     return classified(predicted, members, classes, resamples, seed)
 
 
@@ -103,8 +103,8 @@ def train_to_test_knn(
     )
     if not 1 <= n_neighbors <= len(train):
         raise JaxtlError(f"{where}: n_neighbors must be 1 to {len(train)}, got {n_neighbors}")
-    near = nearest_rows(train_values, test_values, n_neighbors, engine=engine).indices
-    return classified(vote(train[near], len(classes)), test, classes, resamples, seed)
+    indices = nearest_rows(train_values, test_values, n_neighbors, engine=engine).indices
+    return classified(vote(train[indices], len(classes)), test, classes, resamples, seed)
 
 
 def neighborhood_hit(
@@ -120,8 +120,8 @@ def neighborhood_hit(
     Arguments and errors as of `leave_one_out_knn`. By chance it is the sum of squares of the classes'
     shares.
     """
-    near, (classes, members) = _checked("neighbourhood hit", neighbors, labels, n_neighbors)
-    scores = (members[near] == members[:, None]).mean(axis=1)
+    indices, (classes, members) = _checked("neighbourhood hit", neighbors, labels, n_neighbors)
+    scores = (members[indices] == members[:, None]).mean(axis=1)
     per_class = class_estimates(scores, members, len(classes), resamples, seed)
     return NeighborhoodHit(mean_estimate(scores, resamples, seed), per_class, classes, scores)
 
@@ -144,13 +144,13 @@ def neighbor_confusion(
         Estimate of float64 [C, C]; rows add up to 1, those of classes without points are 0.
     """
     where = "neighbour confusion"
-    near, _ = _checked(where, neighbors, labels, n_neighbors, least=1)
+    indices, _ = _checked(where, neighbors, labels, n_neighbors, least=1)
     labels = np.asarray(labels)
     if labels.min() < 0 or labels.max() >= n_classes:
         raise JaxtlError(
             f"{where}: labels must be 0 to {n_classes - 1}, found {labels.min()} and {labels.max()}"
         )
-    shares = votes(labels[near], n_classes) / near.shape[1]
+    shares = votes(labels[indices], n_classes) / indices.shape[1]
     table = np.zeros((3, n_classes, n_classes))
     for c in np.unique(labels):
         table[:, c] = mean_estimate(shares[labels == c], resamples, seed)
@@ -199,13 +199,13 @@ def _checked(
     return neighbors.indices[:, :wanted], check_labels(where, labels, n, least)
 
 
-def votes(near: np.ndarray, n_classes: int) -> np.ndarray:
+def votes(ballots: np.ndarray, n_classes: int) -> np.ndarray:
     """How many of each row's neighbours, given as their classes [n, k], each class has: [n, C]."""
-    places = near + n_classes * np.arange(len(near))[:, None]
-    return np.bincount(places.ravel(), minlength=len(near) * n_classes).reshape(-1, n_classes)
+    places = ballots + n_classes * np.arange(len(ballots))[:, None]
+    return np.bincount(places.ravel(), minlength=len(ballots) * n_classes).reshape(-1, n_classes)
 
 
-def vote(near: np.ndarray, n_classes: int) -> np.ndarray:
+def vote(ballots: np.ndarray, n_classes: int) -> np.ndarray:
     # argmax takes the first, that is the nearest, of those whose class has most votes.
-    first = np.take_along_axis(votes(near, n_classes), near, axis=1).argmax(axis=1)
-    return near[np.arange(len(near)), first]
+    first = np.take_along_axis(votes(ballots, n_classes), ballots, axis=1).argmax(axis=1)
+    return ballots[np.arange(len(ballots)), first]

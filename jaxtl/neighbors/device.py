@@ -43,14 +43,14 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
     blocks = row_blocks(np.arange(len(queries)), min(_LARGEST_BLOCK, max(16, _BLOCK // len(values))))
     with jax.enable_x64(True):
         nearest = _search(values, queries, blocks, k, own)
-        near, distances, sure = (
+        indices, distances, sure = (
             np.array(blocked.reshape(-1, *blocked.shape[2:])[: len(queries)]) for blocked in nearest
         )
     unsure = np.flatnonzero(~sure)
     if len(unsure):
-        _search_again(values, queries, near, distances, unsure, own)
+        _search_again(values, queries, indices, distances, unsure, own)
     with np.errstate(over="ignore"):  # infinite distances are refused by who called
-        return Neighbors(near.astype(np.int32), distances.astype(np.float32))
+        return Neighbors(indices.astype(np.int32), distances.astype(np.float32))
 
 
 def _rows(blocks: jax.Array, count: int) -> np.ndarray:
@@ -60,15 +60,15 @@ def _rows(blocks: jax.Array, count: int) -> np.ndarray:
 def _search_again(
     values: np.ndarray,
     queries: np.ndarray,
-    near: np.ndarray,
+    indices: np.ndarray,
     distances: np.ndarray,
     rows: np.ndarray,
     own: bool,
 ) -> None:
-    again = host.library(values, queries, near.shape[1], own)
+    again = host.library(values, queries, indices.shape[1], own)
 
     def fill(some: np.ndarray) -> None:
-        near[some], distances[some] = again(some)
+        indices[some], distances[some] = again(some)
 
     share(fill, np.array_split(rows, -(-len(rows) // _AGAIN)))
 
@@ -105,12 +105,12 @@ def _nearest(
         far = distances(rows)
         if own:
             far = far.at[jnp.arange(len(rows)), rows].set(jnp.inf)
-        closeness, near = jax.lax.top_k(-far, count)
-        apart = values[near].astype(jnp.float64) - queries[rows][:, None].astype(jnp.float64)
-        squared, near = jax.lax.sort((jnp.sum(apart * apart, axis=2), near), num_keys=2)
-        squared, near = squared[:, :k], near[:, :k]
+        closeness, indices = jax.lax.top_k(-far, count)
+        apart = values[indices].astype(jnp.float64) - queries[rows][:, None].astype(jnp.float64)
+        squared, indices = jax.lax.sort((jnp.sum(apart * apart, axis=2), indices), num_keys=2)
+        squared, indices = squared[:, :k], indices[:, :k]
         # Written so that what is not a number is unsure too.
-        return near, jnp.sqrt(squared), (squared[:, -1] < least(rows, -closeness[:, -1])) | every
+        return indices, jnp.sqrt(squared), (squared[:, -1] < least(rows, -closeness[:, -1])) | every
 
     return jax.lax.map(of_block, blocks)
 

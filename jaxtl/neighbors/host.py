@@ -69,8 +69,8 @@ def library(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Searc
         candidates = model.kneighbors(asked, return_distance=False)
         if own:
             candidates = _without_own(candidates, rows)
-        near, squared = nearest_of(values, queries, rows, candidates, k)
-        return near, np.sqrt(squared)
+        indices, squared = nearest_of(values, queries, rows, candidates, k)
+        return indices, np.sqrt(squared)
 
     return of_rows
 
@@ -123,14 +123,14 @@ def _product(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Sear
             if own:
                 far[np.arange(len(rows)), rows] = np.inf
             limit = np.partition(far, count - 1, axis=1)[:, count - 1]
-            near, squared = nearest_of(values, queries, rows, _up_to(far, limit, count), k)
+            indices, squared = nearest_of(values, queries, rows, _up_to(far, limit, count), k)
             margin = rounding(d) * (own_norms[rows] + norms.max() + UNDERFLOW)
             # Written so that what is not a number is unsure too.
             unsure = ~(squared[:, -1] < limit + own_norms[rows] - margin)
         distances = np.sqrt(squared)
         if unsure.any() and count < n - own:
-            near[unsure], distances[unsure] = again()(rows[unsure])
-        return near, distances
+            indices[unsure], distances[unsure] = again()(rows[unsure])
+        return indices, distances
 
     return of_rows
 

@@ -80,7 +80,7 @@ def collect(
                 if done < first:
                     more, _ = _store(more, done, min(first, n), _to_host(extra))
                 result, done = store(result, done, n, output)
-                report(progress, done / n)
+                advance(progress, done / n)
         except jax.errors.JaxRuntimeError as error:
             if size == 1 or not _is_out_of_memory(error):
                 raise
@@ -163,6 +163,6 @@ def _aligned(shape: tuple[int, ...], boundary: int = 64) -> np.ndarray:
     return buffer[offset : offset + size].view(np.float32).reshape(shape)
 
 
-def report(progress: Progress | None, fraction: float) -> None:
+def advance(progress: Progress | None, fraction: float) -> None:
     if progress is not None:
         progress(fraction)

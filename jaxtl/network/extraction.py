@@ -11,7 +11,7 @@ from jaxtl.machine.devices import Precision
 from jaxtl.models import ops
 from jaxtl.models.mobilenet_v2 import MobileNetV2
 from jaxtl.models.weights import arrays_of, tensor_digest
-from jaxtl.network.batches import report
+from jaxtl.network.batches import advance
 from jaxtl.network.blocks import average_layers
 from jaxtl.network.layers import run_layers
 from jaxtl.progress import Notify, Progress
@@ -82,7 +82,7 @@ def stream(
         stop = min(start + STREAMED, n)
 
         def tell(fraction: float, start: int = start, stop: int = stop) -> None:
-            report(progress, (start - first + (stop - start) * fraction) / (n - first))
+            advance(progress, (start - first + (stop - start) * fraction) / (n - first))
 
         how = {"progress": tell, "precision": precision, "notify": notify}
         yield run_layers(model, 0, model.config.pooled, images_of(start, stop), images, batch_size, **how).x

@@ -133,7 +133,7 @@ def train_tails(
     for group in groups:
         some = [(configs[k], starts[k]) for k in group]
         tell = on_epoch and (lambda k, checkpoint, group=group: on_epoch(group[k], checkpoint))
-        part = partial(_report_part, progress, len(results) / len(configs), len(group) / len(configs))
+        part = partial(_advance_part, progress, len(results) / len(configs), len(group) / len(configs))
         trained = _train_group(trunk, data, some, len(train.class_names), tell, part, notify)
         results |= zip(group, trained, strict=True)
     return [results[k] for k in range(len(configs))]
@@ -171,8 +171,8 @@ def _train_group(
     states, histories = zip(*begun, strict=True)
     state, epochs, tuned = _joined(states), some[0][0].epochs, []
     for epoch in range(len(histories[0]), epochs):
-        report = partial(_report_part, progress, epoch / epochs, 1 / epochs)
-        state, means = run_epoch(trainers, state, data.source, data.labels, epoch, report)
+        of_epoch = partial(_advance_part, progress, epoch / epochs, 1 / epochs)
+        state, means = run_epoch(trainers, state, data.source, data.labels, epoch, of_epoch)
         parts = _parts(state, len(trainers))
         tuned = [trainer.model(part) for trainer, part in zip(trainers, parts, strict=True)]
         for k, (loss, accuracy) in enumerate(means):
@@ -266,6 +266,6 @@ def _check_classes(train: Dataset, test: Dataset) -> None:
         )
 
 
-def _report_part(progress: Progress | None, start: float, share: float, fraction: float) -> None:
+def _advance_part(progress: Progress | None, start: float, share: float, fraction: float) -> None:
     if progress is not None:
         progress(start + share * fraction)

@@ -124,10 +124,10 @@ class Trainer:
         return nnx.merge(self._tail.graph, *_copied(state[:2]), self._frozen, copy=True)
 
     def run_epoch(
-        self, state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
+        self, state: State, source: Any, labels: jax.Array, epoch: int, progress: Progress
     ) -> tuple[State, float, float]:
         """One pass, in an order that seed and epoch decide; mean loss and accuracy. Takes `state` over."""
-        state, means = run_epoch([self], state, source, labels, epoch, report)
+        state, means = run_epoch([self], state, source, labels, epoch, progress)
         return state, *means[0]
 
     def order(self, n: int, epoch: int) -> np.ndarray:
@@ -136,7 +136,7 @@ class Trainer:
 
 
 def run_epoch(
-    trainers: Sequence[Trainer], state: State, source: Any, labels: jax.Array, epoch: int, report: Progress
+    trainers: Sequence[Trainer], state: State, source: Any, labels: jax.Array, epoch: int, progress: Progress
 ) -> tuple[State, list[tuple[float, float]]]:
     """`Trainer.run_epoch` of several seeds at once, each in its own order; mean loss and accuracy of each."""
     n, size = rows(source), trainers[0].config.batch_size
@@ -145,7 +145,7 @@ def run_epoch(
     for first, chunk in _chunks(orders, size):
         state, sums = trainers[0].steps(state, source, labels, chunk if len(trainers) > 1 else chunk[0])
         totals += np.asarray(sums, np.float64)
-        report((first + chunk[0].size) / n)
+        progress((first + chunk[0].size) / n)
     return state, [(float(loss), float(accuracy)) for loss, accuracy in totals / n]
 
 

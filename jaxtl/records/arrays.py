@@ -144,7 +144,7 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Embedding:
-    """A two-dimensional map of features.
+    """Features in two dimensions: coordinates, and how they were made.
 
     Attributes:
         coords: float32 [n, 2], finite.

@@ -1,4 +1,4 @@
-"""Features on disk that are larger than memory: `NAME.npy`, which is mapped, and `NAME.rows.npz` beside it.
+"""Features on disk, larger than memory: `NAME.npy`, which is memory-mapped, and `NAME.rows.npz` beside it.
 
 The values are a plain float32 [n, d] array that any NumPy opens; the other file holds labels, index and meta,
 and a digest of the first row, so that labels are never taken for those of other features.
@@ -55,7 +55,7 @@ def write(
     # an older store's features from these.
     write_npz(rows_path(path), {"labels": labels, "index": index}, meta | {_FIRST_ROW: _digest(first[0])})
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        # Written, not mapped: a full disk is then an error, and not the end of the process.
+        # Written, not memory-mapped: a full disk is then an error, and not the end of the process.
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(labels), d)}
         np.lib.format.write_array_header_1_0(stream, header)
         for piece in chain([first], pieces):
@@ -67,7 +67,7 @@ def _digest(row: np.ndarray) -> str:
 
 
 def mapped(path: Pathlike) -> np.ndarray:
-    """A store's values, float32 [n, d], mapped read-only: what is not looked at is not read.
+    """A store's values, float32 [n, d], memory-mapped read-only: what is not looked at is not read.
 
     Raises JaxtlError where the file is absent or holds something else, OSError where it cannot be opened.
     """
@@ -83,7 +83,7 @@ def mapped(path: Pathlike) -> np.ndarray:
 
 
 def load(path: Pathlike, n: int | None = None) -> Features:
-    """A store as Features whose values are mapped; the first n rows, or all.
+    """A store as Features whose values are memory-mapped; the first n rows, or all.
 
     Raises JaxtlError where one of the two files is absent or damaged, or they do not belong together, OSError
     where one cannot be opened.
@@ -102,7 +102,7 @@ def load(path: Pathlike, n: int | None = None) -> Features:
 
 
 def copied(values: np.ndarray, stop: int) -> Iterable[np.ndarray]:
-    """The first rows of mapped values, piece by piece."""
+    """The first rows of memory-mapped values, piece by piece."""
     step = max(1, _PIECE // (4 * values.shape[1]))
     for start in range(0, stop, step):
         yield values[start : min(start + step, stop)]

@@ -39,6 +39,7 @@ _CHECKS = {"tsne": check_perplexity, "lle": check_neighbors}
 _PIECE = 2**24
 
 
+# Long by its docstring, over a third of it, since users call it.
 def reduce(
     features: Features,
     method: str,
@@ -49,21 +50,21 @@ def reduce(
     progress: Progress | None = None,
     **params: Parameter,
 ) -> Embedding:
-    """Map features to the plane.
+    """Embed features in the plane.
 
     The same features, parameters and seed give the same bytes on the same machine.
 
     Args:
-        features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be mapped from a file
+        features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be memory-mapped
             (`jaxtl.records.store.load`); the libraries that are `streamed` in the method's row
             (`jaxtl.methods`) read them piece by piece, as all do with landmarks.
         method: "pca", "tsne" or "lle"; all are in `jaxtl.methods.METHODS`.
         backend: a library that computes the method, or "auto"; see `choose`.
         known_neighbors: exact neighbours of these features, at least as many as the method uses: backends on
             the CPU that need any then look for none.
-        landmarks: rows, drawn by the seed, that are mapped by the method; the others are placed among them
+        landmarks: rows, drawn by the seed, that the method embeds; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
-            there are no more rows, and by default, all are mapped.
+            there are no more rows, and by default, the method embeds all.
         progress: called with the fraction of the work done, from 0 to 1.
         params: the method's own parameters; see `defaults` and the backend's docstring.
 
@@ -80,8 +81,8 @@ def reduce(
     name, function = choice.name, BACKENDS[method][choice.name]
     _check_parameters(method, name, params, landmarks)
     _check_values(method, features.values)
-    report = progress or (lambda fraction: None)
-    report(0.0)
+    tell = progress or (lambda fraction: None)
+    tell(0.0)
     if landmarks is not None and landmarks < len(features.values):
         coords, used, diagnostics = _among_landmarks(
             function, features.values, method, landmarks, progress, params
@@ -91,7 +92,7 @@ def reduce(
         coords, used, diagnostics = function(features.values, progress, **known, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
-    report(1.0)
+    tell(1.0)
     coords = np.ascontiguousarray(coords, np.float32)
     return Embedding(coords, features.labels, features.index, method, name, used, diagnostics, features.meta)
 
@@ -114,7 +115,7 @@ def _among_landmarks(
     place, placing = placer(method, some, coords, used)
     coords = place_others(values, chosen, coords, place, halves[1])
     used = used | {"landmarks": int(landmarks), "placing": placing}
-    # What a library says of its map is true of the landmarks alone.
+    # What a library says of its embedding is true of the landmarks alone.
     return coords, used, {"of_landmarks": diagnostics, "placed": len(values) - int(landmarks)}
 
 
@@ -170,7 +171,7 @@ def _check_values(method: str, values: np.ndarray) -> None:
         raise JaxtlError(
             f"{method}: features are [{n}, {d}]; a map needs at least 3 rows and 2 columns, give more images"
         )
-    # Piece by piece: they may be mapped, and more than memory holds.
+    # Piece by piece: they may be memory-mapped, and more than memory holds.
     step = max(1, _PIECE // d)
     pieces = [slice(start, start + step) for start in range(0, n, step)]
     bad_rows = np.concatenate([some.start + _rows_not_finite(values[some]) for some in pieces])

@@ -121,11 +121,11 @@ def cuml_tsne(
         early_exaggeration_iter: length of the first phase.
         exaggeration: >= 1, factor in the second phase.
         n_iter: length of the second phase; one of the two lengths must be above 0.
-        seed: of the random start. A map with NaN is computed once more with seed + 1.
+        seed: of the random start. An embedding with NaN is computed once more with seed + 1.
 
     Diagnostics: `kl_divergence` as `opentsne` has it, measured on the CPU; `retried_after_nan`.
 
-    Raises JaxtlError where cuML cannot be imported, the GPU fails or both maps hold NaN.
+    Raises JaxtlError where cuML cannot be imported, the GPU fails or both embeddings hold NaN.
     """
     n = len(values)
     _check(n, perplexity, initialization, early_exaggeration_iter, n_iter)
@@ -197,17 +197,17 @@ def check_most_neighbors(perplexity: float) -> None:
 def _embed(
     values: np.ndarray, n_neighbors: int, arguments: dict[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Coordinates, neighbours and their distances, and whether the map was computed a second time."""
+    """Coordinates, neighbours and their distances, and whether it was computed a second time."""
     with _on_device("tsne", "opentsne"):
         import cupy
 
         data = cupy.asarray(values)
         indices, distances = _neighbors(data, n_neighbors)
-        near = cupy.asnumpy(indices), cupy.asnumpy(distances)
+        on_host = cupy.asnumpy(indices), cupy.asnumpy(distances)
         for attempt in (0, 1):
             coords = _fit(data, indices, distances, arguments, seed + attempt)
             if np.isfinite(coords).all():
-                return coords, *near, attempt == 1
+                return coords, *on_host, attempt == 1
     raise JaxtlError(
         f"tsne (cuml): the map holds NaN with both seeds, {seed} and {seed + 1}; take another perplexity, a "
         "lower learning_rate or --backend opentsne"
@@ -264,7 +264,7 @@ def _graph(indices: Any, distances: Any) -> tuple[Any, Any]:
 
 
 def _divergence(coords: np.ndarray, indices: np.ndarray, distances: np.ndarray, perplexity: float) -> float:
-    # cuML's own figure normalises over the stored pairs alone, and is of the last map but one.
+    # cuML's own figure normalises over the stored pairs alone, and is of the last step but one.
     from openTSNE import TSNEEmbedding
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors

@@ -1,7 +1,7 @@
-"""Maps of more points than a method can carry: it maps some of them, and the others are placed among these.
+"""Embeddings of more points than a method can carry: it embeds some, and the others are placed among these.
 
-Whoever mapped the landmarks, placing needs their features and coordinates alone; rows are placed one by one,
-whatever others there are, so that features may be read from their file piece by piece.
+Whoever embedded the landmarks, placing needs their features and coordinates alone; rows are placed one by
+one, whatever others there are, so that features may be read from their file piece by piece.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def place_others(
 def placer(
     method: str, values: np.ndarray, coords: np.ndarray, used: dict[str, Any]
 ) -> tuple[Place, dict[str, Any]]:
-    """A function that places rows among mapped ones, and what it is set to.
+    """A function that places rows among embedded ones, and what it is set to.
 
     Args:
         method: "pca", "tsne" or "lle".
         values, coords: of the landmarks, [m, d] and float64 [m, 2].
-        used: the parameters that the landmarks were mapped with.
+        used: the parameters that the landmarks were embedded with.
     """
     return {"pca": _on_components, "tsne": _by_affinities, "lle": _by_weights}[method](values, coords, used)
 
@@ -108,18 +108,18 @@ def _by_affinities(
             return np.arange(self.n_samples)[:, None], np.ones((self.n_samples, 1))
 
         def query(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-            near = nearest_rows(self.data, query, k)
-            return near.indices, near.distances.astype(np.float64)
+            neighbors = nearest_rows(self.data, query, k)
+            return neighbors.indices, neighbors.distances.astype(np.float64)
 
     jobs = used.get("n_jobs", -1)
     settings = _TSNE | {"perplexity": min(_TSNE["perplexity"], used["perplexity"]), "k": min(25, len(values))}
     affinities = PerplexityBasedNN(knn_index=Exact(values, 1), perplexity=1, n_jobs=jobs)
     # It is centred, as openTSNE's own way of placing centres it, and moved back.
     shift = (coords.max(axis=0) + coords.min(axis=0)) / 2
-    mapped = TSNEEmbedding(coords.copy(), affinities, negative_gradient_method="bh", n_jobs=jobs)
+    embedding = TSNEEmbedding(coords.copy(), affinities, negative_gradient_method="bh", n_jobs=jobs)
 
     def place(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(mapped.transform(rows, **settings)) + shift
+        return np.asarray(embedding.transform(rows, **settings)) + shift
 
     return place, {"by": "openTSNE", **settings, "negative_gradient_method": "bh"}
 

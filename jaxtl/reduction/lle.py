@@ -1,4 +1,4 @@
-"""Locally linear embedding."""
+"""Backends of locally linear embedding."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def own_lle(
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         variant: the estimator's `method`, "standard" or "modified".
         reg, engine, solver, tol, max_iter, n_jobs: as there.
-        seed: of the eigensolver's starting vectors; it does not show in the map.
+        seed: of the eigensolver's starting vectors; it does not show in the embedding.
 
     Diagnostics: `reconstruction_error`, the sum of the two eigenvalues that are used; `eigenvalues`;
-    `eigen_residual`; `n_iter`; `connected_components` of the neighbour graph, and a `warning` where the map
-    shows its pieces and nothing else.
+    `eigen_residual`; `n_iter`; `connected_components` of the neighbour graph, and a `warning` where the
+    embedding shows its pieces and nothing else.
     """
     from jaxtl.lle.estimator import LocallyLinearEmbedding
 

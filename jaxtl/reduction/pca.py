@@ -1,4 +1,4 @@
-"""Principal component analysis."""
+"""Backends of principal component analysis."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def streamed_pca(
     *,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Scores on the first two principal components, in memory that does not grow with n but for the map.
+    """Scores on the first two principal components, in memory that grows with n by them alone.
 
-    The rows are read three times, a piece at a time, so that they may be mapped from a file: for their mean,
+    The rows are read three times, a piece at a time, so that they may be memory-mapped: for their mean,
     for the covariance about it (float64, 8 d^2 bytes), and for their scores. The mean comes first, since a
     covariance from one pass would lose digits to large means. Exact where scikit-learn's IncrementalPCA, one
     pass that keeps few components, is not. Signs by the same rule as `sklearn_pca`.

@@ -18,16 +18,11 @@ from jaxtl.reduction import reduce
 
 
 class Reducer(contextlib.AbstractContextManager["Reducer"]):
-    """A process that reduces features, started at once so that its imports are done when it is needed.
-
-    Use it in a `with` statement: the process ends with it. It also ends when the process that started it
-    ends, however that happens. One that hung, died or met an error is not used again, since a CUDA context
-    may be spoiled for good: the next call starts another.
+    """A process that reduces features; when it starts, ends and is replaced is told at `Child`.
 
     Args:
         time_limit: seconds for one call of `reduce`, > 0; may be infinite.
-        preload: modules to import at the start, such as "cuml". One that cannot be imported is left to the
-            call that needs it.
+        preload: modules to import at the start, as of `Child`.
     """
 
     def __init__(self, time_limit: float, preload: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""t-distributed stochastic neighbour embedding."""
+"""Backends of t-distributed stochastic neighbour embedding."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def opentsne(
         n_jobs: threads; -1 takes all cores. It changes the result with "annoy" alone.
         seed: jitter of the initialisation, and Annoy's trees.
 
-    Diagnostics: `kl_divergence` of the map without exaggeration, over the neighbours used, to about 2e-4.
+    Diagnostics: `kl_divergence` of the embedding without exaggeration, over the neighbours used, to
+    about 2e-4.
     """
     n = len(values)
     _check(n, perplexity, learning_rate, initialization, neighbors, negative_gradient_method)
@@ -219,7 +220,7 @@ def _descend(
     embedding = TSNEEmbedding(start, affinities)
     total, done = sum(phase["n_iter"] for phase in phases), 0
     for phase in phases:
-        callbacks = [_reporter(progress, done, total)] if progress else None
+        callbacks = [_callback(progress, done, total)] if progress else None
         embedding.optimize(
             **phase,
             **_FIXED_DESCENT,
@@ -244,8 +245,8 @@ def measure_divergence(embedding: Any) -> None:
     embedding.optimize(0, **fine, negative_gradient_method="bh", n_jobs=1, inplace=True)
 
 
-def _reporter(progress: Progress, done: int, total: int) -> Callable[[int, float, Any], None]:
-    def report(iteration: int, error: float, embedding: Any) -> None:
+def _callback(progress: Progress, done: int, total: int) -> Callable[[int, float, Any], None]:
+    def tell(iteration: int, error: float, embedding: Any) -> None:
         progress((done + iteration) / total)
 
-    return report
+    return tell

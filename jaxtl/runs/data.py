@@ -28,7 +28,7 @@ class RunData:
         class_names: in label order.
         embeddings: by stage ("before", "after") and method, each of the same n images in the same order.
         config: the run's settings, as in config.json.
-        environment: versions and hardware; timings: seconds by stage, and `peak_memory_gib`.
+        environment: versions and hardware; timings: seconds by step, and `peak_memory_gib`.
         scores: every number of the run; history: one row an epoch.
         features: stage -> dimensions of the features, and what `meta` says of the network.
         images: uint8 [n, height, width, 1 or 3], or None.
@@ -37,8 +37,8 @@ class RunData:
         class_scores: rows stage, space, metric, class, value, low, high.
         layers: rows stage, layer, metric, value, low, high, in the network's order.
         measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
-            neighbors_before and neighbors_after int [n, k] (rows of the map), confusion_STAGE_SPACE float
-            [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
+            neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
+            float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
     """
 
     name: str

@@ -34,7 +34,7 @@ def export(
     10 nearest neighbours vote for), head_after and head_probability, STAGE_METHOD_x and STAGE_METHOD_y.
     "parquet" adds what Embedding Atlas reads: image {bytes, path}, PNG, and neighbors_STAGE {ids,
     distances}, nearest first, ids being rows, distances Euclidean between features. "tensorboard" makes a
-    folder for the embedding projector: features and maps as TSV, metadata, a sprite of the images and
+    folder for the embedding projector: features and embeddings as TSV, metadata, a sprite of the images and
     projector_config.pbtxt, to be opened with `tensorboard --logdir`. The projector's TSV cannot quote, so
     there tabs and line ends in class names are written as escapes.
 
@@ -48,8 +48,8 @@ def export(
         The files written, and one line for everything that had to be left out.
 
     Raises:
-        JaxtlError: no such format, stage or run folder, no map of the stage, damaged files, `out` is a folder
-            where a file is to be or the reverse, or PyArrow is not installed.
+        JaxtlError: no such format, stage or run folder, no embedding of the stage, damaged files, `out` is a
+            folder where a file is to be or the reverse, or PyArrow is not installed.
     """
     if to not in FORMATS:
         raise JaxtlError(f"to must be one of {', '.join(FORMATS)}, got {to!r}")

@@ -1,1 +1,1 @@
-"""The scaling study: what a map costs and what it is worth as the number of images grows."""
+"""The scaling study: the cost and the quality of embeddings as the number of images grows."""

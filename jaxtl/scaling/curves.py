@@ -81,8 +81,8 @@ def _curve(method: str, backend: str, trials: list[Trial]) -> Curve:
 
 def _law(values: dict[int, float]) -> PowerLaw | None:
     sizes = sorted(values)
-    near = [n for n in sizes if n * FITTED_RANGE >= sizes[-1]]
-    chosen = near if len(near) >= _FEWEST else sizes[-_FEWEST:]
+    largest = [n for n in sizes if n * FITTED_RANGE >= sizes[-1]]
+    chosen = largest if len(largest) >= _FEWEST else sizes[-_FEWEST:]
     try:
         return fit(chosen, [values[n] for n in chosen])
     except JaxtlError:

@@ -1,4 +1,4 @@
-"""A study's curves to matplotlib figures: what maps cost, what they are worth, and the maps themselves."""
+"""A study's curves to matplotlib figures: the cost and the quality of embeddings, and their maps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def label(method: str, backend: str) -> str:
 
 @styled
 def seconds_figure(curves: Sequence[Curve]) -> Figure:
-    """Seconds of each map over the number of images, with the fitted power laws."""
+    """Seconds of each embedding over the number of images, with the fitted power laws."""
     figure = Figure(figsize=(5.4, 3.6 + 0.16 * len(curves)), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
@@ -65,7 +65,7 @@ def seconds_figure(curves: Sequence[Curve]) -> Figure:
 
 @styled
 def memory_figure(curves: Sequence[Curve]) -> Figure:
-    """Memory that each map takes beyond the process it is made in, with the fitted power laws."""
+    """Memory that each embedding takes beyond the process it is made in, with the fitted power laws."""
     figure = Figure(figsize=(5.4, 3.6 + 0.16 * len(curves)), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
@@ -249,7 +249,7 @@ def _draw_points(axes: Axes, coords: np.ndarray, labels: np.ndarray, classes: in
 
 
 def _turned(coords: np.ndarray, before: np.ndarray | None, free: bool) -> np.ndarray:
-    """A map laid on that of its first points: turned (Schonemann 1966) where it is free, or mirrored."""
+    """Coordinates laid on the first points' own: turned (Schonemann 1966) where free, or mirrored."""
     if before is None:
         return coords
     some, target = (places - places.mean(axis=0) for places in (coords[: len(before)], before))

@@ -1,4 +1,4 @@
-"""What the maps of a study are worth, measured apart from what they cost."""
+"""The quality of a study's embeddings, measured apart from their cost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RANKS = 200_000_000
 
 @dataclass(frozen=True)
 class Space:
-    """The features of n images as their maps are compared with them.
+    """The features of n images as their embeddings are compared with them.
 
     Attributes:
         ranks: from random anchors; None where memory does not allow them, and then `note` says so.
@@ -50,16 +50,16 @@ class Space:
         if self.ranks is None:
             return {}
         anchors, ranks = self.ranks.anchors, self.ranks.ranks
-        near = np.empty((len(anchors), N_NEIGHBORS), np.int64)
+        neighbors = np.empty((len(anchors), N_NEIGHBORS), np.int64)
         rows, columns = np.nonzero((ranks >= 1) & (ranks <= N_NEIGHBORS))
-        near[rows, ranks[rows, columns].astype(np.int64) - 1] = columns
+        neighbors[rows, ranks[rows, columns].astype(np.int64) - 1] = columns
         classes, members = np.unique(self.labels, return_inverse=True)
-        predicted = vote(members[near], len(classes))
+        predicted = vote(members[neighbors], len(classes))
         anchored = classified(predicted, members[anchors], classes, 1000, self.seed)
         return {LEAVE_ONE_OUT: _triple(anchored.accuracy)}
 
     def quality(self, embedding: Embedding) -> Quality:
-        """Numbers of one map, with intervals where they have some."""
+        """Scores of one embedding, with intervals where they have some."""
         neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
         voted = metrics.leave_one_out_knn(neighbors, embedding.labels, seed=self.seed)
         scores: Quality = {LEAVE_ONE_OUT: _triple(voted.accuracy)}

@@ -1,7 +1,7 @@
 """A study's curves as a table of costs: for forecasts, and for the one that comes with jaxtl.
 
-`python -m jaxtl.scaling.reference STUDY RUN` writes jaxtl/assets/reference.json anew: maps and features from
-a study's folder, training from that of a run with default settings, both made on the same machine.
+`python -m jaxtl.scaling.reference STUDY RUN` writes jaxtl/assets/reference.json anew: embeddings and features
+from a study's folder, training from that of a run with default settings, both made on the same machine.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from jaxtl.scaling.study import EXTRACTION
 def costs_of(study: Path) -> Costs:
     """The costs of a study's folder. Raises JaxtlError where no curve has the trials for a power law."""
     curves = read_curves(study)
-    maps = tuple(_cost(curve) for curve in curves if curve.seconds is not None)
-    if not maps:
+    measured = tuple(_cost(curve) for curve in curves if curve.seconds is not None)
+    if not measured:
         raise JaxtlError(
             f"{study}: no method has been measured at three sizes, which a forecast needs; add some with: "
             f"jaxtl scale --out {study} --sizes N,..."
@@ -43,7 +43,7 @@ def costs_of(study: Path) -> Costs:
     seconds = None
     if taken:
         seconds = taken["seconds"] / taken["images"] * (48 / taken["image_size"]) ** 2
-    return Costs(maps, _machine(curves), seconds)
+    return Costs(measured, _machine(curves), seconds)
 
 
 def chosen(known: Costs, methods: str | None, backends: str | None) -> tuple[Cost, ...]:

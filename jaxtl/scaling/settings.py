@@ -26,7 +26,7 @@ class Settings:
         weights: a safetensors file; None takes the bundled ImageNet weights.
         perplexity: of t-SNE.
         n_neighbors: of LLE.
-        seed: of the shuffle, of images beyond the dataset, and of the maps.
+        seed: of the shuffle, of images beyond the dataset, and of the embeddings.
     """
 
     dataset: str = "mnist"

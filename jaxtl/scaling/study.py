@@ -215,7 +215,7 @@ class Study:
         trials.save(self.folder / trials.FOLDER, trial)
         self.trials[trial.method, trial.backend, trial.n] = trial
 
-    # What embeddings are worth.
+    # The quality of embeddings.
 
     def _judge(self, n: int) -> None:
         unjudged, known = self._unjudged(n), self._features_path(n)

@@ -16,7 +16,7 @@ from jaxtl.scaling.trials import DONE, Trial
 
 
 def trials_table(curves: Sequence[Curve]) -> Table:
-    """One row a trial: what it took and what it is worth, or why it is missing."""
+    """One row a trial: its cost and its quality, or why it is missing."""
     table = Table(title="What maps cost, and what they are worth", title_justify="left")
     table.add_column("map", no_wrap=True)
     # A word a line: the full name in a narrow column.
@@ -43,8 +43,10 @@ def _cells(trial: Trial) -> tuple[str, ...]:
     if trial.status != DONE:
         return (f"[red]{trial.status}[/]" if trial.limits else trial.status, "", "", "")
     scores = trial.quality or {}
-    worth = (f"{scores[name][0]:.3f}" if name in scores else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS))
-    return (duration(trial.typical_seconds), gib(trial.memory) if trial.memory is not None else "", *worth)
+    quality = (
+        f"{scores[name][0]:.3f}" if name in scores else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS)
+    )
+    return (duration(trial.typical_seconds), gib(trial.memory) if trial.memory is not None else "", *quality)
 
 
 def laws_table(curves: Sequence[Curve]) -> Table:
@@ -70,11 +72,11 @@ def _exponent(law: PowerLaw | None) -> str:
 
 
 def forecast_table(costs: Costs, n: int, available: int, shown: Sequence[Cost]) -> Table:
-    """What maps of n images would take, by method and library, and what would fit where they do not.
+    """What embeddings of n images would take, by method and library, and what would fit where they do not.
 
     Args:
         costs: what else would fit is taken from.
-        shown: some of its maps.
+        shown: some of them.
     """
     title = f"A map of {n:,} images; {gib(available)} of memory are available"
     table = Table(title=title, title_justify="left")

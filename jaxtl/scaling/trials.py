@@ -1,4 +1,4 @@
-"""The trials of a study: one embedding each, what it took and what it is worth, a file each."""
+"""The trials of a study: one embedding each, its cost and its quality, a file each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Trial:
         start_seconds: of its process before it began, with imports and a tiny embedding.
         baseline: bytes of the process before it read the features, files not counted; as all of these.
         peak: the most bytes during the reduction.
-        resident_peak: the same with files that were mapped into memory, which can be given back.
+        resident_peak: the same with memory-mapped files, which can be given back.
         device_peak: the most bytes of the GPU in use, by all processes; None without a GPU.
         limits: those that it had to keep.
         machine: processor, cores and GPU, and versions of libraries (which old trials lack).
@@ -65,7 +65,7 @@ class Trial:
     def memory(self) -> int | None:
         """Bytes that the reduction took beyond what its process had before, the features included.
 
-        On a machine that does not tell what is a file's, and for maps too small to show, it may be 0.
+        On a machine that does not tell what is a file's, and for embeddings too small to show, it may be 0.
         """
         return None if self.peak is None or self.baseline is None else max(0, self.peak - self.baseline)
 
