@@ -367,10 +367,10 @@ def test_forecast_heeds_methods_backends_and_memory_and_refuses_the_rest(jaxtl, 
     for given, said in (
         (["--backends", "sklearn"], "no such curve has been measured; there are lle by jaxtl, pca by jaxtl"),
         (["--methods", "umap"], "unknown method 'umap'"),
-        (["--sizes", "500"], "--sizes: has no bearing on --forecast"),
-        (["--dataset", "mnist"], "--dataset: has no bearing on --forecast"),
-        (["--perplexity", "5"], "--perplexity: has no bearing on --forecast"),
-        (["--time-limit", "5"], "--time-limit: has no bearing on --forecast"),
+        (["--sizes", "500"], "--sizes: has no effect with --forecast"),
+        (["--dataset", "mnist"], "--dataset: has no effect with --forecast"),
+        (["--perplexity", "5"], "--perplexity: has no effect with --forecast"),
+        (["--time-limit", "5"], "--time-limit: has no effect with --forecast"),
     ):
         code, out, err = jaxtl(*forecast, *given)
         assert (code, out, err.count("\n")) == (2, "", 1)
@@ -381,7 +381,7 @@ def test_forecast_without_a_study_says_whose_curves_it_takes(jaxtl, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     code, out, _ = jaxtl("scale", "--forecast", 5000)
     assert code == 0
-    assert f"By reference curves from another machine, {costs.reference().machine}" in out
+    assert f"By curves measured on another machine, {costs.reference().machine}" in out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -121,7 +121,7 @@ def test_nothing_is_fetched(run):
 
 def test_key_numbers_and_verdicts_come_before_the_maps(page):
     order = headings(page)
-    assert order[:3] == ["Key numbers", "The maps", "Claims, and whether this run bears them out"]
+    assert order[:3] == ["Key numbers", "The maps", "Claims, and whether the scores support them"]
     text = " ".join(page.text)
     assert "300 test images of MNIST, 48 × 48 pixels each" in text
     assert "the network's last 10 layers and a softmax head learned from 2,000 training images" in text
@@ -152,7 +152,7 @@ def test_what_a_run_does_not_hold_is_left_out(run):
     )
     assert headings(page) == ["The maps", "How far to trust the maps", "How to repeat it", "Sources"]
     text = " ".join(page.text)
-    assert "no measure of how faithful" in text
+    assert "no scores of how faithful" in text
     assert "Images are not shown: the folder is gone." in text
     assert page.data["runs"][0]["images"] is None
     assert page.data["runs"][0]["measures"] == {}
@@ -340,8 +340,8 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
         build_page([dataclasses.replace(run, scores=scores, measures=measures)]), "faithfulness"
     )
     assert (
-        "t-SNE after. Of an image's 9 nearest on the map 50 % are among its 9 nearest in the features."
-        in told
+        "t-SNE after. Of an image's 9 nearest images on the map, 50 % are among its 9 nearest in the "
+        "features." in told
     )
     assert (
         "It draws the classes further apart than they lie in the features (silhouette: 0.600 against 0.200"
@@ -369,7 +369,7 @@ def test_what_moved_through_the_layers_is_told(run):
     told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
     assert "highest at the end of b, 0.900; at the output it is 0.800: the layers between lose" in told
     assert "left all up to the end of b as it was, and moved c (linear CKA 0.600)" in told
-    assert "at the output the 10-NN accuracy, leave one out, is now 0.970" in told
+    assert "By 10-NN accuracy, leave one out: at the output it is now 0.970" in told
 
 
 def test_gains_and_mixed_pairs_are_told_in_words(run):

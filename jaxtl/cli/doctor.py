@@ -8,7 +8,7 @@ import click
 
 
 @click.command()
-@click.option("--json", "in_json", is_flag=True, help="The same as one JSON object.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def doctor(in_json: bool) -> None:
     """What this machine computes with, what does not work, and what to do about it.
 

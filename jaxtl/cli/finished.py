@@ -1,4 +1,4 @@
-"""The verbs that look at finished runs: figures, numbers, the page, files for other tools."""
+"""The verbs for finished runs: figures, scores, the page, files for other tools."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from jaxtl.settings import STAGES
     "--out",
     type=options.PATH,
     metavar="PATH",
-    help="For a map, the picture (.png, .svg, .pdf); for a run, the folder.  [default: E.png; RUN/figures]",
+    help="For an embedding, the picture (.png, .svg, .pdf); for a run, the folder.  "
+    "[default: E.png; RUN/figures]",
 )
 def plot(source: Path, out: Path | None) -> None:
-    """Draw one map, or the figures of a finished run again."""
+    """Draw one embedding, or the figures of a finished run again."""
     if source.is_dir():
         from jaxtl.runs.figures import save_figures
 
@@ -53,7 +54,7 @@ def _plot_embedding(source: Path, out: Path) -> None:
 @click.command()
 @click.argument("folder", type=options.FOLDER, metavar="RUN")
 def score(folder: Path) -> None:
-    """All numbers of a finished run again, the claims, the figures and the page."""
+    """Compute all scores of a finished run again, with claims, figures and page."""
     from jaxtl.cli.tables import claims_table, number_table
     from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import experiment
@@ -91,7 +92,7 @@ def layers(folder: Path) -> None:
     "--out",
     type=options.FILE,
     metavar="F.html",
-    help="[default: report.html, in the run's folder if there is one run]",
+    help="Where to write the page.  [default: report.html, in the run's folder if there is one run]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """One page of a finished run, or of several to compare, that opens offline in any browser."""
@@ -112,9 +113,11 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     "form",
     type=click.Choice(["tensorboard", "parquet", "csv"]),
     required=True,
-    help="Embedding projector; Embedding Atlas; one table.",
+    help="tensorboard: embedding projector; parquet: Embedding Atlas; csv: one table.",
 )
-@options.setting("--stage", "both", type=click.Choice([*STAGES, "both"]))
+@options.setting(
+    "--stage", "both", "Before or after fine-tuning, or both.", type=click.Choice([*STAGES, "both"])
+)
 @click.option(
     "--out",
     type=options.PATH,
@@ -123,7 +126,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     help="A file .parquet or .csv; for tensorboard a folder.",
 )
 def export(folder: Path, form: str, stage: str, out: Path) -> None:
-    """A finished run for other tools: one row an image, with its class, predictions and maps.
+    """A finished run for other tools: one row per image, with its class, predictions and embeddings.
 
     \b
     jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector

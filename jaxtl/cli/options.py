@@ -23,6 +23,8 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
 
 _RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
+# Settings of methods whose names are no words for a help text.
+_WORDS = {"n_neighbors": "Neighbours"}
 
 
 class Count(click.ParamType):
@@ -64,14 +66,15 @@ def limit(name: str, unit: str, help: str, **more: Any) -> Decorator:
 def _of_method(method: Method, name: str) -> Decorator:
     default = getattr(_RUN, name)
     metavar = "K" if isinstance(default, int) else "X"
-    return setting(f"--{name.replace('_', '-')}", default, f"Of {method.label}.", metavar=metavar)
+    word = _WORDS.get(name, name.replace("_", " ").capitalize())
+    return setting(f"--{name.replace('_', '-')}", default, f"{word} of {method.label}.", metavar=metavar)
 
 
 dataset = setting(
     "--dataset",
     _RUN.dataset,
-    "mnist (comes with jaxtl), infinite:N (its digits, deformed anew), idx:FOLDER, folder:PATH "
-    "(PATH/train/CLASS/*.png), or tfds:NAME.",
+    "mnist (comes with jaxtl), infinite:N (its digits, each with a random deformation, fixed by the seed), "
+    "idx:FOLDER, folder:PATH (PATH/train/CLASS/*.png), or tfds:NAME.",
     metavar="NAME",
 )
 weights = click.option(
@@ -90,22 +93,22 @@ images = together(
     setting(
         "--preprocessing",
         _IMAGES.preprocessing,
-        "unit: [0, 1]; keras: [-1, 1], as ImageNet was learnt.",
+        "unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained.",
         type=click.Choice(PREPROCESSING),
     ),
 )
-train_samples = setting("--train-samples", "all", "Training images, the first ones.", type=Count())
+train_samples = setting("--train-samples", "all", "Train on the first N training images.", type=Count())
 training = together(
     setting(
         "--trainable",
         _TUNE.trainable,
-        "What learns besides the head: the last LAYERS layers as Keras counts them, all, none, or the name "
-        "of the first trainable layer, such as block_16_expand_BN.",
+        "Layers to train besides the head: the last LAYERS layers as Keras counts them, all, none, or the "
+        "name of the first trainable layer, such as block_16_expand_BN.",
         metavar="LAYERS",
     ),
-    setting("--epochs", _TUNE.epochs, metavar="N"),
-    setting("--batch-size", _TUNE.batch_size, metavar="N"),
-    setting("--learning-rate", _TUNE.learning_rate, metavar="X"),
+    setting("--epochs", _TUNE.epochs, "Passes over the training images.", metavar="N"),
+    setting("--batch-size", _TUNE.batch_size, "Training images per step.", metavar="N"),
+    setting("--learning-rate", _TUNE.learning_rate, "Learning rate of the optimizer.", metavar="X"),
 )
 method_settings = together(
     *(_of_method(method, name) for method in METHODS.values() for name in method.settings)
@@ -113,7 +116,7 @@ method_settings = together(
 seed = setting(
     "--seed",
     _RUN.seed,
-    "The same seed, the same bytes.",
+    "Random seed; the same seed gives the same bytes on the same machine, cores and versions.",
     type=click.IntRange(0, 2**32 - 1),
     metavar="N",
 )
@@ -121,19 +124,19 @@ computing = together(
     setting(
         "--precision",
         _RUN.precision,
-        "Of the network's products: highest is float32; the others are faster on some GPUs.",
+        "Precision of the network's products: highest is float32; the others are faster on some GPUs.",
         type=click.Choice(PRECISIONS),
     ),
     click.option(
         "--deterministic",
         is_flag=True,
-        help="The same bits on every run on the same GPU, at some cost; a CPU's always are.",
+        help="Give the same bits on every run on the same GPU, at some cost; a CPU always does.",
     ),
     setting(
         "--compilation-cache",
         "auto",
         "Keep what JAX compiles here, for the next process. auto: in the user's cache folder where there is "
-        "a GPU; none: nowhere.",
+        "a GPU; none: keep nothing.",
         type=FOLDER,
         metavar="DIR",
     ),

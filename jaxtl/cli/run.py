@@ -34,38 +34,41 @@ _SEEDS = click.IntRange(1, 1000)
     "--resume",
     type=options.FOLDER,
     metavar="DIR",
-    help="Go on with a stopped run, with the settings it was started with.",
+    help="Continue a stopped run, with the settings it was started with.",
 )
 @options.dataset
-@options.setting("--samples", RunConfig.samples, "Test images to map, the first ones.", type=options.Count())
+@options.setting("--samples", RunConfig.samples, "Embed the first N test images.", type=options.Count())
 @options.train_samples
 @options.images
 @options.weights
 @options.training
-@options.setting("--methods", ",".join(METHODS), "Maps to make.", metavar="M,...")
+@options.setting("--methods", ",".join(METHODS), "Embeddings to compute.", metavar="M,...")
 @options.method_settings
 @options.setting(
     "--backend",
     "auto",
-    f"Libraries to prefer for the maps: {', '.join(LIBRARIES)}. auto takes cuML where it works.",
+    f"Libraries to prefer for the embeddings: {', '.join(LIBRARIES)}. auto takes cuML where it works.",
     metavar="NAME,...",
 )
 @options.limit(
     "--time-limit",
     "SECONDS",
-    "For one map by cuML; one that takes longer is given up.",
+    "For one embedding by cuML; one that takes longer is stopped.",
     default=900.0,
     show_default=True,
 )
 @options.computing
 @options.setting(
-    "--layers/--no-layers", RunConfig.layers, "Look at the end of every block too, on up to 4000 images."
+    "--layers/--no-layers",
+    RunConfig.layers,
+    "Also score the features at the end of every block, on up to 4000 images.",
 )
 @options.seed
 @options.setting(
     "--seeds",
     1,
-    "The whole with R seeds, from --seed on: all numbers with intervals over them.",
+    "Do the whole experiment R times, with seeds S, S+1, ...; scores get intervals over the seeds. "
+    "S is --seed.",
     type=_SEEDS,
     metavar="R",
 )
@@ -82,16 +85,17 @@ def run(
     seeds: int,
     **settings: Any,
 ) -> None:
-    """The experiment: maps of a network's features before and after transfer learning.
+    """The experiment: embeddings of a network's features before and after transfer learning.
 
-    With no options, the founding experiment: MobileNetV2 with ImageNet weights looks at MNIST at 48x48. The
-    1280 pooled features of 2000 test images are mapped by PCA, t-SNE and LLE; the last 10 layers and a
-    softmax head learn the digits from 60,000 images in 5 epochs; the same images are mapped again.
+    With no options, the founding experiment: MobileNetV2 with ImageNet weights computes features of MNIST at
+    48x48. The 1280 pooled features of 2000 test images are embedded by PCA, t-SNE and LLE; the last 10 layers
+    and a softmax head are trained on 60,000 images for 5 epochs; the same images are embedded again.
 
     \b
     The run folder then holds
-      figures/     before, after, comparison, history: .png, .svg, .pdf
-      features/    before.npz, after.npz: values [n, 1280], labels, index
+      figures/     before, after, comparison, history, layers: .png, .svg, .pdf
+      features/    STAGE.npz, train_STAGE.npz: values [n, 1280], labels, index
+      neighbors/   STAGE.npz: the nearest neighbours of every image
       embeddings/  STAGE_METHOD.npz: coords [n, 2] and every parameter
       report.html  all of it on one page, to be opened in a browser
       scores.csv, classes.csv, claims.json, layers.csv, measures.npz
@@ -100,11 +104,11 @@ def run(
     With --seeds it holds seed-N/, each such a folder, and scores.csv, claims.json and report.html over all.
 
     \b
-    A stopped run loses nothing:      jaxtl run --resume runs/mnist-2000
+    Continue a stopped run:           jaxtl run --resume runs/mnist-2000
     The full test set:                jaxtl run --samples all
     Your own images:                  jaxtl run --dataset folder:my-images --image-size 96
-    Learn deeper:                     jaxtl run --trainable block_14_expand
-    Maps on the CPU:                  jaxtl run --backend sklearn,opentsne
+    Train more layers:                jaxtl run --trainable block_14_expand
+    Embeddings on the CPU:            jaxtl run --backend sklearn,opentsne
     """
     from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment.embeddings import EmbeddingOptions
@@ -112,12 +116,12 @@ def run(
     settings["methods"] = options.parse_names(methods)
     observer = Terminal(options.console())
     if resume and out:
-        raise JaxtlError("--resume goes on in its own folder: leave out --out")
+        raise JaxtlError("--resume continues in the run's own folder: leave out --out")
     configure(compilation_cache=compilation_cache, notify=observer.notify)
     made_with = EmbeddingOptions(backend, time_limit)
     if resume:
         if options.given(ctx, "seeds"):
-            raise JaxtlError("--resume goes on with as many seeds as there are: leave out --seeds")
+            raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
         asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
         work = _resumed(resume, asked, observer, made_with)
     else:

@@ -25,34 +25,36 @@ if TYPE_CHECKING:
     "--out",
     type=options.FOLDER,
     metavar="DIR",
-    help="The study's folder: new, or a study that goes on.  [default: runs/scale-DATASET]",
+    help="The study's folder: new, or a study to continue.  [default: runs/scale-DATASET]",
 )
 @click.option(
     "--sizes",
     metavar="N,...",
-    help="Numbers of images, each the first of one shuffle.  "
-    f"[default: what was asked for last, else {','.join(map(str, SIZES))}]",
+    help="Numbers of images; each size takes the first of one shuffled order.  "
+    f"[default: as in the last call, else {','.join(map(str, SIZES))}]",
 )
 @click.option(
     "--methods",
     metavar="M,...",
-    help=f"{', '.join(METHODS)}, or with landmarks such as tsne@5000, which maps 5000 images and places the "
-    f"others.  [default: likewise, else {','.join(METHODS)}]",
+    help=f"{', '.join(METHODS)}, or with landmarks such as tsne@5000, which embeds 5000 images and places "
+    f"the others.  [default: as in the last call, else {','.join(METHODS)}]",
 )
 @click.option(
     "--backends",
     metavar="NAME,...",
     help=f"Libraries, a curve for each that has the method: {', '.join(LIBRARIES)}, auto.  "
-    "[default: likewise, else auto]",
+    "[default: as in the last call, else auto]",
 )
-@options.limit("--time-limit", "SECONDS", f"For one map.  [default: {TIME_LIMIT:g}]")
-@options.limit("--memory-limit", "GIB", "For the process of one map.  [default: 80 % of what is available]")
+@options.limit("--time-limit", "SECONDS", f"For one embedding.  [default: {TIME_LIMIT:g}]")
+@options.limit(
+    "--memory-limit", "GIB", "For the process of one embedding.  [default: 80 % of what is available]"
+)
 @click.option(
     "--forecast",
     type=click.IntRange(3),
     metavar="N",
-    help="Only tell what maps of N images would take (by --methods and --backends, within --memory-limit), "
-    "by the study in DIR, else by reference curves.",
+    help="Compute nothing; print the time and memory that N images would take (by --methods and --backends, "
+    "within --memory-limit), by the study in DIR, else by curves measured on another machine.",
 )
 @options.dataset
 @options.images
@@ -71,22 +73,23 @@ def scale(
     forecast: int | None,
     **settings: Any,
 ) -> None:
-    """What happens to time, memory and a map's worth as the number of images grows.
+    """How time, memory and quality of an embedding change as the number of images grows.
 
-    Training and test images together, in one shuffled order of which every size takes the first; beyond
-    MNIST's 70,000 its digits go on, deformed anew each time. Every map is made in a process of its own, which
-    is ended where it goes over a limit: that is recorded, and larger sizes of its curve are not tried.
+    Training and test images together, in one shuffled order; a size n takes the first n. Beyond MNIST's
+    70,000 its digits are taken again, each with a random deformation, fixed by the seed. Every embedding is
+    computed in a process of its own, which is stopped if it exceeds a limit: that is recorded, and larger
+    sizes of its curve are not tried.
 
     \b
     The folder then holds
-      scaling.csv    every number: seconds, bytes, 10-NN accuracy, trustworthiness, ..., one a row
+      scaling.csv    every number: seconds, bytes, 10-NN accuracy, trustworthiness, ...; one number per row
       fits.csv       power laws of seconds and bytes, exponents with their intervals
       figures/       seconds, memory, quality, maps: .png, .svg
       maps/          METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
-      features.npy   [n, 1280], to be mapped: jaxtl reduce DIR/features.npy --set landmarks=5000 ...
+      features.npy   [n, 1280], to be embedded: jaxtl reduce DIR/features.npy --set landmarks=5000 ...
 
     \b
-    The same command again goes on:   jaxtl scale --out DIR
+    Continue a stopped study:         jaxtl scale --out DIR
     More of the same study:           jaxtl scale --out DIR --sizes 100000 --methods pca,tsne@5000
     What would a million take?        jaxtl scale --out DIR --forecast 1000000
     """
@@ -133,7 +136,7 @@ def _check_forecast(ctx: click.Context) -> None:
     for name in ctx.params:
         if name not in heeded and options.given(ctx, name):
             raise JaxtlError(
-                f"--{name.replace('_', '-')}: has no bearing on --forecast, which takes a study's curves as "
+                f"--{name.replace('_', '-')}: has no effect with --forecast, which takes a study's curves as "
                 "they are; leave it out"
             )
 
@@ -141,7 +144,7 @@ def _check_forecast(ctx: click.Context) -> None:
 def _forecast(
     folder: Path | None, usual: Path, n: int, methods: str | None, backends: str | None, gib: float | None
 ) -> None:
-    """Print what maps of n images would take, by a study's curves where there are some."""
+    """Print what embeddings of n images would take, by a study's curves where there are some."""
     from rich.console import Console
 
     from jaxtl.costs import table as costs
@@ -152,7 +155,7 @@ def _forecast(
 
     if folder is None and not (usual / CONFIG).is_file():
         known = costs.reference()
-        source = f"By reference curves from another machine, {known.machine}; for your own: jaxtl scale"
+        source = f"By curves measured on another machine, {known.machine}; for your own: jaxtl scale"
     else:
         known = costs_of(folder or usual)
         source = f"By the study in {folder or usual} on {known.machine}"

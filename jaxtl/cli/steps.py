@@ -16,12 +16,12 @@ from jaxtl.settings import FinetuneConfig, Images
 
 @click.command()
 @options.dataset
-@options.setting("--split", "test", type=click.Choice(["train", "test"]))
-@options.setting("--samples", "all", "The first N images.", type=options.Count())
+@options.setting("--split", "test", "Images to take.", type=click.Choice(["train", "test"]))
+@options.setting("--samples", "all", "Take the first N images.", type=options.Count())
 @options.images
 @options.weights
 @click.option(
-    "--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [default: by platform]"
+    "--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time.  [default: by platform]"
 )
 @options.computing
 @click.option(
@@ -29,8 +29,7 @@ from jaxtl.settings import FinetuneConfig, Images
     type=options.FILE,
     required=True,
     metavar="F.npz|F.npy",
-    help=".npy: written piece by piece, and read in pieces by what takes it, for more features than memory "
-    "holds; labels and index are beside it in F.rows.npz.",
+    help="F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz).",
 )
 def extract(
     dataset: str,
@@ -97,7 +96,7 @@ def finetune(
     out: Path,
     **training: Any,
 ) -> None:
-    """Train a softmax head and the last layers; the test images are only reported on."""
+    """Train a softmax head and the last layers; the test images are used only to report the accuracy."""
     from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
     from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
@@ -136,14 +135,14 @@ def finetune(
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the method, such as perplexity=50; may be repeated. landmarks=5000 maps 5000 points "
-    "and places the others among them.",
+    help="A parameter of the method, such as perplexity=50; may be repeated. landmarks=5000 embeds 5000 "
+    "points and places the others among them.",
 )
 @click.option("--out", type=options.FILE, required=True, metavar="E.npz")
 def reduce(
     features: Path, method: str, backend: str, seed: int, parameters: tuple[str, ...], out: Path
 ) -> None:
-    """Map features to the plane: an npz with coords f32 [n, 2] and every parameter used."""
+    """Reduce features to two dimensions: an npz with coords f32 [n, 2] and every parameter used."""
     from jaxtl.cli.terminal import Terminal
     from jaxtl.records import store
     from jaxtl.records.arrays import Features

@@ -25,14 +25,14 @@ from rich.progress import (
 
 from jaxtl.progress import Attempt
 
-# Stages that are over sooner get a line, no bar.
+# Steps that are over sooner get a line, no bar.
 _BAR_AFTER_SECONDS = 1.0
 
 
 class Terminal:
-    """The `Report` of an experiment on a rich console: on a terminal bars, elsewhere one line a stage.
+    """The `Observer` of an experiment on a rich console: on a terminal bars, elsewhere one line per step.
 
-    Stages may be open in several threads at once: their bars stand below one another in the order in which
+    Steps may be open in several threads at once: their bars stand below one another in the order in which
     they began, and what is printed meanwhile goes above them.
     """
 
@@ -48,7 +48,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def attempt(self, title: str) -> Iterator[Attempt]:
-        """A stage that may fail and leaves the rest to go on: it says so in the attempt's `failure`."""
+        """A step that may fail and leaves the rest to go on: it says so in the attempt's `failure`."""
         began = time.monotonic()
         bar = self._bars.bar(title) if self._bars else contextlib.nullcontext(lambda fraction: None)
         with self.interruptible() as check, bar as draw:
@@ -69,7 +69,7 @@ class Terminal:
     def interruptible(self) -> Iterator[Callable[[], None]]:
         """Yield a check that raises KeyboardInterrupt where a Ctrl-C was pressed and lost since.
 
-        For a main thread that waits for stages in others: it calls the check between short waits, and
+        For a main thread that waits for steps in others: it calls the check between short waits, and
         tells them to stop. Ctrl-C comes to the main thread only: in others the check does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -92,7 +92,7 @@ class Terminal:
 
 
 class _Bars:
-    """The bars of all open stages in one display, since a console takes one at a time."""
+    """The bars of all open steps in one display, since a console takes one at a time."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -94,7 +94,7 @@ def key_numbers(run: RunData) -> str:
     others = [kind for kind in kinds if kind != LEAVE_ONE_OUT]
     if others:
         tables = "".join(_before_and_after(run, kind) for kind in others)
-        numbers += details("Counted in other ways", tables)
+        numbers += details("Other ways to compute it", tables)
     parts = "".join(f"<div>{part}</div>" for part in (numbers, _tally(run.claims)) if part)
     return section("key-numbers", "Key numbers", f"<div class='key'>{parts}</div>" if parts else "")
 
@@ -109,7 +109,7 @@ def _tally(claims: Sequence[dict[str, Any]]) -> str:
     lines = "".join(f"<li>{mark(claim)}<span>{escape(said(claim, 'text'))}</span></li>" for claim in claims)
     total = f"{len(claims)} claim{'s' * (len(claims) != 1)}"
     return f"<h3 class='tally'>{total}: {counted}</h3><ul class='tally'>{lines}</ul>" + note(
-        "What decided each stands below the maps."
+        "The statistic that decides each claim is below the maps."
     )
 
 
@@ -154,11 +154,11 @@ _VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided
 
 
 def claims(run: RunData) -> str:
-    heading = "Claims, and whether this run bears them out"
+    heading = "Claims, and whether the scores support them"
     told = note(
-        "A claim holds where the whole 95 % interval lies on its side of the threshold, does not where the "
-        "whole lies on the other, and is undecided where the interval holds the threshold. The intervals are "
-        "about other test images; another seed would add to them."
+        "A claim holds where the whole 95 % interval lies on its side of the threshold, does not hold where "
+        "the whole interval lies on the other side, and is undecided where the interval contains the "
+        "threshold. The intervals are about other test images. Another seed would widen the intervals."
     )
     return section("claims", heading, claims_table(run.claims) + told) if run.claims else ""
 

@@ -12,7 +12,7 @@ from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.report.markup import details, in_words, note, pairs, section, unique
 from jaxtl.runs.data import RunData
-from jaxtl.settings import RunConfig
+from jaxtl.settings import STAGES, RunConfig
 
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
@@ -26,7 +26,7 @@ def timings(run: RunData) -> str:
         return ""
     longest = max(seconds.values()) or 1.0
     rows = "".join(
-        f"<tr><th scope='row'>{escape(_stage_name(name))}</th><td class='n'>{value:,.1f}</td>"
+        f"<tr><th scope='row'>{escape(_step_title(name))}</th><td class='n'>{value:,.1f}</td>"
         f"<td class='share'><i style='width:{100 * value / longest:.1f}%'></i></td></tr>"
         for name, value in seconds.items()
     )
@@ -40,16 +40,12 @@ def timings(run: RunData) -> str:
     return section("timings", "Where the time went", table + beside + memory)
 
 
-def _stage_name(name: str) -> str:
-    known = {
-        "trunk_test": "Frozen layers, test images", "trunk_training": "Frozen layers, training images",
-        "before": "Features before", "after": "Features after", "finetune": "Fine-tuning",
-        "scores": "Scores", "figures": "Figures",
-    }  # fmt: skip
+def _step_title(name: str) -> str:
+    """A step by its name alone: runs of other versions have other steps."""
     method, _, stage = name.rpartition("_")
-    return known.get(name) or (
-        f"{method_label(method)} {stage}" if method in METHODS else name.replace("_", " ")
-    )
+    if method in METHODS:
+        return f"{method_label(method)} {stage}"
+    return f"Features {name}" if name in STAGES else name.replace("_", " ").capitalize()
 
 
 def repeat(run: RunData) -> str:

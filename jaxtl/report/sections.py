@@ -89,10 +89,9 @@ def transferability(run: RunData) -> str:
         return ""
     rows.append([TUNED_ACCURACY, "after training", f"{accuracy[0]:.3f}"])
     told = note(
-        f"{LOG_ME.short} and {H_SCORE.short} have no scale of their own: they put networks, or settings, in "
-        "order for one task. To see whether the order comes true, compare runs: jaxtl report RUN1 RUN2. The "
-        "probes are linear classifiers that training images taught on the features as they were, tried on "
-        "the test images."
+        f"{LOG_ME.short} and {H_SCORE.short} only rank networks or settings for one task. To check the "
+        "ranking, compare runs: jaxtl report RUN1 RUN2. The probes are linear classifiers trained on "
+        "training images' features before fine-tuning and tested on the test images."
     )
     body = table(["Measure", "known", "value"], rows, texts=2) + told
     return section("transferability", "What the features promised, and what training gave", body)
@@ -119,7 +118,7 @@ def faithfulness(run: RunData) -> str:
         )
     if not metrics:
         text += note(
-            "This run holds no measure of how faithful its maps are; only what the methods say of themselves."
+            "This run has no scores of how faithful its maps are, only the methods' own diagnostics."
         )
     body = text + sentences.on_trust(run, columns) + (table(head, rows) + note(_ARROWS) if rows else "")
     body += _scales(run)

@@ -54,8 +54,8 @@ def _kept(run: RunData, stage: str, method: str) -> str:
         return ""
     place = int(np.abs(np.asarray(sizes) - N_NEIGHBORS).argmin())
     return (
-        f"Of an image's {sizes[place]} nearest on the map {100 * float(shares[place]):.0f} % are among its "
-        f"{sizes[place]} nearest in the features."
+        f"Of an image's {sizes[place]} nearest images on the map, {100 * float(shares[place]):.0f} % are "
+        f"among its {sizes[place]} nearest in the features."
     )
 
 
@@ -110,7 +110,7 @@ def _best_layer(run: RunData, layers: Sequence[str]) -> str:
         return ""
     best, last = max(before, key=lambda name: before[name]["value"]), layers[-1]
     text = (
-        f"Before fine-tuning the {LEAVE_ONE_OUT.label}, is highest at the end of {best}, "
+        f"By {LEAVE_ONE_OUT.label}: before fine-tuning it is highest at the end of {best}, "
         f"{number(before[best]['value'])}; at the output it is {number(before[last]['value'])}"
     )
     low, high = before[best].get("low"), before[last].get("high")
@@ -130,7 +130,7 @@ def _moved_layers(run: RunData, layers: Sequence[str]) -> str:
     text += f" {listed(moved)} ({LINEAR_CKA.label} {', '.join(number(alike[name]) for name in moved)})"
     before, after = (_profile(run, LEAVE_ONE_OUT, stage) for stage in STAGES)
     if layers[-1] in before and layers[-1] in after:
-        text += f"; at the output the {LEAVE_ONE_OUT.label}, is now {number(after[layers[-1]]['value'])}"
+        text += f". By {LEAVE_ONE_OUT.label}: at the output it is now {number(after[layers[-1]]['value'])}"
     return f"{text}."
 
 

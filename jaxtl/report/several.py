@@ -25,7 +25,7 @@ from jaxtl.settings import STAGES
 def seeds(runs: Sequence[RunData]) -> str:
     """Means and intervals over runs that differ in nothing but their seed."""
     settings = [{k: v for k, v in run.config.items() if k not in ("seed", "digest")} for run in runs]
-    if len(runs) < 2 or any(each != settings[0] for each in settings):
+    if len(runs) < 2 or any(other != settings[0] for other in settings):
         return ""
     scores = {(s.stage, s.space, s.metric): s for s in scores_over_seeds([run.scores for run in runs])}
     accuracies = [a[0] for run in runs if (a := test_accuracy(run))]
@@ -39,9 +39,9 @@ def seeds(runs: Sequence[RunData]) -> str:
                 row = [f"{label_of(metric)}, {label}", *(interval(score) if score else "" for score in pair)]
                 (shown if metric == LEAVE_ONE_OUT else rest).append(row)
     told = note(
-        f"Means over {len(runs)} runs that differ in their seed alone. The 95 % intervals say what another "
-        "seed (Student's t) and other test images would give, together; that of the network's accuracy says "
-        "the first alone."
+        f"Means over {len(runs)} runs that differ only in their seed. The 95 % intervals cover other seeds "
+        "(Student's t) and other test images together; the interval of the network's accuracy covers other "
+        "seeds only. Other test images would add further variation to it."
     )
     decided = claims_table(claims_over_seeds([run.claims for run in runs]))
     held = table(["", "before", "after"], shown) if shown else ""
