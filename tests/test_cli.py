@@ -130,7 +130,7 @@ def test_weights_from_one_command_serve_the_next(jaxtl, few_digits, tmp_path):
 def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
     """In a folder of the command's own choosing; the tables tell what the files hold."""
     monkeypatch.chdir(tmp_path)
-    args = ["--dataset", few_digits, "--samples", "ALL", *SMALL, "--epochs", 1]
+    args = ["--dataset", few_digits, "--samples", "ALL", *SMALL, "--trainable", 2, "--epochs", 1]
     code, _, err = jaxtl("run", *args, "--methods", "pca, lle")
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
