@@ -45,6 +45,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "likewise",
     "pip install": "needs a network; its extras are looked up",
     "python -m pytest": "this is it",
+    "timeout -s INT 300 python -m pytest": "likewise",
     "ruff": "CI's",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
@@ -111,8 +112,7 @@ def takes_long(words):
     return not TAKES_LONG.isdisjoint(words) and "--resume" not in words
 
 
-def marked(block):
-    slow = any(map(takes_long, to_run(block)))
+def marked(block, slow):
     return pytest.param(block, id=block.place, marks=[pytest.mark.slow] if slow else [])
 
 
@@ -318,7 +318,9 @@ def place(prepared, tmp_path):
 
 # NumPy's, of what Keras hands it when it saves.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")
-@pytest.mark.parametrize("block", [marked(block) for block in SHELL if to_run(block)])
+@pytest.mark.parametrize(
+    "block", [marked(block, any(map(takes_long, to_run(block)))) for block in SHELL if to_run(block)]
+)
 def test_a_block_of_commands_runs(block, place, request):
     if "checkpoint.h5" in block.text:
         shutil.copy(request.getfixturevalue("checkpoint"), place)
@@ -338,7 +340,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+@pytest.mark.parametrize("block", [marked(block, "finetune(" in block.text) for block in PYTHON])
 def test_a_block_of_python_runs(block, tmp_path):
     with contextlib.chdir(tmp_path):
         exec(compile(smaller(block.text), block.place, "exec"), {})

@@ -59,7 +59,7 @@ def test_help_has_an_option_for_every_setting_of_a_method(verb):
     for method in METHODS.values():
         for setting in method.settings:
             assert f"--{setting.replace('_', '-')}" in text
-            assert f"Of {method.label}." in text
+            assert f" of {method.label}." in text
     assert ",".join(METHODS) in text
 
 

@@ -151,7 +151,7 @@ def _started(
 
 
 def _work_off(work: Experiment | Seeds, observer: Any) -> None:
-    """Run it, and show what came out and where it lies; `observer` is a Terminal."""
+    """Run it, and show what came out and where it is; `observer` is a Terminal."""
     from jaxtl.cli.tables import claims_table, history_table, score_table
     from jaxtl.experiment.experiment import Experiment
 

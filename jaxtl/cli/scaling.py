@@ -113,7 +113,7 @@ def scale(
 
 
 def _work_off(work: Study, observer: Terminal, limits: dict[str, float]) -> None:
-    """Run a study, and show what came out and where it lies; `limits` are those that were typed."""
+    """Run a study, and show what came out and where it is; `limits` are those that were typed."""
     from jaxtl.scaling import study
     from jaxtl.scaling.tables import laws_table, trials_table
 

@@ -82,7 +82,9 @@ def extract(
     metavar="H.csv",
     help="Write loss and accuracy of every epoch here.",
 )
-@click.option("--out", type=options.FILE, required=True, metavar="M.safetensors")
+@click.option(
+    "--out", type=options.FILE, required=True, metavar="M.safetensors", help="Where to write the weights."
+)
 def finetune(
     dataset: str,
     train_samples: int | None,
@@ -127,7 +129,7 @@ def finetune(
 
 @click.command()
 @click.argument("features", type=options.FILE, metavar="F.npz|F.npy")
-@click.option("--method", type=click.Choice(list(METHODS)), required=True)
+@click.option("--method", type=click.Choice(list(METHODS)), required=True, help="How to reduce them.")
 @options.setting("--backend", "auto", "The library that computes it.", metavar="NAME")
 @options.seed
 @click.option(
@@ -138,7 +140,9 @@ def finetune(
     help="A parameter of the method, such as perplexity=50; may be repeated. landmarks=5000 embeds 5000 "
     "points and places the others among them.",
 )
-@click.option("--out", type=options.FILE, required=True, metavar="E.npz")
+@click.option(
+    "--out", type=options.FILE, required=True, metavar="E.npz", help="Where to write the embedding."
+)
 def reduce(
     features: Path, method: str, backend: str, seed: int, parameters: tuple[str, ...], out: Path
 ) -> None:
