@@ -59,7 +59,7 @@ def test_what_the_founding_experiment_saw_holds():
 def test_other_numbers_are_judged_otherwise(changed, claim, verdict):
     found = verdicts(evidence(**(FOUNDING | changed)))[claim]
     assert found.verdict == verdict
-    lead = {"holds": "Borne out", "does not hold": "Not borne out", "undecided": "Not decided"}[verdict]
+    lead = {"holds": "Supported", "does not hold": "Not supported", "undecided": "Undecided"}[verdict]
     assert found.words.startswith(lead)
     assert f"{found.value:.3f}" in found.words
 

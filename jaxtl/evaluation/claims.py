@@ -125,13 +125,13 @@ def _verdict(claim: _Claim, estimate: Estimate, parts: str) -> Verdict:
     verdict = verdict_of(estimate, claim.threshold, claim.direction)
     words = (
         f"{_LEAD[verdict]}: {claim.statistic} is {value:.3f} (95 % interval {low:.3f} to {high:.3f}); "
-        f"the claim asks for {claim.direction} {claim.threshold:g}.{parts}"
+        f"the claim needs a value {claim.direction} {claim.threshold:g}.{parts}"
     )
     how = claim.threshold, claim.direction
     return Verdict(claim.id, claim.text, claim.statistic, value, low, high, *how, verdict, words)
 
 
-_LEAD = {"holds": "Borne out", "does not hold": "Not borne out", "undecided": "Not decided by these images"}
+_LEAD = {"holds": "Supported", "does not hold": "Not supported", "undecided": "Undecided"}
 
 
 def _accuracies(statistic: Callable[..., Any], *spaces: tuple[str, str]) -> Callable[[Evidence], Estimate]:

@@ -61,7 +61,7 @@ def _decided(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
     mean = in_digits(_mean([Estimate(c["value"], c.get("low"), c.get("high")) for c in own]))
     words = (
         f"Over {len(own)} seeds {first['statistic']} is {mean.value:.3f} on average (95 % interval over "
-        f"seeds and test images {mean.low:.3f} to {mean.high:.3f}); the claim asks for "
+        f"seeds and test images {mean.low:.3f} to {mean.high:.3f}); the claim needs a value "
         f"{first['direction']} {first['threshold']:g}. It holds in {held} of {len(own)} runs by themselves."
     )
     verdict = verdict_of(mean, first["threshold"], first["direction"])

@@ -545,10 +545,10 @@
   // The morph.
 
   const pair = (method) => ["before", "after"].map((stage) =>
-    run.embeddings.find((map) => map.method === method && map.stage === stage));
+    run.maps.find((map) => map.method === method && map.stage === stage));
 
   const paired = () =>
-    [...new Set(run.embeddings.map((map) => map.method))].filter((method) => pair(method).every(Boolean));
+    [...new Set(run.maps.map((map) => map.method))].filter((method) => pair(method).every(Boolean));
 
   async function makeMorph() {
     const methods = paired();
@@ -654,15 +654,15 @@
     Object.assign(state, { run: k, hidden: new Set(), selection: [], pinned: -1, hover: -1 });
     run = unpacked(data.runs[k]);
     document.querySelectorAll("[data-run]").forEach((part) => { part.hidden = Number(part.dataset.run) !== k; });
-    const methods = [...new Set(run.embeddings.map((map) => map.method))];
-    const stages = [...new Set(run.embeddings.map((map) => map.stage))];
+    const methods = [...new Set(run.maps.map((map) => map.method))];
+    const stages = [...new Set(run.maps.map((map) => map.stage))];
     // Of one method the stages stand side by side.
     $("grid").style.setProperty("--methods", Math.max(methods.length, 2));
     $("grid").style.setProperty("--stages", stages.length);
     $("grid").replaceChildren();
     $("morph-map").replaceChildren();
     morph = null;
-    maps = run.embeddings.map(({ x, y, stage, method, name, outside }) => {
+    maps = run.maps.map(({ x, y, stage, method, name, outside }) => {
       const note = outside ? `${number(outside)} outside the view` : "";
       const map = makeMap(x, y, `${name} ${stage}`, $("grid"), note);
       Object.assign(map, { stage, method });
