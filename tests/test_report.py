@@ -578,3 +578,13 @@ def test_maps_of_other_images_are_refused(run):
     moved = dataclasses.replace(other, index=other.index + 1)
     with pytest.raises(JaxtlError, match="map after_pca is of other images"):
         RunData(**{**vars(run), "embeddings": {**run.embeddings, ("after", "pca"): moved}})
+
+
+def test_the_script_asks_for_nothing_that_the_page_does_not_hold():
+    """What can be seen of it without a browser; `tests/browser` looks at all of it."""
+    page = Page(build_page([synthetic_run(60)]))
+    script = next(text for a, text in page.all("script") if a.get("id") != "data" and "packed" in text)
+    made = set(re.findall(r"\bpacked\.(\w+) = ", script))
+    asked = set(re.findall(r"\b(?:run|packed)\.(\w+)", script))
+    assert asked - made <= set(page.data["runs"][0])
+    assert {"maps", "labels", "measures"} <= asked
