@@ -327,7 +327,7 @@ def reduce(features: Path, method: str, backend: str, seed: int, params: tuple[s
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
     check_writable(out)
-    with Terminal(_console()).stage(f"{method} of {len(loaded.values):,} points") as progress:
+    with Terminal(_console()).step(f"{method} of {len(loaded.values):,} points") as progress:
         embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
     embedding.save(out)
     click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")
