@@ -115,14 +115,12 @@ def load_timings(path: Path) -> dict[str, Any]:
 
 def load_claims(path: Path) -> Claims:
     """Rows as `jaxtl.evaluation.claims.Verdict` has them; over seeds with `values` and `held_in`, too."""
-    claims = read_json_object(path).get("claims")
-    fault = "there are none" if not isinstance(claims, list) else ""
-    for number, claim in enumerate([] if fault else claims, 1):
+    claims: Any = read_json_object(path).get("claims")
+    if not isinstance(claims, list):
+        raise JaxtlError(f"{path}: not a list of claims (there are none); {MAKE_AGAIN}")
+    for number, claim in enumerate(claims, 1):
         if fault := _fault_of_claim(claim):
-            fault = f"claim {number}: {fault}"
-            break
-    if fault:
-        raise JaxtlError(f"{path}: not a list of claims ({fault}); {MAKE_AGAIN}")
+            raise JaxtlError(f"{path}: not a list of claims (claim {number}: {fault}); {MAKE_AGAIN}")
     return claims
 
 
@@ -187,7 +185,7 @@ def save_averages(path: Path, averages: Averages) -> None:
 
 
 def load_seeds(path: Path) -> list[int]:
-    seeds = read_json_object(path).get("seeds")
+    seeds: Any = read_json_object(path).get("seeds")
     if not _is_list_of(seeds, int) or len(seeds) < 2:
         raise JaxtlError(f"{path}: holds no list of seeds")
     return seeds
