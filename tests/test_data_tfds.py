@@ -185,7 +185,7 @@ def test_images_of_other_depths_are_refused(tmp_path):
     [
         ("no_such_set", "knows no such set"),
         ("mnist/no_such_config", "BuilderConfig no_such_config not found"),
-        ("mnist:9.9.9", "cannot be loaded at version 9.9.9, only: 3.0.1"),
+        ("mnist:9.9.9", r"cannot be loaded at version 9\.9\.9"),
         ("../../etc/passwd", "cannot be opened"),
         ("glue/cola", "not an image classification set .* it has sentence, label, idx"),
         ("cats_vs_dogs", "differ in size; give image_size"),
