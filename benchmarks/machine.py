@@ -14,7 +14,6 @@ from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
-
 # What decides how many threads the libraries take.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -43,10 +42,7 @@ def thread_settings() -> dict[str, str]:
 
 
 def revision(folder: Path = ROOT) -> dict[str, Any]:
-    """This checkout's commit, whether tracked files differ from it, and a mark of how; None where unknown.
-
-    Results do not count as a difference.
-    """
+    """This checkout's commit, whether files other than results differ from it, and a mark of how, if known."""
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "diff", "HEAD", "--", ".", ":!benchmarks/results") if commit else None
     mark = hashlib.sha256(changes.encode()).hexdigest()[:12] if changes else None
