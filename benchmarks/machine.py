@@ -42,7 +42,7 @@ def thread_settings() -> dict[str, str]:
 
 
 def revision(folder: Path = ROOT) -> dict[str, Any]:
-    """This checkout's commit, whether files other than results differ from it, and a mark of how, if known."""
+    """This checkout's commit, whether files but results differ from it, and a mark of how, if known."""
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "diff", "HEAD", "--", ".", ":!benchmarks/results") if commit else None
     mark = hashlib.sha256(changes.encode()).hexdigest()[:12] if changes else None
