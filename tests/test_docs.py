@@ -47,12 +47,13 @@ NOT_RUN = {
     "python -m pytest": "this is it",
     "timeout -s INT 300 python -m pytest": "likewise",
     "ruff": "CI's",
+    "mypy": "tests/test_types.py runs it",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
 TAKES_LONG = {"run", "scale", "layers", "doctor", "weights_convert"}
-DEVELOPERS_TOOLS = {"ruff"}
+DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
 
 class Block(NamedTuple):
