@@ -10,6 +10,10 @@ from jaxtl.methods import METHODS, Parameter, parameters
 
 STAGES = ("before", "after")
 PREPROCESSING = ("unit", "keras")
+# Forms in which a run is exported.
+EXPORTS = ("tensorboard", "parquet", "csv")
+# Seconds that one embedding may take, and the most seeds of one command.
+TIME_LIMIT, MOST_SEEDS = 900.0, 1000
 # Test accuracy after the last epoch is noisy, as Keras's is: 0.936 to 0.974 over seeds 0 to 5. Of these,
 # seed 1 gave 0.955, nearest the median, so that a run with no options shows what is usual.
 TYPICAL_SEED = 1

@@ -8,7 +8,7 @@ import click
 
 from jaxtl.cli import options
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import STAGES
+from jaxtl.settings import EXPORTS, STAGES
 
 
 @click.command()
@@ -111,7 +111,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["tensorboard", "parquet", "csv"]),
+    type=click.Choice(EXPORTS),
     required=True,
     help="tensorboard: embedding projector; parquet: Embedding Atlas; csv: one table.",
 )

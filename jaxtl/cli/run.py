@@ -12,7 +12,7 @@ from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 from jaxtl.methods import LIBRARIES, METHODS
-from jaxtl.settings import RunConfig
+from jaxtl.settings import MOST_SEEDS, TIME_LIMIT, RunConfig
 
 if TYPE_CHECKING:
     from jaxtl.experiment.embeddings import EmbeddingOptions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxtl.experiment.seeds import Seeds
     from jaxtl.progress import Observer
 
-_SEEDS = click.IntRange(1, 1000)
+_SEEDS = click.IntRange(1, MOST_SEEDS)
 
 
 @click.command()
@@ -54,7 +54,7 @@ _SEEDS = click.IntRange(1, 1000)
     "--time-limit",
     "SECONDS",
     "For one embedding by cuML; one that takes longer is stopped.",
-    default=900.0,
+    default=TIME_LIMIT,
     show_default=True,
 )
 @options.computing

@@ -13,7 +13,8 @@ from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 from jaxtl.methods import LIBRARIES, METHODS
-from jaxtl.scaling.settings import SIZES, TIME_LIMIT
+from jaxtl.scaling.settings import SIZES
+from jaxtl.settings import TIME_LIMIT
 
 if TYPE_CHECKING:
     from jaxtl.cli.terminal import Terminal

@@ -20,6 +20,7 @@ from jaxtl.reduction import reduce
 from jaxtl.reduction.choice import choose, preferred
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
+from jaxtl.settings import TIME_LIMIT
 
 # What a process for embeddings imports before it is asked for one.
 _PRELOAD = {
@@ -42,7 +43,7 @@ class EmbeddingOptions:
     """
 
     backend: str = "auto"
-    time_limit: float = 900.0
+    time_limit: float = TIME_LIMIT
 
 
 class Job(NamedTuple):

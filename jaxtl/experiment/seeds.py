@@ -18,9 +18,7 @@ from jaxtl.progress import Observer, Silent
 from jaxtl.records.tables import Score
 from jaxtl.report.document import write_report
 from jaxtl.runs.folder import RunFolder, SeedsFolder
-from jaxtl.settings import RunConfig
-
-MOST = 1000
+from jaxtl.settings import MOST_SEEDS, RunConfig
 
 
 class Seeds:
@@ -116,8 +114,8 @@ def start(
 
     Raises JaxtlError where the folder holds files, the number is not 2 to 1000, or as `experiment.start`.
     """
-    if not 2 <= count <= MOST:
-        raise JaxtlError(f"--seeds {count}: must be 2 to {MOST}; leave it out for one run")
+    if not 2 <= count <= MOST_SEEDS:
+        raise JaxtlError(f"--seeds {count}: must be 2 to {MOST_SEEDS}; leave it out for one run")
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
     several, seeds = SeedsFolder(folder), list(range(config.seed, last.seed + 1))
     several.check_new()

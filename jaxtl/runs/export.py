@@ -16,9 +16,8 @@ from jaxtl.records.files import replacing, write_text
 from jaxtl.records.tables import as_csv
 from jaxtl.runs.data import RunData, distances_to, features_of, load_run
 from jaxtl.runs.folder import RunFolder
-from jaxtl.settings import STAGES
+from jaxtl.settings import EXPORTS, STAGES
 
-FORMATS = ("tensorboard", "parquet", "csv")
 # The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).
 _SPRITE_SIDE = 8192
 _PREDICTIONS = {"before": ("knn_before",), "after": ("knn_after", "head_after", "head_probability")}
@@ -51,8 +50,8 @@ def export(
         JaxtlError: no such format, stage or run folder, no embedding of the stage, damaged files, `out` is a
             folder where a file is to be or the reverse, or PyArrow is not installed.
     """
-    if to not in FORMATS:
-        raise JaxtlError(f"to must be one of {', '.join(FORMATS)}, got {to!r}")
+    if to not in EXPORTS:
+        raise JaxtlError(f"to must be one of {', '.join(EXPORTS)}, got {to!r}")
     if stage not in (*STAGES, "both"):
         raise JaxtlError(f"stage must be before, after or both, got {stage!r}")
     out, stages = Path(out), STAGES if stage == "both" else (stage,)

@@ -9,7 +9,6 @@ from jaxtl.settings import TYPICAL_SEED, Images
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 LARGEST = 1_000_000
-TIME_LIMIT = 900.0
 # Of the memory that is available when a study starts.
 MEMORY_SHARE = 0.8
 # Trustworthiness of 10 neighbours needs them to be less than half of the points.

@@ -28,8 +28,9 @@ from jaxtl.records.files import check_writable, read_json_object, remove_leftove
 from jaxtl.scaling import plan, plots, quality, source, trials, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
 from jaxtl.scaling.plan import CONFIG, DEFAULT_GRID, Grid
-from jaxtl.scaling.settings import MEMORY_SHARE, TIME_LIMIT, Limits, Settings
+from jaxtl.scaling.settings import MEMORY_SHARE, Limits, Settings
 from jaxtl.scaling.trials import DONE, HOPELESS, Trial, stem
+from jaxtl.settings import TIME_LIMIT
 
 TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
 FIGURES, SUFFIXES = "figures", ("png", "svg")
