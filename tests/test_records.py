@@ -82,13 +82,21 @@ def test_a_record_that_contradicts_itself_is_refused(make, change, words):
         make(**change)
 
 
+@pytest.mark.parametrize("make", [make_dataset, make_features, make_embedding])
+@pytest.mark.parametrize("ids", [np.array(["a", "b"]), np.array([1, 2, 3])])
+def test_ids_are_texts_one_for_each_row(make, ids):
+    with pytest.raises(JaxtlError, match=r"ids must be texts \[3\]"):
+        make(ids=ids)
+
+
 def test_take_keeps_the_first_images():
-    dataset = make_dataset(index=ints(4, 5, 6))
+    dataset = make_dataset(index=ints(4, 5, 6), ids=np.array(["a.png", "b.png", "c.png"]))
     part = dataset.take(2)
     assert (len(dataset), len(part)) == (3, 2)
     assert np.array_equal(part.images, dataset.images[:2])
     assert part.labels.tolist() == [0, 1]
     assert part.index.tolist() == [4, 5]
+    assert part.ids.tolist() == ["a.png", "b.png"]
     assert (part.class_names, part.split, part.name) == (("a", "b"), "test", "x")
 
 
@@ -108,8 +116,10 @@ def test_class_names_are_numbers_where_none_are_recorded():
     assert make_embedding().class_names == ("a", "b", "ç")
 
 
-@pytest.mark.parametrize("record", [make_features(), make_embedding()], ids=["features", "embedding"])
-def test_records_come_back_as_they_were(record, tmp_path):
+@pytest.mark.parametrize("ids", [None, np.array(["é.png", "b/c.png", "d"])])
+@pytest.mark.parametrize("make", [make_features, make_embedding])
+def test_records_come_back_as_they_were(make, ids, tmp_path):
+    record = make(ids=ids)
     path = tmp_path / "new" / "folder" / "record.npz"
     record.save(path)
     again = type(record).load(path)

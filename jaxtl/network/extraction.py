@@ -150,4 +150,4 @@ def features_of(
         "preprocessing": images.preprocessing,
         "precision": precision,
     }
-    return Features(values, dataset.labels, dataset.index, meta)
+    return Features(values, dataset.labels, dataset.index, meta, dataset.ids)

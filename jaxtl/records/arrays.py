@@ -29,6 +29,8 @@ class Dataset:
         split: "train" or "test".
         name: as given to `jaxtl.load`, such as "mnist".
         index: int32 [n], the row that each image has in the whole split; 0..n-1 unless it is a selection.
+        ids: text [n], what each image is called in its source, such as its file's name; None where the source
+            has no names.
     """
 
     images: NDArray[np.uint8]
@@ -37,6 +39,7 @@ class Dataset:
     split: str
     name: str
     index: NDArray[np.int32] = None  # type: ignore[assignment]
+    ids: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.index is None:
@@ -54,6 +57,7 @@ class Dataset:
             raise JaxtlError(
                 f"{where}: label {self.labels.max()} is out of range for {len(self.class_names)} classes"
             )
+        _check_ids(where, self.ids, len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,7 +70,8 @@ class Dataset:
         # What is made when it is asked for stays so.
         first = getattr(self.images, "first", None)
         images = first(n) if first else self.images[:n]
-        return Dataset(images, self.labels[:n], self.class_names, self.split, self.name, self.index[:n])
+        ids = None if self.ids is None else self.ids[:n]
+        return Dataset(images, self.labels[:n], self.class_names, self.split, self.name, self.index[:n], ids)
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,14 @@ class Features:
         labels: int32 [n].
         index: int32 [n], row of each image in its dataset's split.
         meta: model, layer, weights digest, dataset, split, class_names, preprocessing, image_size.
+        ids: text [n], as of `Dataset`, or None.
     """
 
     values: NDArray[np.float32]
     labels: NDArray[np.int32]
     index: NDArray[np.int32]
     meta: dict[str, object] = field(default_factory=dict)
+    ids: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:
@@ -98,16 +105,20 @@ class Features:
 
     def save(self, path: Pathlike) -> None:
         arrays = {"values": self.values, "labels": self.labels, "index": self.index}
-        write_npz(path, arrays, self.meta)
+        write_npz(path, arrays | _if_named(self.ids), self.meta)
 
     @classmethod
     def load(cls, path: Pathlike) -> Features:
-        """Read `values` (any real dtype), and `labels` and `index` (int) from an npz."""
+        """Read `values` (any real dtype), `labels` and, where there, `index` (int) and `ids` from an npz."""
         arrays, meta = read_npz(path, ("values", "labels"))
         arrays.setdefault("index", np.arange(arrays["values"].shape[0] if arrays["values"].ndim else 0))
         with _located(path):
             return cls(
-                _reals(arrays, "values"), _integers(arrays, "labels"), _integers(arrays, "index"), meta
+                _reals(arrays, "values"),
+                _integers(arrays, "labels"),
+                _integers(arrays, "index"),
+                meta,
+                arrays.get("ids"),
             )
 
 
@@ -155,6 +166,7 @@ class Embedding:
         params: every parameter as the library used it.
         diagnostics: what the library says of the result, such as `kl_divergence`.
         meta: the features' own meta.
+        ids: text [n], as of `Dataset`, or None.
     """
 
     coords: NDArray[np.float32]
@@ -165,6 +177,7 @@ class Embedding:
     params: dict[str, object]
     diagnostics: dict[str, object] = field(default_factory=dict)
     meta: dict[str, object] = field(default_factory=dict)
+    ids: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.coords.ndim != 2 or self.coords.shape[1] != 2 or self.coords.dtype != np.float32:
@@ -188,7 +201,7 @@ class Embedding:
             "features": self.meta,
         }
         arrays = {"coords": self.coords, "labels": self.labels, "index": self.index}
-        write_npz(path, arrays, record)
+        write_npz(path, arrays | _if_named(self.ids), record)
 
     @classmethod
     def load(cls, path: Pathlike) -> Embedding:
@@ -203,6 +216,7 @@ class Embedding:
                 _of_meta(meta, "params", {}),
                 _of_meta(meta, "diagnostics", {}),
                 _of_meta(meta, "features", {}),
+                arrays.get("ids"),
             )
 
 
@@ -213,11 +227,21 @@ def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
         raise JaxtlError(f"{where}: labels must not be negative, found {labels.min()}")
 
 
+def _check_ids(where: str, ids: np.ndarray | None, n: int) -> None:
+    if ids is not None and (ids.shape != (n,) or ids.dtype.kind != "U"):
+        raise JaxtlError(f"{where}: ids must be texts [{n}], got {ids.dtype} {list(ids.shape)}")
+
+
+def _if_named(ids: np.ndarray | None) -> dict[str, np.ndarray]:
+    return {} if ids is None else {"ids": ids}
+
+
 def _check_rows(where: str, record: Features | Embedding) -> None:
     n = len(record.values if isinstance(record, Features) else record.coords)
     if n == 0:
         raise JaxtlError(f"{where}: holds no rows")
     _check_labels(where, record.labels, n)
+    _check_ids(where, record.ids, n)
     if record.index.shape != (n,) or record.index.dtype != np.int32:
         raise JaxtlError(
             f"{where}: index must be int32 [{n}], got {record.index.dtype} {list(record.index.shape)}"

@@ -94,7 +94,17 @@ def reduce(
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
     tell(1.0)
     coords = np.ascontiguousarray(coords, np.float32)
-    return Embedding(coords, features.labels, features.index, method, name, used, diagnostics, features.meta)
+    return Embedding(
+        coords,
+        features.labels,
+        features.index,
+        method,
+        name,
+        used,
+        diagnostics,
+        features.meta,
+        features.ids,
+    )
 
 
 def _among_landmarks(
