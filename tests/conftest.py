@@ -8,6 +8,8 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 # Before JAX, Keras, matplotlib or a BLAS is imported anywhere.
 os.environ["KERAS_BACKEND"] = "jax"
@@ -17,12 +19,21 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 
 from jaxtl.settings import RunConfig
+from tests.random_weights import random_arrays, random_images
+from tests.studies import LIMITS, SMALL
 
 # More processes than this wait for memory and for each other's fixtures.
 MOST_WORKERS = 8
+# Most of the suite's time is compilation, much of it of the same programs in several processes.
+COMPILED = "JAX_COMPILATION_CACHE_DIR"
+KEEP_ALL = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 # Seconds; what is not slow has the limit of pyproject.toml.
 SLOW_LIMIT = 1800
 
@@ -33,6 +44,11 @@ def pytest_configure(config):
     # Who is started in a script's background, or under nohup, is deaf to SIGINT, and so are its children.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The other test processes inherit it.
+    if COMPILED not in os.environ:
+        os.environ.update(KEEP_ALL)
+        os.environ[COMPILED] = folder = tempfile.mkdtemp(prefix="jaxtl-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -146,6 +162,12 @@ class BlankFigures:
         pass
 
 
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The folder of `finished`, copied: for a test to change."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
 @pytest.fixture(scope="session")
 def without_figures():
     """A context in which runs leave their figures blank."""
@@ -242,3 +264,76 @@ def jaxtl(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def files(once):
+    """A folder of good and bad files to give to commands."""
+    return once("files", write_files)
+
+
+def write_files(folder):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    labels = np.arange(40, dtype=np.int32) % 4
+    values = (rng.normal(size=(40, 6)) + 3 * np.eye(4, 6)[labels]).astype(np.float32)
+    good = {"values": values, "labels": labels, "index": np.arange(40, dtype=np.int32)}
+    np.savez(folder / "good.npz", **good)
+    np.savez(folder / "one_row.npz", **{name: array[:1] for name, array in good.items()})
+    np.savez(folder / "no_labels.npz", values=values)
+    np.savez(folder / "flat.npz", **{**good, "values": np.ones_like(values)})
+    np.savez(folder / "pickled.npz", **{**good, "values": np.array([{}] * 40, object)})
+    spoilt = values.copy()
+    spoilt[7, 3] = np.nan
+    np.savez(folder / "nan.npz", **{**good, "values": spoilt})
+    np.save(folder / "alone.npy", values)
+    (folder / "alone.npy").rename(folder / "alone.npz")
+    (folder / "truncated.npz").write_bytes((folder / "good.npz").read_bytes()[:700])
+    (folder / "text.npz").write_text("values,labels\n1,2\n")
+    (folder / "text.safetensors").write_text("no weights")
+    (folder / "file").write_text("")
+    (folder / "empty").mkdir()
+
+
+@pytest.fixture(scope="session")
+def study_arguments(few_digits):
+    """A command that makes part of `finished_study`."""
+    return ["scale", "--dataset", few_digits, *SMALL, "--sizes", "40,80", "--methods", "pca,lle"]
+
+
+@pytest.fixture(scope="session")
+def finished_study(few_digits, once):
+    """A study of 40, 80 and 120 images; tests copy it before they change anything."""
+    from jaxtl.scaling import study
+
+    settings = {"dataset": few_digits, "image_size": 32, "n_neighbors": 5}
+    grid = study.Grid("40,80,120", "pca,lle,pca@50", "auto")
+    return once("study", lambda folder: study.prepare(folder, settings, grid, LIMITS).run())
+
+
+@pytest.fixture
+def copied_study(finished_study, tmp_path):
+    return Path(shutil.copytree(finished_study, tmp_path / "study"))
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """A model of width 0.35 with top, and what it hands from each layer to the next."""
+    import jax
+    from flax import nnx
+
+    from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
+    from jaxtl.models.weights import build
+
+    config = MobileNetV2Config(0.35, classes=10)
+    model = build(config, random_arrays(config))
+    graph, state = nnx.split(model)
+
+    def every(state, x):
+        carries = [Carry(x)]
+        for position in range(len(config.layers)):
+            carries.append(nnx.merge(graph, state).run(carries[-1], position, position + 1))
+        return carries
+
+    carries = jax.jit(every)(state, random_images(50))
+    return model, carries

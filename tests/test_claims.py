@@ -29,18 +29,30 @@ def verdicts(given):
 
 
 FOUNDING = {
-    "before_pca": 0.40, "before_tsne": 0.73, "before_lle": 0.42,
-    "after_pca": 0.54, "after_tsne": 0.96, "after_lle": 0.52,
-}  # fmt: skip
+    "before_pca": 0.40,
+    "before_tsne": 0.73,
+    "before_lle": 0.42,
+    "after_pca": 0.54,
+    "after_tsne": 0.96,
+    "after_lle": 0.52,
+}
 
 
 def test_what_the_founding_experiment_saw_holds():
     found = verdicts(evidence(**FOUNDING))
     holds = {name for name, each in found.items() if each.verdict == "holds"}
     assert holds >= {
-        "pca-before-poor", "lle-before-poor", "tsne-before-local", "tsne-before-global", "pca-improves",
-        "lle-improves", "tsne-improves-most", "tsne-after-clusters", "tsne-best-before", "tsne-best-after",
-    }  # fmt: skip
+        "pca-before-poor",
+        "lle-before-poor",
+        "tsne-before-local",
+        "tsne-before-global",
+        "pca-improves",
+        "lle-improves",
+        "tsne-improves-most",
+        "tsne-after-clusters",
+        "tsne-best-before",
+        "tsne-best-after",
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,6 @@
 
 import errno
 import json
-import os
-import shlex
-import shutil
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +12,8 @@ from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
 from jaxtl.models.weights import load_arrays
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.tables import HISTORY_COLUMNS, load_history, load_scores
+from tests.command_lines import REDUCE, RUN, SMALL, words
 
-SMALL = ["--image-size", 32]
 # What a run keeps of its numbers until it is done.
 KEPT_OF_BEFORE = (
     "numbers_features_before.npz",
@@ -26,39 +21,6 @@ KEPT_OF_BEFORE = (
     "averages_before.npz",
     "layers_before.csv",
 )
-
-
-@pytest.fixture(scope="module")
-def files(few_digits, tmp_path_factory):
-    """A folder of good and bad files to give to commands."""
-    folder = tmp_path_factory.mktemp("files")
-    rng = np.random.default_rng(0)
-    labels = np.arange(40, dtype=np.int32) % 4
-    values = (rng.normal(size=(40, 6)) + 3 * np.eye(4, 6)[labels]).astype(np.float32)
-    good = {"values": values, "labels": labels, "index": np.arange(40, dtype=np.int32)}
-    np.savez(folder / "good.npz", **good)
-    np.savez(folder / "one_row.npz", **{name: array[:1] for name, array in good.items()})
-    np.savez(folder / "no_labels.npz", values=values)
-    np.savez(folder / "flat.npz", **{**good, "values": np.ones_like(values)})
-    np.savez(folder / "pickled.npz", **{**good, "values": np.array([{}] * 40, object)})
-    spoilt = values.copy()
-    spoilt[7, 3] = np.nan
-    np.savez(folder / "nan.npz", **{**good, "values": spoilt})
-    np.save(folder / "alone.npy", values)
-    (folder / "alone.npy").rename(folder / "alone.npz")
-    (folder / "truncated.npz").write_bytes((folder / "good.npz").read_bytes()[:700])
-    (folder / "text.npz").write_text("values,labels\n1,2\n")
-    (folder / "text.safetensors").write_text("no weights")
-    (folder / "file").write_text("")
-    (folder / "empty").mkdir()
-    return folder
-
-
-def words(text, **names):
-    return [word.format(**names) for word in shlex.split(text)]
-
-
-# What is right.
 
 
 def test_alone_it_helps(jaxtl):
@@ -186,12 +148,12 @@ def test_a_map_without_an_accuracy_is_drawn_all_the_same(jaxtl, tmp_path):
     assert err.startswith("drawn without its 10-NN accuracy, leave one out: neighbours")
 
 
-# What is wrong.
-
-RUN = "run --dataset {few} --out {new} --samples 60 --image-size 32 "
 TUNE = "finetune --dataset {few} --image-size 32 --out {new}.safetensors "
+
+
 EXTRACT = "extract --dataset {few} --image-size 32 --out {new}.npz "
-REDUCE = "reduce {files}/good.npz --method pca --out {new}.npz "
+
+
 BAD = [
     ("rum", "No such command 'rum'"),
     ("--sampels 3", "No such option"),
@@ -358,169 +320,3 @@ def test_a_fault_of_its_own_is_not_hidden(jaxtl, monkeypatch, files, tmp_path):
     monkeypatch.setattr("jaxtl.reduction.reduce", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
-
-
-# Full disks and Ctrl-C.
-
-
-def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digits, tmp_path):
-    """The system itself refuses files over 4 MB, such as the model."""
-    folder = tmp_path / "a run"
-    command = words("run --samples all --trainable none --epochs 1 --methods pca")
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))"
-    process = launch(*command, *SMALL, "--dataset", few_digits, "--out", folder, first=limit)
-    _, err = process.communicate()
-    assert process.returncode == 2, err
-    assert "Traceback" not in err
-    assert err.splitlines()[-1] == (
-        f"jaxtl: {folder}/model.safetensors: File too large; raise the limit on file sizes; "
-        f"go on with: jaxtl run --resume '{folder}'"
-    )
-    kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
-    # And what was made at the same time.
-    beside = {
-        "environment.json", "neighbors/before.npz", "embeddings/before_pca.npz",
-        "numbers_features_before.npz", "numbers_embeddings_before.npz", "averages_before.npz",
-        "layers_before.csv",
-    }  # fmt: skip
-    assert done <= kept <= done | beside
-
-
-@pytest.mark.parametrize("verb", ["extract", "reduce", "plot"])
-def test_a_full_disk_spares_the_file_that_was_there(
-    jaxtl, monkeypatch, few_digits, files, finished, tmp_path, verb
-):
-    out = tmp_path / ("out.png" if verb == "plot" else "out.npz")
-    out.write_text("from before")
-
-    def fsync(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    command = {
-        "extract": ["--dataset", few_digits, *SMALL],
-        "reduce": [files / "good.npz", "--method", "pca"],
-        "plot": [finished / "embeddings" / "after_pca.npz"],
-    }[verb]
-    code, _, err = jaxtl(verb, *command, "--out", out)
-    assert code == 2
-    assert err.splitlines()[-1] == f"jaxtl: {out}: No space left on device; free some space"
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["from before"]
-
-
-def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
-    folder = tmp_path / "run"
-    process = launch(
-        "run", "--dataset", few_digits, "--samples", 60, *SMALL, "--trainable", "none", "--epochs", 100_000,
-        "--methods", "pca", "--out", folder,
-    )  # fmt: skip
-    while process.poll() is None and not (folder / "checkpoint.npz").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)  # a lost signal is a failure, not a test that never ends
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
-    kept = {path.name for path in folder.iterdir()}
-    there = {"checkpoint.npz", "config.json", "features", "timings.json"}
-    assert kept >= there
-    # What follows from before alone may be there; nothing else, and nothing half.
-    assert kept <= {
-        "checkpoint.npz", "config.json", "environment.json", "features", "timings.json", "neighbors",
-        "embeddings", "numbers_features_before.npz", "numbers_embeddings_before.npz", "averages_before.npz",
-        "layers_before.csv",
-    }  # fmt: skip
-
-
-def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    (folder / "scores.csv").unlink()
-
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxtl.experiment.numbers.combine", interrupted)
-        code, _, err = jaxtl("run", "--resume", folder)
-    assert code == 130
-    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
-    assert jaxtl("run", "--resume", folder)[0] == 0
-    assert (folder / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
-
-
-def test_ctrl_c_elsewhere_is_quiet_too(jaxtl, monkeypatch, files, tmp_path):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("jaxtl.reduction.reduce", interrupted)
-    code, _, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
-    assert (code, err.strip()) == (130, "jaxtl: stopped")
-
-
-def test_report_of_one_run_and_of_two(jaxtl, finished, tmp_path):
-    out = tmp_path / "both.html"
-    code, printed, _ = jaxtl("report", finished, finished, "--out", out)
-    assert (code, printed.strip()) == (0, str(out))
-    assert out.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere"], "no run folder"),
-        (["RUN", "--out", "page.txt"], "must end in .html"),
-        ([], "Missing argument 'RUN...'"),
-    ],
-)
-def test_report_refuses_in_one_line(jaxtl, finished, arguments, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, _, said = jaxtl("report", *(finished if word == "RUN" else word for word in arguments))
-    assert code == 2
-    assert message in said
-    assert len(said.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    scores = (folder / "scores.csv").read_bytes()
-    (folder / "scores.csv").write_text("spoiled")
-    code, _, said = jaxtl("score", folder)
-    assert code == 0, said
-    assert (folder / "scores.csv").read_bytes() == scores
-    assert "trustworthiness" in said
-    assert "Before, PCA separates" in said
-
-
-def test_numbers_that_cannot_be_had_again_leave_those_there_are(jaxtl, finished, contents, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    path = folder / "features" / "after.npz"
-    features = Features.load(path)
-    features.values[7, 3] = np.nan
-    features.save(path)
-    before = contents(folder)
-    code, _, said = jaxtl("score", folder)
-    assert code == 2
-    last = said.strip().splitlines()[-1]
-    assert last.startswith(f"jaxtl: {path}: NaN or infinite features in 1 of 250 rows, the first in row 7")
-    assert contents(folder) == before
-
-
-@pytest.mark.parametrize("name", ["embeddings/after_tsne.npz", "scores.csv"])
-def test_a_run_that_is_not_finished_has_no_page(jaxtl, finished, name, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    for path in (name, "report.html"):
-        (folder / path).unlink()
-    code, _, said = jaxtl("report", folder)
-    assert code == 2
-    assert said.strip() == (
-        f"jaxtl: {folder}: is not finished ({name} is missing); go on with: jaxtl run --resume {folder}"
-    )
-    assert not (folder / "report.html").exists()
-
-
-def test_layers_of_a_run_without_them_are_refused(jaxtl, finished):
-    code, _, said = jaxtl("layers", finished)
-    assert code == 2
-    assert "was made with --no-layers" in said

@@ -13,8 +13,10 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 
 ASSETS = resources.files("jaxtl") / "assets"
-MNIST_FILES = {f"{part}-ubyte.gz" for part in (
-    "train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")}  # fmt: skip
+MNIST_FILES = {
+    f"{part}-ubyte.gz"
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+}
 
 
 @pytest.mark.parametrize(

@@ -302,12 +302,14 @@ def library(monkeypatch, tmp_path):
         ("raise OSError('libcublas.so.13: file too short')", "OSError: libcublas.so.13: file too short"),
         ("open('/no/such')", "FileNotFoundError: [Errno 2] No such file or directory: '/no/such'"),
         ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
-        ("print('so ill', file=sys.stderr, flush=True); os.abort()",
-         "its process was ended by SIGABRT (so ill)"),
+        (
+            "print('so ill', file=sys.stderr, flush=True); os.abort()",
+            "its process was ended by SIGABRT (so ill)",
+        ),
         ("raise SystemExit(7)", "its process ended with exit code 7"),
         ("time.sleep(30)", "no result within 1 s"),
     ],
-)  # fmt: skip
+)
 def test_a_library_that_fails_does_so_in_its_own_process(code, error, library, monkeypatch):
     monkeypatch.setattr(probes, "_SECONDS", 1)
     library(code)
@@ -336,8 +338,9 @@ def test_nvidia_smi_is_asked_for_cards_and_processes(monkeypatch, tmp_path):
     )
     smi.chmod(0o755)
     assert cards.on_cards() == [
-        "card 0: A, driver 580, 1.0 of 2.0 GiB free", "on the cards: process 7, p, 0.5 GiB"
-    ]  # fmt: skip
+        "card 0: A, driver 580, 1.0 of 2.0 GiB free",
+        "on the cards: process 7, p, 0.5 GiB",
+    ]
     smi.write_text("#!/bin/sh\necho 'NVML cannot be had'; exit 9\n")
     assert cards.on_cards() == []
 

@@ -168,8 +168,10 @@ def test_projector_config_names_files_that_are_there(folder, tmp_path):
             assert not values[:, 2:].any()
         assert dict(fields)["metadata_path"] == "metadata.tsv"
         assert dict(fields)["sprite"] == [
-            ("image_path", "sprite.png"), ("single_image_dim", 28), ("single_image_dim", 28)
-        ]  # fmt: skip
+            ("image_path", "sprite.png"),
+            ("single_image_dim", 28),
+            ("single_image_dim", 28),
+        ]
 
 
 def test_projector_metadata_has_one_line_an_image(folder, digits, tmp_path):
@@ -179,8 +181,9 @@ def test_projector_metadata_has_one_line_an_image(folder, digits, tmp_path):
     assert len(rows) == N
     assert {len(row) for row in rows} == {len(header)}
     # Escapes as JSON and Python have them.
-    unescaped = [re.sub(r"\\(.)", lambda m: {"t": "\t", "n": "\n", "r": "\r"}.get(m[1], m[1]), row[2])
-                 for row in rows]  # fmt: skip
+    unescaped = [
+        re.sub(r"\\(.)", lambda m: {"t": "\t", "n": "\n", "r": "\r"}.get(m[1], m[1]), row[2]) for row in rows
+    ]
     assert unescaped == [NAMES[label] for label in digits.labels]
 
 
@@ -211,8 +214,10 @@ def test_a_run_without_extras_is_exported_without_them(digits, tmp_path):
     assert not any(path.name in ("sprite.png", "features_before.tsv") for path in written)
     assert "sprite" not in (tmp_path / "p" / "projector_config.pbtxt").read_text()
     assert [note.split(":")[0] for note in notes] == [
-        "without predictions and neighbours", "without the features of stage before", "without images"
-    ]  # fmt: skip
+        "without predictions and neighbours",
+        "without the features of stage before",
+        "without images",
+    ]
     assert not any("\n" in note for note in notes)
     export(folder, "parquet", tmp_path / "run.parquet")
     assert not {"image", "neighbors_after"} & set(parquet.read_schema(tmp_path / "run.parquet").names)

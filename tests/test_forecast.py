@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from jaxtl.costs import table as costs
@@ -26,138 +25,6 @@ def law(coefficient, exponent, sizes=(1000, 2000, 5000, 10_000)):
     return fit(sizes, [coefficient * n**exponent for n in sizes])
 
 
-@pytest.mark.parametrize(("coefficient", "exponent"), [(3e-4, 1.0), (2e-9, 2.3), (5.0, 0.0)])
-def test_a_power_law_is_found_again(coefficient, exponent):
-    found = law(coefficient, exponent)
-    assert found.exponent == pytest.approx(exponent, abs=1e-9)
-    assert found.coefficient == pytest.approx(coefficient, rel=1e-8)
-    assert (found.smallest, found.largest, found.count) == (1000, 10_000, 4)
-    value, low, high = found.at(1e6)
-    assert value == pytest.approx(coefficient * 1e6**exponent, rel=1e-7)
-    assert low <= value <= high
-    if exponent:
-        assert found.largest_within(value) == pytest.approx(1e6, rel=1e-6)
-
-
-def test_what_is_flat_at_small_sizes_is_not_flat_for_ever():
-    flat = law(100, 0.5)
-    assert flat.cost(5000) == flat.at(5000)
-    assert flat.cost(100_000).value == pytest.approx(100 * 10_000**0.5 * 10, rel=1e-6)
-    steep = law(1e-6, 2)
-    assert steep.cost(100_000) == steep.at(100_000)
-    falling = law(100, -0.5)
-    assert falling.cost(10) == falling.at(1000)
-    held = Cost("pca", "sklearn", flat, law(1e4, 0.5), 0)
-    # 1 MB at 10,000 images and in proportion from there.
-    assert held.bytes_at(1_000_000).value == pytest.approx(1e8, rel=1e-6)
-    assert held.largest(100_100_000) == 1_000_000
-    # Features on disk need not grow in memory.
-    assert Cost("pca", "jaxtl", flat, law(1e4, 0.5), 0).bytes_at(1_000_000).value == pytest.approx(
-        1e7, rel=1e-6
-    )
-
-
-def test_intervals_hold_what_they_promise():
-    """95 % of intervals hold the exponent, and 95 % of forecasts the next measurement."""
-    rng, sizes, runs = np.random.default_rng(0), np.array([1000, 2000, 5000, 10_000, 20_000]), 2000
-    held = np.zeros(2)
-    for _ in range(runs):
-        noise = np.exp(0.1 * rng.normal(size=6))
-        found = fit(sizes, 1e-5 * sizes**1.5 * noise[:5])
-        low, high = found.at(70_000)[1:]
-        held += (found.low <= 1.5 <= found.high, low <= 1e-5 * 70_000**1.5 * noise[5] <= high)
-    # Three standard errors of a share of 2000.
-    np.testing.assert_allclose(held / runs, 0.95, atol=3 * np.sqrt(0.95 * 0.05 / runs))
-
-
-def test_it_is_scipys_regression():
-    from scipy.stats import linregress, t
-
-    sizes, values = [100, 300, 900, 4000], [0.2, 0.9, 2.1, 12.0]
-    found, theirs = fit(sizes, values), linregress(np.log(sizes), np.log(values))
-    assert found.exponent == pytest.approx(theirs.slope)
-    assert found.high - found.exponent == pytest.approx(t.ppf(0.975, 2) * theirs.stderr)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "values", "said"),
-    [
-        ([1, 2], [1, 2], "needs at least 3 different sizes, got 2"),
-        ([1, 1, 1, 2], [1, 1, 1, 2], "needs at least 3 different sizes, got 2"),
-        ([1, 2, 3], [1, 0, 2], "finite and above 0"),
-        ([1, 2, 3], [1, 2], "one value a size"),
-        ([9999, 10_000, 10_001], [1, 2, 9], "sizes 9999 to 10001 are too close together"),
-    ],
-)
-def test_what_has_no_power_law_is_refused(sizes, values, said):
-    with pytest.raises(JaxtlError, match=said):
-        fit(sizes, values)
-    with pytest.raises(JaxtlError, match="n must be a positive number"):
-        law(1, 1).at(0)
-
-
-# The memory that is left.
-
-
-@pytest.fixture
-def system(tmp_path, monkeypatch):
-    """A function that writes files of a made-up Linux."""
-    monkeypatch.setattr(memory, "_ROOT", tmp_path)
-
-    def write(**files):
-        for name, text in files.items():
-            path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-
-    return write
-
-
-def test_what_the_system_calls_available_is(system):
-    system(proc__meminfo="MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n")
-    assert memory.available_memory() == 2048 * 1024
-
-
-def test_a_control_group_leaves_less_and_files_do_not_count(system):
-    system(
-        proc__meminfo="MemAvailable: 99999999 kB\n",
-        proc__self__cgroup="0::/user/job\n",
-        sys__fs__cgroup__user__memory_dot_max=f"{8 * GIB}\n",
-        sys__fs__cgroup__user__memory_dot_current=f"{5 * GIB}\n",
-        sys__fs__cgroup__user__memory_dot_stat=f"anon 1\ninactive_file {GIB}\nactive_file {GIB}\n",
-        sys__fs__cgroup__user__job__memory_dot_max="max\n",
-        sys__fs__cgroup__user__job__memory_dot_current=f"{GIB}\n",
-    )
-    assert memory.available_memory() == 5 * GIB
-    assert memory.physical_memory() == 8 * GIB
-
-
-def test_a_control_group_of_version_1_leaves_less_too(system):
-    group = "sys__fs__cgroup__memory__job__memory_dot_"
-    system(
-        proc__meminfo="MemAvailable: 99999999 kB\n",
-        proc__self__cgroup="7:cpu,memory:/job\n",
-        **{f"{group}limit_in_bytes": f"{4 * GIB}\n", f"{group}usage_in_bytes": f"{3 * GIB}\n"},
-        **{f"{group}stat": f"cache 5\ntotal_inactive_file {GIB}\ntotal_active_file {GIB}\n"},
-    )
-    assert (memory.available_memory(), memory.physical_memory()) == (3 * GIB, 4 * GIB)
-
-
-def test_where_nothing_tells_it_is_all_of_the_machines(system, monkeypatch):
-    monkeypatch.setattr(memory, "physical_memory", lambda: 7 * GIB)
-    monkeypatch.setattr(memory.sys, "platform", "linux")
-    assert memory.available_memory() == 7 * GIB
-
-
-def test_macos_tells_in_pages():
-    text = "Mach: (page size of 16384 bytes)\nPages free: 10.\nPages inactive: 5.\nPages speculative: 1.\n"
-    assert memory._vm_stat(text) == 16 * 16384
-    assert memory._vm_stat("nonsense") == -1
-
-
-# What fits.
-
-
 def cost(method, backend, seconds=(1e-3, 1.0), memory_=(1000.0, 1.0), baseline=0):
     return Cost(method, backend, law(*seconds), memory_ and law(*memory_), baseline)
 
@@ -173,8 +40,10 @@ def known():
             cost("tsne", "opentsne"),
             cost("tsne@5000", "opentsne", memory_=(10.0, 1.0)),
         ),
-        "a machine, 2 cores", image_seconds=1e-3, training_seconds=2e-4,
-    )  # fmt: skip
+        "a machine, 2 cores",
+        image_seconds=1e-3,
+        training_seconds=2e-4,
+    )
 
 
 def test_memory_is_the_laws_and_the_processs_own(known):
@@ -252,9 +121,6 @@ def test_the_networks_time_goes_with_images_and_their_area(known):
     assert text == "features 20 s, LLE 0.12 s, t-SNE 2.0 h"
 
 
-# The table that comes with jaxtl, and the path from a study to it.
-
-
 def test_the_reference_is_whole():
     known = costs.reference()
     assert known.machine
@@ -283,9 +149,17 @@ def study(tmp_path):
     for n in (1000, 2000, 4000):
         trials.save(
             folder / "points",
-            Trial("lle", "jaxtl", n, "done", seconds=(1e-6 * n**2,), baseline=GIB, peak=GIB + 8 * n**2,
-                  machine={"cpu": "A CPU", "cores": 4}),
-        )  # fmt: skip
+            Trial(
+                "lle",
+                "jaxtl",
+                n,
+                "done",
+                seconds=(1e-6 * n**2,),
+                baseline=GIB,
+                peak=GIB + 8 * n**2,
+                machine={"cpu": "A CPU", "cores": 4},
+            ),
+        )
     (folder / "extraction.json").write_text(json.dumps({"images": 100, "seconds": 4.0, "image_size": 96}))
     return folder
 
@@ -353,8 +227,16 @@ def test_forecast_by_a_study(jaxtl, study, monkeypatch):
 def test_forecast_heeds_methods_backends_and_memory_and_refuses_the_rest(jaxtl, study, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for n in (1000, 2000, 4000):
-        flat = Trial("pca", "jaxtl", n, "done", seconds=(1e-6 * n,), baseline=GIB, peak=GIB,
-                     machine={"cpu": "A CPU", "cores": 4})  # fmt: skip
+        flat = Trial(
+            "pca",
+            "jaxtl",
+            n,
+            "done",
+            seconds=(1e-6 * n,),
+            baseline=GIB,
+            peak=GIB,
+            machine={"cpu": "A CPU", "cores": 4},
+        )
         trials.save(study / "points", flat)
     forecast = ["scale", "--out", study, "--forecast", 100_000]
     both = jaxtl(*forecast, "--memory-limit", 200)[1]
@@ -399,9 +281,6 @@ def test_forecast_of_what_is_no_study_is_refused(jaxtl, tmp_path, study):
     assert "no method has been measured at three sizes" in err
 
 
-# What `jaxtl run` makes of it.
-
-
 def test_a_run_that_would_not_fit_is_refused_before_any_work(jaxtl, few_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     run = ["run", "--dataset", few_digits, "--samples", "all", "--methods", "pca"]
@@ -417,8 +296,9 @@ def test_maps_that_are_there_are_not_counted():
     maps = embeddings.Embedder(("lle", "tsne"), embeddings.EmbeddingOptions(), 2000)
     assert maps.expected({"lle": 1}, known) == [("LLE", pytest.approx(2))]
     assert maps.expected({"lle": 2, "tsne": 1}, known) == [
-        ("LLE", pytest.approx(4)), ("t-SNE", pytest.approx(2)),
-    ]  # fmt: skip
+        ("LLE", pytest.approx(4)),
+        ("t-SNE", pytest.approx(2)),
+    ]
 
 
 def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits, tmp_path, monkeypatch):

@@ -183,11 +183,24 @@ def test_fitted_rows_come_back_to_their_places(features):
         (np.outer(np.arange(320.0), np.ones(20)), {}),
     ],
     ids=[
-        "every row twice", "one row 50 times", "all but three equal", "all equal", "one far away",
-        "constant features", "integers", "huge", "tiny", "all others", "n is k + 1", "three points",
-        "k components", "d = k = components", "one feature", "a line",
+        "every row twice",
+        "one row 50 times",
+        "all but three equal",
+        "all equal",
+        "one far away",
+        "constant features",
+        "integers",
+        "huge",
+        "tiny",
+        "all others",
+        "n is k + 1",
+        "three points",
+        "k components",
+        "d = k = components",
+        "one feature",
+        "a line",
     ],
-)  # fmt: skip
+)
 def test_stands(values, settings, method, way):
     model = ours(values, method=method, **settings, **way)
     check_sound(model)

@@ -96,7 +96,7 @@ REFUSALS = [
     (VALUES, LABELS, {"folds": 1}, "at least 1 neighbour and 2 folds"),
     (np.where(np.arange(12)[:, None] == 5, np.nan, VALUES), LABELS, {"n_neighbors": 3}, "the first in row 5"),
     (np.where(np.arange(12)[:, None] == 2, np.inf, VALUES), LABELS, {"n_neighbors": 3}, "in 1 of 12 rows"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("values", "labels", "settings", "message"), REFUSALS)

@@ -237,7 +237,7 @@ REFUSALS = [
     (lambda: metrics.ridge_probe_cross_validated(VALUES, LABELS, folds=200), "largest class has"),
     (lambda: metrics.ridge_probe(0 * VALUES, LABELS, VALUES, LABELS), "the same in all rows"),
     (lambda: metrics.logistic_probe(VALUES, 0 * LABELS, VALUES, LABELS), "hold 1 class"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("call", "message"), REFUSALS)

@@ -4,51 +4,31 @@ import gzip
 import itertools
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 import jax
 import keras
 import numpy as np
 import pytest
 from flax import nnx
 
-from jaxtl.errors import JaxtlError
 from jaxtl.models import folding
 from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
-from jaxtl.models.weights import arrays_of, build, imagenet_path, load_arrays, load_model, save_weights
+from jaxtl.models.weights import arrays_of, build, imagenet_path, load_model
+from tests.random_weights import random_arrays, random_images
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
 
 # Keras's own variables, under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")
 
+
 WIDTHS = (0.35, 0.75, 1.0, 1.4)
+
+
 SIZES = (32, 48, 50, 96, 224)
+
+
 TOLERANCE = 1e-5
-
-
-def random_arrays(config, seed=0):
-    """Random weights, and statistics that no layer may ignore.
-
-    With this gain two images still differ by a fourth of the scale in the last block, and some values
-    reach 6. At 1 the deep layers would forget the image and hide errors; at 2 they would amplify
-    rounding, whoever computes it.
-    """
-    rng = np.random.default_rng(seed)
-    gain = 1.5
-    draw = {
-        "gamma": lambda shape: rng.uniform(0.5, 1.5, shape),
-        "beta": lambda shape: rng.normal(0, 0.3, shape),
-        "moving_mean": lambda shape: rng.normal(0, 0.3, shape),
-        "moving_variance": lambda shape: rng.uniform(0.5, 2, shape),
-        "bias": lambda shape: rng.normal(0, 0.3, shape),
-        "kernel": lambda shape: rng.normal(0, (gain / np.prod(shape[:-1])) ** 0.5, shape),
-        "depthwise_kernel": lambda shape: rng.normal(0, (gain / 9) ** 0.5, shape),
-    }
-    shapes = config.parameters
-    return {name: draw[name.split("/")[1]](shapes[name]).astype(np.float32) for name in shapes}
-
-
-def random_images(size, n=2, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, (n, size, size, 3)).astype(np.float32)
 
 
 def keras_twin(config, size, arrays):
@@ -106,6 +86,8 @@ def names_of(model, config):
 
 # Each compiles Keras and us with every layer as an output: every width, even and odd sizes, both heads.
 USUAL = [(1.0, 48, 10), (1.4, 50, None), (0.75, 32, 10), (0.35, 224, None)]
+
+
 # The width sets numbers of channels, the size that of pixels and how they are padded: nothing else meets.
 OTHERS = [case for case in itertools.product(WIDTHS, SIZES, (10, None)) if case not in USUAL]
 
@@ -137,10 +119,17 @@ def test_last_layers_and_counts_are_those_of_keras():
     assert len(config.backbone_layers) == 154
     last = config.backbone_layers[-10:]
     assert [layer.name for layer in last] == [
-        "block_16_expand_BN", "block_16_expand_relu", "block_16_depthwise", "block_16_depthwise_BN",
-        "block_16_depthwise_relu", "block_16_project", "block_16_project_BN",
-        "Conv_1", "Conv_1_bn", "out_relu",
-    ]  # fmt: skip
+        "block_16_expand_BN",
+        "block_16_expand_relu",
+        "block_16_depthwise",
+        "block_16_depthwise_BN",
+        "block_16_depthwise_relu",
+        "block_16_project",
+        "block_16_project_BN",
+        "Conv_1",
+        "Conv_1_bn",
+        "out_relu",
+    ]
     trainable = [
         np.prod(shape)
         for layer in last
@@ -216,27 +205,10 @@ CUTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def small():
-    """A model of width 0.35 with top, and what it hands from each layer to the next."""
-    config = MobileNetV2Config(0.35, classes=10)
-    model = build(config, random_arrays(config))
-    graph, state = nnx.split(model)
-
-    def every(state, x):
-        carries = [Carry(x)]
-        for position in range(len(config.layers)):
-            carries.append(nnx.merge(graph, state).run(carries[-1], position, position + 1))
-        return carries
-
-    carries = jax.jit(every)(state, random_images(50))
-    return model, carries
-
-
 @pytest.mark.parametrize("form", ["matmul", "xla", "mixed"])
 @pytest.mark.parametrize(("start", "stop"), CUTS)
-def test_folded_stretch_is_the_plain_one(start, stop, form, small):
-    model, carries = small
+def test_folded_stretch_is_the_plain_one(start, stop, form, small_model):
+    model, carries = small_model
     first = model.config.position(start)
     last = model.config.position(stop) if stop else len(model.config.layers)
     plan, arrays = folding.fold(model, first, last)
@@ -248,100 +220,13 @@ def test_folded_stretch_is_the_plain_one(start, stop, form, small):
         assert relative_error(folded.skip, expected.skip) <= TOLERANCE
 
 
-def test_folding_leaves_no_normalisation_in_the_whole_network(small):
-    model, _ = small
+def test_folding_leaves_no_normalisation_in_the_whole_network(small_model):
+    model, _ = small_model
     plan, _ = folding.fold(model, 0, len(model.config.layers))
     kinds = [step.layer.kind for step in plan.steps]
     assert "bn" not in kinds
     assert "relu6" not in kinds
     assert kinds.count("conv") + kinds.count("depthwise") == 52
-
-
-def altered(key, change):
-    def alter(arrays):
-        value = change(arrays.pop(key).copy())
-        return arrays if value is None else {**arrays, key: value}
-
-    return alter
-
-
-def with_nan(array):
-    array.flat[0] = np.nan
-    return array
-
-
-UNFIT = {
-    "missing": (altered("Conv1/kernel", lambda a: None), r"missing Conv1/kernel \[3, 3, 3, 16\]"),
-    "unexpected": (lambda arrays: {**arrays, "x/kernel": np.zeros(3)}, r"unexpected x/kernel \[3\]"),
-    "misshapen": (altered("Conv1/kernel", lambda a: a[..., :8]), r"is \[3, 3, 3, 8\], needs \[3, 3, 3, 16\]"),
-    "NaN": (altered("bn_Conv1/beta", with_nan), "bn_Conv1/beta holds NaN"),
-}
-
-
-@pytest.mark.parametrize("case", UNFIT)
-def test_loading_is_strict(case, tmp_path):
-    alter, complaint = UNFIT[case]
-    config = MobileNetV2Config(0.35)
-    arrays = alter(random_arrays(config))
-    with pytest.raises(JaxtlError, match=complaint):
-        build(config, arrays)
-    with pytest.raises(JaxtlError, match=complaint):
-        save_weights(tmp_path / "x.safetensors", config, arrays, {})
-    assert not (tmp_path / "x.safetensors").exists()
-
-
-def test_all_complaints_come_together():
-    config = MobileNetV2Config(0.35)
-    arrays = random_arrays(config)
-    del arrays["Conv1/kernel"], arrays["Conv_1/kernel"]
-    with pytest.raises(JaxtlError, match=r"missing Conv1/kernel .*; missing Conv_1/kernel"):
-        build(config, arrays)
-
-
-def test_saved_weights_come_back_to_the_bit(tmp_path):
-    config = MobileNetV2Config(0.35, classes=3, padding="symmetric", bn_epsilon=1e-5)
-    arrays = random_arrays(config)
-    for name in ("a", "b"):
-        save_weights(tmp_path / name, config, arrays, {"licence": "MIT", "author": "né"})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    model = load_model(tmp_path / "a")
-    assert model.config == config
-    loaded = arrays_of(model)
-    assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays)
-    assert load_arrays(tmp_path / "a")[2]["author"] == "né"
-
-
-def flipped(data):
-    return data[:-1] + bytes([data[-1] ^ 1])
-
-
-DAMAGED = {
-    "absent": (None, "no such file"),
-    "empty": (lambda data: b"", "not a whole safetensors file"),
-    "truncated": (lambda data: data[:-10], "not a whole safetensors file"),
-    "altered": (flipped, "do not match its digest"),
-    "another format": (
-        lambda data: data.replace(b"jaxtl-mobilenet_v2-1", b"someone-elses-format"),
-        "not one of",
-    ),
-    "config unreadable": (
-        lambda data: data.replace(b"bn_epsilon", b"bn_epsilom"),
-        "no readable network config",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_weights_are_refused(case, tmp_path):
-    damage, complaint = DAMAGED[case]
-    path = tmp_path / "x.safetensors"
-    if damage:
-        config = MobileNetV2Config(0.35)
-        save_weights(path, config, random_arrays(config), {})
-        path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(JaxtlError, match=complaint) as caught:
-        load_arrays(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -389,27 +274,3 @@ def test_imagenet_features_of_digits_are_those_of_keras(way, digit_features):
     assert np.square(error).mean() <= 2 * np.square(peer).mean()
     assert (error <= 1e-4).mean() >= 0.995
     assert (np.abs(own - keras_features) <= 1e-4).mean() >= 0.99
-
-
-@pytest.mark.parametrize("shape", [(2, 31, 48, 3), (2, 48, 48, 1), (48, 48, 3)])
-def test_other_shapes_are_refused(shape, small):
-    with pytest.raises(JaxtlError, match=r"takes images \[n, h, w, 3\]"):
-        small[0](np.zeros(shape, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"width": 0}, "width must be"),
-        ({"classes": 1}, "at least 2 classes"),
-        ({"padding": "same"}, "padding must"),
-    ],
-)
-def test_configs_are_checked(options, complaint):
-    with pytest.raises(JaxtlError, match=complaint):
-        MobileNetV2Config(**options)
-
-
-def test_an_unknown_layer_is_named(small):
-    with pytest.raises(JaxtlError, match="has no layer 'block_17_add'"):
-        small[0].intermediates(random_images(32), ["block_17_add"])

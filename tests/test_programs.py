@@ -59,8 +59,9 @@ def test_a_run_of_two_seeds_compiles_few_programs(few_digits, tmp_path):
     words += ["--image-size", "32", "--methods", "pca,lle", "--n-neighbors", "5", "--seeds", "2"]
     ended = subprocess.run(
         [sys.executable, "-c", COUNTED, *words, "--out", str(tmp_path / "run")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 0, ended.stderr
     assert 0 < int(ended.stdout.splitlines()[-1]) <= 25
 

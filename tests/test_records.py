@@ -255,9 +255,13 @@ def test_scores_come_back_as_they_were(tmp_path):
     with (tmp_path / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[0] == {
-        "stage": "before", "space": "features", "metric": "10-NN accuracy", "value": "0.123457",
-        "low": "", "high": "",
-    }  # fmt: skip
+        "stage": "before",
+        "space": "features",
+        "metric": "10-NN accuracy",
+        "value": "0.123457",
+        "low": "",
+        "high": "",
+    }
 
 
 def test_a_history_comes_back_as_it_was(tmp_path):

@@ -237,7 +237,7 @@ DAMAGE = [
     ("features/before.npz", halve, "score", "not a readable .npz"),
     ("features/before.npz", array("labels", lambda a: a[:9]), "score", "labels must be int32"),
     ("neighbors/before.npz", array("indices", lambda a: a + 999), "score", "indices must be 0 to 249"),
-]  # fmt: skip
+]
 COMMANDS = {
     "report": ("report", "{run}"),
     "score": ("score", "{run}"),

@@ -46,8 +46,14 @@ def by_key(path):
 
 def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     assert sorted(path.name for path in done.iterdir()) == [
-        "claims.json", "report.html", "scores.csv", "seed-3", "seed-4", "seed-5", "seeds.json",
-    ]  # fmt: skip
+        "claims.json",
+        "report.html",
+        "scores.csv",
+        "seed-3",
+        "seed-4",
+        "seed-5",
+        "seeds.json",
+    ]
     experiment.start(replace(few, seed=5), tmp_path / "alone").run()
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
 

@@ -127,9 +127,13 @@ class _Bars:
         # Titles come first: on 80 columns they have 42, since the bar gives way.
         bar = min(40, max(10, self._console.width - 66))
         columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar), TimeElapsedColumn(),
-            TextColumn("[dim]left"), TimeRemainingColumn(),
-        )  # fmt: skip
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left"),
+            TimeRemainingColumn(),
+        )
         return Progress(*columns, console=self._console, transient=True)
 
 

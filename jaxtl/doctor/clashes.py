@@ -9,10 +9,19 @@ from jaxtl.machine.cuda import Fault
 
 # Files of CUDA's libraries and the wheels that bring them: nvidia-NAME (CUDA 13) or nvidia-NAME-cu12.
 _FILES = {
-    "libcublas": "cublas", "libcublaslt": "cublas", "libcudnn": "cudnn", "libcusolver": "cusolver",
-    "libcusparse": "cusparse", "libcufft": "cufft", "libcurand": "curand", "libnvjitlink": "nvjitlink",
-    "libcudart": "cuda-runtime", "libnvrtc": "cuda-nvrtc", "libcupti": "cuda-cupti", "libnccl": "nccl",
-}  # fmt: skip
+    "libcublas": "cublas",
+    "libcublaslt": "cublas",
+    "libcudnn": "cudnn",
+    "libcusolver": "cusolver",
+    "libcusparse": "cusparse",
+    "libcufft": "cufft",
+    "libcurand": "curand",
+    "libnvjitlink": "nvjitlink",
+    "libcudart": "cuda-runtime",
+    "libnvrtc": "cuda-nvrtc",
+    "libcupti": "cuda-cupti",
+    "libnccl": "nccl",
+}
 _OVERWRITING = (r"cuml-cu1\d", r"cupy(-cuda1\dx)?", r"jax-cuda1\d-plugin")
 
 

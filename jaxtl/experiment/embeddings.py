@@ -173,9 +173,13 @@ class Embedder:
 
     def _here(self, job: Job, progress: Progress) -> Embedding:
         embedding = reduce(
-            Features.load(job.features), job.method, self.choices[job.method].name,
-            known_neighbors=Neighbors.load(job.neighbors), progress=progress, **job.params,
-        )  # fmt: skip
+            Features.load(job.features),
+            job.method,
+            self.choices[job.method].name,
+            known_neighbors=Neighbors.load(job.neighbors),
+            progress=progress,
+            **job.params,
+        )
         embedding.save(job.target)
         return embedding
 
@@ -184,10 +188,15 @@ class Embedder:
         reducer = self._take(kept_for)
         try:
             return reducer.reduce(
-                job.features, job.target, job.method, self.choices[job.method].name,
+                job.features,
+                job.target,
+                job.method,
+                self.choices[job.method].name,
                 {**job.params, **workers},
-                neighbors_path=job.neighbors, progress=progress, threads=max(1, cpu_count() // 2),
-            )  # fmt: skip
+                neighbors_path=job.neighbors,
+                progress=progress,
+                threads=max(1, cpu_count() // 2),
+            )
         finally:
             self._return(kept_for, reducer)
 

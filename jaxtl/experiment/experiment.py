@@ -127,9 +127,14 @@ class Experiment:
         """What the steps do, with the processes that they do it in."""
         elsewhere = Pool((numbers.__name__, "sklearn.neighbors", "scipy.linalg"))
         return Work(
-            self.config, self.folder, self.shared, self.embedder, Drawer(self.folder), elsewhere,
+            self.config,
+            self.folder,
+            self.shared,
+            self.embedder,
+            Drawer(self.folder),
+            elsewhere,
             self.observer.notify,
-        )  # fmt: skip
+        )
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:

@@ -77,9 +77,13 @@ def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
     run = RunFolder(folder)
     before, after = (_averages(run, stage) for stage in STAGES)
     rows = depth.profile(
-        before.layers, after.layers, before.labels, known=run.layers_before.read(), seed=seed,
+        before.layers,
+        after.layers,
+        before.labels,
+        known=run.layers_before.read(),
+        seed=seed,
         progress=progress,
-    )  # fmt: skip
+    )
     run.layers.write(rows)
     for file in (*run.averages.values(), run.layers_before):
         file.remove()

@@ -56,27 +56,45 @@ _QUESTION = "jaxtl.machine.cuda:ask_driver"
 _NO_DEVICE = 100
 _CODES = {
     2: ("CUDA cannot get memory", "free some memory of this machine or of the GPU"),
-    3: ("CUDA was already in use in the process that this one was forked from",
-        "start processes by multiprocessing's spawn"),
-    34: ("libcuda.so.1 is the CUDA toolkit's stub, not the driver",
-         "take the stubs folder out of LD_LIBRARY_PATH"),
-    _NO_DEVICE: ("CUDA finds no GPU, though the NVIDIA driver is there",
-                 "see what nvidia-smi says; check CUDA_VISIBLE_DEVICES and the container's GPU option"),
+    3: (
+        "CUDA was already in use in the process that this one was forked from",
+        "start processes by multiprocessing's spawn",
+    ),
+    34: (
+        "libcuda.so.1 is the CUDA toolkit's stub, not the driver",
+        "take the stubs folder out of LD_LIBRARY_PATH",
+    ),
+    _NO_DEVICE: (
+        "CUDA finds no GPU, though the NVIDIA driver is there",
+        "see what nvidia-smi says; check CUDA_VISIBLE_DEVICES and the container's GPU option",
+    ),
     101: ("CUDA_VISIBLE_DEVICES names a GPU that is not there", "correct or unset CUDA_VISIBLE_DEVICES"),
-    304: ("the operating system keeps CUDA from the GPU",
-          "check the permissions of /dev/nvidia* and that nvidia-uvm is loaded: sudo modprobe nvidia-uvm"),
-    802: ("the GPUs are not ready: the fabric manager does not run",
-          "sudo systemctl start nvidia-fabricmanager, of the driver's own version"),
-    803: ("the loaded kernel driver and libcuda.so.1 are of different versions",
-          "restart the machine after a driver update; in a container, take CUDA's compat folder out of "
-          "LD_LIBRARY_PATH"),
-    804: ("CUDA's forward compatibility libraries do not work with this GPU",
-          "take CUDA's compat folder out of LD_LIBRARY_PATH, or update the driver"),
-    805: ("the CUDA multi-process service (MPS) does not answer",
-          "start it: nvidia-cuda-mps-control -d; or unset CUDA_MPS_PIPE_DIRECTORY"),
-    999: ("the NVIDIA driver fails without a reason",
-          "reload it (sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm) or restart the machine"),
-}  # fmt: skip
+    304: (
+        "the operating system keeps CUDA from the GPU",
+        "check the permissions of /dev/nvidia* and that nvidia-uvm is loaded: sudo modprobe nvidia-uvm",
+    ),
+    802: (
+        "the GPUs are not ready: the fabric manager does not run",
+        "sudo systemctl start nvidia-fabricmanager, of the driver's own version",
+    ),
+    803: (
+        "the loaded kernel driver and libcuda.so.1 are of different versions",
+        "restart the machine after a driver update; in a container, take CUDA's compat folder out of "
+        "LD_LIBRARY_PATH",
+    ),
+    804: (
+        "CUDA's forward compatibility libraries do not work with this GPU",
+        "take CUDA's compat folder out of LD_LIBRARY_PATH, or update the driver",
+    ),
+    805: (
+        "the CUDA multi-process service (MPS) does not answer",
+        "start it: nvidia-cuda-mps-control -d; or unset CUDA_MPS_PIPE_DIRECTORY",
+    ),
+    999: (
+        "the NVIDIA driver fails without a reason",
+        "reload it (sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm) or restart the machine",
+    ),
+}
 
 
 def gpu_fault() -> Fault | None:

@@ -19,13 +19,28 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
 # With any of these set, a user has decided about the card's memory.
 _MEMORY_SETTINGS = (
-    "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION",
-)  # fmt: skip
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "XLA_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+)
 # What a run's numbers can depend on; recorded in its environment.json.
 _LIBRARIES = (
-    "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE", "matplotlib",
-    "safetensors", "tensorflow-datasets", "cuml-cu13", "cuml-cu12", "cupy-cuda13x", "cupy-cuda12x",
-)  # fmt: skip
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "openTSNE",
+    "matplotlib",
+    "safetensors",
+    "tensorflow-datasets",
+    "cuml-cu13",
+    "cuml-cu12",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+)
 
 
 def configure(

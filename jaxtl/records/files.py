@@ -21,9 +21,15 @@ from jaxtl.errors import JaxtlError
 MAKE_AGAIN = "make it again"
 # What NumPy, zipfile and zlib raise at damaged npz files; found by flipping and cutting their bytes.
 _DAMAGED = (
-    ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
     zlib.error,
-)  # fmt: skip
+)
 
 
 @contextlib.contextmanager

@@ -87,8 +87,10 @@ def heat_map(values: np.ndarray, names: Sequence[str], title: str) -> str:
     size = margin + k * cell
     parts = []
     for i in range(k):
-        parts += [_cell(values[i, j], margin + j * cell, margin + i * cell, cell, names[i], names[j])
-                  for j in range(k)]  # fmt: skip
+        parts += [
+            _cell(values[i, j], margin + j * cell, margin + i * cell, cell, names[i], names[j])
+            for j in range(k)
+        ]
         middle = margin + i * cell + cell / 2
         if cell >= 10:
             name = escape(_cut(names[i]))

@@ -10,16 +10,37 @@ from jaxtl.report import RunData
 
 SPACES = ("features", "pca", "tsne", "lle")
 CONFIG = {
-    "dataset": "mnist", "samples": 300, "train_samples": 2000, "image_size": 48, "preprocessing": "unit",
-    "weights": None, "trainable": "10", "epochs": 2, "batch_size": 32, "learning_rate": 0.001,
-    "methods": ["pca", "tsne", "lle"], "perplexity": 30.0, "n_neighbors": 12, "precision": "highest",
-    "deterministic": False, "seed": 1, "weights_digest": "00", "digest": "11",
-}  # fmt: skip
+    "dataset": "mnist",
+    "samples": 300,
+    "train_samples": 2000,
+    "image_size": 48,
+    "preprocessing": "unit",
+    "weights": None,
+    "trainable": "10",
+    "epochs": 2,
+    "batch_size": 32,
+    "learning_rate": 0.001,
+    "methods": ["pca", "tsne", "lle"],
+    "perplexity": 30.0,
+    "n_neighbors": 12,
+    "precision": "highest",
+    "deterministic": False,
+    "seed": 1,
+    "weights_digest": "00",
+    "digest": "11",
+}
 CLAIM = {
-    "id": "pca", "text": "PCA separates poorly before", "statistic": "10-NN accuracy, PCA, before",
-    "value": 0.332, "low": 0.291, "high": 0.375, "threshold": 0.6, "direction": "below",
-    "verdict": "holds", "words": "A third of the images lie among their own.",
-}  # fmt: skip
+    "id": "pca",
+    "text": "PCA separates poorly before",
+    "statistic": "10-NN accuracy, PCA, before",
+    "value": 0.332,
+    "low": 0.291,
+    "high": 0.375,
+    "threshold": 0.6,
+    "direction": "below",
+    "verdict": "holds",
+    "words": "A third of the images lie among their own.",
+}
 
 
 def synthetic_run(n, seed=0, **changes):
@@ -39,7 +60,10 @@ def synthetic_run(n, seed=0, **changes):
         "scores": scores_of(draw),
         "history": [
             {
-                "epoch": float(k), "loss": 1 / k, "accuracy": 0.9, "test_loss": 2 / k,
+                "epoch": float(k),
+                "loss": 1 / k,
+                "accuracy": 0.9,
+                "test_loss": 2 / k,
                 "test_accuracy": 0.8 + k / 20,
             }
             for k in (1, 2)
@@ -54,7 +78,11 @@ def synthetic_run(n, seed=0, **changes):
         ],
         "layers": [
             {
-                "stage": stage, "layer": f"block_{k}_add", "metric": metric, "value": k / 10, "low": None,
+                "stage": stage,
+                "layer": f"block_{k}_add",
+                "metric": metric,
+                "value": k / 10,
+                "low": None,
                 "high": None,
             }
             for metric, stages in ((LEAVE_ONE_OUT, ("before", "after")), (LINEAR_CKA, ("both",)))
@@ -62,7 +90,7 @@ def synthetic_run(n, seed=0, **changes):
             for k in range(1, 6)
         ],
         "measures": measures_of(labels, classes, draw),
-    }  # fmt: skip
+    }
     return RunData(**{**fields, **changes})
 
 

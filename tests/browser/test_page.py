@@ -329,9 +329,14 @@ def test_another_run_takes_the_place_of_the_first(opened, few):
         if key[1] != "lle"
     }
     other = dataclasses.replace(
-        run, name="the other", embeddings=maps, labels=run.labels[short], index=run.index[short] + 7,
-        images=run.images[short], measures={},
-    )  # fmt: skip
+        run,
+        name="the other",
+        embeddings=maps,
+        labels=run.labels[short],
+        index=run.index[short] + 7,
+        images=run.images[short],
+        measures={},
+    )
     page, faults = opened(run, other)
     page.evaluate("jaxtlReport.pin(3); jaxtlReport.select([1, 2])")
     page.locator("#run").select_option("1")

@@ -1,0 +1,62 @@
+"""The files of a run by name, and what tells that one was written again."""
+
+import contextlib
+
+from jaxtl.experiment import experiment
+from jaxtl.methods import METHODS
+from jaxtl.progress import Silent
+
+FIGURE_NAMES = ("before", "after", "comparison", "history")
+
+
+FIGURES = [f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("png", "svg", "pdf")]
+
+
+MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for method in METHODS]
+
+
+FILES = {
+    "config.json",
+    "environment.json",
+    "timings.json",
+    "features/before.npz",
+    "features/after.npz",
+    "features/train_before.npz",
+    "features/train_after.npz",
+    "neighbors/before.npz",
+    "neighbors/after.npz",
+    "history.csv",
+    "model.safetensors",
+    "scores.csv",
+    "classes.csv",
+    "claims.json",
+    "measures.npz",
+    "report.html",
+    *MAPS,
+    *FIGURES,
+}
+
+
+def stamps(folder):
+    """Inode and time of every file: they differ if a file was written again."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def finish(folder, **given):
+    experiment.resume(folder, given).run()
+
+
+class Notes(Silent):
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.said, self.titles = [], []
+
+    @contextlib.contextmanager
+    def step(self, title):
+        self.titles.append(title)
+        yield lambda fraction: None
+
+    def notify(self, text):
+        self.said.append(text)
