@@ -20,7 +20,7 @@ from jaxtl.records.tables import load_history, load_scores
 
 Result = dict[str, Any]
 _PLAIN_SCRIPT = Path(__file__).with_name("plain_keras.py")
-_JAXTL = (sys.executable, "-c", "from jaxtl.cli.main import main; main()")
+JAXTL_COMMAND = (sys.executable, "-c", "from jaxtl.cli.main import main; main()")
 # What a user of each library imports to do what jaxtl does.
 _IMPORTS = {
     "Python": "pass",
@@ -63,7 +63,7 @@ class Processes:
         try:
             command = self._command(case, peer, deadline, arguments)
             ended = run_process(command, folder, deadline, self._environment(case, peer))
-            quality, parts = _judge(folder), _parts(folder)
+            quality, parts = judge(folder), _parts(folder)
         except JaxtlError as error:
             if parts := _parts(folder):
                 raise JaxtlError(f"{error}; seconds so far: {spoken(parts)}") from error
@@ -81,10 +81,10 @@ class Processes:
         if case == "import":
             return [sys.executable, "-c", _IMPORTS[peer]]
         if case == "help":
-            return [sys.executable, "-c", "pass"] if peer == "Python" else [*_JAXTL, "--help"]
+            return [sys.executable, "-c", "pass"] if peer == "Python" else [*JAXTL_COMMAND, "--help"]
         options = [text for name, value in arguments.items() for text in (_OPTIONS[name], str(value))]
         if peer == OURS:
-            return [*_JAXTL, "run", "--out", "run", *options]
+            return [*JAXTL_COMMAND, "run", "--out", "run", *options]
         assets = Path(jaxtl.__file__).parent / "assets"
         weights = self._keras_weights(deadline)
         return [sys.executable, str(_PLAIN_SCRIPT), str(assets), str(weights), *options]
@@ -125,7 +125,7 @@ def spoken(parts: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {seconds:.1f}" for name, seconds in parts.items())
 
 
-def _judge(folder: Path) -> dict[str, float]:
+def judge(folder: Path) -> dict[str, float]:
     """Accuracies: of the test set, and of 10 neighbours (5-fold) in each space before and after."""
     if (folder / "run" / "scores.csv").is_file():
         scores = load_scores(folder / "run" / "scores.csv")

@@ -27,7 +27,7 @@ FORMAT = 1
 Record = dict[str, Any]
 Row = dict[str, Any]
 # What is over sooner is done again within the same turn, and its median counts.
-_TURN_SECONDS = 0.3
+TURN_SECONDS = 0.3
 _MOST_CALLS = 20
 # To import JAX and to find its devices.
 _DESCRIBE_SECONDS = 300.0
@@ -204,7 +204,7 @@ class Suite:
             arguments["seed"] = self.manifest.seed + number
         calls, began = [], time.monotonic()
         while not calls or (
-            not once and time.monotonic() - began < _TURN_SECONDS and len(calls) < _MOST_CALLS
+            not once and time.monotonic() - began < TURN_SECONDS and len(calls) < _MOST_CALLS
         ):
             calls.append(self._call(case, row, arguments))
         return calls

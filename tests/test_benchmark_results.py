@@ -74,8 +74,8 @@ def test_steps_of_whole_processes_are_told(name, text, said, tmp_path, monkeypat
     code = (
         f"import pathlib; p = pathlib.Path({name!r}); p.parent.mkdir(exist_ok=True); p.write_text({text!r})"
     )
-    monkeypatch.setattr(processes, "_JAXTL", (sys.executable, "-c", code))
-    monkeypatch.setattr(processes, "_judge", lambda folder: {"test_accuracy": 0.9})
+    monkeypatch.setattr(processes, "JAXTL_COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(processes, "judge", lambda folder: {"test_accuracy": 0.9})
     done = processes.Processes(tmp_path, {}).call("run", OURS, Deadline(60), {"samples": 9})
     parts = {"parts": done["parts"], "first_parts": done["parts"]}
     lines = tables.render(record_of(row(case="run", size=60_000, **parts))).splitlines()
@@ -88,7 +88,7 @@ def test_steps_of_whole_processes_are_told(name, text, said, tmp_path, monkeypat
 def test_a_run_that_is_cut_tells_how_far_it_came(tmp_path, monkeypatch):
     code = "import pathlib, time; p = pathlib.Path('run'); p.mkdir(); "
     code += "(p / 'timings.json').write_text('{\"trunk_test\": 3.5}'); time.sleep(600)"
-    monkeypatch.setattr(processes, "_JAXTL", (sys.executable, "-c", code))
+    monkeypatch.setattr(processes, "JAXTL_COMMAND", (sys.executable, "-c", code))
     with pytest.raises(JaxtlError, match=r"not done within .*; seconds so far: trunk test 3\.5$"):
         processes.Processes(tmp_path, {}).call("run", OURS, Deadline(2), {"samples": 9})
 
@@ -110,7 +110,7 @@ def test_accuracies_of_a_run_and_of_the_plain_script_are_the_same_numbers(tmp_pa
     save_scores(ours / "run" / "scores.csv", rows)
     save_history(ours / "run" / "history.csv", [dict.fromkeys(HISTORY_COLUMNS, 1) | {"test_accuracy": 0.9}])
     (theirs / "scores.json").write_text(json.dumps({"test_accuracy": [0.8, 0.9], **stages}))
-    assert processes._judge(ours) == processes._judge(theirs)
+    assert processes.judge(ours) == processes.judge(theirs)
 
 
 def test_the_nearer_limit_counts():

@@ -54,7 +54,7 @@ def fakes(monkeypatch, tmp_path):
         environment = {"FAKE": name, "FAKE_LOG": str(log)}
         monkeypatch.setitem(PEERS, name, Peer("fake_peer", name, environment))
     # What is over at once would be called many times in a turn.
-    monkeypatch.setattr(suite, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(suite, "TURN_SECONDS", 0.0)
     # Processes that have no peer's environment.
     monkeypatch.setattr(suite.Suite, "measure_machine", lambda self: None)
     monkeypatch.setattr(suite.Suite, "prepare", lambda self: None)

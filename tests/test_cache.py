@@ -97,11 +97,11 @@ def test_what_was_used_longest_ago_makes_room(gpu, bare):
 def test_the_doctor_says_where_and_how_much(gpu, tmp_path):
     configure(compilation_cache="auto")
     (cache.default_folder() / "program").write_bytes(bytes(3 * 2**20))
-    assert doctor._cache() == f"{cache.default_folder()} (3 MiB now)"
+    assert doctor.cache_line() == f"{cache.default_folder()} (3 MiB now)"
 
 
 def test_the_doctor_says_that_nothing_is_kept_without_a_gpu():
-    assert doctor._cache() == "no folder, unless --compilation-cache names one"
+    assert doctor.cache_line() == "no folder, unless --compilation-cache names one"
 
 
 USED = """

@@ -23,10 +23,10 @@ _MOMENT = 0.02
 def many_cores(monkeypatch):
     """A pool of four threads, and a fifth that calls, whatever the machine has."""
     monkeypatch.setattr(cores, "cpu_count", lambda: 5)
-    cores._pool.cache_clear()
+    cores.shared_pool.cache_clear()
     yield
-    cores._pool().shutdown()
-    cores._pool.cache_clear()
+    cores.shared_pool().shutdown()
+    cores.shared_pool.cache_clear()
 
 
 def blas_threads():

@@ -54,7 +54,7 @@ class Library:
 def clean(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
         monkeypatch.delenv(name, raising=False)
-    look = cuda._look
+    look = cuda.look_for_driver
     look.cache_clear()
     yield
     look.cache_clear()
@@ -65,16 +65,18 @@ def given(monkeypatch):
     """A function that sets what the driver answers and which wheels are installed."""
 
     def give(found, *wheels):
-        monkeypatch.setattr(cuda, "_look", lambda: found)
-        monkeypatch.setattr(cuda, "_installed", lambda names: [name for name in names if name in wheels])
+        monkeypatch.setattr(cuda, "look_for_driver", lambda: found)
+        monkeypatch.setattr(
+            cuda, "installed_wheels", lambda names: [name for name in names if name in wheels]
+        )
 
     return give
 
 
 def test_driver_with_two_gpus():
-    answer = cuda._ask(Library(gpus=(H200, V100)))
+    answer = cuda.ask_library(Library(gpus=(H200, V100)))
     # It comes through a pipe as JSON.
-    assert cuda._judge(json.loads(json.dumps(answer)), True) == Driver((12, 4), (H200, V100))
+    assert cuda.judge_answer(json.loads(json.dumps(answer)), True) == Driver((12, 4), (H200, V100))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_driver_with_two_gpus():
     ],
 )
 def test_driver_that_refuses_is_broken(code, what, remedy):
-    fault = cuda._judge(cuda._ask(Library(init=code)), True)
+    fault = cuda.judge_answer(cuda.ask_library(Library(init=code)), True)
     assert what in fault.what
     assert f"CUDA error {code}" in fault.what
     assert remedy in fault.remedy
@@ -100,14 +102,14 @@ def test_driver_that_refuses_is_broken(code, what, remedy):
 
 
 def test_an_error_after_the_first_call_counts_too():
-    assert cuda._judge(cuda._ask(Library(attribute=999)), True).broken
+    assert cuda.judge_answer(cuda.ask_library(Library(attribute=999)), True).broken
 
 
 @pytest.mark.parametrize("library", [Library(init=100), Library(gpus=())])
 def test_driver_without_a_card_is_no_fault(library):
-    assert cuda._judge(cuda._ask(library), False) == cuda._ABSENT
-    assert not cuda._ABSENT.broken
-    assert cuda._judge(cuda._ask(library), True).broken
+    assert cuda.judge_answer(cuda.ask_library(library), False) == cuda.ABSENT
+    assert not cuda.ABSENT.broken
+    assert cuda.judge_answer(cuda.ask_library(library), True).broken
 
 
 NOT_FOUND = "libcuda.so.1: cannot open shared object file: No such file or directory"
@@ -122,7 +124,7 @@ NOT_FOUND = "libcuda.so.1: cannot open shared object file: No such file or direc
     ],
 )
 def test_without_the_driver_library(error, devices, kernel, what, broken):
-    fault = cuda._without_library(error, devices, kernel)
+    fault = cuda.fault_without_library(error, devices, kernel)
     assert what in fault.what
     assert fault.broken is broken
     assert fault.remedy
@@ -137,7 +139,7 @@ def test_without_the_driver_library(error, devices, kernel, what, broken):
     ],
 )
 def test_driver_library_that_does_not_load_is_broken(error):
-    fault = cuda._without_library(error, False, False)
+    fault = cuda.fault_without_library(error, False, False)
     assert error in fault.what
     assert fault.broken
 
@@ -152,10 +154,10 @@ def test_hidden_gpus_are_absent_and_say_so(hidden, monkeypatch):
 
 
 def test_visible_gpus_are_asked_for_once(monkeypatch):
-    answers = [cuda._ask(Library())]
+    answers = [cuda.ask_library(Library())]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: None)
-    monkeypatch.setattr(cuda, "_ask_apart", answers.pop)
+    monkeypatch.setattr(cuda, "ask_apart", answers.pop)
     assert cuda.gpu_fault() is None
     assert cuda.driver() == OLD
 
@@ -167,14 +169,14 @@ def sick(monkeypatch, tmp_path):
     def put(code):
         (tmp_path / "sick_driver.py").write_text(f"import ctypes, os\ndef ask():\n    {code}\n")
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setattr(cuda, "_QUESTION", "sick_driver:ask")
+        monkeypatch.setattr(cuda, "QUESTION", "sick_driver:ask")
 
     return put
 
 
 def test_the_driver_is_asked_in_another_process(sick):
     sick('return {"code": 0, "version": 13020, "gpus": [["A", 5, [7, 5]]]}')
-    assert cuda._judge(cuda._ask_apart(), True) == Driver((13, 2), (Gpu("A", 5, (7, 5)),))
+    assert cuda.judge_answer(cuda.ask_apart(), True) == Driver((13, 2), (Gpu("A", 5, (7, 5)),))
 
 
 @pytest.mark.parametrize(
@@ -187,21 +189,21 @@ def test_the_driver_is_asked_in_another_process(sick):
     ],
 )
 def test_a_driver_that_dies_or_hangs_is_broken(code, words, sick, monkeypatch):
-    monkeypatch.setattr(cuda, "_SECONDS", 1)
+    monkeypatch.setattr(cuda, "SECONDS", 1)
     sick(code)
-    fault = cuda._judge(cuda._ask_apart(), True)
+    fault = cuda.judge_answer(cuda.ask_apart(), True)
     assert words in fault.what
     assert fault.broken
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="needs a machine without an NVIDIA GPU")
 def test_without_a_driver_the_question_ends_where_it_loads_the_library():
-    assert "fails (libcuda.so.1: " in cuda._judge(cuda._ask_apart(), True).what
+    assert "fails (libcuda.so.1: " in cuda.judge_answer(cuda.ask_apart(), True).what
 
 
 def test_faults_of_the_gpu_pass_through(given):
-    given(cuda._ABSENT, "cuml-cu13", "jax-cuda13-plugin")
-    assert cuda.gpu_fault() == cuda.cuml_fault() == cuda.jax_gpu_fault() == cuda._ABSENT
+    given(cuda.ABSENT, "cuml-cu13", "jax-cuda13-plugin")
+    assert cuda.gpu_fault() == cuda.cuml_fault() == cuda.jax_gpu_fault() == cuda.ABSENT
     assert cuda.driver() is None
     given(BROKEN, "cuml-cu13", "jax-cuda13-plugin")
     assert cuda.gpu_fault() == cuda.cuml_fault() == cuda.jax_gpu_fault() == BROKEN
@@ -301,7 +303,10 @@ def test_jax_platforms(platforms, kept_off, given, monkeypatch):
 
 
 def test_installed_wheels_are_found_by_their_names():
-    assert cuda._installed({"numpy": 0, "no-such-wheel": 0, "scikit-learn": 0}) == ["numpy", "scikit-learn"]
+    assert cuda.installed_wheels({"numpy": 0, "no-such-wheel": 0, "scikit-learn": 0}) == [
+        "numpy",
+        "scikit-learn",
+    ]
 
 
 def test_every_fault_is_one_line_with_a_remedy():

@@ -52,7 +52,7 @@ def test_labels_are_those_of_the_digits_that_were_deformed(digits, images):
 
 
 def test_each_original_comes_once_before_any_comes_again():
-    order = infinite._order(3)
+    order = infinite.shuffled_order(3)
     assert sorted(order) == list(range(60_000))
     labels = infinite.infinite(120_000, seed=3).labels
     np.testing.assert_array_equal(labels[:60_000], labels[60_000:])
@@ -62,19 +62,19 @@ def test_each_original_comes_once_before_any_comes_again():
 
 def test_deformations_are_as_large_as_they_are_said_to_be():
     rng = np.random.default_rng(0)
-    noise = rng.uniform(-1, 1, size=(400, infinite._RANDOM))
+    noise = rng.uniform(-1, 1, size=(400, infinite.RANDOM_NUMBERS))
     noise[:, infinite._NOISE :] = 0
-    rows, columns = infinite._coordinates(noise)
-    rest_rows, rest_columns = infinite._coordinates(np.zeros((1, infinite._RANDOM)))
+    rows, columns = infinite.source_coordinates(noise)
+    rest_rows, rest_columns = infinite.source_coordinates(np.zeros((1, infinite.RANDOM_NUMBERS)))
     moved = np.sqrt((((rows - rest_rows) ** 2 + (columns - rest_columns) ** 2) / 2).mean())
     # 400 images with some 784 / (4 pi 4^2) = 4 independent places each: 3 % of standard error, at most.
     assert moved == pytest.approx(infinite.DISPLACEMENT, rel=0.09)
 
 
 def test_without_deformation_it_is_the_digit_itself():
-    framed = infinite._originals()[0][:5]
-    rest = infinite._coordinates(np.zeros((5, infinite._RANDOM)))
-    np.testing.assert_array_equal(infinite._sample(framed, *rest), load("mnist", "train").images[:5])
+    framed = infinite.framed_originals()[0][:5]
+    rest = infinite.source_coordinates(np.zeros((5, infinite.RANDOM_NUMBERS)))
+    np.testing.assert_array_equal(infinite.interpolated(framed, *rest), load("mnist", "train").images[:5])
 
 
 def test_selections_stay_unmade_and_extraction_takes_them():

@@ -48,9 +48,11 @@ def machine(monkeypatch):
         asked = []
         monkeypatch.delenv("JAX_PLATFORMS", raising=False)
         monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-        monkeypatch.setattr(cuda, "_look", lambda: found)
-        monkeypatch.setattr(cuda, "_installed", lambda names: [name for name in names if name in wheels])
-        monkeypatch.setattr(doctor, "_distributions", lambda: dict(wheels))
+        monkeypatch.setattr(cuda, "look_for_driver", lambda: found)
+        monkeypatch.setattr(
+            cuda, "installed_wheels", lambda names: [name for name in names if name in wheels]
+        )
+        monkeypatch.setattr(doctor, "distributions", lambda: dict(wheels))
         monkeypatch.setattr(doctor, "try_library", lambda name: asked.append(name) or seen[name])
         monkeypatch.setattr(doctor, "on_cards", list)
         choice = SimpleNamespace(name="cuml", why="a GPU and cuML are there", fault=fault)
@@ -116,7 +118,7 @@ def test_json_holds_the_same(machine, jaxtl, monkeypatch):
 def test_plugin_without_a_gpu_is_healthy(machine, jaxtl):
     # JAX then says a traceback on its standard error, of libraries that want a driver.
     said = "RuntimeError: Unable to load cuPTI. Is it installed?"
-    asked = machine(cuda._ABSENT, probes=[Probe("JAX", 1.5, {"devices": "cpu"}, said=said)])
+    asked = machine(cuda.ABSENT, probes=[Probe("JAX", 1.5, {"devices": "cpu"}, said=said)])
     code, out, _ = jaxtl("doctor")
     assert code == 0
     assert asked == ["CPU libraries", "JAX"]
@@ -185,7 +187,7 @@ def test_one_cause_is_one_problem(machine):
 
 
 def test_jax_platforms_that_jax_cannot_have(machine, monkeypatch):
-    machine(cuda._ABSENT, probes=[Probe("JAX", 1.0, {}, "AssertionError")])
+    machine(cuda.ABSENT, probes=[Probe("JAX", 1.0, {}, "AssertionError")])
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     expected = ("JAX does not work with JAX_PLATFORMS=cuda: AssertionError", "unset JAX_PLATFORMS")
     assert pairs(doctor.examine().problems) == [expected]
@@ -311,7 +313,7 @@ def library(monkeypatch, tmp_path):
     ],
 )
 def test_a_library_that_fails_does_so_in_its_own_process(code, error, library, monkeypatch):
-    monkeypatch.setattr(probes, "_SECONDS", 1)
+    monkeypatch.setattr(probes, "SECONDS", 1)
     library(code)
     probe = try_library("cuML")
     assert probe.error == error
@@ -346,7 +348,7 @@ def test_nvidia_smi_is_asked_for_cards_and_processes(monkeypatch, tmp_path):
 
 
 def test_names_of_distributions_are_normal():
-    found = doctor._distributions()
+    found = doctor.distributions()
     assert found["scikit-learn"]
     assert found["opentsne"]
 

@@ -197,7 +197,7 @@ def test_a_tile_of_the_sprite_is_its_image(folder, digits, tmp_path):
 
 
 def test_sprite_shrinks_to_what_the_projector_takes(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SPRITE_SIDE", 100)
+    monkeypatch.setattr(module, "SPRITE_SIDE", 100)
     export(folder, "tensorboard", tmp_path / "p")
     with Image.open(tmp_path / "p" / "sprite.png") as sprite:
         assert sprite.size == (96, 96)

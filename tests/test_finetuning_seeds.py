@@ -151,7 +151,7 @@ def test_configs_that_differ_in_more_than_the_seed_do_not_train_together(tail):
     ],
 )
 def test_seeds_with_as_many_epochs_behind_them_train_together(epochs, most, expected):
-    assert finetuning._groups(epochs, most) == expected
+    assert finetuning.grouped_by_epochs(epochs, most) == expected
 
 
 def test_seeds_train_together_where_memory_allows(tail, monkeypatch):

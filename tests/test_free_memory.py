@@ -10,7 +10,7 @@ GIB = 2**30
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     """A function that writes files of a made-up Linux."""
-    monkeypatch.setattr(memory, "_ROOT", tmp_path)
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
 
     def write(**files):
         for name, text in files.items():
@@ -59,5 +59,5 @@ def test_where_nothing_tells_it_is_all_of_the_machines(system, monkeypatch):
 
 def test_macos_tells_in_pages():
     text = "Mach: (page size of 16384 bytes)\nPages free: 10.\nPages inactive: 5.\nPages speculative: 1.\n"
-    assert memory._vm_stat(text) == 16 * 16384
-    assert memory._vm_stat("nonsense") == -1
+    assert memory.free_by_vm_stat(text) == 16 * 16384
+    assert memory.free_by_vm_stat("nonsense") == -1

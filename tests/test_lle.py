@@ -320,7 +320,7 @@ def test_tiles_solve_as_scipy_does(n, count):
 
 @pytest.mark.parametrize("n", [1, 100, 128, 129, 300])
 def test_a_whole_matrix_solves_as_scipy_does(n, monkeypatch):
-    monkeypatch.setattr(device, "_PANEL", 128)
+    monkeypatch.setattr(device, "PANEL", 128)
     check_solves(device.dense_solver, n)
 
 
@@ -344,7 +344,7 @@ def test_the_device_takes_neighbours_that_are_known(features, monkeypatch):
 def test_tiles_embed_as_one_matrix_does(features, monkeypatch):
     values = features[:400]
     expected = ours(values, engine="jax")
-    monkeypatch.setattr(device, "_COPIES", np.inf)
+    monkeypatch.setattr(device, "COPIES", np.inf)
     check_same(ours(values, engine="jax"), expected)
 
 

@@ -114,8 +114,8 @@ def test_ranks_are_those_of_the_whole_matrix(values, monkeypatch):
     expected = ranks(values.astype(np.float64))[anchors]
     np.testing.assert_array_equal(distances.anchor_ranks(values, anchors), expected)
     np.testing.assert_array_equal(device.anchor_ranks(values, anchors), expected)
-    monkeypatch.setattr(distances, "_BLOCK", 1)
-    monkeypatch.setattr(device, "_BLOCK", 700)
+    monkeypatch.setattr(distances, "BLOCK", 1)
+    monkeypatch.setattr(device, "BLOCK", 700)
     np.testing.assert_array_equal(distances.anchor_ranks(values, anchors), expected)
     np.testing.assert_array_equal(device.anchor_ranks(values, anchors), expected)
 
@@ -131,7 +131,7 @@ def test_blocks_of_anchors_do_not_matter(monkeypatch):
     from jaxtl.metrics import neighborhoods
 
     expected = metrics.faithfulness(FEATURES, MAP)
-    monkeypatch.setattr(neighborhoods, "_BLOCK", 1000)
+    monkeypatch.setattr(neighborhoods, "BLOCK", 1000)
     found = metrics.faithfulness(FEATURES, MAP)
     assert found.trustworthiness == expected.trustworthiness
     assert found.co_ranking.auc == pytest.approx(expected.co_ranking.auc)

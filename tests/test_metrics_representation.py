@@ -111,7 +111,7 @@ def test_ranks_count_dimensions():
 
 def test_spectra_do_not_depend_on_blocks(monkeypatch):
     expected = metrics.h_score(X, LABELS), metrics.log_me(X, LABELS), metrics.effective_rank(X)
-    monkeypatch.setattr(spectra, "_BLOCK", 50)
+    monkeypatch.setattr(spectra, "BLOCK", 50)
     found = metrics.h_score(X, LABELS), metrics.log_me(X, LABELS), metrics.effective_rank(X)
     np.testing.assert_allclose(found[0].shrunk, expected[0].shrunk, rtol=1e-9)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-9)

@@ -93,7 +93,7 @@ def test_class_distances_do_not_depend_on_blocks(monkeypatch):
     members = np.unique(LABELS, return_inverse=True)[1]
     expected = distances.class_distances(VALUES, members, 4)
     np.testing.assert_allclose(distances.class_distances(VALUES, members, 4, block=37), expected, rtol=1e-12)
-    monkeypatch.setattr(device, "_LARGEST_BLOCK", 37)
+    monkeypatch.setattr(device, "LARGEST_BLOCK", 37)
     np.testing.assert_allclose(device.class_distances(VALUES, members, 4), expected, rtol=1e-12)
 
 
@@ -168,7 +168,7 @@ def test_logistic_minimum_is_scikit_learns(strength, d, engine):
 def test_probes_in_folds_are_probes_of_the_rest(probe):
     values, labels = blobs(n=150)
     found = getattr(metrics, f"{probe}_cross_validated")(values, labels, folds=3)
-    fold_of = probes._stratified(labels, 3)
+    fold_of = probes.stratified_folds(labels, 3)
     assert (
         np.abs(
             np.stack([np.bincount(labels[fold_of == f], minlength=4) for f in range(3)])

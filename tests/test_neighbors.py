@@ -165,7 +165,7 @@ def test_of_queries_equal_distances_take_lower_indices(values, engine):
 def test_blocks_of_the_device_do_not_show(d, monkeypatch):
     values = RANDOM[:, :d]
     whole = exact_neighbors(values, 12, engine="jax")
-    monkeypatch.setattr(device, "_LARGEST_BLOCK", 73)
+    monkeypatch.setattr(device, "LARGEST_BLOCK", 73)
     found = exact_neighbors(values, 12, engine="jax")
     np.testing.assert_array_equal(found.indices, whole.indices)
     np.testing.assert_array_equal(found.distances, whole.distances)

@@ -150,7 +150,7 @@ def test_what_a_user_sets_for_xla_stays(gpu):
 def test_convolutions_by_cudnn_are_tuned(monkeypatch, form, tuned):
     """Untuned they take many times as long."""
     asked, untuned = [], {"xla_gpu_autotune_level": 0}
-    monkeypatch.setattr(programs, "_compile", lambda low, options: asked.append(options) or low.compile())
+    monkeypatch.setattr(programs, "compile_with", lambda low, options: asked.append(options) or low.compile())
     monkeypatch.setattr(programs, "options", lambda: untuned)
     Program(lambda form, x: x + 1, static=1)(form, np.float32(1))
     assert asked == [{} if tuned else untuned]

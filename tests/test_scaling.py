@@ -239,6 +239,6 @@ def test_maps_of_a_strip_lie_on_one_another():
     before = rng.normal(size=(50, 2))
     turn = np.array([[0.6, -0.8], [0.8, 0.6]]) @ np.diag([1, -1])
     more = np.concatenate([before, rng.normal(size=(10, 2))]) @ turn
-    np.testing.assert_allclose(plots._turned(more, before, free=True)[:50], before, atol=1e-9)
+    np.testing.assert_allclose(plots.turned_onto(more, before, free=True)[:50], before, atol=1e-9)
     mirrored = before * [-1, 1]
-    np.testing.assert_allclose(plots._turned(mirrored, before, free=False), before)
+    np.testing.assert_allclose(plots.turned_onto(mirrored, before, free=False), before)

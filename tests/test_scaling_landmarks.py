@@ -92,7 +92,7 @@ def test_tsne_places_the_others_as_opentsne_does(cloud):
 def test_a_row_is_placed_by_itself_and_what_ran_is_recorded(cloud, method, params, monkeypatch):
     fractions = []
     whole, chosen, _ = placed(cloud, method, progress=fractions.append, **params)
-    monkeypatch.setattr(landmarks, "_PIECE", 17)
+    monkeypatch.setattr(landmarks, "PIECE", 17)
     pieces, _, _ = placed(cloud, method, **params)
     np.testing.assert_allclose(pieces.coords, whole.coords, atol=1e-5 * np.abs(whole.coords).max())
     assert fractions == sorted(fractions)
@@ -152,7 +152,7 @@ def test_too_few_landmarks_for_a_method_are_refused(cloud):
 def test_streamed_pca_is_pca(n, d, monkeypatch):
     # A mean of a thousand deviations: a covariance from one pass would lose six digits.
     values = (np.random.default_rng(1).normal(size=(n, d)) * np.linspace(3, 0.1, d) + 1000).astype(np.float32)
-    monkeypatch.setattr(pca, "_PIECE", 7 * d)
+    monkeypatch.setattr(pca, "PIECE", 7 * d)
     exact, _, exactly = pca.sklearn_pca(values, None, svd_solver="full")
     fractions = []
     streamed, used, found = pca.streamed_pca(values, fractions.append)

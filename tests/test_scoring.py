@@ -175,7 +175,7 @@ def of_stage(given, stage, **how):
 def with_workers(monkeypatch, count):
     monkeypatch.setattr(cores, "cpu_count", lambda: count)
     pool = ThreadPoolExecutor(max(1, count - 1))
-    monkeypatch.setattr(cores, "_pool", lambda: pool)
+    monkeypatch.setattr(cores, "shared_pool", lambda: pool)
     return pool
 
 

@@ -38,7 +38,7 @@ _SIDE = 28
 _PIXELS = _SIDE * _SIDE
 # 16-bit random numbers of an image: two fields of noise, and six for the affine part.
 _NOISE = 2 * _PIXELS
-_RANDOM = _NOISE + 8
+RANDOM_NUMBERS = _NOISE + 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +121,13 @@ def infinite(n: int, seed: int = 0) -> Dataset:
         raise JaxtlError(f"infinite: the number of digits must be 1 to {LARGEST}, got {n}")
     if not 0 <= seed < 2**32:
         raise JaxtlError(f"infinite: seed must be 0 to {2**32 - 1}, got {seed}")
-    labels, order = _originals()[1], _order(seed)
+    labels, order = framed_originals()[1], shuffled_order(seed)
     return Dataset(
-        Digits(n, seed), labels[order[np.arange(n) % len(order)]], _originals()[2], "train", f"infinite:{n}"
+        Digits(n, seed),
+        labels[order[np.arange(n) % len(order)]],
+        framed_originals()[2],
+        "train",
+        f"infinite:{n}",
     )
 
 
@@ -141,7 +145,7 @@ def load(count: str, split: str) -> tuple[Digits | np.ndarray, np.ndarray, tuple
 
 
 @lru_cache(maxsize=1)
-def _originals() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def framed_originals() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Training digits uint8 [60000, 30 * 30] with a dark pixel around, labels, class names."""
     images, labels, names = idx.load(resources.files("jaxtl") / "assets", "train")
     framed = np.pad(images[..., 0], ((0, 0), (1, 1), (1, 1))).reshape(len(images), -1)
@@ -149,26 +153,26 @@ def _originals() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=8)
-def _order(seed: int) -> np.ndarray:
+def shuffled_order(seed: int) -> np.ndarray:
     # Sorting raw random numbers: NumPy may change what `permutation` draws, but not these.
-    raw = np.random.Philox(key=[seed, LARGEST]).random_raw(len(_originals()[1]))
+    raw = np.random.Philox(key=[seed, LARGEST]).random_raw(len(framed_originals()[1]))
     return np.argsort(raw, kind="stable")
 
 
 @lru_cache(maxsize=4)
 def _block(seed: int, number: int) -> np.ndarray:
     """Images number * _BLOCK and on, uint8 [_BLOCK, 28, 28, 1], read-only."""
-    raw = np.random.Philox(key=[seed, number]).random_raw(_BLOCK * _RANDOM // 4)
-    noise = raw.astype("<u8", copy=False).view("<u2").reshape(_BLOCK, _RANDOM).astype(np.float64)
+    raw = np.random.Philox(key=[seed, number]).random_raw(_BLOCK * RANDOM_NUMBERS // 4)
+    noise = raw.astype("<u8", copy=False).view("<u2").reshape(_BLOCK, RANDOM_NUMBERS).astype(np.float64)
     noise = (noise + 0.5) / 2**15 - 1
-    order = _order(seed)
+    order = shuffled_order(seed)
     originals = order[(number * _BLOCK + np.arange(_BLOCK)) % len(order)]
-    images = _sample(_originals()[0][originals], *_coordinates(noise))
+    images = interpolated(framed_originals()[0][originals], *source_coordinates(noise))
     images.flags.writeable = False
     return images
 
 
-def _coordinates(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def source_coordinates(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each new pixel is taken from: rows and columns, float64 [n, 28, 28], of the framed original."""
     smooth = _smoothing()
     fields = smooth @ noise[:, :_NOISE].reshape(-1, 2, _SIDE, _SIDE) @ smooth.T
@@ -201,7 +205,7 @@ def _smoothing() -> np.ndarray:
     return weights / np.linalg.norm(weights, axis=1, keepdims=True) * np.sqrt(DISPLACEMENT * np.sqrt(3))
 
 
-def _sample(framed: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def interpolated(framed: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Bilinear interpolation; beyond the frame it is dark."""
     side = _SIDE + 2
     last = side - 1 - 1e-9

@@ -12,7 +12,7 @@ from typing import Any
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
 
-_SECONDS = 120
+SECONDS = 120
 # By default JAX ends a traceback with a remark on the traceback, where the error itself should be.
 _ENVIRONMENT = {"JAX_TRACEBACK_FILTERING": "off"}
 # The function that lets each library work.
@@ -48,7 +48,7 @@ def try_library(name: str) -> Probe:
     began, facts, error = time.monotonic(), {}, ""
     with Child(environment=_ENVIRONMENT) as child:
         try:
-            facts = child.call(_FUNCTIONS[name], {}, _SECONDS)
+            facts = child.call(_FUNCTIONS[name], {}, SECONDS)
         except (JaxtlError, MemoryError, RuntimeError) as failure:
             error = last_line(str(failure))
         except OSError as failure:

@@ -90,7 +90,7 @@ class Report:
 
 def examine() -> Report:
     """Look at the machine: seconds without a GPU, up to eight minutes where every library hangs."""
-    installed = _distributions()
+    installed = distributions()
     gpu, driver = cuda.gpu_fault(), cuda.driver()
     probes = [try_library("CPU libraries"), jax := try_library("JAX")]
     if gpu is None:
@@ -220,11 +220,11 @@ def _machine() -> dict[str, Any]:
         "memory, GiB": about["memory_gib"],
         "memory available, GiB": round(available_memory() / _GIB, 1),
         "disk free in this folder, GiB": round(shutil.disk_usage(".").free / _GIB, 1),
-        "compiled programs are kept in": _cache(),
+        "compiled programs are kept in": cache_line(),
     }
 
 
-def _cache() -> str:
+def cache_line() -> str:
     folder = cache.given_folder() or cache.default_folder()
     if folder is None:
         return "no folder, unless --compilation-cache names one"
@@ -239,7 +239,7 @@ def _gpu_facts(gpu: cuda.Gpu) -> dict[str, Any]:
     }
 
 
-def _distributions() -> dict[str, str]:
+def distributions() -> dict[str, str]:
     """Version by name, lower case with dashes; of a name that is there twice, the one that Python finds."""
     versions: dict[str, str] = {}
     for distribution in metadata.distributions():

@@ -23,9 +23,9 @@ from jaxtl.machine.engines import row_blocks
 # What a factorisation may take of the device's memory; the rest is for the features and what JAX holds.
 _MEMORY_PART = 0.7
 # Matrices that the factorisation of a whole one holds at its height, as XLA compiles it for an H100.
-_COPIES = 3
+COPIES = 3
 # Rows solved at a time: few steps, and inverses of diagonal blocks that cost little.
-_PANEL = 512
+PANEL = 512
 # Right-hand sides are padded to a multiple of this, so that all solves are one program.
 _WIDTH = 4
 # Doubles in one chunk of gathered neighbours.
@@ -88,7 +88,7 @@ def dense_solver(matrix: sparse.csr_array, most: int | None = None) -> Operator:
     """
     leave_device_memory()
     n = matrix.shape[0]
-    whole = _COPIES * 8 * _padded(n) ** 2 <= _MEMORY_PART * device_memory()
+    whole = COPIES * 8 * _padded(n) ** 2 <= _MEMORY_PART * device_memory()
     solve = _whole_solver(matrix, most) if whole else tiles.solver(matrix)
     if solve is None:
         raise JaxtlError("lle: the factorisation met a negative pivot; take a larger reg or engine cpu")
@@ -119,7 +119,7 @@ def _lower_entries(matrix: sparse.csr_array, most: int | None) -> tuple[np.ndarr
     count = 1 << max(0, lower.nnz - 1).bit_length()
     if most is not None:
         count = max(lower.nnz, min(count, most))
-    places, entries = np.full((2, count), matrix.shape[0] + _PANEL, np.int32), np.zeros(count)
+    places, entries = np.full((2, count), matrix.shape[0] + PANEL, np.int32), np.zeros(count)
     places[:, : lower.nnz], entries[: lower.nnz] = (lower.row, lower.col), lower.data
     return places, entries
 
@@ -175,4 +175,4 @@ def _padded(n: int) -> int:
 
 
 def _panel(n: int) -> int:
-    return min(_PANEL, n)
+    return min(PANEL, n)

@@ -127,7 +127,7 @@ def share(
 
     with one_blas_thread():
         count = min(workers or cpu_count(), len(parts)) - 1
-        helpers = [_pool().submit(help_out) for _ in range(count)]
+        helpers = [shared_pool().submit(help_out) for _ in range(count)]
         try:
             help_out()
         finally:
@@ -231,7 +231,7 @@ class _Graph:
             self._helpers = [helper for helper in self._helpers if not helper.done()]
             free = cpu_count() - 1 - len(self._helpers)
             wanted = 0 if self._errors else min(ready, free)
-            self._helpers += [_pool().submit(self._help_out) for _ in range(wanted)]
+            self._helpers += [shared_pool().submit(self._help_out) for _ in range(wanted)]
 
 
 def _end(helpers: list[Future]) -> None:
@@ -242,7 +242,7 @@ def _end(helpers: list[Future]) -> None:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def shared_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(
         max(1, cpu_count() - 1),
         thread_name_prefix="jaxtl",

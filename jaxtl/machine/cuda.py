@@ -48,9 +48,9 @@ class Driver(NamedTuple):
 _CUML = {"cuml-cu13": (13, (7, 5)), "cuml-cu12": (12, (7, 0))}
 _JAX_PLUGINS = {"jax-cuda13-plugin": (13, (7, 5)), "jax-cuda12-plugin": (12, (5, 2))}
 _DRIVERS = {13: 580, 12: 535}  # the first driver branch that RAPIDS supports for each
-_ABSENT = Fault("no NVIDIA GPU in this machine", "nothing to do: everything runs on the CPU", False)
-_SECONDS = 60
-_QUESTION = "jaxtl.machine.cuda:ask_driver"
+ABSENT = Fault("no NVIDIA GPU in this machine", "nothing to do: everything runs on the CPU", False)
+SECONDS = 60
+QUESTION = "jaxtl.machine.cuda:ask_driver"
 
 # Codes of the driver API (CUresult) that cuInit gives, in words.
 _NO_DEVICE = 100
@@ -102,13 +102,13 @@ def gpu_fault() -> Fault | None:
 
     The answer is kept for the life of the process.
     """
-    answer = _look()
+    answer = look_for_driver()
     return answer if isinstance(answer, Fault) else None
 
 
 def driver() -> Driver | None:
     """The driver and its GPUs; None where `gpu_fault` has something to say."""
-    answer = _look()
+    answer = look_for_driver()
     return answer if isinstance(answer, Driver) else None
 
 
@@ -118,7 +118,7 @@ def cuml_fault() -> Fault | None:
     A machine without a GPU comes before a missing cuML, and that before a broken driver. cuML is not
     imported.
     """
-    fault, wheels = gpu_fault(), _installed(_CUML)
+    fault, wheels = gpu_fault(), installed_wheels(_CUML)
     if fault and not fault.broken:
         return fault
     if not wheels:
@@ -135,7 +135,7 @@ def jax_gpu_fault() -> Fault | None:
 
     JAX is not imported: whether it does find the GPU, only JAX can say.
     """
-    fault, wheels = gpu_fault(), _installed(_JAX_PLUGINS)
+    fault, wheels = gpu_fault(), installed_wheels(_JAX_PLUGINS)
     if fault and not fault.broken:
         return fault
     if not wheels:
@@ -180,28 +180,28 @@ def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _installed(names: dict[str, Any]) -> list[str]:
+def installed_wheels(names: dict[str, Any]) -> list[str]:
     from importlib import metadata
 
     return [name for name in names if any(metadata.distributions(name=name))]
 
 
 @functools.cache
-def _look() -> Driver | Fault:
+def look_for_driver() -> Driver | Fault:
     """Ask, the cheapest first: on a machine without a driver this takes no time at all."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        return _without_library(str(error), _device_files(), _kernel_driver())
+        return fault_without_library(str(error), _device_files(), _kernel_driver())
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     # CUDA reads the list up to the first entry that it does not know; Slurm writes NoDevFiles.
     if hidden is not None and hidden.partition(",")[0].strip() in ("", "-1", "NoDevFiles"):
         remedy = "unset CUDA_VISIBLE_DEVICES to use the GPU"
         return Fault(f'CUDA_VISIBLE_DEVICES="{hidden}" hides every GPU', remedy, False)
-    return _judge(_ask_apart(), _device_files())
+    return judge_answer(ask_apart(), _device_files())
 
 
-def _without_library(error: str, devices: bool, kernel: bool) -> Fault:
+def fault_without_library(error: str, devices: bool, kernel: bool) -> Fault:
     there = "libcuda.so.1" not in error or "no such file" not in error.lower()
     if there and sys.platform == "linux":
         return Fault(
@@ -218,17 +218,17 @@ def _without_library(error: str, devices: bool, kernel: bool) -> Fault:
         # A container on a machine with GPUs sees the kernel's driver; to have been given none is no fault.
         what = "the machine has an NVIDIA driver, but this container was given no GPU"
         return Fault(what, "to use the GPU, start the container with --gpus all", False)
-    return _ABSENT
+    return ABSENT
 
 
-def _judge(answer: dict[str, Any], devices: bool) -> Driver | Fault:
+def judge_answer(answer: dict[str, Any], devices: bool) -> Driver | Fault:
     if "died" in answer:
         return Fault(
             f"the NVIDIA driver {answer['died']}", "restart the machine or install the driver again", True
         )
     code = answer["code"] or (0 if answer["gpus"] else _NO_DEVICE)
     if code == _NO_DEVICE and not devices:
-        return _ABSENT
+        return ABSENT
     if code:
         what, remedy = _CODES.get(
             code, ("CUDA cannot be used", "see what nvidia-smi says, restart the machine")
@@ -239,7 +239,7 @@ def _judge(answer: dict[str, Any], devices: bool) -> Driver | Fault:
     return Driver((version // 1000, version % 1000 // 10), tuple(gpus))
 
 
-def _ask_apart() -> dict[str, Any]:
+def ask_apart() -> dict[str, Any]:
     """The driver's answer, asked in a process of its own.
 
     cuInit is what JAX and cuML begin with, so that it fails where they would; NVML answers also where CUDA
@@ -248,20 +248,20 @@ def _ask_apart() -> dict[str, Any]:
     """
     with Child() as child:
         try:
-            return child.call(_QUESTION, {}, _SECONDS)
+            return child.call(QUESTION, {}, SECONDS)
         except Silence as silence:
-            late = f"gives no answer within {_SECONDS} s"
+            late = f"gives no answer within {SECONDS} s"
             return {"died": late if silence.late else f"crashes ({silence})"}
         except (OSError, RuntimeError) as error:
             return {"died": f"fails ({error})"}
 
 
 def ask_driver() -> dict[str, Any]:
-    """What NVIDIA's driver answers; for a process of its own, see `_ask_apart`."""
-    return _ask(ctypes.CDLL("libcuda.so.1"))
+    """What NVIDIA's driver answers; for a process of its own, see `ask_apart`."""
+    return ask_library(ctypes.CDLL("libcuda.so.1"))
 
 
-def _ask(library: Any) -> dict[str, Any]:
+def ask_library(library: Any) -> dict[str, Any]:
     """Version and GPUs that the driver API has; `code` is the first error, or 0.
 
     Neither makes a context nor takes memory of a device.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxtl.machine.process import run_command
 
-_ROOT = Path("/")
+ROOT = Path("/")
 # What the kernel gives back where it is asked for, by the names of versions 2 and 1.
 _GIVEN_BACK = ("inactive_file", "active_file", "slab_reclaimable")
 _GIVEN_BACK_TOTAL = ("total_inactive_file", "total_active_file")
@@ -46,7 +46,7 @@ def peak_memory() -> int:
 def forget_peak() -> None:
     """Let `resident("VmHWM")` begin anew, where the system can."""
     with contextlib.suppress(OSError):
-        (_ROOT / "proc/self/clear_refs").write_text("5")
+        (ROOT / "proc/self/clear_refs").write_text("5")
 
 
 def resident(name: str) -> int | None:
@@ -59,7 +59,7 @@ def resident(name: str) -> int | None:
 def process_group(leader: int) -> list[int]:
     """The processes of a group; the leader alone where the system does not tell."""
     members = [leader]
-    for entry in (_ROOT / "proc").glob("[0-9]*/stat"):
+    for entry in (ROOT / "proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             # After the name, which may hold anything: state, parent, group.
             group = int(entry.read_text().rpartition(")")[2].split()[2])
@@ -89,10 +89,10 @@ def _system() -> Iterator[int]:
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * 1024
     if not info and sys.platform == "darwin":
-        yield _vm_stat(run_command(["vm_stat"]).output)
+        yield free_by_vm_stat(run_command(["vm_stat"]).output)
 
 
-def _vm_stat(text: str) -> int:
+def free_by_vm_stat(text: str) -> int:
     """Bytes free, inactive and speculative, of macOS's report in pages; -1 where it is not one."""
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     try:
@@ -133,6 +133,6 @@ def _left(group: str, limit: str, usage: str, given_back: tuple[str, ...]) -> It
 
 def _read(path: str) -> str:
     try:
-        return (_ROOT / path).read_text()
+        return (ROOT / path).read_text()
     except OSError:
         return ""

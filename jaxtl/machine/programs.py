@@ -161,12 +161,12 @@ class _Compilation:
             with self._lock:
                 if self._executable is None:
                     self.lower()
-                    self._executable = _compile(self._lowered, self._options)
+                    self._executable = compile_with(self._lowered, self._options)
                     self._lowered = None
         return self._executable
 
 
-def _compile(lowered: Any, options: Options) -> Callable:
+def compile_with(lowered: Any, options: Options) -> Callable:
     if options:
         try:
             return lowered.compile(compiler_options=options)

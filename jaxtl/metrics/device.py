@@ -14,8 +14,8 @@ from jaxtl.machine.engines import row_blocks
 from jaxtl.metrics.distances import DIFFERENCES_UP_TO, rank_type
 
 # Distances held at a time: 256 MiB of float64, and a few times as much to sort them.
-_BLOCK = 2**25
-_LARGEST_BLOCK = 4096
+BLOCK = 2**25
+LARGEST_BLOCK = 4096
 _EXACT = jax.lax.Precision.HIGHEST
 
 
@@ -70,7 +70,7 @@ def products(values: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], ..
 
 
 def _most(n: int) -> int:
-    return min(_LARGEST_BLOCK, max(1, _BLOCK // n))
+    return min(LARGEST_BLOCK, max(1, BLOCK // n))
 
 
 def _rows(blocks: jax.Array, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxtl.metrics.estimates import one_hot
 # Up to here differences are as fast as a product, and exact for coordinates that are float32.
 DIFFERENCES_UP_TO = 3
 # Distances that one thread holds: 32 MiB.
-_BLOCK = 4_000_000
+BLOCK = 4_000_000
 
 
 class Points:
@@ -79,7 +79,7 @@ def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     n, points = len(values), Points(values)
     ranks = np.empty((len(anchors), n), rank_type(n))
     places = np.arange(n, dtype=ranks.dtype)
-    size = min(100, max(1, _BLOCK // n))
+    size = min(100, max(1, BLOCK // n))
 
     def fill(start: int) -> None:
         rows = slice(start, start + size)

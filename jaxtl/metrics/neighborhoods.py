@@ -15,7 +15,7 @@ from jaxtl.metrics.estimates import Estimate, check_pair, check_values, mean_est
 from jaxtl.metrics.ranks import Anchored, anchored, pair_distances, rank
 
 # Rank pairs counted at a time.
-_BLOCK = 2_000_000
+BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,6 @@ def _mean_above(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _blocks(ranks: np.ndarray) -> Iterator[slice]:
-    step = max(1, _BLOCK // ranks.shape[1])
+    step = max(1, BLOCK // ranks.shape[1])
     for start in range(0, len(ranks), step):
         yield slice(start, start + step)

@@ -142,7 +142,7 @@ def _cross_validated(
             f"{where}: {folds} folds, but the largest class has {largest} members; take at least 2 folds and "
             "no more than that, or give more images"
         )
-    fold_of = _stratified(members, folds)
+    fold_of = stratified_folds(members, folds)
     for fold in range(folds):
         held = fold_of == fold
         check_labels(f"{where}, all but fold {fold + 1}", members[~held], int(np.sum(~held)))
@@ -172,7 +172,7 @@ def _probe(
     )
 
 
-def _stratified(members: np.ndarray, folds: int) -> np.ndarray:
+def stratified_folds(members: np.ndarray, folds: int) -> np.ndarray:
     """The fold of each row: rows of a class in order, its folds equal but for one row."""
     # Classes in the order in which they turn up, so that folds do not depend on how they are numbered.
     _, first, members = np.unique(members, return_index=True, return_inverse=True)
@@ -215,7 +215,7 @@ def _logistic(
     values: np.ndarray, members: np.ndarray, n_classes: int, others: np.ndarray, engine: str = "cpu"
 ) -> tuple[np.ndarray, float]:
     values, others = _standardised(values, others)
-    some = _stratified(members, max(1, -(-len(members) // _CHOOSING))) == 0
+    some = stratified_folds(members, max(1, -(-len(members) // _CHOOSING))) == 0
     strength, start = _choose(values[some], members[some], n_classes, engine)
     weights = fit_logistic(values, members, n_classes, strength, start, engine=engine)
     return _logits(others, weights).argmax(axis=1), strength
@@ -224,7 +224,7 @@ def _logistic(
 def _choose(
     values: np.ndarray, members: np.ndarray, n_classes: int, engine: str
 ) -> tuple[float, np.ndarray | None]:
-    held = _stratified(members, _HELD_OUT) == 0
+    held = stratified_folds(members, _HELD_OUT) == 0
     if not 0 < np.sum(held) < len(held):
         return _LOGISTIC[len(_LOGISTIC) // 2], None
     rows, wanted = values[held], (np.arange(np.sum(held)), members[held])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtl.metrics.estimates import check_values
 
 # Doubles of rows converted and multiplied at a time.
-_BLOCK = 8_000_000
+BLOCK = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def second_moment(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def row_blocks(values: np.ndarray) -> Iterator[slice]:
-    step = max(1, _BLOCK // values.shape[1])
+    step = max(1, BLOCK // values.shape[1])
     for start in range(0, len(values), step):
         yield slice(start, start + step)
 

@@ -21,7 +21,7 @@ from jaxtl.records.arrays import Neighbors
 
 # Distances held at a time: 256 MiB of float32, and as much again for their order.
 _BLOCK = 2**26
-_LARGEST_BLOCK = 4096
+LARGEST_BLOCK = 4096
 # Up to here differences cost no more than a product.
 _DIFFERENCES_UP_TO = 3
 # Rows that are searched again at a time by one of the CPU's threads.
@@ -40,7 +40,7 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
     leave_device_memory()
     own = queries is None
     queries = values if own else queries
-    blocks = row_blocks(np.arange(len(queries)), min(_LARGEST_BLOCK, max(16, _BLOCK // len(values))))
+    blocks = row_blocks(np.arange(len(queries)), min(LARGEST_BLOCK, max(16, _BLOCK // len(values))))
     with jax.enable_x64(True):
         nearest = _search(values, queries, blocks, k, own)
         indices, distances, sure = (

@@ -128,7 +128,7 @@ def train_tails(
     starts = starts or [None] * len(configs)
     together = together or seeds_at_a_time(trunk, len(train.class_names), configs[0], train_source)
     data = _Data(*jax.device_put((train_source, train.labels)), test_source, test.labels)
-    groups = _groups([len(start.history) if start else 0 for start in starts], together)
+    groups = grouped_by_epochs([len(start.history) if start else 0 for start in starts], together)
     results: dict[int, tuple[MobileNetV2, list[dict[str, float]]]] = {}
     for group in groups:
         some = [(configs[k], starts[k]) for k in group]
@@ -148,7 +148,7 @@ class _Data(NamedTuple):
     test_labels: np.ndarray
 
 
-def _groups(epochs: Sequence[int], most: int) -> list[list[int]]:
+def grouped_by_epochs(epochs: Sequence[int], most: int) -> list[list[int]]:
     """Numbers of seeds to train together: as many epochs behind them, as many in each group as can be."""
     groups = []
     for done in sorted(set(epochs)):

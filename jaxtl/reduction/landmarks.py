@@ -16,7 +16,7 @@ from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_number
 
 # Rows placed at a time: 20 MiB of 1280 features, and 40 of their differences from a mean.
-_PIECE = 4096
+PIECE = 4096
 # openTSNE's defaults of `transform`, passed so that the record tells what ran.
 _TSNE = {
     "perplexity": 5,
@@ -55,12 +55,12 @@ def place_others(
     """Coordinates of all rows, float64 [n, 2]: those of the landmarks as they are, the others placed."""
     placed, others = np.empty((len(values), 2)), np.ones(len(values), bool)
     others[chosen], placed[chosen] = False, coords
-    for start in range(0, len(values), _PIECE):
-        rows = start + np.flatnonzero(others[start : start + _PIECE])
+    for start in range(0, len(values), PIECE):
+        rows = start + np.flatnonzero(others[start : start + PIECE])
         if len(rows):
             placed[rows] = place(np.ascontiguousarray(values[rows]))
         if progress:
-            progress(min(1.0, (start + _PIECE) / len(values)))
+            progress(min(1.0, (start + PIECE) / len(values)))
     return placed
 
 

@@ -12,7 +12,7 @@ from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, versions
 
 # Doubles of rows held at a time: 32 MiB.
-_PIECE = 2**22
+PIECE = 2**22
 SOLVERS = ("auto", "covariance_eigh", "full", "randomized", "arpack")
 
 
@@ -98,7 +98,7 @@ def streamed_pca(
 
 def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndarray]:
     """Copies of some rows after another, in float64; `tell` is told how many were handed out."""
-    step = max(1, _PIECE // values.shape[1])
+    step = max(1, PIECE // values.shape[1])
     for start in range(0, len(values), step):
         piece = values[start : start + step].astype(np.float64)
         yield piece

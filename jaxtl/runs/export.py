@@ -19,7 +19,7 @@ from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import EXPORTS, STAGES
 
 # The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).
-_SPRITE_SIDE = 8192
+SPRITE_SIDE = 8192
 _PREDICTIONS = {"before": ("knn_before",), "after": ("knn_after", "head_after", "head_probability")}
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -181,7 +181,7 @@ def _write_sprite(path: Path, images: np.ndarray) -> tuple[int, int]:
     """A square grid of the images, row by row, shrunk where too large. Returns a tile's (width, height)."""
     n, height, width, _ = images.shape
     tiles = math.isqrt(n - 1) + 1
-    scale = min(1.0, _SPRITE_SIDE // tiles / max(height, width))
+    scale = min(1.0, SPRITE_SIDE // tiles / max(height, width))
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
     with replacing(path) as temporary:
         picture(tiled(images, size, tiles, tiles)).save(temporary, "PNG")

@@ -220,7 +220,7 @@ def _draw_strip(
             _draw_missing(axes, trial)
             continue
         places, labels = coords(trial)
-        before = places = _turned(places, before, free=not curve.method.startswith("pca"))
+        before = places = turned_onto(places, before, free=not curve.method.startswith("pca"))
         _draw_points(axes, places, labels, len(class_names))
         if accuracy := (trial.quality or {}).get(LEAVE_ONE_OUT):
             axes.set_xlabel(f"{LEAVE_ONE_OUT.short} {accuracy[0]:.3f}", labelpad=2, fontsize=6)
@@ -248,7 +248,7 @@ def _draw_points(axes: Axes, coords: np.ndarray, labels: np.ndarray, classes: in
     square_limits(axes, coords)
 
 
-def _turned(coords: np.ndarray, before: np.ndarray | None, free: bool) -> np.ndarray:
+def turned_onto(coords: np.ndarray, before: np.ndarray | None, free: bool) -> np.ndarray:
     """Coordinates laid on the first points' own: turned (Schonemann 1966) where free, or mirrored."""
     if before is None:
         return coords
