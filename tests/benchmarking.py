@@ -32,7 +32,7 @@ def run_main(monkeypatch, *arguments):
 
 
 def row(peer=OURS, seconds=(2.0, 3.0, 4.0), quality=None, **extra):
-    found = {
+    measured = {
         "case": "tsne",
         "size": 1000,
         "peer": peer,
@@ -48,7 +48,7 @@ def row(peer=OURS, seconds=(2.0, 3.0, 4.0), quality=None, **extra):
         "work": None,
         "memory": {"peak_bytes": 3 * 2**30, "resting_bytes": 2**30},
     }
-    return found | extra
+    return measured | extra
 
 
 def record_of(*rows):

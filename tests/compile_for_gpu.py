@@ -64,7 +64,7 @@ def card():
 def asked_for():
     """Name, program and arguments of all that a run prepares, and of training five seeds."""
     asked = []
-    programs.Program.prepare = lambda *each: asked.append(each)
+    programs.Program.prepare = lambda *case: asked.append(case)
     model, config = load_model(), FinetuneConfig()
     trunk = Trunk(model, trainable_boundary(model.config, config.trainable), Images())
     trunk.prepare(IMAGE, [TRAIN])
@@ -75,7 +75,7 @@ def asked_for():
     names = ["trunk", "empty", "put", "batch", "features", "averages", "training", "tests"]
     names += ["five seeds", "tests again"]
     assert len(asked) == len(names)
-    return {name: each for name, each in zip(names, asked, strict=True) if name != "tests again"}
+    return {name: case for name, case in zip(names, asked, strict=True) if name != "tests again"}
 
 
 def launched(program, args, where):
@@ -98,21 +98,21 @@ def counts(text):
         indent = len(line) - len(line.lstrip())
         if line.strip() == "body:":
             body = indent
-        found = re.match(r"\s*\d+: k(\w+)", line)
-        if not found:
+        kernel = re.match(r"\s*\d+: k(\w+)", line)
+        if not kernel:
             continue
         if body is not None and indent <= body:
             body = None
         in_loop += body is not None
-        outside[found[1]] += indent == 0
+        outside[kernel[1]] += indent == 0
     return {"launched": +outside, "in loop": in_loop}
 
 
 def main():
     where = card()
     jax.default_backend = lambda: "gpu"  # whose options, batches and forms are taken
-    found = {name: launched(program, args, where) for name, (program, *args) in asked_for().items()}
-    print(json.dumps(found))
+    launches = {name: launched(program, args, where) for name, (program, *args) in asked_for().items()}
+    print(json.dumps(launches))
 
 
 if __name__ == "__main__":

@@ -89,13 +89,13 @@ def test_leave_one_out_differs_where_votes_are_tied_only(arguments):
 
 
 def test_t_sne_of_all_libraries_is_about_as_good():
-    found = {
+    qualities = {
         peer.__name__: answer(peer, "tsne", n=N)["quality"]
         for peer in (jaxtl_peer, opentsne_peer, sklearn_peer)
     }
     # Of so few points the descents end in different minima: 0.59 and 0.63 of divergence were seen.
     for name, tolerance in (("kl_divergence", 0.1), ("trustworthiness", 0.02), ("knn_accuracy", 0.1)):
-        values = [each[name] for each in found.values()]
+        values = [quality[name] for quality in qualities.values()]
         assert max(values) - min(values) < tolerance, name
 
 
@@ -174,7 +174,7 @@ class TestYardstick:
             return {"x": np.ones(size, np.uint8)[-1]}
 
         judged = measured(lambda: None, filled)
-        worked = measured(filled, lambda found: found)
+        worked = measured(filled, lambda answer: answer)
         if "resting_bytes" not in worked["memory"]:
             pytest.skip("this system does not tell peaks apart")
         assert worked["memory"]["peak_bytes"] - judged["memory"]["peak_bytes"] > size / 2
@@ -333,8 +333,8 @@ def test_other_frameworks_have_the_same_network(folder, library, needs, environm
     with Worker(f"benchmarks.peers.{library}_peer", Deadline(300), ENVIRONMENT | environment) as peer:
         peer.call("open_data", folder=str(folder))
         # Features go to 6, and float32 rounding makes them differ by 3e-4 from a float64 run's.
-        found = peer.call("forward", batch_size=64, n=256)["quality"]
-        assert found["largest_difference"] < 5e-4
+        quality = peer.call("forward", batch_size=64, n=256)["quality"]
+        assert quality["largest_difference"] < 5e-4
         trained = peer.call("finetune", train=1920, test=256, epochs=1, seed=0)["quality"]
     ours = jaxtl_peer.finetune(1920, 256, 1, 0)["quality"]
     # Other heads and other orders: 0.81 to 0.89 was seen.

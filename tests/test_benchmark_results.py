@@ -104,8 +104,8 @@ def test_accuracies_of_a_run_and_of_the_plain_script_are_the_same_numbers(tmp_pa
     }
     rows = [
         Score(stage, space, FIVE_FOLDS, value)
-        for stage, found in stages.items()
-        for space, value in found.items()
+        for stage, seconds in stages.items()
+        for space, value in seconds.items()
     ]
     save_scores(ours / "run" / "scores.csv", rows)
     save_history(ours / "run" / "history.csv", [dict.fromkeys(HISTORY_COLUMNS, 1) | {"test_accuracy": 0.9}])
@@ -132,8 +132,8 @@ def test_the_nearer_limit_counts():
     ],
 )
 def test_quality_differs_beyond_tolerance_and_spread_only(ours, theirs, expected):
-    found = measures.judged(row(quality=ours), row(quality=theirs))
-    assert found == ({} if expected is None else {next(iter(ours)): expected})
+    judgement = measures.judged(row(quality=ours), row(quality=theirs))
+    assert judgement == ({} if expected is None else {next(iter(ours)): expected})
 
 
 @pytest.mark.parametrize(

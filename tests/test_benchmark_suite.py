@@ -63,10 +63,10 @@ def fakes(monkeypatch, tmp_path):
 
 def measure(tmp_path, text, record=None, seconds=60.0, save=None):
     """Run a manifest; the record as its file would hold it."""
-    found = load_manifest(written(tmp_path, text))
+    manifest = load_manifest(written(tmp_path, text))
     deadline = Deadline(seconds)
-    record = record or suite.begin(found, deadline, MACHINE)
-    suite.run(found, record, deadline, save or (lambda record: None))
+    record = record or suite.begin(manifest, deadline, MACHINE)
+    suite.run(manifest, record, deadline, save or (lambda record: None))
     return json.loads(json.dumps(record))
 
 
@@ -94,16 +94,16 @@ def test_what_fails_dies_or_is_missing_costs_its_own_row(fakes, tmp_path, monkey
     text = 'rounds = 1\nprocesses = "suite"\n' + "".join(case(name) for name in cases)
     text += '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["openTSNE"]\n'
     record = measure(tmp_path, text)
-    found = {(row["case"], row["peer"]): (row["state"], row["reason"]) for row in record["rows"]}
-    assert found["neighbors", OURS] == ("done", "")
-    state, reason = found["neighbors", "scikit-learn"]
+    states = {(row["case"], row["peer"]): (row["state"], row["reason"]) for row in record["rows"]}
+    assert states["neighbors", OURS] == ("done", "")
+    state, reason = states["neighbors", "scikit-learn"]
     assert state == "failed"
     assert reason == "fake_peer.neighbors: its process ended with exit code 3 (segmentation fault of sorts)"
-    assert found["silhouette", "scikit-learn"] == ("failed", "ValueError: no such luck")
+    assert states["silhouette", "scikit-learn"] == ("failed", "ValueError: no such luck")
     # Of a module without that function.
-    assert found["lle", OURS][0] == "failed"
-    assert found["pca", "scikit-learn"] == ("done", "")
-    assert found["tsne", "openTSNE"] == ("absent", "not installed: no_such_module; pip install openTSNE")
+    assert states["lle", OURS][0] == "failed"
+    assert states["pca", "scikit-learn"] == ("done", "")
+    assert states["tsne", "openTSNE"] == ("absent", "not installed: no_such_module; pip install openTSNE")
     text = tables.render(record)
     assert "| `silhouette` | 300 | scikit-learn | failed | ValueError: no such luck |" in text
 
@@ -164,9 +164,9 @@ def test_a_result_of_other_code_is_not_gone_on_with(monkeypatch, capsys, tmp_pat
 
 
 def test_the_machine_is_described_as_a_run_describes_it():
-    found = suite.describe_machine("cpu")
-    assert found["devices"][0].startswith("cpu")
-    assert {*MACHINE, "versions"} <= set(found)
+    machine = suite.describe_machine("cpu")
+    assert machine["devices"][0].startswith("cpu")
+    assert {*MACHINE, "versions"} <= set(machine)
 
 
 def test_a_result_is_not_written_over(monkeypatch, capsys, tmp_path):
@@ -183,10 +183,10 @@ def test_other_versions_of_a_peer_are_not_mixed(fakes, tmp_path):
     record = measure(tmp_path, case("pca"))
     record["peers"]["scikit-learn"]["versions"] = {"fake": "0.9"}
     record["rows"] = [row for row in record["rows"] if row["peer"] == OURS]
-    found = {row["peer"]: row for row in measure(tmp_path, case("pca"), record=record)["rows"]}
-    assert found[OURS]["state"] == "done"
-    assert found["scikit-learn"]["state"] == "failed"
-    assert "was measured with" in found["scikit-learn"]["reason"]
+    rows = {row["peer"]: row for row in measure(tmp_path, case("pca"), record=record)["rows"]}
+    assert rows[OURS]["state"] == "done"
+    assert rows["scikit-learn"]["state"] == "failed"
+    assert "was measured with" in rows["scikit-learn"]["reason"]
 
 
 def test_what_was_not_installed_is_tried_again(fakes, tmp_path):

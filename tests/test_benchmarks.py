@@ -68,10 +68,10 @@ def test_training_counts_three_passes_of_the_layers_that_learn():
 
 @pytest.mark.parametrize("name", SUITES)
 def test_shipped_manifests_are_right(name):
-    found = load_manifest(shipped(name))
-    assert found.name == name
-    assert found.device == ("gpu" if name == "gpu" else "cpu")
-    assert all(entry.peers for entry in found.entries)
+    manifest = load_manifest(shipped(name))
+    assert manifest.name == name
+    assert manifest.device == ("gpu" if name == "gpu" else "cpu")
+    assert all(entry.peers for entry in manifest.entries)
 
 
 def test_the_largest_suite_has_every_case():
@@ -155,7 +155,7 @@ def test_no_imports_go_round():
     paths = {path: ast.parse(path.read_text()) for path in (ROOT / "benchmarks").rglob("*.py")}
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): tree for path, tree in paths.items()}
     graph = {
-        name: {f"{node.module}.{each.name}" for node in own for each in node.names}
+        name: {f"{node.module}.{alias.name}" for node in own for alias in node.names}
         | {node.module for node in own}
         for name, tree in names.items()
         for own in [[node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]]
@@ -217,9 +217,9 @@ def test_memory_is_that_of_the_work(tmp_path):
 
 
 def test_the_machine_has_ceilings():
-    found = machine.ceilings([64], 1, 1)
-    assert set(found) == {"flops", "bytes"}
-    assert min(found.values()) > 0
+    ceilings = machine.ceilings([64], 1, 1)
+    assert set(ceilings) == {"flops", "bytes"}
+    assert min(ceilings.values()) > 0
 
 
 # The whole.

@@ -58,12 +58,12 @@ def spelled(tree):
 def test_no_name_of_a_metric_is_spelled_elsewhere():
     files = [path for path in sorted(ROOT.rglob("*.py")) if path not in HOME and BELOW not in path.parents]
     assert len(files) > 80
-    found = [
+    places = [
         f"{path.relative_to(ROOT.parent)}:{line}: {name}"
         for path in files
         for line, name in spelled(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    assert not found
+    assert not places
 
 
 @pytest.mark.parametrize(

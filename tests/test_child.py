@@ -209,8 +209,8 @@ def starts(source):
 def test_one_module_alone_starts_processes(house):
     files = sorted((ROOT / house).rglob("*.py"))
     assert files
-    found = {str(path.relative_to(ROOT)): list(starts(path.read_text(encoding="utf-8"))) for path in files}
-    assert {name for name, lines in found.items() if lines} <= {"jaxtl/machine/process.py"}
+    places = {str(path.relative_to(ROOT)): list(starts(path.read_text(encoding="utf-8"))) for path in files}
+    assert {name for name, lines in places.items() if lines} <= {"jaxtl/machine/process.py"}
 
 
 def test_that_test_finds_what_it_looks_for():

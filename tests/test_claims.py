@@ -25,7 +25,7 @@ def evidence(n=2000, names=DIGITS, scores=None, **accuracies):
 
 
 def verdicts(given):
-    return {each.id: each for each in decide(given)}
+    return {claim.id: claim for claim in decide(given)}
 
 
 FOUNDING = {
@@ -39,8 +39,8 @@ FOUNDING = {
 
 
 def test_what_the_founding_experiment_saw_holds():
-    found = verdicts(evidence(**FOUNDING))
-    holds = {name for name, each in found.items() if each.verdict == "holds"}
+    verdict_of = verdicts(evidence(**FOUNDING))
+    holds = {name for name, item in verdict_of.items() if item.verdict == "holds"}
     assert holds >= {
         "pca-before-poor",
         "lle-before-poor",
@@ -69,11 +69,11 @@ def test_what_the_founding_experiment_saw_holds():
     ],
 )
 def test_other_numbers_are_judged_otherwise(changed, claim, verdict):
-    found = verdicts(evidence(**(FOUNDING | changed)))[claim]
-    assert found.verdict == verdict
+    decided = verdicts(evidence(**(FOUNDING | changed)))[claim]
+    assert decided.verdict == verdict
     lead = {"holds": "Supported", "does not hold": "Not supported", "undecided": "Undecided"}[verdict]
-    assert found.words.startswith(lead)
-    assert f"{found.value:.3f}" in found.words
+    assert decided.words.startswith(lead)
+    assert f"{decided.value:.3f}" in decided.words
 
 
 def test_what_a_lead_is_made_of_is_told():
@@ -90,14 +90,14 @@ def test_a_difference_is_judged_on_the_same_points():
     # Two maps that are right on the same points differ in none of them, however few points there are.
     given = evidence(n=50, **FOUNDING)
     given.correct["after", "pca"] = given.correct["before", "pca"].copy()
-    found = verdicts(given)["pca-improves"]
-    assert (found.value, found.low, found.high, found.verdict) == (0, 0, 0, "does not hold")
+    verdict = verdicts(given)["pca-improves"]
+    assert (verdict.value, verdict.low, verdict.high, verdict.verdict) == (0, 0, 0, "does not hold")
 
 
 def test_the_interval_is_that_of_a_binomial_share():
-    found = verdicts(evidence(n=2000, **FOUNDING))["pca-before-poor"]
-    half = 1.96 * np.sqrt(found.value * (1 - found.value) / 2000)
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
+    verdict = verdicts(evidence(n=2000, **FOUNDING))["pca-before-poor"]
+    half = 1.96 * np.sqrt(verdict.value * (1 - verdict.value) / 2000)
+    assert verdict.high - verdict.low == pytest.approx(2 * half, rel=0.1)
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.95, "holds"), (0.44, "undecided"), (0.1, "does not hold")])

@@ -61,7 +61,7 @@ def test_features_then_maps_then_pictures(jaxtl, tmp_path):
             assert (archive["coords"].dtype, archive["coords"].shape) == (np.float32, (60, 2))
         embedding = Embedding.load(out)
         assert said.startswith(f"{out}: {method} by {embedding.backend}")
-        chosen = {"seed": 3} | {name: float(value) for name, value in (each.split("=") for each in setting)}
+        chosen = {"seed": 3} | {name: float(value) for name, value in (name.split("=") for name in setting)}
         assert chosen.items() <= embedding.params.items()
     assert jaxtl("plot", tmp_path / "pca.npz")[:2] == (0, f"{tmp_path / 'pca.png'}\n")
     assert (tmp_path / "pca.png").read_bytes().startswith(b"\x89PNG")
@@ -120,11 +120,11 @@ def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
     from jaxtl.settings import RunConfig
 
     monkeypatch.chdir(tmp_path)
-    found = []
+    digests = []
     for config in (RunConfig(), RunConfig(), RunConfig(dataset="tfds:emnist/letters", samples=None)):
-        found.append(fresh_folder(config))
-        found[-1].mkdir(parents=True)
-    assert [str(each) for each in found] == [
+        digests.append(fresh_folder(config))
+        digests[-1].mkdir(parents=True)
+    assert [str(digest) for digest in digests] == [
         "runs/mnist-2000",
         "runs/mnist-2000-2",
         "runs/tfds-emnist-letters-all",

@@ -30,7 +30,7 @@ def many_cores(monkeypatch):
 
 
 def blas_threads():
-    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 @pytest.mark.parametrize("workers", [None, 1, 2, 9])
@@ -218,11 +218,11 @@ def test_the_limit_holds_whoever_enters_and_leaves_and_whatever_is_limited_withi
 def test_openmp_computes_in_the_thread_that_calls_wherever_that_is(many_cores):
     """OpenMP's limit is each thread's own, and k-means' clusters depend on how many there are."""
     before = _openmp_effective_n_threads()
-    found = share(
+    shares = share(
         lambda _: (time.sleep(_MOMENT), threading.get_ident(), _openmp_effective_n_threads()), range(20)
     )
-    assert len({thread for _, thread, _ in found}) > 1
-    assert {count for _, _, count in found} == {1}
+    assert len({thread for _, thread, _ in shares}) > 1
+    assert {count for _, _, count in shares} == {1}
     entered, left = threading.Event(), threading.Event()
 
     def hold():

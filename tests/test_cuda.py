@@ -64,8 +64,8 @@ def clean(monkeypatch):
 def given(monkeypatch):
     """A function that sets what the driver answers and which wheels are installed."""
 
-    def give(found, *wheels):
-        monkeypatch.setattr(cuda, "look_for_driver", lambda: found)
+    def give(driver, *wheels):
+        monkeypatch.setattr(cuda, "look_for_driver", lambda: driver)
         monkeypatch.setattr(
             cuda, "installed_wheels", lambda names: [name for name in names if name in wheels]
         )
@@ -214,8 +214,8 @@ def test_faults_of_the_gpu_pass_through(given):
     ("found", "extra"),
     [(NEW, "cuda13"), (OLD, "cuda12"), (Driver((13, 0), (V100,)), "cuda12"), (BROKEN, "cuda13")],
 )
-def test_what_is_not_installed_is_absent(look, found, extra, given):
-    given(found)
+def test_what_is_not_installed_is_absent(look, driver, extra, given):
+    given(driver)
     fault = look()
     assert fault.remedy == f'pip install "jaxtl[{extra}]"'
     assert not fault.broken
@@ -225,8 +225,8 @@ def test_what_is_not_installed_is_absent(look, found, extra, given):
     ("found", "wheel"),
     [(NEW, "cuml-cu13"), (NEW, "cuml-cu12"), (OLD, "cuml-cu12"), (Driver((12, 2), (V100,)), "cuml-cu12")],
 )
-def test_cuml_that_fits(found, wheel, given):
-    given(found, wheel)
+def test_cuml_that_fits(driver, wheel, given):
+    given(driver, wheel)
     assert cuda.cuml_fault() is None
 
 
@@ -245,8 +245,8 @@ def test_cuml_that_fits(found, wheel, given):
         (Driver((12, 8), (P100,)), "cuml-cu12", "needs compute capability 7.0, Tesla P100 has 6.0", "CPU"),
     ],
 )
-def test_cuml_that_does_not_fit_is_broken(found, wheel, what, remedy, given):
-    given(found, wheel)
+def test_cuml_that_does_not_fit_is_broken(driver, wheel, what, remedy, given):
+    given(driver, wheel)
     fault = cuda.cuml_fault()
     assert wheel in fault.what
     assert what in fault.what
@@ -276,8 +276,8 @@ def test_two_cumls_are_broken(given):
         (Driver((12, 8), (P100,)), ["jax-cuda12-plugin"]),
     ],
 )
-def test_jax_that_fits(found, wheels, given):
-    given(found, *wheels)
+def test_jax_that_fits(driver, wheels, given):
+    given(driver, *wheels)
     assert cuda.jax_gpu_fault() is None
 
 

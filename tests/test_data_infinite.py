@@ -82,11 +82,11 @@ def test_selections_stay_unmade_and_extraction_takes_them():
     few = many.take(70)
     assert (len(many), len(few), few.images.shape) == (100_000_000, 70, (70, 28, 28, 1))
     assert isinstance(few.images, infinite.Digits)
-    found = extract(load_model(), few, Images(32))
+    features = extract(load_model(), few, Images(32))
     whole = load("infinite:70", "train")
-    assert found.meta["dataset"] == "infinite:100000000"
-    np.testing.assert_array_equal(found.values, extract(load_model(), whole, Images(32)).values)
-    np.testing.assert_array_equal(found.labels, whole.labels)
+    assert features.meta["dataset"] == "infinite:100000000"
+    np.testing.assert_array_equal(features.values, extract(load_model(), whole, Images(32)).values)
+    np.testing.assert_array_equal(features.labels, whole.labels)
 
 
 def test_test_images_are_the_digits_themselves():

@@ -43,12 +43,12 @@ ON_CPU = Probe("JAX", 1.5, {"version": "0.10.2", "devices": "cpu"})
 def machine(monkeypatch):
     """A function that makes the doctor see another machine; without arguments, one where all is well."""
 
-    def build(found=H200, wheels=WHEELS, probes=(), fault=None):
+    def build(driver=H200, wheels=WHEELS, probes=(), fault=None):
         seen = WORKING | {probe.name: probe for probe in probes}
         asked = []
         monkeypatch.delenv("JAX_PLATFORMS", raising=False)
         monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-        monkeypatch.setattr(cuda, "look_for_driver", lambda: found)
+        monkeypatch.setattr(cuda, "look_for_driver", lambda: driver)
         monkeypatch.setattr(
             cuda, "installed_wheels", lambda names: [name for name in names if name in wheels]
         )
@@ -107,8 +107,8 @@ def test_json_holds_the_same(machine, jaxtl, monkeypatch):
     assert held["problems"] == [{"what": "the driver is ill", "remedy": "heal it", "broken": True}]
     assert held["environment"]["XLA_FLAGS"] == "--xla_x=1"
     assert held["libraries"] == WHEELS | {"nvidia-cublas-cu12": "12.9"}
-    assert [each["name"] for each in held["probes"]] == ["CPU libraries", "JAX"]
-    assert [each["stage"] for each in held["choices"]][-1] == "neighbours"
+    assert [probe["name"] for probe in held["probes"]] == ["CPU libraries", "JAX"]
+    assert [choice["stage"] for choice in held["choices"]][-1] == "neighbours"
     text = "\n".join(doctor.lines(doctor.examine()))
     for fault in held["problems"] + held["warnings"]:
         assert fault["what"] in text
@@ -221,10 +221,10 @@ def test_reducers_that_do_not_load_are_a_problem_and_no_traceback(machine, jaxtl
     ],
 )
 def test_clashing_distributions(extra, words):
-    (found,) = clashes(WHEELS | extra, "")
-    assert words in found.what
-    assert found.remedy
-    assert not found.broken
+    (lines,) = clashes(WHEELS | extra, "")
+    assert words in lines.what
+    assert lines.remedy
+    assert not lines.broken
 
 
 def test_no_clash():
@@ -233,8 +233,8 @@ def test_no_clash():
 
 
 def test_an_unequal_plugin_gets_the_command_that_mends_it():
-    (found,) = clashes(WHEELS | {"jax-cuda13-plugin": "0.9.0"}, "")
-    assert found.remedy == 'pip install --upgrade "jax[cuda13]==0.10.2"'
+    (lines,) = clashes(WHEELS | {"jax-cuda13-plugin": "0.9.0"}, "")
+    assert lines.remedy == 'pip install --upgrade "jax[cuda13]==0.10.2"'
 
 
 def library_folder(path, *names):
@@ -246,18 +246,18 @@ def library_folder(path, *names):
 
 def test_library_path_before_the_wheels(tmp_path):
     folder = library_folder(tmp_path / "cuda", "libcublasLt.so.12", "libnvJitLink.so.12.4.99", "libz.so.1")
-    (found,) = clashes(WHEELS, folder)
-    assert folder in found.what
-    assert "nvidia-cublas, nvidia-nvjitlink" in found.what
-    assert found.remedy == f"take {folder} out of LD_LIBRARY_PATH"
+    (lines,) = clashes(WHEELS, folder)
+    assert folder in lines.what
+    assert "nvidia-cublas, nvidia-nvjitlink" in lines.what
+    assert lines.remedy == f"take {folder} out of LD_LIBRARY_PATH"
     assert clashes({"numpy": "2.4.6"}, folder) == []
 
 
 def test_the_same_library_in_two_folders(tmp_path):
     first = library_folder(tmp_path / "a", "libcusolver.so.11", "libcufft.so.11")
     second = library_folder(tmp_path / "b", "libcusolver.so.12")
-    (found,) = clashes({}, f"{first}:{second}:{first}")
-    assert found.what == f"LD_LIBRARY_PATH: cusolver is in {first} and in {second}"
+    (lines,) = clashes({}, f"{first}:{second}:{first}")
+    assert lines.what == f"LD_LIBRARY_PATH: cusolver is in {first} and in {second}"
 
 
 @pytest.mark.parametrize(("name", "count"), [("stubs", 1), ("compat", 1), ("lib64", 0)])
@@ -348,9 +348,9 @@ def test_nvidia_smi_is_asked_for_cards_and_processes(monkeypatch, tmp_path):
 
 
 def test_names_of_distributions_are_normal():
-    found = doctor.distributions()
-    assert found["scikit-learn"]
-    assert found["opentsne"]
+    versions = doctor.distributions()
+    assert versions["scikit-learn"]
+    assert versions["opentsne"]
 
 
 def test_every_library_has_its_function():

@@ -92,7 +92,8 @@ def test_maps_are_of_these_features_with_these_settings(finished, config, stage,
 
 def test_scores_are_the_neighbour_accuracies_and_the_history(finished):
     scores = {
-        (each.stage, each.space, each.metric): each.value for each in load_scores(finished / "scores.csv")
+        (score.stage, score.space, score.metric): score.value
+        for score in load_scores(finished / "scores.csv")
     }
     history = load_history(finished / "history.csv")
     for stage in ("before", "after"):
@@ -162,8 +163,8 @@ def test_any_freezing_boundary(few, tmp_path, trainable):
     """All test images, some methods in an order of one's own, and only the layers asked for change."""
     config = dataclasses.replace(few, trainable=trainable, methods=("lle", "pca"), train_samples=32)
     scores = experiment.start(config, tmp_path / "run").run()
-    accuracies = [each for each in scores if each.metric == LEAVE_ONE_OUT]
-    assert [each.space for each in accuracies if each.stage == "before"] == ["features", "lle", "pca"]
+    accuracies = [score for score in scores if score.metric == LEAVE_ONE_OUT]
+    assert [score.space for score in accuracies if score.stage == "before"] == ["features", "lle", "pca"]
     before, after = (Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in STAGES)
     assert before.values.shape == after.values.shape == (60, 1280)
     assert np.array_equal(before.values, after.values) == (trainable == "none")
@@ -197,9 +198,9 @@ def test_finetuning_in_a_run_is_that_of_the_library(few, few_run):
 def test_neighbours_are_found_once_and_are_the_exact_ones(finished, config):
     for stage in ("before", "after"):
         values = Features.load(finished / "features" / f"{stage}.npz").values
-        found = Neighbors.load(finished / "neighbors" / f"{stage}.npz")
-        assert found.indices.shape == (250, 30)
-        np.testing.assert_array_equal(found.indices, exact_neighbors(values, 30).indices)
+        neighbors = Neighbors.load(finished / "neighbors" / f"{stage}.npz")
+        assert neighbors.indices.shape == (250, 30)
+        np.testing.assert_array_equal(neighbors.indices, exact_neighbors(values, 30).indices)
 
 
 def test_training_features_are_of_the_first_training_images(finished, config):

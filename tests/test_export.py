@@ -84,19 +84,19 @@ def parsed(text):
     tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[{}]|[a-z_]+:?|\d+', text)
 
     def message(at):
-        found = []
+        values = []
         while at < len(tokens) and tokens[at] != "}":
             name, at = tokens[at], at + 1
             if name.endswith(":"):
                 value = tokens[at]
-                found.append((name[:-1], value[1:-1] if value.startswith('"') else int(value)))
+                values.append((name[:-1], value[1:-1] if value.startswith('"') else int(value)))
                 at += 1
             else:
                 assert tokens[at] == "{"
                 value, at = message(at + 1)
-                found.append((name, value))
+                values.append((name, value))
                 at += 1
-        return found, at
+        return values, at
 
     return message(0)[0]
 
@@ -154,10 +154,10 @@ def test_projector_config_names_files_that_are_there(folder, tmp_path):
     assert notes == []
     config = parsed((tmp_path / "p" / "projector_config.pbtxt").read_text())
     assert {name for name, _ in config} == {"embeddings"}
-    found = {dict(fields)["tensor_name"]: fields for _, fields in config}
+    columns = {dict(fields)["tensor_name"]: fields for _, fields in config}
     spaces = ("features", "pca", "tsne", "lle")
-    assert set(found) == {f"{space}_{stage}" for space in spaces for stage in ("before", "after")}
-    for name, fields in found.items():
+    assert set(columns) == {f"{space}_{stage}" for space in spaces for stage in ("before", "after")}
+    for name, fields in columns.items():
         values = np.array(tsv(tmp_path / "p" / dict(fields)["tensor_path"]), np.float32)
         assert [value for field, value in fields if field == "tensor_shape"] == list(values.shape)
         space, stage = name.split("_")

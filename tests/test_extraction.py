@@ -250,13 +250,13 @@ def test_what_follows_takes_outputs_on_the_device(model, gray):
 
 def test_layers_of_one_pass_are_the_averages_of_their_outputs(model, gray, features):
     names = ("out_relu", "Conv1_relu", "block_2_add", "block_13_project_BN")
-    found = extract_layers(model, gray, names, SMALL)
-    assert list(found) == sorted(names, key=model.config.position)
+    averages = extract_layers(model, gray, names, SMALL)
+    assert list(averages) == sorted(names, key=model.config.position)
     inputs = preprocess(gray.images[:20], 32, "unit")
     plain = jax.jit(lambda x: model.intermediates(x, names))(inputs)
     for name, outputs in plain.items():
-        assert_close(found[name][:20], np.asarray(outputs).mean((1, 2)), 1e-4)
-    assert_close(found["out_relu"], features.values)
+        assert_close(averages[name][:20], np.asarray(outputs).mean((1, 2)), 1e-4)
+    assert_close(averages["out_relu"], features.values)
     with pytest.raises(JaxtlError, match="no layer 'block_99'"):
         extract_layers(model, gray, ["block_99"], SMALL)
 

@@ -110,7 +110,11 @@ def slow_configs():
 def test_seeds_together_end_where_each_ends_alone(tail, apart):
     kept, fractions = [], []
     together = train_tails(
-        *tail, slow_configs(), together=3, on_epoch=lambda *each: kept.append(each), progress=fractions.append
+        *tail,
+        slow_configs(),
+        together=3,
+        on_epoch=lambda *state: kept.append(state),
+        progress=fractions.append,
     )
     assert [k for k, _ in kept] == [0, 1, 2]
     assert fractions == sorted(fractions)

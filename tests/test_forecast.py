@@ -124,13 +124,13 @@ def test_the_networks_time_goes_with_images_and_their_area(known):
 def test_the_reference_is_whole():
     known = costs.reference()
     assert known.machine
-    for each in known.maps:
-        assert each.seconds.exponent > 0, (each.method, each.backend)
-        assert each.seconds.at(10_000).value > each.seconds.at(2000).value
+    for cost in known.maps:
+        assert cost.seconds.exponent > 0, (cost.method, cost.backend)
+        assert cost.seconds.at(10_000).value > cost.seconds.at(2000).value
     for method, backend in (("pca", "sklearn"), ("tsne", "opentsne"), ("lle", "jaxtl")):
-        found = known.of(method, backend)
-        assert 0 < found.seconds.at(2000).value < 1000
-        assert GIB / 100 < found.bytes_at(2000).value < 4 * GIB
+        cost = known.of(method, backend)
+        assert 0 < cost.seconds.at(2000).value < 1000
+        assert GIB / 100 < cost.bytes_at(2000).value < 4 * GIB
     assert known.image_seconds > 0
     assert known.training_seconds > 0
     usual = RunConfig()
@@ -168,12 +168,12 @@ def test_a_study_becomes_a_table_by_one_command(study, tmp_path, monkeypatch, ca
     monkeypatch.setattr(reference, "training_seconds", lambda run: 5e-4)
     reference.main([str(study), str(tmp_path), str(tmp_path / "reference.json")])
     assert "lle by jaxtl: 16 s at 4,000" in capsys.readouterr().out
-    found = costs.read(tmp_path / "reference.json")
-    assert found.machine == "A CPU, 4 cores"
-    assert isinstance(found.maps[0].seconds, PowerLaw)
-    assert found.maps[0].seconds.exponent == pytest.approx(2)
-    assert found.maps[0].bytes_at(10_000).value == pytest.approx(GIB + 8e8)
-    assert (found.image_seconds, found.training_seconds) == (pytest.approx(0.01), 5e-4)
+    table = costs.read(tmp_path / "reference.json")
+    assert table.machine == "A CPU, 4 cores"
+    assert isinstance(table.maps[0].seconds, PowerLaw)
+    assert table.maps[0].seconds.exponent == pytest.approx(2)
+    assert table.maps[0].bytes_at(10_000).value == pytest.approx(GIB + 8e8)
+    assert (table.image_seconds, table.training_seconds) == (pytest.approx(0.01), 5e-4)
 
 
 def test_a_study_where_more_images_took_less_time_becomes_no_table(study, tmp_path):

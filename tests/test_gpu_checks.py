@@ -27,7 +27,9 @@ def test_two_ways_to_one_embedding_agree(blobs):
     lle = {engine: reduce(blobs, "lle", "jaxtl", engine=engine) for engine in ("jax", "cpu")}
     agreement.compare_planes(lle["jax"], lle["cpu"])
     agreement.compare_planes(lle["jax"], reduce(blobs, "lle", "sklearn", tol=0.0))
-    agreement.compare_neighbors(*(exact_neighbors(blobs.values, 12, engine=each) for each in ("jax", "cpu")))
+    agreement.compare_neighbors(
+        *(exact_neighbors(blobs.values, 12, engine=engine) for engine in ("jax", "cpu"))
+    )
     pca = reduce(blobs, "pca", "sklearn")
     agreement.compare_axes(replace(pca, coords=-pca.coords), pca)
     tsne = reduce(blobs, "tsne", "opentsne", n_iter=100)
@@ -44,9 +46,9 @@ def test_another_embedding_is_noticed(blobs):
     noise = replace(pca, coords=np.random.default_rng(1).normal(size=(180, 2)).astype(np.float32))
     with pytest.raises(AssertionError, match="10-NN accuracy"):
         agreement.compare_tsne(noise, reduce(blobs, "tsne", "opentsne", n_iter=100), blobs)
-    found = exact_neighbors(blobs.values, 12)
+    neighbors = exact_neighbors(blobs.values, 12)
     with pytest.raises(AssertionError):
-        agreement.compare_neighbors(replace(found, indices=found.indices[:, ::-1]), found)
+        agreement.compare_neighbors(replace(neighbors, indices=neighbors.indices[:, ::-1]), neighbors)
 
 
 def test_features_and_losses_agree_within_rounding_only():

@@ -379,6 +379,8 @@ def test_the_eigensolver_fills_the_space_where_it_must():
     root = np.random.default_rng(0).normal(size=(40, 40))
     root -= root.mean(axis=1, keepdims=True)
     matrix = root.T @ root
-    found = smallest(lambda v: matrix @ v, lambda b: b, np.linalg.norm(matrix, 2), 40, 4, 1e-9, 100, 0)
-    assert found.converged
-    np.testing.assert_allclose(found.values, linalg.eigvalsh(matrix)[:4], atol=1e-12 * np.linalg.norm(matrix))
+    spectrum = smallest(lambda v: matrix @ v, lambda b: b, np.linalg.norm(matrix, 2), 40, 4, 1e-9, 100, 0)
+    assert spectrum.converged
+    np.testing.assert_allclose(
+        spectrum.values, linalg.eigvalsh(matrix)[:4], atol=1e-12 * np.linalg.norm(matrix)
+    )

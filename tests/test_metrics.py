@@ -46,10 +46,10 @@ def test_from_known_neighbours_it_is_the_same_figure(candidates):
     labels = rng.integers(0, 3, 131)
     values = rng.normal(size=(131, 4)) + labels[:, None]
     mean, _ = knn_accuracy(values, labels)
-    found = knn_cross_validated(values, labels, exact_neighbors(values, candidates))
-    assert found.accuracy.value == pytest.approx(mean, abs=1e-12)
-    assert found.accuracy.low < mean < found.accuracy.high
-    assert found.correct.mean() == pytest.approx(mean, abs=0.01)
+    accuracies = knn_cross_validated(values, labels, exact_neighbors(values, candidates))
+    assert accuracies.accuracy.value == pytest.approx(mean, abs=1e-12)
+    assert accuracies.accuracy.low < mean < accuracies.accuracy.high
+    assert accuracies.correct.mean() == pytest.approx(mean, abs=0.01)
 
 
 def test_extremes():

@@ -35,13 +35,13 @@ def test_intervals_of_a_mean_cover_it(kind):
 
 
 def test_intervals_of_a_rank_correlation_cover_it():
-    rng, found = np.random.default_rng(1), []
+    rng, intervals = np.random.default_rng(1), []
     for seed in range(200):
         values = rng.normal(size=(60, 4))
-        found.append(shepard_correlation(values, values[:, :2], pairs=600, seed=seed))
+        intervals.append(shepard_correlation(values, values[:, :2], pairs=600, seed=seed))
     # What it is for the whole population, to within the error of a mean of 200.
-    truth = np.mean([estimate.value for estimate in found])
-    covered = np.mean([estimate.low <= truth <= estimate.high for estimate in found])
+    truth = np.mean([estimate.value for estimate in intervals])
+    covered = np.mean([estimate.low <= truth <= estimate.high for estimate in intervals])
     assert 0.88 <= covered <= 0.99
 
 
@@ -65,8 +65,8 @@ def test_resamples_hold_as_many_points_and_repeat_by_seed():
 def left_out(statistic, *arrays):
     """Standard error by computing everything again without each point."""
     n = len(arrays[0])
-    found = np.array([statistic(*(np.delete(a, i, axis=0) for a in arrays)) for i in range(n)])
-    return np.sqrt((n - 1) / n * np.sum((found - found.mean()) ** 2))
+    values = np.array([statistic(*(np.delete(a, i, axis=0) for a in arrays)) for i in range(n)])
+    return np.sqrt((n - 1) / n * np.sum((values - values.mean()) ** 2))
 
 
 STATISTICS = {

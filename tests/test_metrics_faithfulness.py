@@ -24,32 +24,32 @@ def ranks(values):
 @pytest.mark.parametrize("engine", ["cpu", "jax"])
 @pytest.mark.parametrize("k", [1, 10, 60])
 def test_trustworthiness_is_scikit_learns(k, engine):
-    found = metrics.faithfulness(FEATURES, MAP, k, engine=engine)
-    assert found.trustworthiness.value == pytest.approx(peer(FEATURES, MAP, n_neighbors=k), abs=1e-12)
-    assert found.continuity.value == pytest.approx(peer(MAP, FEATURES, n_neighbors=k), abs=1e-12)
-    assert metrics.trustworthiness(FEATURES, MAP, k) == found.trustworthiness
-    assert metrics.continuity(FEATURES, MAP, k) == found.continuity
-    assert found.anchors.tolist() == list(range(250))
-    for estimate in (found.trustworthiness, found.continuity):
+    estimates = metrics.faithfulness(FEATURES, MAP, k, engine=engine)
+    assert estimates.trustworthiness.value == pytest.approx(peer(FEATURES, MAP, n_neighbors=k), abs=1e-12)
+    assert estimates.continuity.value == pytest.approx(peer(MAP, FEATURES, n_neighbors=k), abs=1e-12)
+    assert metrics.trustworthiness(FEATURES, MAP, k) == estimates.trustworthiness
+    assert metrics.continuity(FEATURES, MAP, k) == estimates.continuity
+    assert estimates.anchors.tolist() == list(range(250))
+    for estimate in (estimates.trustworthiness, estimates.continuity):
         assert 0 <= estimate.low < estimate.value < estimate.high <= 1
 
 
 def test_co_ranking_is_that_of_the_matrix():
-    found = metrics.co_ranking(FEATURES, MAP)
+    matrix = metrics.co_ranking(FEATURES, MAP)
     n, outside, inside = 250, ranks(FEATURES), ranks(MAP)
     q = np.array([np.sum((outside <= k) & (inside <= k)) - n for k in range(1, n - 1)]) / (
         n * np.arange(1, n - 1)
     )
     k = np.arange(1, n - 1)
     r = ((n - 1) * q - k) / (n - 1 - k)
-    assert found.sizes[0] == 1
-    assert found.sizes[-1] == n - 2
-    np.testing.assert_allclose(found.q.value, q[found.sizes - 1], rtol=1e-12)
-    np.testing.assert_allclose(found.r.value, r[found.sizes - 1], rtol=1e-9)
-    assert found.auc.value == pytest.approx(np.sum(r / k) / np.sum(1 / k), rel=1e-12)
-    assert found.auc.low < found.auc.value < found.auc.high
-    assert (found.q.low <= found.q.value).all()
-    assert (found.q.value <= found.q.high).all()
+    assert matrix.sizes[0] == 1
+    assert matrix.sizes[-1] == n - 2
+    np.testing.assert_allclose(matrix.q.value, q[matrix.sizes - 1], rtol=1e-12)
+    np.testing.assert_allclose(matrix.r.value, r[matrix.sizes - 1], rtol=1e-9)
+    assert matrix.auc.value == pytest.approx(np.sum(r / k) / np.sum(1 / k), rel=1e-12)
+    assert matrix.auc.low < matrix.auc.value < matrix.auc.high
+    assert (matrix.q.low <= matrix.q.value).all()
+    assert (matrix.q.value <= matrix.q.high).all()
 
 
 def test_a_map_that_is_the_space_is_perfect_and_one_of_noise_is_chance():
@@ -64,12 +64,12 @@ def test_a_map_that_is_the_space_is_perfect_and_one_of_noise_is_chance():
 
 
 def test_more_noise_is_less_faithful():
-    found = [metrics.faithfulness(FEATURES, MAP + s * RNG.normal(size=(250, 2))) for s in (0, 0.5, 2.0)]
+    estimates = [metrics.faithfulness(FEATURES, MAP + s * RNG.normal(size=(250, 2))) for s in (0, 0.5, 2.0)]
     for name in ("trustworthiness", "continuity", "shepard"):
-        values = [getattr(f, name).value for f in found]
+        values = [getattr(f, name).value for f in estimates]
         assert values == sorted(values, reverse=True)
         assert len(set(values)) == 3
-    areas = [f.co_ranking.auc.value for f in found]
+    areas = [f.co_ranking.auc.value for f in estimates]
     assert areas == sorted(areas, reverse=True)
 
 
@@ -132,10 +132,10 @@ def test_blocks_of_anchors_do_not_matter(monkeypatch):
 
     expected = metrics.faithfulness(FEATURES, MAP)
     monkeypatch.setattr(neighborhoods, "BLOCK", 1000)
-    found = metrics.faithfulness(FEATURES, MAP)
-    assert found.trustworthiness == expected.trustworthiness
-    assert found.co_ranking.auc == pytest.approx(expected.co_ranking.auc)
-    np.testing.assert_array_equal(found.co_ranking.q.value, expected.co_ranking.q.value)
+    estimates = metrics.faithfulness(FEATURES, MAP)
+    assert estimates.trustworthiness == expected.trustworthiness
+    assert estimates.co_ranking.auc == pytest.approx(expected.co_ranking.auc)
+    np.testing.assert_array_equal(estimates.co_ranking.q.value, expected.co_ranking.q.value)
 
 
 REFUSALS = [

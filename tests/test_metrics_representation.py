@@ -35,14 +35,12 @@ def hsic(k, l):  # noqa: E741
 
 @pytest.mark.parametrize(("x", "y"), [(X, Y), (WIDE, X[:30]), (WIDE, np.tanh(WIDE))])
 def test_alignment_is_that_of_kernels(x, y):
-    found = metrics.linear_cka(x, y)
+    cka = metrics.linear_cka(x, y)
     k, l = x @ x.T, y @ y.T  # noqa: E741
-    assert found.debiased.value == pytest.approx(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)), rel=1e-9)
+    assert cka.debiased.value == pytest.approx(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)), rel=1e-9)
     h = np.eye(len(x)) - 1 / len(x)
     k, l = h @ k @ h, h @ l @ h  # noqa: E741
-    assert found.plain.value == pytest.approx(
-        np.sum(k * l) / np.sqrt(np.sum(k * k) * np.sum(l * l)), rel=1e-9
-    )
+    assert cka.plain.value == pytest.approx(np.sum(k * l) / np.sqrt(np.sum(k * k) * np.sum(l * l)), rel=1e-9)
 
 
 def test_alignment_sees_no_rotation_scale_or_order():
@@ -58,15 +56,15 @@ def test_alignment_sees_no_rotation_scale_or_order():
 
 def test_alignment_with_itself_is_that_with_a_copy():
     for x in (X, WIDE):
-        for found, expected in zip(metrics.linear_cka(x, x), metrics.linear_cka(x, x.copy()), strict=True):
-            assert found == (1, 1, 1)
-            np.testing.assert_allclose(expected, found, rtol=1e-12)
+        for pair, expected in zip(metrics.linear_cka(x, x), metrics.linear_cka(x, x.copy()), strict=True):
+            assert pair == (1, 1, 1)
+            np.testing.assert_allclose(expected, pair, rtol=1e-12)
 
 
 def test_debiased_alignment_of_unrelated_features_is_none():
-    found = [metrics.linear_cka(*np.random.default_rng(s).normal(size=(2, 50, 200))) for s in range(20)]
-    assert abs(np.mean([f.debiased.value for f in found])) < 0.02
-    assert min(f.plain.value for f in found) > 0.7
+    ckas = [metrics.linear_cka(*np.random.default_rng(s).normal(size=(2, 50, 200))) for s in range(20)]
+    assert abs(np.mean([f.debiased.value for f in ckas])) < 0.02
+    assert min(f.plain.value for f in ckas) > 0.7
 
 
 def test_procrustes_is_scipys():
@@ -84,22 +82,22 @@ def test_procrustes_is_scipys():
 def test_procrustes_sees_no_rotation_or_scale():
     for x in (X, WIDE):
         np.testing.assert_allclose(metrics.procrustes(x, turned(x)), 0, atol=1e-9)
-    found = metrics.procrustes(X, Y)
-    np.testing.assert_allclose(metrics.procrustes(turned(X), turned(Y, 2)), found, rtol=1e-9)
-    assert 0 <= found.low < found.value < found.high <= 1
+    disparity = metrics.procrustes(X, Y)
+    np.testing.assert_allclose(metrics.procrustes(turned(X), turned(Y, 2)), disparity, rtol=1e-9)
+    assert 0 <= disparity.low < disparity.value < disparity.high <= 1
 
 
 @pytest.mark.parametrize("x", [X, WIDE, np.hstack([X, X])])
 def test_ranks_are_those_of_singular_values(x):
     singular = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
     shares = singular[singular > 1e-9] / singular.sum()
-    found = metrics.effective_rank(x)
-    assert found.value == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-6)
+    rank = metrics.effective_rank(x)
+    assert rank.value == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-6)
     ratio = np.sum(singular**2) ** 2 / np.sum(singular**4)
     assert metrics.participation_ratio(x).value == pytest.approx(ratio, rel=1e-9)
     shared = metrics.spectrum(x)
-    assert metrics.effective_rank(x, shared) == found
-    np.testing.assert_allclose(metrics.effective_rank(turned(x)), found, rtol=1e-6)
+    assert metrics.effective_rank(x, shared) == rank
+    np.testing.assert_allclose(metrics.effective_rank(turned(x)), rank, rtol=1e-6)
 
 
 def test_ranks_count_dimensions():
@@ -112,19 +110,19 @@ def test_ranks_count_dimensions():
 def test_spectra_do_not_depend_on_blocks(monkeypatch):
     expected = metrics.h_score(X, LABELS), metrics.log_me(X, LABELS), metrics.effective_rank(X)
     monkeypatch.setattr(spectra, "BLOCK", 50)
-    found = metrics.h_score(X, LABELS), metrics.log_me(X, LABELS), metrics.effective_rank(X)
-    np.testing.assert_allclose(found[0].shrunk, expected[0].shrunk, rtol=1e-9)
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9)
-    np.testing.assert_allclose(found[2], expected[2], rtol=1e-9)
+    in_blocks = metrics.h_score(X, LABELS), metrics.log_me(X, LABELS), metrics.effective_rank(X)
+    np.testing.assert_allclose(in_blocks[0].shrunk, expected[0].shrunk, rtol=1e-9)
+    np.testing.assert_allclose(in_blocks[1], expected[1], rtol=1e-9)
+    np.testing.assert_allclose(in_blocks[2], expected[2], rtol=1e-9)
 
 
 def test_sparsity_by_hand():
     values = np.array([[0, 0, 0, 5.0], [1, 1, 1, 1], [0, 3, -4, 0], [0, 0, 0, 0]])
-    found = metrics.sparsity(values)
-    assert found.zeros.value == pytest.approx((3 + 0 + 2 + 4) / 16)
-    assert found.hoyer.value == pytest.approx((1 + 0 + (2 - 7 / 5)) / 3)
+    sparsity = metrics.sparsity(values)
+    assert sparsity.zeros.value == pytest.approx((3 + 0 + 2 + 4) / 16)
+    assert sparsity.hoyer.value == pytest.approx((1 + 0 + (2 - 7 / 5)) / 3)
     assert metrics.sparsity(values, eps=3).zeros.value == pytest.approx((3 + 4 + 3 + 4) / 16)
-    assert metrics.sparsity(1e200 * values).hoyer.value == pytest.approx(found.hoyer.value)
+    assert metrics.sparsity(1e200 * values).hoyer.value == pytest.approx(sparsity.hoyer.value)
 
 
 def facco(r1, r2, discard):
@@ -137,10 +135,10 @@ def facco(r1, r2, discard):
 @pytest.mark.parametrize("discard", [0.1, 0.3])
 def test_two_nn_is_faccos_fit(discard):
     neighbors = exact_neighbors(RNG.normal(size=(500, 3)), 2)
-    found = metrics.two_nn(neighbors, discard)
+    dimension = metrics.two_nn(neighbors, discard)
     r1, r2 = neighbors.distances.T.astype(np.float64)
-    assert found.value == pytest.approx(facco(r1, r2, discard), rel=1e-6)
-    assert found.low < found.value < found.high
+    assert dimension.value == pytest.approx(facco(r1, r2, discard), rel=1e-6)
+    assert dimension.low < dimension.value < dimension.high
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
@@ -158,16 +156,16 @@ def test_log_me_is_the_greatest_evidence(n, d):
     rng = np.random.default_rng(n)
     labels = np.arange(n) % 3
     features = rng.normal(size=(n, d)) + np.eye(3, d)[labels]
-    found = []
+    dimensions = []
     for target in np.eye(3)[labels].T:
 
         def less_evidence(logs, target=target):
             covariance = np.exp(-logs[1]) * np.eye(n) + np.exp(-logs[0]) * features @ features.T
             return -multivariate_normal(np.zeros(n), covariance).logpdf(target)
 
-        found.append(-minimize(less_evidence, np.zeros(2), method="Nelder-Mead", tol=1e-9).fun / n)
+        dimensions.append(-minimize(less_evidence, np.zeros(2), method="Nelder-Mead", tol=1e-9).fun / n)
     estimate = metrics.log_me(features, labels)
-    assert estimate.value == pytest.approx(np.mean(found), abs=1e-6)
+    assert estimate.value == pytest.approx(np.mean(dimensions), abs=1e-6)
     assert estimate.low < estimate.value < estimate.high
     np.testing.assert_allclose(metrics.log_me(1000 * features, labels), estimate, rtol=1e-5)
 
@@ -178,17 +176,17 @@ def test_h_scores_are_traces(x):
     centred = x - x.mean(axis=0)
     means = np.stack([centred[labels == c].mean(axis=0) for c in range(3)])[labels]
     covariance, between = centred.T @ centred / len(x), means.T @ means / len(x)
-    found = metrics.h_score(x, labels)
-    assert found.plain.value == pytest.approx(
+    score = metrics.h_score(x, labels)
+    assert score.plain.value == pytest.approx(
         np.trace(np.linalg.pinv(covariance, rcond=1e-10) @ between), rel=1e-8
     )
     shrunk, alpha = ledoit_wolf(centred, assume_centered=True)
-    assert found.shrinkage == pytest.approx(alpha, rel=1e-9)
-    assert found.shrunk.value == pytest.approx(
+    assert score.shrinkage == pytest.approx(alpha, rel=1e-9)
+    assert score.shrunk.value == pytest.approx(
         (1 - alpha) * np.trace(np.linalg.solve(shrunk, between)), rel=1e-8
     )
-    assert 0 <= found.plain.low <= found.plain.value <= found.plain.high <= 2
-    np.testing.assert_allclose(metrics.h_score(turned(x), labels).shrunk, found.shrunk, rtol=1e-8)
+    assert 0 <= score.plain.low <= score.plain.value <= score.plain.high <= 2
+    np.testing.assert_allclose(metrics.h_score(turned(x), labels).shrunk, score.shrunk, rtol=1e-8)
 
 
 REFUSALS = [

@@ -26,17 +26,17 @@ ROTATION = np.linalg.qr(np.random.default_rng(9).normal(size=(6, 6)))[0]
 
 
 def test_leave_one_out_votes_by_hand():
-    found = metrics.leave_one_out_knn(NEIGHBORS, LABELS, 5)
+    votes = metrics.leave_one_out_knn(NEIGHBORS, LABELS, 5)
     apart = cdist(VALUES, VALUES)
     np.fill_diagonal(apart, np.inf)
     for i, near in enumerate(LABELS[np.argsort(apart, axis=1)[:, :5]]):
-        votes = np.bincount(near)
-        tied = np.flatnonzero(votes == votes.max())
-        assert found.predicted[i] == next(label for label in near if label in tied)
-    np.testing.assert_array_equal(found.correct, found.predicted == LABELS)
-    assert found.accuracy.value == pytest.approx(np.mean(found.correct))
-    for c, estimate in zip(found.classes, found.per_class, strict=True):
-        assert estimate.value == pytest.approx(found.correct[c == LABELS].mean())
+        counts = np.bincount(near)
+        tied = np.flatnonzero(counts == counts.max())
+        assert votes.predicted[i] == next(label for label in near if label in tied)
+    np.testing.assert_array_equal(votes.correct, votes.predicted == LABELS)
+    assert votes.accuracy.value == pytest.approx(np.mean(votes.correct))
+    for c, estimate in zip(votes.classes, votes.per_class, strict=True):
+        assert estimate.value == pytest.approx(votes.correct[c == LABELS].mean())
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
@@ -47,18 +47,18 @@ def test_tied_votes_go_to_the_nearest():
 
 def test_training_points_vote_for_test_points():
     given = VALUES[:200], LABELS[:200], VALUES[200:], LABELS[200:]
-    found = metrics.train_to_test_knn(*given, n_neighbors=1)
+    votes = metrics.train_to_test_knn(*given, n_neighbors=1)
     nearest = LABELS[:200][cdist(VALUES[200:], VALUES[:200]).argmin(axis=1)]
-    np.testing.assert_array_equal(found.predicted, nearest)
-    assert found.accuracy.value == pytest.approx(np.mean(nearest == LABELS[200:]))
-    found = metrics.train_to_test_knn(*given, n_neighbors=7)
+    np.testing.assert_array_equal(votes.predicted, nearest)
+    assert votes.accuracy.value == pytest.approx(np.mean(nearest == LABELS[200:]))
+    votes = metrics.train_to_test_knn(*given, n_neighbors=7)
     device = metrics.train_to_test_knn(*given, n_neighbors=7, engine="jax")
-    np.testing.assert_array_equal(device.predicted, found.predicted)
+    np.testing.assert_array_equal(device.predicted, votes.predicted)
     theirs = KNeighborsClassifier(7).fit(*given[:2])
     shares = np.sort(theirs.predict_proba(VALUES[200:]), axis=1)
     decided = shares[:, -1] > shares[:, -2]  # a tie goes to the lowest class there, to the nearest here
     assert decided.mean() > 0.8
-    np.testing.assert_array_equal(found.predicted[decided], theirs.predict(VALUES[200:])[decided])
+    np.testing.assert_array_equal(votes.predicted[decided], theirs.predict(VALUES[200:])[decided])
 
 
 def test_neighbourhood_hit_and_confusion_by_hand():
@@ -81,11 +81,11 @@ def test_silhouettes_are_scikit_learns(d, dtype):
     values, labels = blobs(d=d)
     values, labels = values.astype(dtype) + 100, np.append(labels[:-1], 9)  # one of them alone in its class
     expected = peer.silhouette_samples(values.astype(np.float64), labels)
-    found = metrics.silhouette(values, labels)
-    np.testing.assert_allclose(found.scores, expected, atol=1e-10)
-    assert found.scores[-1] == 0
-    assert found.mean.value == pytest.approx(expected.mean())
-    assert found.per_class[1].value == pytest.approx(expected[labels == 1].mean())
+    silhouettes = metrics.silhouette(values, labels)
+    np.testing.assert_allclose(silhouettes.scores, expected, atol=1e-10)
+    assert silhouettes.scores[-1] == 0
+    assert silhouettes.mean.value == pytest.approx(expected.mean())
+    assert silhouettes.per_class[1].value == pytest.approx(expected[labels == 1].mean())
     np.testing.assert_allclose(metrics.silhouette(values, labels, engine="jax").scores, expected, atol=1e-10)
 
 
@@ -104,11 +104,11 @@ def test_indices_of_clusters_are_scikit_learns():
     assert metrics.calinski_harabasz(VALUES, LABELS).value == pytest.approx(
         peer.calinski_harabasz_score(VALUES, LABELS)
     )
-    found = metrics.kmeans_agreement(VALUES, LABELS)
-    assert found.nmi.value == pytest.approx(peer.normalized_mutual_info_score(LABELS, found.clusters))
-    assert found.ari.value == pytest.approx(peer.adjusted_rand_score(LABELS, found.clusters))
-    assert found.nmi.low <= found.nmi.value <= found.nmi.high
-    assert found.ari.low <= found.ari.value <= found.ari.high
+    agreement = metrics.kmeans_agreement(VALUES, LABELS)
+    assert agreement.nmi.value == pytest.approx(peer.normalized_mutual_info_score(LABELS, agreement.clusters))
+    assert agreement.ari.value == pytest.approx(peer.adjusted_rand_score(LABELS, agreement.clusters))
+    assert agreement.nmi.low <= agreement.nmi.value <= agreement.nmi.high
+    assert agreement.ari.low <= agreement.ari.value <= agreement.ari.high
 
 
 @pytest.mark.parametrize("d", [6, 400])
@@ -116,15 +116,15 @@ def test_ridge_is_scikit_learns_at_its_penalty(d):
     # 200 training rows: fewer than features, too.
     values, labels = blobs(d=d, apart=1.5 / np.sqrt(d))
     given = values[:200], labels[:200], values[200:], labels[200:]
-    found = metrics.ridge_probe(*given)
-    alpha = found.penalties[0] * 200 * values[:200].var(axis=0).mean()
+    probe = metrics.ridge_probe(*given)
+    alpha = probe.penalties[0] * 200 * values[:200].var(axis=0).mean()
     expected = RidgeClassifier(alpha=alpha).fit(*given[:2]).predict(values[200:])
-    np.testing.assert_array_equal(found.predicted, expected)
+    np.testing.assert_array_equal(probe.predicted, expected)
 
 
 def test_ridge_takes_the_penalty_of_least_leave_one_out_error():
     values, labels = blobs(n=60, apart=0.5)
-    found = metrics.ridge_probe(values, labels, values, labels)
+    probe = metrics.ridge_probe(values, labels, values, labels)
     targets = np.eye(4)[labels]
     errors = []
     for penalty in probes._RIDGE:
@@ -139,7 +139,7 @@ def test_ridge_takes_the_penalty_of_least_leave_one_out_error():
             )
             total += np.sum((targets[i] - centre - (values[i] - mean) @ solved) ** 2)
         errors.append(total)
-    assert found.penalties[0] == probes._RIDGE[int(np.argmin(errors))]
+    assert probe.penalties[0] == probes._RIDGE[int(np.argmin(errors))]
 
 
 @pytest.mark.parametrize("strength", [1e-2, 1.0])
@@ -149,7 +149,7 @@ def test_ridge_takes_the_penalty_of_least_leave_one_out_error():
 def test_logistic_minimum_is_scikit_learns(strength, d, engine):
     values, labels = blobs(d=d, apart=2 / np.sqrt(d))
     values = values.astype(np.float32)
-    found = probes.fit_logistic(values, labels, 4, strength, tolerance=1e-12, engine=engine)
+    fitted = probes.fit_logistic(values, labels, 4, strength, tolerance=1e-12, engine=engine)
     expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(values.astype(np.float64), labels)
     theirs = np.vstack([expected.coef_.T, expected.intercept_])
 
@@ -160,14 +160,14 @@ def test_logistic_minimum_is_scikit_learns(strength, d, engine):
         return loss + np.sum(weights[:-1] ** 2) / (2 * strength)
 
     # Products are float32: the minimum is found to their rounding, its place to about the root of that.
-    assert objective(found) <= objective(theirs) * (1 + 1e-6)
-    np.testing.assert_allclose(found[:-1], theirs[:-1], atol=2e-3)
+    assert objective(fitted) <= objective(theirs) * (1 + 1e-6)
+    np.testing.assert_allclose(fitted[:-1], theirs[:-1], atol=2e-3)
 
 
 @pytest.mark.parametrize("probe", ["ridge_probe", "logistic_probe"])
 def test_probes_in_folds_are_probes_of_the_rest(probe):
     values, labels = blobs(n=150)
-    found = getattr(metrics, f"{probe}_cross_validated")(values, labels, folds=3)
+    held_out = getattr(metrics, f"{probe}_cross_validated")(values, labels, folds=3)
     fold_of = probes.stratified_folds(labels, 3)
     assert (
         np.abs(
@@ -179,9 +179,14 @@ def test_probes_in_folds_are_probes_of_the_rest(probe):
     for fold in range(3):
         held = fold_of == fold
         single = getattr(metrics, probe)(values[~held], labels[~held], values[held], labels[held])
-        np.testing.assert_array_equal(found.predicted[held], single.predicted)
-        assert found.penalties[fold] == single.penalties[0]
-    assert found.accuracy.low <= found.accuracy.value == np.mean(found.correct) <= found.accuracy.high
+        np.testing.assert_array_equal(held_out.predicted[held], single.predicted)
+        assert held_out.penalties[fold] == single.penalties[0]
+    assert (
+        held_out.accuracy.low
+        <= held_out.accuracy.value
+        == np.mean(held_out.correct)
+        <= held_out.accuracy.high
+    )
 
 
 def scores_of(values, labels):

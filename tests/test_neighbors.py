@@ -97,10 +97,10 @@ def test_of_equal_distances_take_lower_indices(values, k, engine):
     ids=["offset", "offset, tree", "offset, float64", "one far away", "two clusters far apart"],
 )
 def test_rounding_of_float32_norms_hides_nothing(values, k, engine):
-    found = exact_neighbors(values, k, engine=engine)
+    neighbors = exact_neighbors(values, k, engine=engine)
     _, distances = brute(values, k)
-    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
-    again = np.linalg.norm(np.float64(values)[found.indices] - np.float64(values)[:, None], axis=2)
+    np.testing.assert_allclose(neighbors.distances, distances, rtol=1e-6)
+    again = np.linalg.norm(np.float64(values)[neighbors.indices] - np.float64(values)[:, None], axis=2)
     np.testing.assert_allclose(again, distances, rtol=1e-6)
 
 
@@ -117,10 +117,10 @@ def test_no_row_among_its_own(k, d, engine):
     values = RANDOM[:300, :d].copy()
     values[:50] = values[0]
     for rows in (values, np.ones((60, d))):
-        found = exact_neighbors(rows, k, engine=engine)
-        assert not (found.indices == np.arange(len(rows))[:, None]).any()
-        assert all(len(set(row)) == k for row in found.indices.tolist())
-        np.testing.assert_allclose(found.distances, brute(rows, k)[1], rtol=1e-6)
+        neighbors = exact_neighbors(rows, k, engine=engine)
+        assert not (neighbors.indices == np.arange(len(rows))[:, None]).any()
+        assert all(len(set(row)) == k for row in neighbors.indices.tolist())
+        np.testing.assert_allclose(neighbors.distances, brute(rows, k)[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("d", [3, 20])
@@ -166,9 +166,9 @@ def test_blocks_of_the_device_do_not_show(d, monkeypatch):
     values = RANDOM[:, :d]
     whole = exact_neighbors(values, 12, engine="jax")
     monkeypatch.setattr(device, "LARGEST_BLOCK", 73)
-    found = exact_neighbors(values, 12, engine="jax")
-    np.testing.assert_array_equal(found.indices, whole.indices)
-    np.testing.assert_array_equal(found.distances, whole.distances)
+    neighbors = exact_neighbors(values, 12, engine="jax")
+    np.testing.assert_array_equal(neighbors.indices, whole.indices)
+    np.testing.assert_array_equal(neighbors.distances, whole.distances)
 
 
 def test_the_engine_is_the_gpu_where_there_is_one_and_the_work_is_worth_it(monkeypatch):

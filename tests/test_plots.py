@@ -43,8 +43,8 @@ def colour_by_class(axes, record):
     colours = {}
     for xy, label in zip(record.coords.astype(float), record.labels, strict=True):
         colours.setdefault(int(label), set()).add(drawn[tuple(xy)])
-    assert all(len(found) == 1 for found in colours.values())
-    return {label: found.pop() for label, found in colours.items()}
+    assert all(len(colour) == 1 for colour in colours.values())
+    return {label: colour.pop() for label, colour in colours.items()}
 
 
 def all_axes(figure):

@@ -14,15 +14,15 @@ def law(coefficient, exponent, sizes=(1000, 2000, 5000, 10_000)):
 
 @pytest.mark.parametrize(("coefficient", "exponent"), [(3e-4, 1.0), (2e-9, 2.3), (5.0, 0.0)])
 def test_a_power_law_is_found_again(coefficient, exponent):
-    found = law(coefficient, exponent)
-    assert found.exponent == pytest.approx(exponent, abs=1e-9)
-    assert found.coefficient == pytest.approx(coefficient, rel=1e-8)
-    assert (found.smallest, found.largest, found.count) == (1000, 10_000, 4)
-    value, low, high = found.at(1e6)
+    fitted = law(coefficient, exponent)
+    assert fitted.exponent == pytest.approx(exponent, abs=1e-9)
+    assert fitted.coefficient == pytest.approx(coefficient, rel=1e-8)
+    assert (fitted.smallest, fitted.largest, fitted.count) == (1000, 10_000, 4)
+    value, low, high = fitted.at(1e6)
     assert value == pytest.approx(coefficient * 1e6**exponent, rel=1e-7)
     assert low <= value <= high
     if exponent:
-        assert found.largest_within(value) == pytest.approx(1e6, rel=1e-6)
+        assert fitted.largest_within(value) == pytest.approx(1e6, rel=1e-6)
 
 
 def test_what_is_flat_at_small_sizes_is_not_flat_for_ever():
@@ -49,9 +49,9 @@ def test_intervals_hold_what_they_promise():
     held = np.zeros(2)
     for _ in range(runs):
         noise = np.exp(0.1 * rng.normal(size=6))
-        found = fit(sizes, 1e-5 * sizes**1.5 * noise[:5])
-        low, high = found.at(70_000)[1:]
-        held += (found.low <= 1.5 <= found.high, low <= 1e-5 * 70_000**1.5 * noise[5] <= high)
+        fitted = fit(sizes, 1e-5 * sizes**1.5 * noise[:5])
+        low, high = fitted.at(70_000)[1:]
+        held += (fitted.low <= 1.5 <= fitted.high, low <= 1e-5 * 70_000**1.5 * noise[5] <= high)
     # Three standard errors of a share of 2000.
     np.testing.assert_allclose(held / runs, 0.95, atol=3 * np.sqrt(0.95 * 0.05 / runs))
 
@@ -60,9 +60,9 @@ def test_it_is_scipys_regression():
     from scipy.stats import linregress, t
 
     sizes, values = [100, 300, 900, 4000], [0.2, 0.9, 2.1, 12.0]
-    found, theirs = fit(sizes, values), linregress(np.log(sizes), np.log(values))
-    assert found.exponent == pytest.approx(theirs.slope)
-    assert found.high - found.exponent == pytest.approx(t.ppf(0.975, 2) * theirs.stderr)
+    fitted, theirs = fit(sizes, values), linregress(np.log(sizes), np.log(values))
+    assert fitted.exponent == pytest.approx(theirs.slope)
+    assert fitted.high - fitted.exponent == pytest.approx(t.ppf(0.975, 2) * theirs.stderr)
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def is_jaxpr(value):
 
 
 def assert_all_highest(function, *arguments, at_least):
-    found = list(products(jax.make_jaxpr(function)(*arguments).jaxpr))
-    assert len(found) >= at_least
-    for equation in found:
+    asked = list(products(jax.make_jaxpr(function)(*arguments).jaxpr))
+    assert len(asked) >= at_least
+    for equation in asked:
         precision = equation.params["precision"]
         precision = precision if isinstance(precision, tuple) else (precision,)
         assert set(precision) == {jax.lax.Precision.HIGHEST}, equation
@@ -157,30 +157,30 @@ def test_forms_agree_in_value_and_gradients(name, size, form):
 @pytest.mark.parametrize(("name", "size"), CASES)
 @pytest.mark.parametrize("form", ["matmul", "xla"])
 def test_a_bfloat16_convolution_loses_what_its_operands_lose(name, size, form):
-    found = outcome(name, form, "bf16", *operands(name, size))
-    assert_error_is_of_rounding(found, exact(name, size, form), size_of_terms(name, size), "bf16")
+    result = outcome(name, form, "bf16", *operands(name, size))
+    assert_error_is_of_rounding(result, exact(name, size, form), size_of_terms(name, size), "bf16")
     # Had gradients of weights been bfloat16 on their way, they would be equal; a few are by chance.
-    to_kernel = found[2]
+    to_kernel = result[2]
     assert (to_kernel.astype(jnp.bfloat16).astype("f") != to_kernel).mean() > 0.9
 
 
 @pytest.mark.parametrize("name", ["1x1", "3x3 stride 2"])
 @pytest.mark.parametrize("form", ["matmul", "xla"])
 def test_a_tf32_convolution_loses_what_its_operands_lose(name, form):
-    found = outcome(name, form, "tf32", *operands(name, 6))
-    assert_error_is_of_rounding(found, exact(name, 6, form), size_of_terms(name, 6), "tf32")
+    result = outcome(name, form, "tf32", *operands(name, 6))
+    assert_error_is_of_rounding(result, exact(name, 6, form), size_of_terms(name, 6), "tf32")
 
 
 @pytest.mark.parametrize("form", ["matmul", "xla"])
 def test_a_depthwise_convolution_is_float32_among_tf32(form):
-    found = outcome("depthwise", form, "tf32", *operands("depthwise", 6))
-    for ours, theirs in zip(found, exact("depthwise", 6, form), strict=True):
+    result = outcome("depthwise", form, "tf32", *operands("depthwise", 6))
+    for ours, theirs in zip(result, exact("depthwise", 6, form), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def assert_error_is_of_rounding(found, expected, terms, precision):
+def assert_error_is_of_rounding(values, expected, terms, precision):
     """Of two operands a product, and at most of the result and of the gradient given, for each term."""
-    for ours, theirs, size in zip(found, expected, terms, strict=True):
+    for ours, theirs, size in zip(values, expected, terms, strict=True):
         error = np.abs(ours - theirs)
         assert error.max() > 0
         assert (error <= 3.1 * ROUNDING[precision] * size).all()
@@ -228,16 +228,16 @@ def test_features_of_digits_keep_what_tells_classes_apart(features, digits):
 
 
 def test_features_record_their_precision(features):
-    for name, found in features.items():
-        assert found.meta["precision"] == name
-        assert found.values.dtype == np.float32
+    for name, record in features.items():
+        assert record.meta["precision"] == name
+        assert record.values.dtype == np.float32
 
 
 def test_a_reduced_training_step_is_the_float32_one_nearly(model, train):
     boundary = trainable_boundary(model.config, "10")
     head = with_head(model, 10, seed=0)
     source = Trunk(model, boundary, SMALL).source(train.images, True)
-    found = {}
+    gradient_of = {}
     for name in ("highest", *REDUCED):
         trainer = Trainer(Trunk(model, boundary, SMALL, name), head, FinetuneConfig())
         gradients, (_, sums) = trainer.gradients(trainer.initial(), source, train.labels)
@@ -245,10 +245,10 @@ def test_a_reduced_training_step_is_the_float32_one_nearly(model, train):
         state, _ = jax.eval_shape(trainer.steps, trainer.initial(), source, train.labels, order)
         kept = jax.tree.leaves((state.weights, state.statistics, state.optimizer.mu, state.optimizer.nu))
         assert {a.dtype for a in [*kept, *jax.tree.leaves(gradients)]} == {np.dtype("f")}
-        found[name] = np.concatenate([np.ravel(a) for a in jax.tree.leaves(gradients)]), float(sums[0])
-    whole, loss = found["highest"]
+        gradient_of[name] = np.concatenate([np.ravel(a) for a in jax.tree.leaves(gradients)]), float(sums[0])
+    whole, loss = gradient_of["highest"]
     for name in REDUCED:
-        gradients, other = found[name]
+        gradients, other = gradient_of[name]
         # By measurement 32 roundings' worth in TF32, 19 in bfloat16: activations near ReLU6's kinks change
         # sides, and batch normalisation divides by what may be small.
         error = np.linalg.norm(gradients - whole) / np.linalg.norm(whole)

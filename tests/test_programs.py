@@ -209,7 +209,7 @@ def on_h100():
 def test_every_program_of_a_run_compiles_for_an_h100(on_h100):
     assert {"trunk", "features", "averages", "training", "tests"} <= set(on_h100)
     # Fewer than five kernels XLA launches one by one.
-    assert all(sum(each["launched"].values()) < 5 for each in on_h100.values())
+    assert all(sum(launches["launched"].values()) < 5 for launches in on_h100.values())
     assert on_h100["trunk"]["launched"] == {"CommandBuffer": 1}
 
 

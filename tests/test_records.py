@@ -295,7 +295,7 @@ def test_replacing_puts_the_new_file_in_place_of_the_old(tmp_path):
             assert temporary.suffix == ".txt"
             temporary.write_text(text)
         assert path.read_text() == text
-    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+    assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -312,7 +312,7 @@ def test_a_failure_while_writing_changes_nothing(tmp_path, error, old):
 
     with pytest.raises(error):
         fail()
-    assert [each.read_text() for each in tmp_path.iterdir()] == ([old] if old else [])
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([old] if old else [])
 
 
 def test_written_files_have_the_permissions_of_any_other(tmp_path):
@@ -329,7 +329,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, write):
         with pytest.raises(OSError, match="directory") as refusal:
             write(path)
         assert (refusal.value.filename, refusal.value.filename2) == (str(path), None)
-    assert sorted(each.name for each in tmp_path.rglob("*")) == ["file", "folder"]
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "folder"]
 
 
 def test_asking_whether_a_file_can_be_written_does_not_touch_it(tmp_path):
@@ -337,7 +337,7 @@ def test_asking_whether_a_file_can_be_written_does_not_touch_it(tmp_path):
     check_writable(tmp_path / "file.txt")
     check_writable(tmp_path / "new" / "file.txt")
     assert (tmp_path / "file.txt").read_text() == "old"
-    assert sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")) == ["file.txt", "new"]
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")) == ["file.txt", "new"]
 
 
 def test_leftovers_are_those_of_one_file(tmp_path):
@@ -348,4 +348,4 @@ def test_leftovers_are_those_of_one_file(tmp_path):
     for name in (gone, *kept):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path / "file.txt")
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(kept)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)

@@ -113,9 +113,9 @@ def test_arrays_come_back_as_they_were(run, page):
     assert [(m["stage"], m["method"]) for m in held["maps"]] == [
         (stage, method) for stage in ("before", "after") for method in ("pca", "tsne", "lle")
     ]
-    for each in held["maps"]:
-        coords = unpacked(each["coords"], "<f4").reshape(-1, 2)
-        true = run.embeddings[each["stage"], each["method"]].coords
+    for a_map in held["maps"]:
+        coords = unpacked(a_map["coords"], "<f4").reshape(-1, 2)
+        true = run.embeddings[a_map["stage"], a_map["method"]].coords
         # Shifted and scaled alike on both axes: shapes stay.
         scale = np.ptp(true, axis=0) / np.ptp(coords, axis=0)
         assert scale[0] == pytest.approx(scale[1], rel=1e-4)

@@ -51,9 +51,9 @@ def spelled_in(path):
             texts.add(node.value)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             sides = (node.left, node.right)
-            joined |= {each.value for each in sides if isinstance(each, ast.Constant)}
+            joined |= {side.value for side in sides if isinstance(side, ast.Constant)}
         if isinstance(node, ast.Call) and called(node) in ("Path", "joinpath", "with_name", "glob", "rglob"):
-            joined |= {each.value for each in node.args if isinstance(each, ast.Constant)}
+            joined |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     return texts, joined
 
 

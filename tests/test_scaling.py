@@ -58,11 +58,11 @@ def test_maps_are_those_that_reduce_makes(finished_study):
         ("pca", "pca_sklearn_80", {}),
         ("pca", "pca@50_sklearn_80", {"landmarks": 50}),
     ):
-        found = Embedding.load(finished_study / "maps" / f"{name}.npz")
-        again = reduce(features, method, found.backend, seed=1, **params)
+        embedding = Embedding.load(finished_study / "maps" / f"{name}.npz")
+        again = reduce(features, method, embedding.backend, seed=1, **params)
         # In another process, and on all cores.
-        np.testing.assert_allclose(found.coords, again.coords, atol=1e-4)
-        np.testing.assert_array_equal(found.labels, features.labels)
+        np.testing.assert_allclose(embedding.coords, again.coords, atol=1e-4)
+        np.testing.assert_array_equal(embedding.labels, features.labels)
 
 
 def test_sizes_are_nested_samples_of_all_images(finished_study, few_digits):
@@ -176,8 +176,8 @@ def test_beyond_the_data_set_digits_go_on_without_end():
 
 def test_series_are_one_for_each_method_and_library_that_has_it():
     methods = plan.parse_methods("pca, tsne@5000,lle")
-    found = [(s.method.name, s.backend, s.streamed) for s in plan.series_of(methods, "sklearn,jaxtl")]
-    assert found == [
+    series = [(s.method.name, s.backend, s.streamed) for s in plan.series_of(methods, "sklearn,jaxtl")]
+    assert series == [
         ("pca", "sklearn", False),
         ("pca", "jaxtl", True),
         ("tsne@5000", "opentsne", True),
@@ -208,7 +208,7 @@ def test_accuracy_of_the_features_is_leave_one_out(finished_study):
     theirs = cross_val_score(KNeighborsClassifier(10), features.values, features.labels, cv=LeaveOneOut())
     # Ties between classes are settled differently: by distance here, by label there. Such rows may differ.
     near = NearestNeighbors(n_neighbors=10).fit(features.values).kneighbors(return_distance=False)
-    votes = np.stack([np.bincount(features.labels[each], minlength=10) for each in near])
+    votes = np.stack([np.bincount(features.labels[curve], minlength=10) for curve in near])
     tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
     assert tied.mean() < 0.3
     sure = (votes.argmax(axis=1) == features.labels)[~tied].sum() / len(votes)
@@ -219,19 +219,19 @@ def test_accuracy_of_the_features_is_leave_one_out(finished_study):
 
 def test_pictures_show_exponents_limits_and_what_is_missing(finished_study):
     known = [made("tsne@500", n, 1e-3 * n) for n in (1000, 2000, 4000)]
-    found = curves([*known, made("tsne@500", 8000, 0, OVER_TIME), made("tsne@500", 16_000, 0, NOT_TRIED)])
-    text = plots.seconds_figure(found).legends[0].get_texts()[0].get_text()
+    curves_of = curves([*known, made("tsne@500", 8000, 0, OVER_TIME), made("tsne@500", 16_000, 0, NOT_TRIED)])
+    text = plots.seconds_figure(curves_of).legends[0].get_texts()[0].get_text()
     assert text == "t-SNE with 500 landmarks, jaxtl: n^1.00 [1.00, 1.00]"
     coords = np.random.default_rng(0).normal(size=(16_000, 2)).astype(np.float32)
     labels = np.arange(16_000, dtype=np.int32) % 10
-    figure = plots.maps_figure(found, lambda p: (coords[: p.n], labels[: p.n]), tuple("0123456789"))
+    figure = plots.maps_figure(curves_of, lambda p: (coords[: p.n], labels[: p.n]), tuple("0123456789"))
     shown = [axes.texts[0].get_text() for axes in figure.axes if axes.texts]
     assert shown == [OVER_TIME, NOT_TRIED]
     assert [axes.get_title() for axes in figure.axes] == [
         f"n = {n:,}" for n in (1000, 2000, 4000, 8000, 16_000)
     ]
-    plots.memory_figure(found)
-    plots.quality_figure(found, {1000: {LEAVE_ONE_OUT: (0.8, 0.7, 0.9)}})
+    plots.memory_figure(curves_of)
+    plots.quality_figure(curves_of, {1000: {LEAVE_ONE_OUT: (0.8, 0.7, 0.9)}})
 
 
 def test_maps_of_a_strip_lie_on_one_another():

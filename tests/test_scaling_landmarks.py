@@ -114,9 +114,9 @@ def test_a_row_is_placed_by_itself_and_what_ran_is_recorded(cloud, method, param
 def test_with_no_more_points_than_landmarks_it_is_the_method_itself(cloud):
     plain = reduce(cloud, "pca")
     for many in (300, 5000):
-        found = reduce(cloud, "pca", landmarks=many)
-        np.testing.assert_array_equal(found.coords, plain.coords)
-        assert "landmarks" not in found.params
+        embedding = reduce(cloud, "pca", landmarks=many)
+        np.testing.assert_array_equal(embedding.coords, plain.coords)
+        assert "landmarks" not in embedding.params
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_refuses_in_one_line(cloud, params, said):
 
 def test_pca_places_among_landmarks_on_a_line_or_in_a_point(cloud):
     line = np.outer(np.linspace(-1, 1, 300), np.eye(12)[3]).astype(np.float32)
-    found = reduce(replace(cloud, values=line), "pca", landmarks=120)
-    np.testing.assert_allclose(np.ptp(found.coords, axis=0), [2, 0], atol=1e-6)
+    embedding = reduce(replace(cloud, values=line), "pca", landmarks=120)
+    np.testing.assert_allclose(np.ptp(embedding.coords, axis=0), [2, 0], atol=1e-6)
     # Landmarks may all be one image though the others are not.
     place, _ = landmarks.placer("pca", np.ones((120, 12)), np.zeros((120, 2)), {})
     np.testing.assert_array_equal(place(line.astype(float)), 0)
@@ -155,9 +155,11 @@ def test_streamed_pca_is_pca(n, d, monkeypatch):
     monkeypatch.setattr(pca, "PIECE", 7 * d)
     exact, _, exactly = pca.sklearn_pca(values, None, svd_solver="full")
     fractions = []
-    streamed, used, found = pca.streamed_pca(values, fractions.append)
+    streamed, used, components = pca.streamed_pca(values, fractions.append)
     np.testing.assert_allclose(streamed, exact, atol=1e-8 * np.abs(exact).max())
-    np.testing.assert_allclose(*(each["explained_variance_ratio"] for each in (found, exactly)), rtol=1e-9)
+    np.testing.assert_allclose(
+        *(coords["explained_variance_ratio"] for coords in (components, exactly)), rtol=1e-9
+    )
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
     assert used["passes"] == 3
@@ -181,14 +183,14 @@ def test_streamed_pca_is_nearer_the_truth_than_incremental_pca():
 def test_a_store_comes_back_mapped_and_maps_are_the_same(cloud, tmp_path):
     path = tmp_path / "f.npy"
     store.write(path, np.array_split(cloud.values, 7), cloud.labels, cloud.index, {"model": "m"}, 12)
-    found = store.load(path)
-    assert isinstance(found.values, np.memmap)
-    assert found.meta == {"model": "m"}
+    features = store.load(path)
+    assert isinstance(features.values, np.memmap)
+    assert features.meta == {"model": "m"}
     np.testing.assert_array_equal(np.load(path), cloud.values)
-    np.testing.assert_array_equal(found.labels, cloud.labels)
+    np.testing.assert_array_equal(features.labels, cloud.labels)
     assert len(store.load(path, 10).labels) == 10
     for backend, params in (("jaxtl", {}), ("sklearn", {"landmarks": 50})):
-        coords = [reduce(each, "pca", backend, **params).coords for each in (found, cloud)]
+        coords = [reduce(record, "pca", backend, **params).coords for record in (features, cloud)]
         np.testing.assert_array_equal(*coords)
 
 

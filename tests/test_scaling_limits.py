@@ -15,8 +15,8 @@ from tests.studies import LIMITS, children, made, request_of, stamps, table
 
 def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied_study):
     again = study.prepare(copied_study, {}, study.Grid("40,80", "pca", "jaxtl"), Limits(1e-4, 2**36))
-    found = {(p.method, p.backend, p.n): p for curve in again.run() for p in curve.trials}
-    over, beyond = found["pca", "jaxtl", 40], found["pca", "jaxtl", 80]
+    trial_of = {(p.method, p.backend, p.n): p for curve in again.run() for p in curve.trials}
+    over, beyond = trial_of["pca", "jaxtl", 40], trial_of["pca", "jaxtl", 80]
     assert (over.status, over.note) == (OVER_TIME, "ended after 0.0001 s, the limit")
     assert (beyond.status, beyond.note) == (NOT_TRIED, "40 images were over time already")
     rows = {
@@ -32,8 +32,8 @@ def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied_study):
     before = stamps(copied_study)
     study.prepare(copied_study, {}, study.Grid("40", "pca", "jaxtl"), Limits(1e-4, 2**36)).run()
     assert stamps(copied_study)["pca_jaxtl_40.json"] == before["pca_jaxtl_40.json"]
-    found = study.prepare(copied_study, {}, study.Grid("40", "pca", "jaxtl"), LIMITS).run()
-    assert next(c for c in found if (c.method, c.backend) == ("pca", "jaxtl")).trials[0].status == DONE
+    trial_of = study.prepare(copied_study, {}, study.Grid("40", "pca", "jaxtl"), LIMITS).run()
+    assert next(c for c in trial_of if (c.method, c.backend) == ("pca", "jaxtl")).trials[0].status == DONE
 
 
 def test_over_memory_is_recorded(copied_study, jaxtl):
@@ -197,9 +197,9 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
     monkeypatch.setattr(quality, "available_memory", lambda: 1000)
     study.prepare(copied_study, {}, grid, LIMITS).run()
     assert features.read_bytes() == kept
-    found = trials.load(copied_study / "points" / "pca_sklearn_40.json").quality
-    assert LEAVE_ONE_OUT in found
-    assert TRUSTWORTHINESS not in found
+    scores = trials.load(copied_study / "points" / "pca_sklearn_40.json").quality
+    assert LEAVE_ONE_OUT in scores
+    assert TRUSTWORTHINESS not in scores
     # With as little it is not looked at again, with enough it is.
     before = stamps(copied_study)
     study.prepare(copied_study, {}, grid, LIMITS).run()
@@ -214,6 +214,6 @@ def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied_study):
     (copied_study / "maps" / "pca_sklearn_40.npz").unlink()
     trial = trials.load(copied_study / "points" / "pca_sklearn_80.json")
     trials.save(copied_study / "points", replace(trial, status=FAILED, note="its process died", seconds=()))
-    found = study.prepare(copied_study, {}, study.Grid("40,80", "pca"), LIMITS).run()
-    assert all(p.status == DONE for curve in found for p in curve.trials)
+    made_again = study.prepare(copied_study, {}, study.Grid("40,80", "pca"), LIMITS).run()
+    assert all(p.status == DONE for curve in made_again for p in curve.trials)
     assert (copied_study / "maps" / "pca_sklearn_40.npz").is_file()

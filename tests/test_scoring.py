@@ -29,7 +29,7 @@ STAGES = ("before", "after")
 
 @pytest.fixture(scope="module")
 def scores(finished):
-    return {(each.stage, each.space, each.metric): each for each in load_scores(finished / "scores.csv")}
+    return {(score.stage, score.space, score.metric): score for score in load_scores(finished / "scores.csv")}
 
 
 def space(finished, stage, name):
@@ -52,9 +52,9 @@ def test_separability_is_that_of_each_space(finished, scores, stage, name):
         "Davies-Bouldin": metrics.davies_bouldin(values, labels),
     }
     for metric, estimate in expected.items():
-        found = scores[stage, name, metric]
-        assert (found.value, found.low, found.high) == pytest.approx(tuple(estimate), abs=2e-6)
-        assert found.low <= found.value <= found.high
+        score = scores[stage, name, metric]
+        assert (score.value, score.low, score.high) == pytest.approx(tuple(estimate), abs=2e-6)
+        assert score.low <= score.value <= score.high
     arrays, _ = read_npz(finished / "measures.npz", ())
     confusion = metrics.neighbor_confusion(near, labels, 10).value
     np.testing.assert_allclose(arrays[f"confusion_{stage}_{name}"], confusion, atol=1e-6)
@@ -79,9 +79,9 @@ def test_faithfulness_is_of_a_map_to_its_own_features(finished, scores, method):
 def test_probes_in_maps_are_of_folds_of_the_test_images(finished, scores, kind):
     probe = getattr(metrics, f"{kind}_probe_cross_validated")
     for stage, method in (("before", "pca"), ("after", "tsne")):
-        found = scores[stage, method, f"{kind} probe accuracy, 5 folds"]
+        score = scores[stage, method, f"{kind} probe accuracy, 5 folds"]
         expected = probe(*space(finished, stage, method), seed=1).accuracy
-        assert (found.value, found.low, found.high) == pytest.approx(tuple(expected), abs=2e-6)
+        assert (score.value, score.low, score.high) == pytest.approx(tuple(expected), abs=2e-6)
 
 
 def test_features_are_described_and_compared(scores):
@@ -118,12 +118,12 @@ def test_every_class_has_its_rows(finished):
     assert len(rows) == 2 * (1 + len(METHODS)) * len(PER_CLASS) * 10
     values, labels = space(finished, "after", "tsne")
     ones = metrics.leave_one_out_knn(exact_neighbors(values, 10), labels).correct[labels == 1].mean()
-    found = [
+    those = [
         r
         for r in rows
         if (r["stage"], r["space"], r["metric"], r["class"]) == ("after", "tsne", LEAVE_ONE_OUT, "1")
     ]
-    assert [float(row["value"]) for row in found] == pytest.approx([ones], abs=1e-6)
+    assert [float(row["value"]) for row in those] == pytest.approx([ones], abs=1e-6)
 
 
 def test_claims_are_on_file_with_what_decided_them(finished):
@@ -157,7 +157,7 @@ def given():
         stage: {method: plane(own, method, k) for k, method in enumerate(METHODS)}
         for stage, own in features.items()
     }
-    neighbors = {stage: exact_neighbors(each.values, 30) for stage, each in features.items()}
+    neighbors = {stage: exact_neighbors(own.values, 30) for stage, own in features.items()}
     training = {stage: blobs(150, scale, 1) for stage, scale in (("before", 1), ("after", 3))}
     rng = np.random.default_rng(2)
     return features, embeddings, neighbors, training, (rng.normal(size=(12, 3)), np.zeros(3))
@@ -179,13 +179,13 @@ def with_workers(monkeypatch, count):
     return pool
 
 
-def assert_same(found, expected):
+def assert_same(measures, expected):
     for name in ("scores", "class_scores"):
-        assert getattr(found, name) == getattr(expected, name)
-    assert list(found.arrays) == list(expected.arrays)
-    for name, each in expected.arrays.items():
-        assert found.arrays[name].dtype == each.dtype
-        np.testing.assert_array_equal(found.arrays[name], each)
+        assert getattr(measures, name) == getattr(expected, name)
+    assert list(measures.arrays) == list(expected.arrays)
+    for name, array in expected.arrays.items():
+        assert measures.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(measures.arrays[name], array)
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +196,9 @@ def measures(given):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_numbers_do_not_depend_on_which_task_ends_first(monkeypatch, given, measures, workers):
     with with_workers(monkeypatch, workers):
-        found = scoring.measure(*given)
-    assert_same(found, measures)
-    assert found.verdicts == measures.verdicts
+        again = scoring.measure(*given)
+    assert_same(again, measures)
+    assert again.verdicts == measures.verdicts
 
 
 def test_numbers_of_stages_apart_and_kept_are_those_of_all_at_once(given, measures, tmp_path):
@@ -206,21 +206,21 @@ def test_numbers_of_stages_apart_and_kept_are_those_of_all_at_once(given, measur
         alone.save(tmp_path / "kept.npz")
         again = StageMeasures.load(tmp_path / "kept.npz")
         assert_same(again, alone)
-        assert {space: each.tolist() for space, each in again.correct.items()} == {
-            space: each.tolist() for space, each in alone.correct.items()
+        assert {space: hits.tolist() for space, hits in again.correct.items()} == {
+            space: hits.tolist() for space, hits in alone.correct.items()
         }
         return again
 
     stages = {stage: list(map(kept, of_stage(given, stage))) for stage in ("before", "after")}
     change = kept(scoring.measure_change(given[0], given[4]))
-    found = scoring.combine(stages, change, given[0]["after"])
-    assert_same(found, measures)
-    assert found.verdicts == measures.verdicts
+    combined = scoring.combine(stages, change, given[0]["after"])
+    assert_same(combined, measures)
+    assert combined.verdicts == measures.verdicts
 
 
 def test_numbers_stand_by_stage_and_space(measures):
     order = [(score.stage, score.space) for score in measures.scores]
-    blocks = [each for k, each in enumerate(order) if not k or order[k - 1] != each]
+    blocks = [row for k, row in enumerate(order) if not k or order[k - 1] != row]
     # What is said of fine-tuning before it is the last that is said of the stage before.
     spaces = ["features", *METHODS]
     assert blocks == [
@@ -233,13 +233,13 @@ def test_numbers_stand_by_stage_and_space(measures):
 def test_a_number_that_images_do_not_allow_costs_no_other(given, tmp_path):
     told = []
     whole, _ = of_stage(given, "before")
-    features, _, neighbors, training = (each["before"] for each in given[:4])
+    features, _, neighbors, training = (record["before"] for record in given[:4])
     copies = Neighbors(neighbors.indices, 0 * neighbors.distances)
-    found = scoring.measure_features("before", features, copies, training, notify=told.append)
+    measures = scoring.measure_features("before", features, copies, training, notify=told.append)
     assert len(told) == 1
     assert told[0].startswith("intrinsic dimension, features before: left out (")
-    assert found.scores == [each for each in whole.scores if each.metric != "intrinsic dimension"]
-    found.save(tmp_path / "before.npz")
+    assert measures.scores == [score for score in whole.scores if score.metric != "intrinsic dimension"]
+    measures.save(tmp_path / "before.npz")
     assert StageMeasures.load(tmp_path / "before.npz").left_out == told
 
 
@@ -253,7 +253,7 @@ def test_a_fault_in_a_metric_is_not_passed_over(monkeypatch, given):
 
 
 def test_progress_goes_from_nothing_to_one(given):
-    features, _, neighbors, training = (each["after"] for each in given[:4])
+    features, _, neighbors, training = (record["after"] for record in given[:4])
     seen = []
     scoring.measure_features("after", features, neighbors, training, progress=seen.append)
     assert seen == sorted(set(seen))
@@ -315,15 +315,15 @@ def test_a_profile_holds_each_layers_own_numbers(outputs, tmp_path):
     rng = np.random.default_rng(0)
     after = before | {"out_relu": before["out_relu"] + rng.normal(size=before["out_relu"].shape).astype("f4")}
     rows = depth.profile(before, after, labels)
-    found = {(row.stage, row.layer, row.metric): row for row in rows}
+    row_of = {(row.stage, row.layer, row.metric): row for row in rows}
     assert [row.layer for row in rows if row.stage == "both"] == list(before)
     for stage, values in (("before", before), ("after", after)):
         expected = metrics.leave_one_out_knn(exact_neighbors(values["out_relu"], 10), labels).accuracy
-        assert found[stage, "out_relu", LEAVE_ONE_OUT][3:] == pytest.approx(tuple(expected))
-    assert found["both", "Conv1_relu", catalogue.LINEAR_CKA].value == pytest.approx(1)
-    assert found["both", "out_relu", catalogue.LINEAR_CKA].value < 0.9
+        assert row_of[stage, "out_relu", LEAVE_ONE_OUT][3:] == pytest.approx(tuple(expected))
+    assert row_of["both", "Conv1_relu", catalogue.LINEAR_CKA].value == pytest.approx(1)
+    assert row_of["both", "out_relu", catalogue.LINEAR_CKA].value < 0.9
     for metric in (LEAVE_ONE_OUT, catalogue.RIDGE_PROBE_FOLDS, catalogue.EFFECTIVE_RANK):
-        assert found["after", "Conv1_relu", metric][3:] == found["before", "Conv1_relu", metric][3:]
+        assert row_of["after", "Conv1_relu", metric][3:] == row_of["before", "Conv1_relu", metric][3:]
     save_layers(tmp_path / "layers.csv", rows)
     again = load_layers(tmp_path / "layers.csv")
     assert [row[:3] for row in again] == [row[:3] for row in rows]

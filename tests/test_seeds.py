@@ -68,8 +68,8 @@ def test_numbers_are_means_with_intervals_over_seeds_and_images(done):
     below = np.hypot(np.mean(values) - low, np.mean([run[key].value - run[key].low for run in runs]))
     above = np.hypot(high - np.mean(values), np.mean([run[key].high - run[key].value for run in runs]))
     middle = np.mean(values)
-    found = over[key].value, over[key].low, over[key].high
-    assert found == pytest.approx((middle, middle - below, middle + above), abs=2e-6)
+    interval = over[key].value, over[key].low, over[key].high
+    assert interval == pytest.approx((middle, middle - below, middle + above), abs=2e-6)
     # What fine-tuning has not touched is the same for every seed, and as unsure as its images.
     before = "before", "features", FIVE_FOLDS
     assert over[before].value == runs[0][before].value
@@ -118,7 +118,7 @@ def test_memory_is_checked_once_and_for_all_seeds(few, done, tmp_path, monkeypat
     work = several.start(few, 3, folder)
     monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     # What the first run holds is not to stop the second.
-    assert [each.config.seed for each in work.experiments()] == [3, 4, 5]
+    assert [run.config.seed for run in work.experiments()] == [3, 4, 5]
     # Going on is a start again, whichever seed's maps are missing.
     shutil.copytree(done, tmp_path / "done")
     several.resume(tmp_path / "done")

@@ -42,15 +42,15 @@ def quick_building():
 def values_of(model):
     """Parameters under jaxtl's names, read from Keras's layers by attribute."""
     attributes = ("kernel", "gamma", "beta", "moving_mean", "moving_variance", "bias")
-    found = {}
+    arrays = {}
     for layer in model.layers:
         for attribute in attributes:
             value = getattr(layer, attribute, None)
             if value is not None:
                 depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
                 key = "depthwise_kernel" if depthwise else attribute
-                found[f"{layer.name}/{key}"] = np.asarray(value)
-    return found
+                arrays[f"{layer.name}/{key}"] = np.asarray(value)
+    return arrays
 
 
 @pytest.fixture(scope="module")

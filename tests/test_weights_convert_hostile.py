@@ -23,11 +23,11 @@ KERNEL = "Conv1/Conv1/kernel:0"
 def tensors(config=MobileNetV2Config(WIDTH), dtype=np.float32, prefix=""):
     """A sound file's tensors in the layout that Keras publishes, or nested under `prefix`."""
     rng = np.random.default_rng(0)
-    found = {}
+    arrays = {}
     for name, shape in config.parameters.items():
         layer = "" if prefix else name.split("/")[0] + "/"
-        found[f"{prefix}{layer}{name}:0"] = rng.uniform(0.1, 1, shape).astype(dtype)
-    return found
+        arrays[f"{prefix}{layer}{name}:0"] = rng.uniform(0.1, 1, shape).astype(dtype)
+    return arrays
 
 
 def hdf5(arrays, change=None):
@@ -270,8 +270,8 @@ def test_other_float_types_become_float32(dtype, tmp_path):
     arrays = tensors(dtype=dtype)
     path.write_bytes(hdf5(arrays))
     convert(path, out)
-    _, found, _ = load_arrays(out)
-    np.testing.assert_array_equal(found["Conv1/kernel"], arrays[KERNEL].astype(np.float32))
+    _, loaded, _ = load_arrays(out)
+    np.testing.assert_array_equal(loaded["Conv1/kernel"], arrays[KERNEL].astype(np.float32))
 
 
 def test_only_the_members_needed_are_unpacked(tmp_path):

@@ -88,12 +88,12 @@ def _broken_file(where: str) -> Iterator[None]:
 
 
 def _survey(file: Any, where: str) -> dict[str, Tensor]:
-    found = list(_walk(file, where))
-    sizes = {path: _declared_bytes(dataset, f"{where}: data set {path}") for path, _, dataset in found}
+    datasets = list(_walk(file, where))
+    sizes = {path: _declared_bytes(dataset, f"{where}: data set {path}") for path, _, dataset in datasets}
     total = sum(sizes.values())
     if total > MAX_BYTES:
         raise JaxtlError(f"{where}: its data sets declare {total:,} bytes, over the limit of {MAX_BYTES:,}")
-    for path, _, dataset in found:
+    for path, _, dataset in datasets:
         stored = dataset.id.get_storage_size()
         if stored < sizes[path]:
             raise JaxtlError(
@@ -102,7 +102,7 @@ def _survey(file: Any, where: str) -> dict[str, Tensor]:
             )
     return {
         path: Tensor(path, dataset.shape, dataset.dtype, _text(group.attrs, "name"), dataset)
-        for path, group, dataset in found
+        for path, group, dataset in datasets
     }
 
 

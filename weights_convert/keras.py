@@ -138,11 +138,11 @@ def _check_tensors(
     config: MobileNetV2Config, tensors: Mapping[str, Tensor], unknown: Iterable[str], where: str
 ) -> None:
     """Raises JaxtlError with all that is wrong before any value is read."""
-    found = complaints(config, {name: tensor.shape for name, tensor in tensors.items()})
-    found += [f"unexpected {path}" for path in unknown]
-    found += [f"{t.path} is {t.dtype}, needs float16, 32 or 64" for t in tensors.values() if not t.is_float]
-    if found:
-        shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} more" if len(found) > 6 else "")
+    faults = complaints(config, {name: tensor.shape for name, tensor in tensors.items()})
+    faults += [f"unexpected {path}" for path in unknown]
+    faults += [f"{t.path} is {t.dtype}, needs float16, 32 or 64" for t in tensors.values() if not t.is_float]
+    if faults:
+        shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise JaxtlError(
             f"{where}: does not fit MobileNetV2 (width {config.width:g}): {shown}; "
             "check --width and that the file is whole and of Keras's own MobileNetV2"
@@ -181,8 +181,8 @@ def _check_pooling(model_config: str | None, where: str) -> None:
         pending.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
     pools = {name for name in classes if "Pooling" in name}
     if pools != {"GlobalAveragePooling2D"}:
-        found = ", ".join(sorted(pools)) or "no pooling"
+        pooling = ", ".join(sorted(pools)) or "no pooling"
         raise JaxtlError(
-            f"{where}: --head needs GlobalAveragePooling2D alone before the Dense, the model has {found}; "
+            f"{where}: --head needs GlobalAveragePooling2D alone before the Dense, the model has {pooling}; "
             "convert the backbone alone"
         )

@@ -77,12 +77,12 @@ def _split(
     twice = [" and ".join(t.path for t in group) for group in names.values() if len(group) > 1]
     if twice:
         raise JaxtlError(f"{where}: several tensors for one parameter: {'; '.join(twice[:3])}; save it again")
-    found = {name: group[0] for name, group in names.items()}
-    taken = {tensor.path for tensor in found.values()}
+    named = {name: group[0] for name, group in names.items()}
+    taken = {tensor.path for tensor in named.values()}
     rest = {path: t for path, t in sorted(tensors.items()) if path not in taken}
     nested = container not in _FLAT
     unknown = {path: t for path, t in rest.items() if nested and path.startswith(container)}
-    return Backbone(found, unknown, {path: t for path, t in rest.items() if path not in unknown})
+    return Backbone(named, unknown, {path: t for path, t in rest.items() if path not in unknown})
 
 
 def _address(tensor: Tensor) -> tuple[str, str] | None:

@@ -96,18 +96,18 @@ def _read_archive(where: str, digest: str, data: bytes) -> Source:
 
 def _member(where: str, archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     """One member; what the archive declares of it is checked before a byte is unpacked."""
-    found = [info for info in archive.infolist() if info.filename == name]
-    if len(found) != 1:
+    members = [info for info in archive.infolist() if info.filename == name]
+    if len(members) != 1:
         kind = "a PyTorch checkpoint" if any(n.endswith("/data.pkl") for n in archive.namelist()) else "a zip"
-        count = f"{len(found)} members named" if found else "no member"
+        count = f"{len(members)} members named" if members else "no member"
         raise JaxtlError(f"{where}: {kind} with {count} {name}; give a .keras file that Keras 3 saved")
-    size = found[0].file_size
+    size = members[0].file_size
     if size > limit:
         raise JaxtlError(f"{where}: member {name} declares {size:,} bytes, over the limit of {limit:,}")
-    if size > _SMALL and size > MAX_EXPANSION * found[0].compress_size:
+    if size > _SMALL and size > MAX_EXPANSION * members[0].compress_size:
         raise JaxtlError(f"{where}: member {name} expands over {MAX_EXPANSION}-fold; it is not a Keras model")
     # zipfile never unpacks more than the declared size, and checks the CRC at its end.
-    return archive.read(found[0])
+    return archive.read(members[0])
 
 
 def _keras_version(where: str, metadata: bytes) -> str | None:

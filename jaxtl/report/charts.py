@@ -173,8 +173,8 @@ def _x_ticks(
     low, high = min(x_all), max(x_all)
     if log_x:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = [10.0**p for p in powers if low <= 10.0**p <= high]
-        return [(x, f"{x:,.0f}") for x in (found or [low, high])]
+        ticks = [10.0**p for p in powers if low <= 10.0**p <= high]
+        return [(x, f"{x:,.0f}") for x in (ticks or [low, high])]
     if whole:
         step = max(1, math.ceil((high - low) / 8))
         return [(x, f"{x:.0f}") for x in np.arange(low, high + 0.5, step)]

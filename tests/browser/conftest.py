@@ -18,11 +18,11 @@ def chromium():
     """A started Chromium: JAXTL_CHROMIUM, one on the path, or Playwright's own."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install .[browser]")
     with api.sync_playwright() as playwright:
-        found = os.environ.get("JAXTL_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-        found = found or playwright.chromium.executable_path
-        if not os.path.exists(found):
+        program = os.environ.get("JAXTL_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+        program = program or playwright.chromium.executable_path
+        if not os.path.exists(program):
             pytest.skip("no Chromium found; install one, or set JAXTL_CHROMIUM to its path")
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
 

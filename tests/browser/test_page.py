@@ -19,10 +19,10 @@ SELECTED = "jaxtlReport.maps.map((map) => [...map.plot.get('selectedPoints')].so
 
 def frame(page, k):
     """The element and the box of a map, brought into view."""
-    found = page.locator("#grid .frame").nth(k)
-    found.evaluate("element => element.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    place = page.locator("#grid .frame").nth(k)
+    place.evaluate("element => element.scrollIntoView({ block: 'center', behavior: 'instant' })")
     page.wait_for_timeout(50)
-    return found, found.bounding_box()
+    return place, place.bounding_box()
 
 
 def picture(locator, **options):

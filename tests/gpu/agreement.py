@@ -36,9 +36,9 @@ def compare_axes(ours, theirs):
 
 def compare_planes(ours, theirs):
     """LLE's: the sum it minimises, and the plane that the two axes span among all points."""
-    errors = [each.diagnostics["reconstruction_error"] for each in (ours, theirs)]
+    errors = [values.diagnostics["reconstruction_error"] for values in (ours, theirs)]
     apart = abs(errors[0] / errors[1] - 1)
-    bases = [np.linalg.qr(each.coords.astype(np.float64))[0] for each in (ours, theirs)]
+    bases = [np.linalg.qr(values.coords.astype(np.float64))[0] for values in (ours, theirs)]
     # Cosines of the principal angles between the planes.
     least = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).min()
     assert apart <= 1e-6

@@ -65,7 +65,7 @@ def test_reduced_precisions_keep_what_tells_classes_apart(precision, measured):
     labels = load("mnist", "test").take(CHECKED).labels
     exact, values = networks.features(CHECKED), networks.features(CHECKED, precision)
     error = np.abs(values - exact).mean() / np.abs(exact).mean()
-    accuracies = [knn_accuracy(each, labels)[0] for each in (exact, values)]
+    accuracies = [knn_accuracy(array, labels)[0] for array in (exact, values)]
     measured({"mean error": error, "10-NN accuracy": accuracies[1], "in float32": accuracies[0]})
     assert 0 < error < 100 * ROUNDING[precision]
     assert abs(accuracies[1] - accuracies[0]) < 0.06
