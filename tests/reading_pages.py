@@ -1,6 +1,5 @@
 """A report page as a reader of its HTML finds it."""
 
-import csv
 import html.parser
 import json
 
@@ -48,10 +47,3 @@ class Page(html.parser.HTMLParser):
 
 def headings(page):
     return [text for _, text in page.all("h2")]
-
-
-def write_table(path, columns, rows):
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(rows)

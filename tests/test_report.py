@@ -22,6 +22,16 @@ from tests.reading_pages import Page, headings
 NASTY = "</script><img src=x onerror=alert(1)>&amp;\u2028{{data}}"
 
 
+@pytest.fixture(scope="module")
+def run():
+    return synthetic_run(300)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(build_page([run]))
+
+
 def unpacked(text, dtype):
     return np.frombuffer(base64.b64decode(text), dtype)
 

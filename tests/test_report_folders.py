@@ -1,15 +1,54 @@
 """The page of run folders as they are: whole, old, damaged, of other images."""
 
+import csv
 import dataclasses
 
 import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Embedding
-from jaxtl.records.files import write_json
+from jaxtl.records.arrays import Embedding, Features
+from jaxtl.records.files import write_json, write_npz
+from jaxtl.records.tables import save_history, save_scores
 from jaxtl.report import RunData, build_page, load_run
+from tests.browser.synthetic import synthetic_run
 from tests.reading_pages import Page, headings
+
+
+@pytest.fixture(scope="module")
+def run():
+    return synthetic_run(300)
+
+
+def write_table(path, columns, rows):
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """A run folder as `jaxtl run` leaves it, with the files that other steps add."""
+    folder = tmp_path / "a-run"
+    write_json(folder / "config.json", run.config)
+    write_json(folder / "environment.json", run.environment)
+    write_json(folder / "timings.json", run.timings)
+    write_json(folder / "claims.json", {"claims": run.claims})
+    save_scores(folder / "scores.csv", run.scores)
+    save_history(folder / "history.csv", run.history)
+    for (stage, method), embedding in run.embeddings.items():
+        embedding.save(folder / "embeddings" / f"{stage}_{method}.npz")
+    values = np.zeros((len(run), 8), np.float32)
+    Features(values, run.labels, run.index).save(folder / "features" / "before.npz")
+    write_npz(folder / "measures.npz", run.measures, {})
+    write_table(
+        folder / "classes.csv",
+        ("stage", "space", "metric", "class", "value", "low", "high"),
+        run.class_scores,
+    )
+    write_table(folder / "layers.csv", ("stage", "layer", "metric", "value", "low", "high"), run.layers)
+    return folder
 
 
 def test_a_folder_is_read_whole(run, folder):

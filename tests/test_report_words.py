@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 
 import numpy as np
+import pytest
 
 from jaxtl.evaluation import depth
 from jaxtl.evaluation.catalogue import DAVIES_BOULDIN, LEAVE_ONE_OUT, LINEAR_CKA
@@ -12,6 +13,11 @@ from jaxtl.report import build_page
 from jaxtl.report.provenance import command
 from tests.browser.synthetic import CONFIG, synthetic_run
 from tests.reading_pages import Page, headings
+
+
+@pytest.fixture(scope="module")
+def run():
+    return synthetic_run(300)
 
 
 def section_of(text, name):
