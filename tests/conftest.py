@@ -170,13 +170,14 @@ def copy(finished, tmp_path):
 
 @pytest.fixture(scope="session")
 def without_figures():
-    """A context in which runs leave their figures blank."""
-    from jaxtl.experiment import experiment
+    """A context in which runs leave their figures blank, and make embeddings in this process."""
+    from jaxtl.experiment import embeddings, experiment
 
     @contextlib.contextmanager
     def context():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(experiment, "Drawer", BlankFigures)
+            patch.setattr(embeddings, "cpu_count", lambda: 1)
             yield
 
     return context

@@ -42,8 +42,9 @@ def as_sorted_rows(dataset):
     )
 
 
-# Decoding 60,000 images takes as long as preparing them.
-@pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "test"])
+# TFDS takes most of a minute to prepare 70,000 images, and as long to decode them.
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_tfds_mnist_holds_what_the_bundled_mnist_holds(prepared, split):
     ours, theirs = load("mnist", split), load("tfds:mnist", split, data_dir=prepared)
     assert theirs.images.shape == ours.images.shape
@@ -51,6 +52,7 @@ def test_tfds_mnist_holds_what_the_bundled_mnist_holds(prepared, split):
     assert as_sorted_rows(theirs) == as_sorted_rows(ours)
 
 
+@pytest.mark.slow
 def test_reading_is_silent_and_repeatable(prepared, capfd):
     first = load("tfds:mnist", data_dir=prepared)
     second = load("tfds:mnist:3.0.1", data_dir=prepared)
@@ -59,6 +61,7 @@ def test_reading_is_silent_and_repeatable(prepared, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_variable_of_tfds_points_at_its_folder(prepared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     assert len(load("tfds:mnist")) == 10000
@@ -91,6 +94,7 @@ print(json.dumps({"shape": images.shape, "message": message, "tensorflow": "tens
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_is_needed_to_prepare_but_not_to_read(prepared, tmp_path):
     command = [sys.executable, "-c", WITHOUT_TENSORFLOW, str(prepared), str(tmp_path)]
     out = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -32,6 +32,8 @@ from jaxtl.settings import Images
 # Of the device's whole memory, not of what is free now, so that a repeated run decides the same.
 _MEMORY_SHARE = 0.3
 
+_SPECS: dict[tuple[MobileNetV2Config, int, int], Carry] = {}
+
 # What the layers after the trunk start from: the trunk's kept outputs, or the images themselves.
 Source = Carry | np.ndarray
 
@@ -97,9 +99,13 @@ class Trunk:
     def _spec(self, stop: int) -> Carry:
         """Shapes of what layer `stop - 1` hands on for one image, without the first axis."""
         size = self.images.image_size
-        image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-        out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, stop), image)
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), out)
+        # Tracing so many layers takes a third of a second, and a run asks several times.
+        key = self.model.config, size, stop
+        if key not in _SPECS:
+            image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+            out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, stop), image)
+            _SPECS[key] = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), out)
+        return _SPECS[key]
 
     def prepare(self, image_shape: tuple[int, int, int], counts: Sequence[int] = ()) -> None:
         """Have what `source` needs compiled in threads, for sets of so many images of this shape."""
