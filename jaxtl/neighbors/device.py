@@ -53,10 +53,6 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
         return Neighbors(indices.astype(np.int32), distances.astype(np.float32))
 
 
-def _rows(blocks: jax.Array, count: int) -> np.ndarray:
-    return np.array(blocks).reshape(-1, *blocks.shape[2:])[:count]
-
-
 def _search_again(
     values: np.ndarray,
     queries: np.ndarray,
