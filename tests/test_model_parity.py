@@ -14,7 +14,8 @@ from flax import nnx
 
 from jaxtl.errors import JaxtlError
 from jaxtl.models import folding
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
+from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import arrays_of, build, imagenet_path, load_arrays, load_model, save_weights
 
 # Keras's own variables, under NumPy 2.

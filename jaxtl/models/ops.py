@@ -1,4 +1,4 @@
-"""The convolutions of mobile networks, each in the forms that platforms favour, at a chosen precision.
+"""The convolutions of networks, each in the forms that platforms favour, at a chosen precision.
 
 `form="matmul"`: a 1x1 convolution is one matrix product, a depthwise one is a sum of shifted products,
 and a full one gathers its patches into one matrix product. On CPUs this is many times faster than
@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxtl.errors import JaxtlError
@@ -125,6 +126,16 @@ def convolve_depthwise(
         kernel = kernel.reshape(size, size, 1, channels)
         product = partial(_xla_convolution, stride=stride, padding=padding, groups=channels)
     return _multiply(product, x, kernel, "highest" if precision == "tf32" else precision)
+
+
+def max_pool(x: jax.Array, size: int, stride: int, padding: Padding) -> jax.Array:
+    """Largest value under each window of `size` pixels a side; what is padded is never the largest.
+
+    x and the result are [n, h, w, channels], float32 or bfloat16. Where several are the largest the gradient
+    goes to the first one, as in torch.
+    """
+    windows = ((1, size, size, 1), (1, stride, stride, 1), ((0, 0), *padding, (0, 0)))
+    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, *windows)
 
 
 def _multiply(product: Product, x: jax.Array, kernel: jax.Array, precision: Precision) -> jax.Array:
