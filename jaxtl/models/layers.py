@@ -56,9 +56,8 @@ class Layer:
         return {}
 
 
-@dataclass(frozen=True)
 class NetworkConfig:
-    """Which network of a family. A family is a subclass, a frozen dataclass, that lists the layers.
+    """Which network of a family: a subclass, a frozen dataclass, that has these fields and lists the layers.
 
     Attributes:
         width: channel multiplier, > 0.
@@ -68,19 +67,20 @@ class NetworkConfig:
         padding: of convolutions and max pooling with a stride; "keras" pads as little as gives
             ceil(size / stride) outputs, more after than before (TensorFlow's SAME): a kernel of 3 has
             (0, 1) on even sizes and (1, 1) on odd ones; "symmetric" pads half of the kernel on both sides.
+        bn_variance: what goes into the moving variance: "biased" is the batch's own, as in Keras, "unbiased"
+            that times n / (n - 1), as in torch.
     """
 
     family: ClassVar[str]
     # Name of the softmax head, whether or not there is one.
     head: ClassVar[str]
-    # What goes into the moving variance: the batch's own, or times n / (n - 1), as in torch.
-    bn_variance: ClassVar[Literal["biased", "unbiased"]] = "biased"
 
-    width: float = 1.0
-    classes: int | None = None
-    bn_epsilon: float = 1e-3
-    bn_momentum: float = 0.999
-    padding: Literal["keras", "symmetric"] = "keras"
+    width: float
+    classes: int | None
+    bn_epsilon: float
+    bn_momentum: float
+    padding: Literal["keras", "symmetric"]
+    bn_variance: Literal["biased", "unbiased"] = "biased"
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 8:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from flax import nnx
 
@@ -39,6 +39,12 @@ class MobileNetV2Config(NetworkConfig):
 
     family: ClassVar[str] = "mobilenet_v2"
     head: ClassVar[str] = "predictions"
+
+    width: float = 1.0
+    classes: int | None = None
+    bn_epsilon: float = 1e-3
+    bn_momentum: float = 0.999
+    padding: Literal["keras", "symmetric"] = "keras"
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

@@ -108,6 +108,8 @@ class Network(nnx.Module):
         rngs: seeds the initial weights, as `nnx.Rngs(0)`.
     """
 
+    config: NetworkConfig
+
     def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         for layer in config.layers:

@@ -29,7 +29,7 @@ DEPTHS = {
 _WIDTHS = (64, 128, 256, 512)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ResNetConfig(NetworkConfig):
     """Which ResNet; the defaults are torchvision's.
 
