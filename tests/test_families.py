@@ -230,6 +230,20 @@ def test_torchvisions_tensors_go_there_and_back():
     assert set(arrays) - set(backbone) == {"fc/kernel", "fc/bias"}
 
 
+def test_a_network_within_another_and_another_head_are_known():
+    config, arrays = drawn(18, width=NARROW)
+    tensors = {f"model.backbone.{name}": a for name, a in to_torchvision(config, arrays).items()}
+    tensors["model.projector.weight"] = np.zeros(3)
+    assert from_torchvision(tensors)[0] == config
+    tensors["model.backbone.fc.1.weight"] = tensors.pop("model.backbone.fc.weight")
+    assert from_torchvision(tensors)[0].classes is None
+    with pytest.raises(JaxtlError, match="no head that is one linear layer"):
+        from_torchvision(tensors, head=True)
+    twice = {**tensors, **{f"teacher.{name}": array for name, array in tensors.items()}}
+    with pytest.raises(JaxtlError, match="holds 2 ResNets"):
+        from_torchvision(twice)
+
+
 def test_tensors_of_other_networks_are_refused():
     config, arrays = drawn(18, width=NARROW)
     tensors = to_torchvision(config, arrays)

@@ -1,13 +1,13 @@
 """torchvision's ResNets: which of their tensors are which of ours, in both directions, as functions of names.
 
 torchvision and timm name the tensors of ResNet-18 to -152 alike: `conv1.weight`, `bn1.running_mean`,
-`layer1.0.downsample.0.weight`, `fc.bias`.
+`layer1.0.downsample.0.weight`, `fc.bias`. A network may stand within another, as in `backbone.conv1.weight`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -32,12 +32,19 @@ _KEYS = {
 _TO_OURS, _TO_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}, {4: (3, 2, 0, 1), 2: (1, 0)}
 # How many batches a normalisation has seen, which nothing depends on.
 _COUNTER = "num_batches_tracked"
+# Names that every ResNet has, and hardly another network.
+_SIGNS = ("layer1.0.conv1.weight", "conv1.weight", "bn1.weight", "layer4.0.conv1.weight")
 _STAGE = re.compile(r"layer([1-4])\.(\d{1,3})\.conv(\d)\.weight")
 
 
-def is_resnet(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether tensors of these names are a ResNet's of torchvision, to tell it from other families."""
-    return {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"} <= set(shapes)
+def prefixes(names: Iterable[str]) -> list[str]:
+    """What stands before the names of each ResNet among some tensors' names, "" for one by itself.
+
+    None for other networks, so that a checkpoint's family can be told.
+    """
+    known = set(names)
+    ends = [name.removesuffix(_SIGNS[0]) for name in known if name.endswith(_SIGNS[0])]
+    return sorted(prefix for prefix in ends if {prefix + sign for sign in _SIGNS} <= known)
 
 
 def config_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> ResNetConfig:
@@ -46,7 +53,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> ResNetConfig
     Raises:
         JaxtlError: they are of no ResNet that jaxtl has, such as ResNeXt, Wide ResNet or one with attention.
     """
-    if not is_resnet(shapes):
+    if "" not in prefixes(shapes):
         raise JaxtlError(
             f"{where}: holds no ResNet of torchvision (conv1.weight, layer1.0.conv1.weight, ...)"
         )
@@ -60,30 +67,47 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> ResNetConfig
             f"{', '.join(map(str, DEPTHS))} layers"
         )
     width, _, kernel = shapes["conv1.weight"][:3]
-    classes = shapes["fc.weight"][0] if "fc.weight" in shapes else None
+    head = {name for name in shapes if name.startswith("fc.")}
+    classes = shapes["fc.weight"][0] if head == {"fc.weight", "fc.bias"} else None
+    if classes is not None and classes < 2:
+        classes = None
     return ResNetConfig(depth=depths[0], width=width / 64, classes=classes, stem_kernel=kernel)
 
 
 def from_torchvision(
-    tensors: Mapping[str, np.ndarray], where: str = "weights", head: bool = True
+    tensors: Mapping[str, np.ndarray], where: str = "weights", head: bool | None = None
 ) -> tuple[ResNetConfig, dict[str, np.ndarray]]:
     """A ResNet and its arrays from torchvision's tensors.
 
     Args:
-        tensors: float arrays by torchvision's names, such as those of `model.state_dict()`; counters of
-            batches are passed over.
+        tensors: float arrays by torchvision's names, such as those of `model.state_dict()`, perhaps all after
+            one prefix. Counters of batches are passed over, and what has another prefix.
         where: what holds them, for messages.
-        head: whether the softmax head, `fc`, is taken over where there is one.
+        head: True asks for the softmax head, `fc`, and False for none; None keeps one that is a single linear
+            layer. Whether it was kept is told by `classes` of the network.
 
     Returns:
         The network, and float32 arrays by our names, such as "layer1.0.conv1/kernel".
 
     Raises:
-        JaxtlError: another network, or tensors that are missing, left over or misshapen, all on one line.
+        JaxtlError: another network, several of them, no head where one is asked for, or tensors that are
+            missing, left over or misshapen, all on one line.
     """
-    given = {name: array for name, array in tensors.items() if not name.endswith(_COUNTER)}
+    places = prefixes(tensors)
+    if len(places) > 1:
+        raise JaxtlError(
+            f"{where}: holds {len(places)} ResNets ({', '.join(places)}); save one of them alone"
+        )
+    prefix = places[0] if places else ""
+    given = {
+        name.removeprefix(prefix): array
+        for name, array in tensors.items()
+        if name.startswith(prefix) and not name.endswith(_COUNTER)
+    }
     config = config_of({name: np.shape(array) for name, array in given.items()}, where)
-    if not head:
+    if head is False or config.classes is None:
+        if head:
+            raise JaxtlError(f"{where}: has no head that is one linear layer (fc.weight, fc.bias)")
         given = {name: array for name, array in given.items() if not name.startswith(f"{config.head}.")}
         config = replace(config, classes=None)
     names = torchvision_names(config)
