@@ -11,8 +11,11 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "jaxtl.data",
     "load_model": "jaxtl.models.weights",
+    "Network": "jaxtl.models.network",
     "MobileNetV2": "jaxtl.models.mobilenet_v2",
     "MobileNetV2Config": "jaxtl.models.mobilenet_v2",
+    "ResNet": "jaxtl.models.resnet",
+    "ResNetConfig": "jaxtl.models.resnet",
     "extract": "jaxtl.network.extraction",
     "finetune": "jaxtl.network.finetuning",
     "reduce": "jaxtl.reduction",

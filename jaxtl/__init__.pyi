@@ -6,6 +6,9 @@ from jaxtl.lle.estimator import LocallyLinearEmbedding as LocallyLinearEmbedding
 from jaxtl.metrics import knn_accuracy as knn_accuracy
 from jaxtl.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config as MobileNetV2Config
+from jaxtl.models.network import Network as Network
+from jaxtl.models.resnet import ResNet as ResNet
+from jaxtl.models.resnet import ResNetConfig as ResNetConfig
 from jaxtl.models.weights import load_model as load_model
 from jaxtl.network.extraction import extract as extract
 from jaxtl.network.finetuning import finetune as finetune

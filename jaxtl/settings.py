@@ -10,6 +10,11 @@ from jaxtl.methods import METHODS, Parameter, parameters
 
 STAGES = ("before", "after")
 PREPROCESSING = ("unit", "keras")
+# Networks by the name that users type, and as people write it.
+MODELS = {
+    "mobilenet_v2": "MobileNetV2",
+    **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
+}
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
 # Seconds that one embedding may take, and the most seeds of one command.
@@ -17,6 +22,12 @@ TIME_LIMIT, MOST_SEEDS = 900.0, 1000
 # Test accuracy after the last epoch is noisy, as Keras's is: 0.936 to 0.974 over seeds 0 to 5. Of these,
 # seed 1 gave 0.955, nearest the median, so that a run with no options shows what is usual.
 TYPICAL_SEED = 1
+
+
+def check_model(name: str | None) -> None:
+    """Raises JaxtlError for a name that is none of `MODELS`; None stands for the weights' own network."""
+    if name not in (None, *MODELS):
+        raise JaxtlError(f"model: must be one of {', '.join(MODELS)}, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class RunConfig:
         image_size: pixels, 32 to 1024.
         preprocessing: "unit" or "keras".
         weights: a safetensors file to start from; None takes the bundled ImageNet weights.
+        model: one of `MODELS`, which the weights must be of; None takes the network that they are of.
         trainable: see `jaxtl.network.trunk.trainable_boundary`.
         epochs, batch_size, learning_rate: see `FinetuneConfig`.
         methods: some of "pca", "tsne", "lle".
@@ -93,6 +105,7 @@ class RunConfig:
     image_size: int = 48
     preprocessing: str = "unit"
     weights: str | None = None
+    model: str | None = None
     trainable: str = "10"
     epochs: int = 5
     batch_size: int = 32
@@ -116,6 +129,7 @@ class RunConfig:
                 raise JaxtlError(f"{name}: must be at least 1 or all, got {number}")
         if not 0 <= self.seed < 2**32:
             raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        check_model(self.model)
         check_precision(self.precision)
         _ = self.images, self.finetuning
 

@@ -323,7 +323,8 @@ def small_model():
     import jax
     from flax import nnx
 
-    from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
+    from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+    from jaxtl.models.network import Carry
     from jaxtl.models.weights import build
 
     config = MobileNetV2Config(0.35, classes=10)

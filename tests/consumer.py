@@ -17,6 +17,9 @@ from jaxtl import (
     LocallyLinearEmbedding,
     MobileNetV2,
     MobileNetV2Config,
+    Network,
+    ResNet,
+    ResNetConfig,
     RunConfig,
     Score,
 )
@@ -31,9 +34,14 @@ assert_type(data.class_names, tuple[str, ...])
 assert_type(data.take(100), Dataset)
 
 model = jaxtl.load_model()
-assert_type(model, MobileNetV2)
-assert_type(model.config, MobileNetV2Config)
+assert_type(model, Network)
 assert_type(model.config.classes, int | None)
+assert_type(jaxtl.load_model("resnet.safetensors", model="resnet18"), Network)
+if isinstance(model, MobileNetV2):
+    assert_type(model.config, MobileNetV2Config)
+if isinstance(model, ResNet):
+    assert_type(model.config, ResNetConfig)
+assert_type(ResNetConfig(depth=50, classes=10).bn_epsilon, float)
 
 images = Images(image_size=48, preprocessing="keras")
 features = jaxtl.extract(model, data, images, batch_size=32, precision="bf16", progress=print, notify=print)
@@ -44,7 +52,7 @@ assert_type(Features.load("features.npz"), Features)
 
 config = FinetuneConfig(trainable="10", epochs=1)
 tuned, history = jaxtl.finetune(model, data, data, config, images)
-assert_type(tuned, MobileNetV2)
+assert_type(tuned, Network)
 assert_type(history, list[dict[str, float]])
 
 embedding = jaxtl.reduce(features, "tsne", perplexity=50, landmarks=1000, progress=print)

@@ -18,7 +18,8 @@ from benchmarks.manifest import SUITES, load_manifest, shipped
 from benchmarks.workers import Deadline, Worker, run_process
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cuda
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
+from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import load_model
 from jaxtl.network.trunk import trainable_boundary
 from tests.benchmarking import run_main, written

@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.models.mobilenet_v2 import Carry
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import arrays_of, load_model
 from jaxtl.network.adam import keras_adam
 from jaxtl.network.finetuning import finetune, train_tail

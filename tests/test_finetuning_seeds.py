@@ -6,7 +6,7 @@ import pytest
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.models.mobilenet_v2 import Carry
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import arrays_of, load_model
 from jaxtl.network import finetuning
 from jaxtl.network.finetuning import train_tail, train_tails

@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 
 from jaxtl.models import folding
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2Config
+from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import arrays_of, build, imagenet_path, load_model
 from tests.random_weights import random_arrays, random_images
 

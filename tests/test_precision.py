@@ -12,7 +12,7 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics import knn_accuracy
 from jaxtl.models import folding, ops
-from jaxtl.models.mobilenet_v2 import Carry
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import load_model
 from jaxtl.network import finetuning
 from jaxtl.network.extraction import extract

@@ -27,7 +27,7 @@ from benchmarks.peers.timing import Result, measured
 from jaxtl.machine import programs
 from jaxtl.machine.devices import leave_device_memory
 from jaxtl.machine.host import cpu_count
-from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model
 from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import finetune as finetune_model
@@ -159,7 +159,7 @@ def _training_flops() -> int:
 
 
 @cache
-def _model() -> MobileNetV2:
+def _model() -> Network:
     return load_model()
 
 

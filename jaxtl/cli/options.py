@@ -11,7 +11,7 @@ import click
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS
 from jaxtl.methods import METHODS, Method
-from jaxtl.settings import PREPROCESSING, FinetuneConfig, Images, RunConfig
+from jaxtl.settings import MODELS, PREPROCESSING, FinetuneConfig, Images, RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,11 +77,18 @@ dataset = setting(
     "idx:FOLDER, folder:PATH (PATH/train/CLASS/*.png), or tfds:NAME.",
     metavar="NAME",
 )
-weights = click.option(
-    "--weights",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Safetensors weights to start from.  [default: ImageNet, which come with jaxtl]",
+weights = together(
+    click.option(
+        "--model",
+        type=click.Choice(list(MODELS)),
+        help="The network. All but MobileNetV2 need --weights.  [default: that of the weights]",
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Safetensors weights to start from.  [default: MobileNetV2's of ImageNet, in jaxtl]",
+    ),
 )
 images = together(
     setting(
@@ -103,7 +110,7 @@ training = together(
         "--trainable",
         _TUNE.trainable,
         "Layers to train besides the head: the last LAYERS layers as Keras counts them, all, none, or the "
-        "name of the first trainable layer, such as block_16_expand_BN.",
+        "name of the first trainable layer or part, such as block_16_expand_BN or layer4.",
         metavar="LAYERS",
     ),
     setting("--epochs", _TUNE.epochs, "Passes over the training images.", metavar="N"),

@@ -37,13 +37,14 @@ def extract(
     samples: int | None,
     image_size: int,
     preprocessing: str,
+    model: str | None,
     weights: str | None,
     deterministic: bool,
     compilation_cache: Path,
     out: Path,
     **how: Any,
 ) -> None:
-    """Pooled features of images: an npz with values f32 [n, 1280], labels, index."""
+    """Pooled features of images: an npz with values f32 [n, d], labels, index."""
     from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
     from jaxtl.models.weights import load_model
@@ -55,17 +56,17 @@ def extract(
     options.check_suffix(out, ".npz", store.SUFFIX)
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    images, model = Images(image_size, preprocessing), load_model(weights)
+    images, network = Images(image_size, preprocessing), load_model(weights, model)
     data = load(dataset, split, image_size=image_size)
     data = data if samples is None else data.take(samples)
     check_writable(out)
     with observer.step(f"Features of {len(data):,} images") as progress:
         how |= {"progress": progress, "notify": observer.notify}
         if out.suffix == store.SUFFIX:
-            extract_to_store(out, model, data, images, **how)
+            extract_to_store(out, network, data, images, **how)
         else:
-            extract_features(model, data, images, **how).save(out)
-    click.echo(f"{out}: {len(data)} x {model.config.features} features")
+            extract_features(network, data, images, **how).save(out)
+    click.echo(f"{out}: {len(data)} x {network.config.features} features")
 
 
 @click.command()
@@ -90,6 +91,7 @@ def finetune(
     train_samples: int | None,
     image_size: int,
     preprocessing: str,
+    model: str | None,
     weights: str | None,
     precision: str,
     deterministic: bool,
@@ -111,14 +113,14 @@ def finetune(
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     config, images = FinetuneConfig(**training), Images(image_size, preprocessing)
-    model = load_model(weights)
+    network = load_model(weights, model)
     train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
     train = train if train_samples is None else train.take(train_samples)
     for path in filter(None, (out, history)):
         check_writable(path)
     with observer.step(f"Fine-tuning, {config.epochs} epochs") as progress:
         how = {"precision": precision, "progress": progress, "notify": observer.notify}
-        tuned, rows = tune(model, train, test, config, images, **how)
+        tuned, rows = tune(network, train, test, config, images, **how)
     save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
     if history:
         save_history(history, rows)

@@ -206,13 +206,17 @@ def check_memory(
 
 
 def network_seconds(
-    costs: Costs, images: int, training_images: int, image_size: int, trainable: str
+    costs: Costs, images: int, training_images: int, image_size: int, trainable: str, work: float = 1.0
 ) -> tuple[float | None, float | None]:
     """Seconds for the features of some images, and for training on some (epochs counted), where known.
 
-    The network's work grows with the area of the image; training is known for the last 10 layers alone.
+    The network's work grows with the area of the image; training is known for the last 10 layers alone of the
+    network that was measured.
+
+    Args:
+        work: multiply-adds of the network for an image, divided by those of the one that was measured.
     """
     area = (image_size / _SIZE) ** 2
-    features = costs.image_seconds and costs.image_seconds * area * images
-    known = costs.training_seconds if trainable == "10" else None
+    features = costs.image_seconds and costs.image_seconds * area * work * images
+    known = costs.training_seconds if trainable == "10" and work == 1 else None
     return features, known and known * area * training_images

@@ -182,6 +182,10 @@ SANDLER = Source(
     "bottlenecks. CVPR 2018.",
     "10.1109/CVPR.2018.00474",
 )
+HE = Source(
+    "K. He, X. Zhang, S. Ren, J. Sun: Deep residual learning for image recognition. CVPR 2016.",
+    "10.1109/CVPR.2016.90",
+)
 RUSSAKOVSKY = Source(
     "O. Russakovsky et al.: ImageNet large scale visual recognition challenge. International Journal of "
     "Computer Vision 115, 2015.",

@@ -14,7 +14,8 @@ from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
 from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
-from jaxtl.models.weights import imagenet_path
+from jaxtl.models.families import FAMILIES
+from jaxtl.models.weights import BUNDLED, imagenet_path
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.reduction import check_settings as check_method
 from jaxtl.runs.folder import RunFolder
@@ -67,6 +68,12 @@ def check_weights(run: RunFolder, started: Started, shared: Shared) -> None:
         )
 
 
+def _work(shared: Shared) -> float:
+    """Multiply-adds of the network for an image, divided by those of the one that costs are known of."""
+    size, measured = shared.config.image_size, FAMILIES[BUNDLED].config()
+    return sum(shared.model.config.multiply_adds(size)) / sum(measured.multiply_adds(size))
+
+
 def expectation(
     config: RunConfig, shared: Shared, embedder: Embedder, learns: bool, embeddings: Mapping[str, int]
 ) -> str:
@@ -82,7 +89,7 @@ def expectation(
     if learns and cuda.jax_gpu_fault():
         train, test = len(shared.train), len(shared.test)
         taken = costs.network_seconds(
-            known, train + test, config.epochs * train, config.image_size, config.trainable
+            known, train + test, config.epochs * train, config.image_size, config.trainable, _work(shared)
         )
         network = list(zip(("features", "fine-tuning"), taken, strict=True))
     forecast = spoken([*network, *embedder.expected(embeddings, known)])

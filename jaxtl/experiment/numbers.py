@@ -47,8 +47,8 @@ def compare(folder: str, seed: int, progress: Progress | None = None) -> list[st
     """Make the numbers that compare both stages' features and keep them; returns as `measure`."""
     run, left_out = RunFolder(folder), []
     if not run.numbers_of_change.is_there:
-        arrays = run.model.read().arrays
-        head = arrays["predictions/kernel"], arrays["predictions/bias"]
+        model = run.model.read()
+        head = tuple(model.arrays[f"{model.config.head}/{key}"] for key in ("kernel", "bias"))
         features = {stage: _finite(run.features[stage]) for stage in STAGES}
         made = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
         run.numbers_of_change.write(made)

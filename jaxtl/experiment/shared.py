@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.evaluation import depth
-from jaxtl.models.mobilenet_v2 import MobileNetV2
-from jaxtl.models.weights import imagenet_path, load_arrays, load_model
+from jaxtl.models.network import Network
+from jaxtl.models.weights import load_model, load_start
 from jaxtl.network.batches import rows
 from jaxtl.network.blocks import Blocks
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
@@ -57,12 +57,12 @@ class Shared:
         self._blocks: Blocks | None = None
 
     @_Once
-    def model(self) -> MobileNetV2:
-        return load_model(self.config.weights)
+    def model(self) -> Network:
+        return load_model(self.config.weights, self.config.model)
 
     @_Once
     def weights_digest(self) -> str:
-        return load_arrays(self.config.weights or imagenet_path())[2]["tensor_digest"]
+        return load_start(self.config.weights, self.config.model)[2]["tensor_digest"]
 
     @_Once
     def train(self) -> Dataset:

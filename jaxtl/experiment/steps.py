@@ -17,7 +17,7 @@ from jaxtl.machine.devices import environment
 from jaxtl.machine.engines import default_engine
 from jaxtl.machine.process import Silence
 from jaxtl.metrics.separability import KNN_CANDIDATES
-from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network import finetuning
@@ -197,7 +197,7 @@ class Work:
         values = self.shared.trunk.then(model, model.config.pooled, source, progress, self.notify)
         file.write(features_of(model, data, self.config.images, values, self.config.precision))
 
-    def _model(self, stage: str) -> MobileNetV2:
+    def _model(self, stage: str) -> Network:
         if stage == "before":
             return self.shared.model
         weights = self.run.model.read()
@@ -234,7 +234,7 @@ class Work:
         """Where fine-tuning was stopped, if it was."""
         return self.run.checkpoint.read_or(None)
 
-    def save_tuned(self, model: MobileNetV2, history: list[dict[str, float]]) -> None:
+    def save_tuned(self, model: Network, history: list[dict[str, float]]) -> None:
         """Write what fine-tuning gave; its checkpoint goes."""
         self.run.history.write(history)
         provenance = {

@@ -7,32 +7,36 @@ every set of weights of the same network.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.models import ops
-from jaxtl.models.mobilenet_v2 import (
-    Carry,
-    Layer,
-    MobileNetV2,
-    MobileNetV2Config,
-    apply_unweighted,
-    layer_padding,
-    stored,
-)
+from jaxtl.models.layers import Layer, NetworkConfig
+from jaxtl.models.network import ACTIVATIONS, Carry, Network, advanced, apply_unweighted, layer_padding
 
 Arrays = tuple[dict[str, jax.Array], ...]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One fused step: a layer, then bias and ReLU6 where set; `saves` keeps the result for a later "add"."""
+    """One fused step: a layer, then bias and an activation where set; `saves` keeps the result for an "add".
+
+    `activation` is one of `jaxtl.models.network.ACTIVATIONS`.
+    """
 
     layer: Layer
-    relu6: bool = False
+    activation: str | None = None
     saves: bool = False
+
+    def takes(self, layer: Layer) -> bool:
+        """Whether a layer right behind it can join it."""
+        if self.activation or self.saves or self.layer.on_skip != layer.on_skip:
+            return False
+        convolves = self.layer.kind in ("conv", "depthwise")
+        return layer.kind in ACTIVATIONS or (layer.kind == "bn" and convolves)
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ class Plan:
     `config` is that of the network without a head: the same layers are the same plan under any head.
     """
 
-    config: MobileNetV2Config
+    config: NetworkConfig
     steps: tuple[Step, ...]
 
 
-def fold(model: MobileNetV2, start: int, stop: int) -> tuple[Plan, Arrays]:
+def fold(model: Network, start: int, stop: int) -> tuple[Plan, Arrays]:
     """Fuse layers `start` to `stop` (exclusive) of a model at its moving statistics.
 
     Products of the fold are formed in float64 and rounded once. Returns a plan and its arrays, one
@@ -56,14 +60,13 @@ def fold(model: MobileNetV2, start: int, stop: int) -> tuple[Plan, Arrays]:
     steps: list[Step] = []
     arrays: list[dict[str, np.ndarray]] = []
     for layer in config.layers[start:stop]:
-        open_step = steps[-1] if steps and not (steps[-1].relu6 or steps[-1].saves) else None
-        if layer.kind == "bn" and open_step and open_step.layer.kind in ("conv", "depthwise"):
-            arrays[-1] = _fold_into(open_step.layer, arrays[-1], _affine(getattr(model, layer.name)))
-        elif layer.kind == "relu6" and open_step:
-            steps[-1] = replace(open_step, relu6=True)
-        else:
+        if not (steps and steps[-1].takes(layer)):
             steps.append(Step(layer))
             arrays.append(_arrays(model, layer))
+        elif layer.kind == "bn":
+            arrays[-1] = _fold_into(steps[-1].layer, arrays[-1], _affine(getattr(model, layer.name)))
+        else:
+            steps[-1] = replace(steps[-1], activation=layer.kind)
         if layer.name in config.saved:
             steps[-1] = replace(steps[-1], saves=True)
     as_float32 = tuple({name: a.astype(np.float32) for name, a in group.items()} for group in arrays)
@@ -73,28 +76,32 @@ def fold(model: MobileNetV2, start: int, stop: int) -> tuple[Plan, Arrays]:
 def run(
     plan: Plan, arrays: Arrays, carry: Carry, form: ops.Form, precision: ops.Precision = "highest"
 ) -> Carry:
-    """What `MobileNetV2.run` gives for the same layers, up to rounding."""
-    x, skip = carry
+    """What `Network.run` gives for the same layers, up to rounding."""
     for step, weights in zip(plan.steps, arrays, strict=True):
-        if step.layer.kind == "add":
-            x, skip = x + skip, None
-        else:
-            x = _apply(plan.config, step.layer, weights, x, form, precision)
-        if step.relu6:
-            x = jnp.clip(x, 0, 6)
-        x = stored(step.layer, x, precision)
-        if step.saves:
-            skip = x
-    return Carry(x, skip)
+        work = partial(_apply, plan.config, step, weights, form, precision)
+        carry = advanced(step.layer, carry, work, step.saves, precision)
+    return carry
 
 
 def _apply(
-    config: MobileNetV2Config,
-    layer: Layer,
-    weights: dict,
-    x: jax.Array,
+    config: NetworkConfig,
+    step: Step,
+    weights: dict[str, jax.Array],
     form: ops.Form,
     precision: ops.Precision,
+    x: jax.Array,
+) -> jax.Array:
+    x = _without_activation(config, step.layer, weights, form, precision, x)
+    return ACTIVATIONS[step.activation](x) if step.activation else x
+
+
+def _without_activation(
+    config: NetworkConfig,
+    layer: Layer,
+    weights: dict[str, jax.Array],
+    form: ops.Form,
+    precision: ops.Precision,
+    x: jax.Array,
 ) -> jax.Array:
     if layer.kind == "bn":
         return x * weights["scale"] + weights["bias"]
@@ -107,7 +114,7 @@ def _apply(
     return x + weights["bias"] if "bias" in weights else x
 
 
-def _arrays(model: MobileNetV2, layer: Layer) -> dict[str, np.ndarray]:
+def _arrays(model: Network, layer: Layer) -> dict[str, np.ndarray]:
     if layer.kind == "bn":
         scale, bias = _affine(getattr(model, layer.name))
         return {"scale": scale, "bias": bias}

@@ -18,11 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxtl.errors import JaxtlError
-from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+from jaxtl.models.families import FAMILIES
+from jaxtl.models.layers import NetworkConfig
+from jaxtl.models.network import Network
 from jaxtl.records.files import replacing
+from jaxtl.settings import MODELS, check_model
 
-IMAGENET = "mobilenet_v2_1.0_imagenet.safetensors"
-FORMAT = "jaxtl-mobilenet_v2-1"
+# The network whose weights come with jaxtl, and their file.
+BUNDLED, IMAGENET = "mobilenet_v2", "mobilenet_v2_1.0_imagenet.safetensors"
+# Of the files: with the family that a network belongs to.
+_FORMAT = "jaxtl-{}-1"
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -37,7 +42,7 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def arrays_of(model: MobileNetV2) -> dict[str, np.ndarray]:
+def arrays_of(model: Network) -> dict[str, np.ndarray]:
     """Every parameter and moving statistic by name, such as "Conv1/kernel", as float32 NumPy arrays."""
     return {
         f"{layer.name}/{key}": np.asarray(getattr(getattr(model, layer.name), key).get_value(), np.float32)
@@ -46,7 +51,7 @@ def arrays_of(model: MobileNetV2) -> dict[str, np.ndarray]:
     }
 
 
-def complaints(config: MobileNetV2Config, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+def complaints(config: NetworkConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """All that keeps tensors of these shapes from filling the network exactly; empty where nothing does."""
     wanted = config.parameters
     return [
@@ -60,7 +65,7 @@ def complaints(config: MobileNetV2Config, shapes: Mapping[str, tuple[int, ...]])
     ]
 
 
-def check_fit(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: str) -> None:
+def check_fit(config: NetworkConfig, arrays: Mapping[str, np.ndarray], where: str) -> None:
     """Raises JaxtlError with every complaint on one line, non-finite values included."""
     wrong = complaints(config, {name: array.shape for name, array in arrays.items()})
     wrong += [
@@ -68,10 +73,10 @@ def check_fit(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where
     ]
     if wrong:
         shown = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise JaxtlError(f"{where}: does not fit MobileNetV2 (width {config.width:g}): {shown}")
+        raise JaxtlError(f"{where}: does not fit {config.label} (width {config.width:g}): {shown}")
 
 
-def build(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: str = "weights") -> MobileNetV2:
+def build(config: NetworkConfig, arrays: Mapping[str, np.ndarray], where: str = "weights") -> Network:
     """A model that holds exactly these arrays. Raises JaxtlError unless they fit."""
     check_fit(config, arrays, where)
     model = nnx.merge(*_without_arrays(config), copy=True)
@@ -83,14 +88,14 @@ def build(config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], where: st
 
 
 @functools.cache
-def _without_arrays(config: MobileNetV2Config) -> tuple[nnx.GraphDef, nnx.State]:
+def _without_arrays(config: NetworkConfig) -> tuple[nnx.GraphDef, nnx.State]:
     """A network's graph and shapes, traced once: a run builds five models, at half a second each in Flax."""
-    return nnx.split(nnx.eval_shape(lambda: MobileNetV2(config, rngs=nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: FAMILIES[config.family].network(config, rngs=nnx.Rngs(0))))
 
 
 def save_weights(
     path: str | os.PathLike[str],
-    config: MobileNetV2Config,
+    config: NetworkConfig,
     arrays: Mapping[str, np.ndarray],
     provenance: Mapping[str, str],
 ) -> None:
@@ -98,7 +103,7 @@ def save_weights(
     check_fit(config, arrays, str(path))
     metadata = {
         **provenance,
-        "format": FORMAT,
+        "format": _FORMAT.format(config.family),
         "config": json.dumps(asdict(config), sort_keys=True),
         "tensor_digest": tensor_digest(arrays),
     }
@@ -119,7 +124,7 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
 
 def load_arrays(
     path: str | os.PathLike[str],
-) -> tuple[MobileNetV2Config, dict[str, np.ndarray], dict[str, str]]:
+) -> tuple[NetworkConfig, dict[str, np.ndarray], dict[str, str]]:
     """Config, arrays and metadata of a file that `save_weights` wrote.
 
     Raises JaxtlError where the file is absent, truncated, of another kind, or altered since (its digest
@@ -134,10 +139,6 @@ def load_arrays(
     except (SafetensorError, OSError) as error:
         hint = "convert other formats with python -m weights_convert"
         raise JaxtlError(f"{path}: not a whole safetensors file ({error}); {hint}") from None
-    if metadata.get("format") != FORMAT:
-        raise JaxtlError(
-            f"{path}: a safetensors file, but not one of jaxtl; convert it with python -m weights_convert"
-        )
     config = _read_config(path, metadata)
     check_fit(config, arrays, str(path))
     if tensor_digest(arrays) != metadata.get("tensor_digest"):
@@ -145,16 +146,60 @@ def load_arrays(
     return config, arrays, metadata
 
 
-def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> MobileNetV2Config:
+def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> NetworkConfig:
+    families = {_FORMAT.format(name): family for name, family in FAMILIES.items()}
+    family = families.get(metadata.get("format", ""))
+    if family is None:
+        raise JaxtlError(
+            f"{path}: a safetensors file, but not one of jaxtl; convert it with python -m weights_convert"
+        )
     try:
-        return MobileNetV2Config(**json.loads(metadata["config"]))
+        return family.config(**json.loads(metadata["config"]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise JaxtlError(f"{path}: its metadata hold no readable network config ({error})") from None
 
 
-def load_model(path: str | os.PathLike[str] | None = None) -> MobileNetV2:
-    """A model from a file of `save_weights`; without a path, of the bundled ImageNet weights."""
-    config, arrays, _ = load_arrays(path or imagenet_path())
+def load_start(
+    path: str | os.PathLike[str] | None = None, model: str | None = None
+) -> tuple[NetworkConfig, dict[str, np.ndarray], dict[str, str]]:
+    """`load_arrays` of what work starts from.
+
+    Args:
+        path: a file of `save_weights`; None for the weights that come with jaxtl.
+        model: the network that they must be of, one of `jaxtl.settings.MODELS`; None for any.
+
+    Raises:
+        JaxtlError: as `load_arrays`; weights of another network; or a network whose weights do not come with
+            jaxtl, and no path.
+    """
+    check_model(model)
+    if path is None and model not in (None, BUNDLED):
+        raise JaxtlError(
+            f"model {model}: its weights do not come with jaxtl: convert torchvision's checkpoint with "
+            f"python -m weights_convert torch {model}.pth {model}.safetensors, and give that with "
+            f"--weights {model}.safetensors"
+        )
+    config, arrays, metadata = load_arrays(path or imagenet_path())
+    if model not in (None, config.name):
+        raise JaxtlError(
+            f"{path}: holds {config.label}, not {MODELS[model]}; leave out --model {model}, "
+            "or give other weights"
+        )
+    return config, arrays, metadata
+
+
+def load_model(path: str | os.PathLike[str] | None = None, model: str | None = None) -> Network:
+    """A network with its weights, of the family that the file names.
+
+    Args:
+        path: a file of `jaxtl run`, `jaxtl finetune` or `weights_convert`; None for the bundled ImageNet
+            weights of MobileNetV2.
+        model: the network that it must be, such as "resnet18"; None for whatever the file holds.
+
+    Raises:
+        JaxtlError: the file is absent or damaged, or holds another network.
+    """
+    config, arrays, _ = load_start(path, model)
     return build(config, arrays, str(path or IMAGENET))
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.machine.programs import Program
-from jaxtl.models.mobilenet_v2 import Carry
+from jaxtl.models.network import Carry
 from jaxtl.progress import Notify, Progress
 
 # By measurement on CPUs: larger batches leave the cache, smaller ones waste the matrix product.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import batch_of, collect, default_batch_size
 from jaxtl.network.layers import enter, prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
@@ -33,14 +33,14 @@ class Blocks(NamedTuple):
     source: Any
 
 
-def block_ends(model: MobileNetV2, start: int, stop: int) -> list[int]:
+def block_ends(model: Network, start: int, stop: int) -> list[int]:
     """The numbers of layers after which a block ends, beyond `start` and up to `stop`."""
     ends = (model.config.position(name) + 1 for name in model.config.block_ends)
     return [end for end in ends if start < end <= stop]
 
 
 def average_layers(
-    model: MobileNetV2,
+    model: Network,
     start: int,
     ends: Collection[int],
     source: Any,
@@ -70,7 +70,7 @@ def average_layers(
 
 
 def prepare_averages(
-    model: MobileNetV2,
+    model: Network,
     start: int,
     ends: Collection[int],
     image: Any,
@@ -87,7 +87,7 @@ def prepare_averages(
 
 
 def _stretches(
-    model: MobileNetV2, start: int, ends: Sequence[int]
+    model: Network, start: int, ends: Sequence[int]
 ) -> tuple[tuple[folding.Plan, ...], tuple[folding.Arrays, ...]]:
     folded = [folding.fold(model, *stretch) for stretch in pairwise([start, *ends])]
     return tuple(zip(*folded, strict=True))
@@ -112,7 +112,7 @@ def _run_stretches(
 
 
 def run_blocks(
-    model: MobileNetV2,
+    model: Network,
     stop: int,
     images: np.ndarray,
     prepare: Images,
@@ -146,7 +146,7 @@ def run_blocks(
 
 
 def prepare_blocks(
-    model: MobileNetV2,
+    model: Network,
     stop: int,
     image: Any,
     prepare: Images,
@@ -163,7 +163,7 @@ def prepare_blocks(
 
 
 def _blocks_step(
-    model: MobileNetV2,
+    model: Network,
     stop: int,
     ends: Sequence[int],
     prepare: Images,

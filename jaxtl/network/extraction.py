@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxtl.machine.devices import Precision
 from jaxtl.models import ops
-from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, tensor_digest
 from jaxtl.network.batches import advance
 from jaxtl.network.blocks import average_layers
@@ -24,7 +24,7 @@ STREAMED = 16_384
 
 
 def extract(
-    model: MobileNetV2,
+    model: Network,
     dataset: Dataset,
     images: Images = Images(),
     *,
@@ -58,7 +58,7 @@ def extract(
 
 
 def stream(
-    model: MobileNetV2,
+    model: Network,
     images_of: Callable[[int, int], np.ndarray],
     n: int,
     images: Images = Images(),
@@ -89,7 +89,7 @@ def stream(
 
 
 def extract_to_store(
-    path: Pathlike, model: MobileNetV2, dataset: Dataset, images: Images = Images(), **how: Any
+    path: Pathlike, model: Network, dataset: Dataset, images: Images = Images(), **how: Any
 ) -> None:
     """`extract` to a store on disk (`jaxtl.records.store`), piece by piece: neither all images nor all
     features are ever in memory. Arguments as of `extract`; raises OSError where the store cannot be written.
@@ -103,7 +103,7 @@ def extract_to_store(
 
 
 def extract_layers(
-    model: MobileNetV2,
+    model: Network,
     dataset: Dataset,
     layers: Sequence[str],
     images: Images = Images(),
@@ -116,7 +116,7 @@ def extract_layers(
     """Global averages of several layers' outputs, all from one pass; arguments as of `extract`.
 
     Args:
-        layers: names of layers of the backbone, such as "block_3_project_BN".
+        layers: names of layers of the backbone, such as "block_3_project_BN" or "layer3.1.add".
 
     Returns:
         For each layer, in the network's order, float32 [n, its channels].
@@ -132,7 +132,7 @@ def extract_layers(
 
 
 def features_of(
-    model: MobileNetV2,
+    model: Network,
     dataset: Dataset,
     images: Images,
     values: np.ndarray,
@@ -140,8 +140,8 @@ def features_of(
 ) -> Features:
     """Pooled values with the record of where they come from."""
     meta = {
-        "model": f"mobilenet_v2 width {model.config.width:g}",
-        "layer": "global_average_pooling2d",
+        "model": f"{model.config.name} width {model.config.width:g}",
+        "layer": model.config.pooling,
         "weights_digest": tensor_digest(arrays_of(model)),
         "dataset": dataset.name,
         "split": dataset.split,

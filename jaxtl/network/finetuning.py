@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import Precision, device_memory
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.models.network import Carry, Network
 from jaxtl.network.head import evaluate, with_head
 from jaxtl.network.training import Checkpoint, State, Trainer, run_epoch
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
@@ -33,7 +33,7 @@ _WEIGHT_COPIES, _ACTIVATION_COPIES = 6, 12
 
 
 def finetune(
-    model: MobileNetV2,
+    model: Network,
     train: Dataset,
     test: Dataset,
     config: FinetuneConfig = FinetuneConfig(),
@@ -42,7 +42,7 @@ def finetune(
     precision: Precision = "highest",
     progress: Progress | None = None,
     notify: Notify | None = None,
-) -> tuple[MobileNetV2, list[dict[str, float]]]:
+) -> tuple[Network, list[dict[str, float]]]:
     """Put a softmax head on a model and train it with the last layers.
 
     Args:
@@ -83,7 +83,7 @@ def train_tail(
     on_epoch: Callable[[Checkpoint], None] | None = None,
     progress: Progress | None = None,
     notify: Notify | None = None,
-) -> tuple[MobileNetV2, list[dict[str, float]]]:
+) -> tuple[Network, list[dict[str, float]]]:
     """`finetune` from trunk outputs that are there already, resumable at any epoch.
 
     Args:
@@ -108,7 +108,7 @@ def train_tails(
     together: int | None = None,
     progress: Progress | None = None,
     notify: Notify | None = None,
-) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
+) -> list[tuple[Network, list[dict[str, float]]]]:
     """`train_tail` under several seeds, all of which start from the same trunk outputs.
 
     Seeds that train together are one program, which differs from one after the other by float32 rounding.
@@ -129,7 +129,7 @@ def train_tails(
     together = together or seeds_at_a_time(trunk, len(train.class_names), configs[0], train_source)
     data = _Data(*jax.device_put((train_source, train.labels)), test_source, test.labels)
     groups = grouped_by_epochs([len(start.history) if start else 0 for start in starts], together)
-    results: dict[int, tuple[MobileNetV2, list[dict[str, float]]]] = {}
+    results: dict[int, tuple[Network, list[dict[str, float]]]] = {}
     for group in groups:
         some = [(configs[k], starts[k]) for k in group]
         tell = on_epoch and (lambda k, checkpoint, group=group: on_epoch(group[k], checkpoint))
@@ -165,7 +165,7 @@ def _train_group(
     tell: Callable[[int, Checkpoint], None] | None,
     progress: Progress,
     notify: Notify | None,
-) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
+) -> list[tuple[Network, list[dict[str, float]]]]:
     trainers = [Trainer(trunk, with_head(trunk.model, classes, config.seed), config) for config, _ in some]
     begun = [trainer.start(start) for trainer, (_, start) in zip(trainers, some, strict=True)]
     states, histories = zip(*begun, strict=True)

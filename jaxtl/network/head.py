@@ -10,19 +10,19 @@ import numpy as np
 from flax import nnx
 
 from jaxtl.machine.programs import Program
-from jaxtl.models.mobilenet_v2 import MobileNetV2
+from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.network.trunk import Source, Trunk
 from jaxtl.progress import Notify
 
 
-def with_head(model: MobileNetV2, classes: int, seed: int) -> MobileNetV2:
+def with_head(model: Network, classes: int, seed: int) -> Network:
     """A copy of a model's backbone under a fresh softmax head (glorot-uniform, zero bias, as in Keras)."""
     config = replace(model.config, classes=classes)
-    arrays = {name: a for name, a in arrays_of(model).items() if not name.startswith("predictions/")}
+    arrays = {name: a for name, a in arrays_of(model).items() if not name.startswith(f"{config.head}/")}
     shape = (config.features, classes)
-    arrays["predictions/kernel"] = np.asarray(_glorot_uniform(shape, np.uint32(seed % 2**32)))
-    arrays["predictions/bias"] = np.zeros(classes, np.float32)
+    arrays[f"{config.head}/kernel"] = np.asarray(_glorot_uniform(shape, np.uint32(seed % 2**32)))
+    arrays[f"{config.head}/bias"] = np.zeros(classes, np.float32)
     return build(config, arrays)
 
 
@@ -32,7 +32,7 @@ def _glorot_uniform(shape: tuple[int, int], seed: jax.Array) -> jax.Array:
 
 
 def evaluate(
-    trunk: Trunk, model: MobileNetV2, source: Source, labels: np.ndarray, notify: Notify | None = None
+    trunk: Trunk, model: Network, source: Source, labels: np.ndarray, notify: Notify | None = None
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of a model with a head, at its moving statistics."""
     logits = trunk.then(model, len(model.config.layers), source, notify=notify).astype(np.float64)

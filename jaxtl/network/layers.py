@@ -11,14 +11,14 @@ from jaxtl.data.preprocess import preprocess
 from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import batch_of, collect, default_batch_size
 from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
 
 def run_layers(
-    model: MobileNetV2,
+    model: Network,
     start: int,
     stop: int,
     source: Any,
@@ -53,7 +53,7 @@ def run_layers(
 
 
 def prepare_layers(
-    model: MobileNetV2,
+    model: Network,
     start: int,
     stop: int,
     image: Any,

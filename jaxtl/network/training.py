@@ -19,7 +19,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2
+from jaxtl.models.network import Carry, Network
 from jaxtl.network.adam import keras_adam
 from jaxtl.network.batches import rows
 from jaxtl.network.layers import enter
@@ -63,7 +63,7 @@ class Checkpoint(NamedTuple):
 class Trainer:
     """The compiled training of one model's layers after a trunk."""
 
-    def __init__(self, trunk: Trunk, model: MobileNetV2, config: FinetuneConfig) -> None:
+    def __init__(self, trunk: Trunk, model: Network, config: FinetuneConfig) -> None:
         self.config = config
         learning = {layer.name for layer in model.config.layers[trunk.boundary :]}
 
@@ -119,7 +119,7 @@ class Trainer:
             )
         return jax.device_put(jax.tree.unflatten(structure, checkpoint.leaves)), list(checkpoint.history)
 
-    def model(self, state: State) -> MobileNetV2:
+    def model(self, state: State) -> Network:
         """The model as it stands, on copies that later steps do not touch."""
         return nnx.merge(self._tail.graph, *_copied(state[:2]), self._frozen, copy=True)
 

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.models import ops
-from jaxtl.models.mobilenet_v2 import Carry, MobileNetV2, MobileNetV2Config
+from jaxtl.models.layers import NetworkConfig
+from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import prepare_device_rows
 from jaxtl.network.blocks import (
     Blocks,
@@ -32,19 +33,19 @@ from jaxtl.settings import Images
 # Of the device's whole memory, not of what is free now, so that a repeated run decides the same.
 _MEMORY_SHARE = 0.3
 
-_SPECS: dict[tuple[MobileNetV2Config, int, int], Carry] = {}
+_SPECS: dict[tuple[NetworkConfig, int, int], Carry] = {}
 
 # What the layers after the trunk start from: the trunk's kept outputs, or the images themselves.
 Source = Carry | np.ndarray
 
 
-def trainable_boundary(config: MobileNetV2Config, trainable: str) -> int:
+def trainable_boundary(config: NetworkConfig, trainable: str) -> int:
     """Index in `config.layers` of the first layer that training may change.
 
     Args:
-        trainable: a number of layers counted from the end of the backbone as Keras counts them ("10" is
-            block_16_expand_BN to out_relu; "0" or "none" trains the head alone), "all", or the name of the
-            first trainable layer. The head is always trained.
+        trainable: a number of layers counted from the end of the backbone, as `config.layers` lists them
+            ("0" or "none" trains the head alone), "all", or the name of the first trainable layer or part,
+            such as "layer4" for the first layer in it. The head is always trained.
 
     Raises:
         JaxtlError: more layers than there are, or an unknown name.
@@ -57,9 +58,9 @@ def trainable_boundary(config: MobileNetV2Config, trainable: str) -> int:
     try:
         count = int(trainable)
     except ValueError:
-        return config.position(trainable)
+        return config.first_of(trainable)
     if not 0 < count <= len(layers):
-        raise JaxtlError(f"trainable: MobileNetV2 has {len(layers)} layers without its head, got {count}")
+        raise JaxtlError(f"trainable: {config.label} has {len(layers)} layers without its head, got {count}")
     return len(layers) - count
 
 
@@ -71,7 +72,7 @@ class Trunk:
     `jaxtl.machine.devices.PRECISIONS`; `form` None takes the convolutions that are fastest on the platform.
     """
 
-    model: MobileNetV2
+    model: Network
     boundary: int
     images: Images
     precision: Precision = "highest"
@@ -114,9 +115,7 @@ class Trunk:
             for n in dict.fromkeys(counts):
                 prepare_device_rows(n, self._spec(self.boundary))
 
-    def prepare_then(
-        self, model: MobileNetV2, stop: int, image_shape: tuple[int, int, int], keep: bool
-    ) -> None:
+    def prepare_then(self, model: Network, stop: int, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `then` needs compiled in a thread; `keep` as in `source`."""
         start, images = (self.boundary, None) if keep else (0, self.images)
         prepare_layers(model, start, stop, self._row(image_shape, keep), images, **self._how)
@@ -167,9 +166,7 @@ class Trunk:
         how = {**self._how, "progress": progress, "notify": notify, "on_device": on_device}
         return run_blocks(self.model, self.boundary, images, self.images, first, **how)
 
-    def averages(
-        self, model: MobileNetV2, blocks: Blocks, notify: Notify | None = None
-    ) -> dict[str, np.ndarray]:
+    def averages(self, model: Network, blocks: Blocks, notify: Notify | None = None) -> dict[str, np.ndarray]:
         """`extract_layers` of all blocks' ends, for a model that shares this trunk."""
         images = None if isinstance(blocks.source, Carry) else self.images
         ends = block_ends(model, blocks.start, model.config.pooled)
@@ -178,7 +175,7 @@ class Trunk:
 
     def then(
         self,
-        model: MobileNetV2,
+        model: Network,
         stop: int,
         source: Source,
         progress: Progress | None = None,

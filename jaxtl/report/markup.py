@@ -61,7 +61,9 @@ def pairs(values: dict[str, Any]) -> str:
 def in_words(name: str, value: Any) -> str:
     """A run's setting in words; what None means depends on which it is."""
     return (
-        {"samples": "all", "train_samples": "all", "weights": "ImageNet"}.get(name, "–")
+        {"samples": "all", "train_samples": "all", "weights": "ImageNet", "model": "that of the weights"}.get(
+            name, "–"
+        )
         if value is None
         else plain(value)
     )

@@ -20,7 +20,7 @@ from jaxtl.report.markup import (
     table,
 )
 from jaxtl.runs.data import RunData
-from jaxtl.settings import STAGES
+from jaxtl.settings import MODELS, STAGES
 
 SPACES = {"features": "Features", **{method.name: method.label for method in METHODS.values()}}
 TUNED_ACCURACY = f"{TEST_ACCURACY.label} of the tuned network"
@@ -48,8 +48,9 @@ def lead(run: RunData) -> str:
     dimensions = run.features.get("dimensions")
     pooled = f"its {dimensions:,} pooled features" if dimensions else "its pooled features"
     methods = listed([method_label(method) for method in run.methods])
+    network = MODELS.get(run.model, "network")
     text = (
-        f"{len(run):,} test images of {dataset(run)}{pixels} went through a MobileNetV2 "
+        f"{len(run):,} test images of {dataset(run)}{pixels} went through a {network} "
         f"{'with weights from ' + str(weights) if weights else 'with ImageNet weights'}, and {pooled} were "
         f"mapped to the plane by {methods}. Then {_learners(str(config.get('trainable', '')))} learned from "
         f"{_count(config.get('train_samples'))} training images"

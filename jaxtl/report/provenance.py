@@ -12,7 +12,7 @@ from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.report.markup import details, in_words, note, pairs, section, unique
 from jaxtl.runs.data import RunData
-from jaxtl.settings import STAGES, RunConfig
+from jaxtl.settings import MODELS, STAGES, RunConfig
 
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
@@ -93,6 +93,7 @@ def _word(value: Any) -> str:
     return "all" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
+_NETWORKS = {name: sources.HE if name.startswith("resnet") else sources.SANDLER for name in MODELS}
 _METHODS = {
     "pca": sources.PEARSON,
     "tsne": sources.VAN_DER_MAATEN_HINTON,
@@ -103,7 +104,7 @@ _LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
 
 def citations(run: RunData) -> str:
     """The sources of what this run used, and of no more."""
-    works = [sources.SANDLER]
+    works = [_NETWORKS[run.model]] if run.model in _NETWORKS else []
     works += [] if run.config.get("weights") else [sources.RUSSAKOVSKY]
     works += [sources.LECUN] if run.config.get("dataset") == "mnist" else []
     works += [_METHODS[method] for method in run.methods if method in _METHODS]

@@ -80,6 +80,11 @@ class RunData:
         embedded = {method for _, method in self.embeddings}
         return [m for m in METHODS if m in embedded] + sorted(embedded - set(METHODS))
 
+    @property
+    def model(self) -> str:
+        """The network, by its name in `jaxtl.settings.MODELS` where it is one of those."""
+        return str(self.features.get("model") or self.config.get("model") or "").partition(" ")[0]
+
     def score(self, stage: str, space: str, metric: str) -> Score | None:
         wanted = (stage, space, metric)
         return next((s for s in self.scores if (s.stage, s.space, s.metric) == wanted), None)

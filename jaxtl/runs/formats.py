@@ -24,7 +24,7 @@ from jaxtl.records.tables import LayerRow, Score
 from jaxtl.settings import RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
-    from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+    from jaxtl.models.layers import NetworkConfig
     from jaxtl.network.training import Checkpoint
 
 Claims = list[dict[str, Any]]
@@ -42,7 +42,7 @@ class Started(NamedTuple):
 class Weights(NamedTuple):
     """A network as `jaxtl.models.weights` keeps it; `provenance` says where it comes from."""
 
-    config: MobileNetV2Config
+    config: NetworkConfig
     arrays: dict[str, np.ndarray]
     provenance: dict[str, str]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, parameters
-from jaxtl.models.weights import imagenet_path, load_arrays
+from jaxtl.models.weights import imagenet_path, load_start
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
@@ -177,7 +177,7 @@ def _asked(folder: Path, asked: Any) -> Grid:
 
 def weights_digest(settings: Settings) -> str:
     """Of the weights that a study is made with."""
-    return load_arrays(settings.weights or imagenet_path())[2]["tensor_digest"]
+    return load_start(settings.weights, settings.model)[2]["tensor_digest"]
 
 
 def write_config(folder: Path, settings: Settings, digest: str, asked: dict[str, Any]) -> None:

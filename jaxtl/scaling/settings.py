@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import TYPICAL_SEED, Images
+from jaxtl.settings import TYPICAL_SEED, Images, check_model
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 LARGEST = 1_000_000
@@ -23,6 +23,7 @@ class Settings:
         dataset: what `jaxtl.load` takes; its training and test images are used together.
         image_size, preprocessing: see `jaxtl.settings.Images`.
         weights: a safetensors file; None takes the bundled ImageNet weights.
+        model: one of `jaxtl.settings.MODELS`, which the weights must be of; None takes what they are of.
         perplexity: of t-SNE.
         n_neighbors: of LLE.
         seed: of the shuffle, of images beyond the dataset, and of the embeddings.
@@ -32,6 +33,7 @@ class Settings:
     image_size: int = 48
     preprocessing: str = "unit"
     weights: str | None = None
+    model: str | None = None
     perplexity: float = 30.0
     n_neighbors: int = 12
     seed: int = TYPICAL_SEED
@@ -44,6 +46,7 @@ class Settings:
             raise JaxtlError(
                 f"dataset {self.dataset}: a study of endless digits is --dataset mnist with larger --sizes"
             )
+        check_model(self.model)
         _ = self.images
 
     @property

@@ -102,7 +102,7 @@ def extract(folder: Path, source: Source, n: int, progress: Progress, notify: No
 
     Raises OSError where they cannot be written.
     """
-    model, had = load_model(source.settings.weights), stored(folder)
+    model, had = load_model(source.settings.weights, source.settings.model), stored(folder)
     d = model.config.features
     meta = features_of(model, source.whole.take(1), source.settings.images, np.zeros((1, d), np.float32)).meta
     kept = store.copied(store.mapped(folder / FEATURES), had) if had else ()

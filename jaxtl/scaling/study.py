@@ -159,7 +159,7 @@ class Study:
     def _width(self) -> int:
         from jaxtl.models.weights import load_model
 
-        return load_model(self.settings.weights).config.features
+        return load_model(self.settings.weights, self.settings.model).config.features
 
     def _extract(self) -> None:
         n, had = self.sizes[-1], source.stored(self.folder)
