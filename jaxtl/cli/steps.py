@@ -37,6 +37,10 @@ def extract(
     samples: int | None,
     image_size: int,
     preprocessing: str,
+    antialias: str,
+    orientation: str,
+    alpha: str,
+    fit: str,
     weights: str | None,
     deterministic: bool,
     compilation_cache: Path,
@@ -55,8 +59,8 @@ def extract(
     options.check_suffix(out, ".npz", store.SUFFIX)
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    images, model = Images(image_size, preprocessing), load_model(weights)
-    data = load(dataset, split, image_size=image_size)
+    images, model = Images(image_size, preprocessing, antialias, orientation, alpha, fit), load_model(weights)
+    data = load(dataset, split, image_size=image_size, **images.pixels)
     data = data if samples is None else data.take(samples)
     check_writable(out)
     with observer.step(f"Features of {len(data):,} images") as progress:
@@ -90,6 +94,10 @@ def finetune(
     train_samples: int | None,
     image_size: int,
     preprocessing: str,
+    antialias: str,
+    orientation: str,
+    alpha: str,
+    fit: str,
     weights: str | None,
     precision: str,
     deterministic: bool,
@@ -110,9 +118,10 @@ def finetune(
     options.check_suffix(out, ".safetensors")
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    config, images = FinetuneConfig(**training), Images(image_size, preprocessing)
-    model = load_model(weights)
-    train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    config, model = FinetuneConfig(**training), load_model(weights)
+    pixels = {"image_size": image_size, **images.pixels}
+    train, test = (load(dataset, split, **pixels) for split in ("train", "test"))
     train = train if train_samples is None else train.take(train_samples)
     for path in filter(None, (out, history)):
         check_writable(path)

@@ -26,8 +26,8 @@ class Reading:
     Attributes:
         image_size: height and width, in pixels, that images are resized to; None keeps their own, which then
             must be one for all.
-        antialias: whether an image that shrinks is averaged over what each new pixel covers; without, each new
-            pixel lies between two old ones in each direction, as Keras's and TensorFlow's bilinear has it.
+        antialias: whether an image that shrinks is averaged over what each new pixel covers; without, each
+            new pixel lies between two old ones in each direction, as Keras and TensorFlow resize.
         orientation: whether an image is turned as its EXIF orientation says.
         alpha: "white" lays transparent pixels over white, "drop" takes their colours as they are.
         fit: "stretch" gives each side its own scale, "crop" takes the largest square from the middle, "pad"
@@ -130,6 +130,13 @@ class ImageFiles:
                 f"{_name(path)}: images differ in size ({sizes}, height x width); give image_size"
             )
         return image
+
+
+def joined(first: Any, second: Any) -> Any:
+    """The images of two sets as those of one; what is in files and read alike stays there."""
+    if isinstance(first, ImageFiles) and isinstance(second, ImageFiles) and first.reading == second.reading:
+        return replace(first, paths=(*first.paths, *second.paths))
+    return np.concatenate((first, second))
 
 
 def read(source: Path | bytes, reading: Reading) -> np.ndarray:

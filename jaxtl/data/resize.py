@@ -54,6 +54,22 @@ def interpolation_matrix(size_in: int, size_out: int) -> np.ndarray:
     return matrix
 
 
+@lru_cache(maxsize=64)
+def averaging_matrix(size_in: int, size_out: int) -> np.ndarray:
+    """`interpolation_matrix`, antialiased: where pixels shrink, each new one is a mean over those it covers.
+
+    The triangle of bilinear interpolation, as wide as the new pixels, as of `tf.image.resize(...,
+    antialias=True)`. float32 [size_out, size_in], rows of sum 1; read-only.
+    """
+    scale = max(1.0, size_in / size_out)
+    centres = (np.arange(size_out) + 0.5) * size_in / size_out
+    distance = np.abs(np.arange(size_in) + 0.5 - centres[:, None]) / scale
+    matrix = np.maximum(0, 1 - distance)
+    matrix = (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix
+
+
 def resize_image(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
     """Resize one uint8 image [h, w, c] to [height, width, c], rounded to uint8; `width` None is `height`."""
     top, bottom, down = neighbours(image.shape[0], height)
@@ -82,8 +98,8 @@ def placed(height: int, width: int, image_size: int, fit: str) -> tuple[Box, Box
 def fitted(image: Image, image_size: int, fit: str, antialias: bool) -> np.ndarray:
     """A Pillow image of mode L or RGB as uint8 [image_size, image_size, 1 or 3].
 
-    Antialiased, by Pillow's bilinear filter: each new pixel is a weighted mean of those that it covers, the same
-    that `tf.image.resize(..., antialias=True)` and torchvision give to rounding.
+    Antialiased, by Pillow's bilinear filter: each new pixel is a weighted mean of those that it covers, as of
+    `tf.image.resize(..., antialias=True)` and torchvision.
     """
     taken, place = placed(image.height, image.width, image_size, fit)
     channels = 1 if image.mode == "L" else 3

@@ -129,7 +129,8 @@ class Shared:
             )
 
     def _load(self, split: str) -> Dataset:
-        return load(self.config.dataset, split, image_size=self.config.image_size)
+        images = self.config.images
+        return load(self.config.dataset, split, image_size=images.image_size, **images.pixels)
 
 
 def _first(dataset: Dataset, n: int | None) -> Dataset:

@@ -86,4 +86,6 @@ def _run_batch(
 
 def enter(images: Images, batch: jax.Array) -> Carry:
     """uint8 [n, h, w, 1 or 3] to the network's input, float32 [n, image_size, image_size, 3]."""
-    return Carry(preprocess(batch, images.image_size, images.preprocessing))
+    # What was read from files has its size already.
+    antialias = images.antialias == "on"
+    return Carry(preprocess(batch, images.image_size, images.preprocessing, antialias, images.fit))

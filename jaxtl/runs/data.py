@@ -15,6 +15,7 @@ from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
+from jaxtl.settings import FORMER_PIXELS
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ def _images(settings: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> 
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
     try:
-        dataset = load(name, "test", image_size=settings.get("image_size"))
+        pixels = {part: settings.get(part, former) for part, former in FORMER_PIXELS.items()}
+        dataset = load(name, "test", image_size=settings.get("image_size"), **pixels)
     except (JaxtlError, OSError) as error:
         return None, str(error)
     if index.max() >= len(dataset) or not np.array_equal(dataset.labels[index], labels):
