@@ -37,7 +37,7 @@ def load(
 
     Returns:
         Images uint8 [n, h, w, c], not yet read, each class's files sorted by name, the classes spread evenly,
-        so that the first n are a fair sample; c is 1 if all are gray, else 3. Labels int32 [n] and class names.
+        so that the first n are a fair sample; c is 1 if all are gray, else 3. Labels int32 [n], class names.
 
     Raises:
         JaxtlError: folders are missing or differ in classes, a class is empty, images are unreadable (all
