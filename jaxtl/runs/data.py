@@ -13,6 +13,7 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding
+from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import FORMER_PIXELS
@@ -192,4 +193,6 @@ def _images(settings: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> 
         return None, str(error)
     if index.max() >= len(dataset) or not np.array_equal(dataset.labels[index], labels):
         return None, f"dataset {name} holds other images now than when the run was made"
-    return dataset.images[index], ""
+    # The first ones, as of every run: what is read when it is asked for stays so.
+    first = first_rows(dataset.images, len(index))
+    return first if np.array_equal(index, np.arange(len(index))) else dataset.images[index], ""
