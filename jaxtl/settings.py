@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import check_precision
@@ -15,6 +17,14 @@ MODELS = {
     "mobilenet_v2": "MobileNetV2",
     **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
 }
+ANTIALIAS = ("auto", "on", "off")
+ORIENTATIONS = ("exif", "stored")
+ALPHA = ("white", "drop")
+FITS = ("stretch", "crop", "pad")
+# How images in files become pixels: each setting, and what it can be.
+PIXELS = {"antialias": ANTIALIAS, "orientation": ORIENTATIONS, "alpha": ALPHA, "fit": FITS}
+# The same before runs recorded them.
+FORMER_PIXELS = {"antialias": "off", "orientation": "stored", "alpha": "white", "fit": "stretch"}
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
 # Seconds that one embedding may take, and the most seeds of one command.
@@ -37,16 +47,36 @@ class Images:
     Attributes:
         image_size: height and width in pixels, at least 32.
         preprocessing: "unit" scales to [0, 1], "keras" to [-1, 1] as Keras's own preprocess_input.
+        antialias: whether an image that shrinks is averaged over what each new pixel covers. "off" is plain
+            bilinear, as Keras and TensorFlow resize; "auto" is "on" for images in files, and "off" for those
+            that come as an array, all of one size.
+        orientation: "exif" turns images in files as their EXIF orientation says, "stored" leaves them as
+            their pixels are stored.
+        alpha: "white" lays transparent pixels over white, "drop" takes their colours as they are.
+        fit: of images that are not square: "stretch" gives each side its own scale, "crop" takes the largest
+            square from the middle, "pad" keeps all of the image and fills up with black.
     """
 
     image_size: int = 48
     preprocessing: str = "unit"
+    antialias: str = "auto"
+    orientation: str = "exif"
+    alpha: str = "white"
+    fit: str = "stretch"
 
     def __post_init__(self) -> None:
         if not 32 <= self.image_size <= 1024:
             raise JaxtlError(f"image_size must be 32 to 1024, got {self.image_size}")
         if self.preprocessing not in PREPROCESSING:
             raise JaxtlError(f"preprocessing must be 'unit' or 'keras', got {self.preprocessing!r}")
+        for name, known in PIXELS.items():
+            if getattr(self, name) not in known:
+                raise JaxtlError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+    @property
+    def pixels(self) -> dict[str, str]:
+        """The settings of `PIXELS`, which `jaxtl.load` takes too."""
+        return {name: getattr(self, name) for name in PIXELS}
 
 
 @dataclass(frozen=True)
@@ -86,6 +116,7 @@ class RunConfig:
         train_samples: training images, likewise.
         image_size: pixels, 32 to 1024.
         preprocessing: "unit" or "keras".
+        antialias, orientation, alpha, fit: see `Images`.
         weights: a safetensors file to start from; None takes the bundled ImageNet weights.
         model: one of `MODELS`, which the weights must be of; None takes the network that they are of.
         trainable: see `jaxtl.network.trunk.trainable_boundary`.
@@ -117,6 +148,10 @@ class RunConfig:
     deterministic: bool = False
     layers: bool = True
     seed: int = TYPICAL_SEED
+    antialias: str = "auto"
+    orientation: str = "exif"
+    alpha: str = "white"
+    fit: str = "stretch"
 
     def __post_init__(self) -> None:
         unknown = [method for method in self.methods if method not in METHODS]
@@ -135,7 +170,7 @@ class RunConfig:
 
     @property
     def images(self) -> Images:
-        return Images(self.image_size, self.preprocessing)
+        return images_of(asdict(self))
 
     @property
     def finetuning(self) -> FinetuneConfig:
@@ -144,3 +179,9 @@ class RunConfig:
     def reduction(self, method: str) -> dict[str, Parameter]:
         """The parameters that `reduce` is given for a method."""
         return parameters(method, self)
+
+
+def images_of(settings: Mapping[str, Any]) -> Images:
+    """What of a run's or a study's settings says how images become input; older ones lack some."""
+    given = {**FORMER_PIXELS, **settings}
+    return Images(**{part.name: given[part.name] for part in fields(Images) if part.name in given})

@@ -11,7 +11,17 @@ import click
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS
 from jaxtl.methods import METHODS, Method
-from jaxtl.settings import MODELS, PREPROCESSING, FinetuneConfig, Images, RunConfig
+from jaxtl.settings import (
+    ALPHA,
+    ANTIALIAS,
+    FITS,
+    MODELS,
+    ORIENTATIONS,
+    PREPROCESSING,
+    FinetuneConfig,
+    Images,
+    RunConfig,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,6 +112,31 @@ images = together(
         _IMAGES.preprocessing,
         "unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained.",
         type=click.Choice(PREPROCESSING),
+    ),
+    setting(
+        "--antialias",
+        _IMAGES.antialias,
+        "Average over what each new pixel covers where an image shrinks. auto: for images in files, and not "
+        "for arrays of one size, which are resized as Keras does it.",
+        type=click.Choice(ANTIALIAS),
+    ),
+    setting(
+        "--fit",
+        _IMAGES.fit,
+        "Images that are not square: stretch them, crop the middle, or pad them with black.",
+        type=click.Choice(FITS),
+    ),
+    setting(
+        "--orientation",
+        _IMAGES.orientation,
+        "exif: turn photos as their EXIF orientation says; stored: leave them as they are stored.",
+        type=click.Choice(ORIENTATIONS),
+    ),
+    setting(
+        "--alpha",
+        _IMAGES.alpha,
+        "Transparent pixels: lay them over white, or drop the transparency.",
+        type=click.Choice(ALPHA),
     ),
 )
 train_samples = setting("--train-samples", "all", "Train on the first N training images.", type=Count())

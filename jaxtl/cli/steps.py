@@ -38,6 +38,10 @@ def extract(
     image_size: int,
     preprocessing: str,
     model: str | None,
+    antialias: str,
+    orientation: str,
+    alpha: str,
+    fit: str,
     weights: str | None,
     deterministic: bool,
     compilation_cache: Path,
@@ -56,8 +60,9 @@ def extract(
     options.check_suffix(out, ".npz", store.SUFFIX)
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    images, network = Images(image_size, preprocessing), load_model(weights, model)
-    data = load(dataset, split, image_size=image_size)
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    network = load_model(weights, model)
+    data = load(dataset, split, image_size=image_size, **images.pixels)
     data = data if samples is None else data.take(samples)
     check_writable(out)
     with observer.step(f"Features of {len(data):,} images") as progress:
@@ -92,6 +97,10 @@ def finetune(
     image_size: int,
     preprocessing: str,
     model: str | None,
+    antialias: str,
+    orientation: str,
+    alpha: str,
+    fit: str,
     weights: str | None,
     precision: str,
     deterministic: bool,
@@ -112,9 +121,10 @@ def finetune(
     options.check_suffix(out, ".safetensors")
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    config, images = FinetuneConfig(**training), Images(image_size, preprocessing)
-    network = load_model(weights, model)
-    train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    config, network = FinetuneConfig(**training), load_model(weights, model)
+    pixels = {"image_size": image_size, **images.pixels}
+    train, test = (load(dataset, split, **pixels) for split in ("train", "test"))
     train = train if train_samples is None else train.take(train_samples)
     for path in filter(None, (out, history)):
         check_writable(path)

@@ -19,31 +19,82 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.err
 _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa"}
 
+# EXIF 2.32, section 4.6.4: what turns an image of each orientation upright, by Pillow's number
+# (`PIL.Image.Transpose`, which is not imported here); those whose height and width change places.
+_ORIENTATION_TAG = 0x0112
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_LYING = (5, 6, 7, 8)
+# How many times larger than wanted a JPEG is decoded at least, to be averaged from there: Pillow's own choice
+# for thumbnails.
+_DRAFT = 2
 
-def look(path: Path) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) of an image file, from its header alone.
 
-    Raises one of `UNREADABLE`.
-    """
-    with _open(path) as image:
-        return image.height, image.width, 1 if image.mode in _GRAY_MODES else 3
+def look(source: Path | bytes, orientation: bool = False) -> tuple[int, int, int]:
+    """Height, width and channels (1 or 3) of an image, from its header alone.
 
-
-def decode(source: Path | bytes, channels: int) -> np.ndarray:
-    """Decode an image to uint8 [h, w, channels], channels being 1 or 3.
-
-    Palettes, CMYK and the like become RGB; colour becomes gray only where `channels` says so; transparent
-    pixels are laid over white; 16-bit gray is divided by 257; of an animation the first frame is taken.
-    Orientation tags are not applied, just as Keras and torchvision do not apply them.
+    `orientation`: whether height and width are those of the image turned as its EXIF orientation says.
     Raises one of `UNREADABLE`.
     """
     with _open(source) as image:
-        if image.mode == "F":
-            raise ValueError("floating-point pixels, whose range is unknown")
-        if image.mode.startswith("I"):
-            return np.repeat(_from_16_bits(image)[..., None], channels, axis=2)
-        pixels = np.asarray(_opaque(image).convert("L" if channels == 1 else "RGB"))
-        return pixels.reshape(*pixels.shape[:2], channels)
+        height, width = image.height, image.width
+        if orientation and _orientation(image) in _LYING:
+            height, width = width, height
+        return height, width, 1 if image.mode in _GRAY_MODES else 3
+
+
+def decode(
+    source: Path | bytes, channels: int, orientation: bool = False, alpha: str = "white"
+) -> np.ndarray:
+    """Decode an image to uint8 [h, w, channels] at its own size; arguments and errors as of `opened`."""
+    image = opened(source, channels, orientation, alpha)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def opened(
+    source: Path | bytes,
+    channels: int,
+    orientation: bool = False,
+    alpha: str = "white",
+    least: int | None = None,
+) -> Image:
+    """Decode an image to Pillow's mode L or RGB.
+
+    Palettes, CMYK and the like become RGB; colour becomes gray only where `channels` says so; 16-bit gray is
+    divided by 257; of an animation the first frame is taken.
+
+    Args:
+        channels: 1 or 3.
+        orientation: whether the image is turned as its EXIF orientation says; a tag that cannot be read is
+            passed over.
+        alpha: "white" lays transparent pixels over white, "drop" takes their colours as they are.
+        least: height and width that the image is to be shrunk to. A JPEG is then decoded at a half, a quarter
+            or an eighth of its size, averaged, where both sides stay at least twice that.
+
+    Raises one of `UNREADABLE`.
+    """
+    with _open(source) as image:
+        if least is not None:
+            image.draft(None, (_DRAFT * least, _DRAFT * least))
+        image.load()
+        turn = _TURNS.get(_orientation(image)) if orientation else None
+        image = _converted(image, "L" if channels == 1 else "RGB", alpha)
+        return image if turn is None else image.transpose(turn)
+
+
+def _converted(image: Image, mode: str, alpha: str) -> Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is unknown")
+    if image.mode.startswith("I"):
+        return _from_16_bits(image).convert(mode)
+    return (_opaque(image) if alpha == "white" else image).convert(mode)
+
+
+def _orientation(image: Image) -> int:
+    """EXIF orientation, 1 to 8; 1, upright, where there is none that can be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except (*UNREADABLE, TypeError, KeyError):
+        return 1
 
 
 def _open(source: Path | bytes) -> Image:
@@ -64,8 +115,10 @@ def _opaque(image: Image) -> Image:
     return Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
 
 
-def _from_16_bits(image: Image) -> np.ndarray:
+def _from_16_bits(image: Image) -> Image:
+    from PIL import Image
+
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"gray values from {values.min()} to {values.max()}, beyond 16 bits")
-    return np.rint(values / 257).astype(np.uint8)
+    return Image.fromarray(np.rint(values / 257).astype(np.uint8))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from jaxtl.data.decode import UNREADABLE, decode, look
-from jaxtl.data.resize import resize_image
+from jaxtl.data.decode import UNREADABLE, look
+from jaxtl.data.files import ImageFiles, Reading
 from jaxtl.errors import JaxtlError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 
 def load(
-    root: Path, split: str, image_size: int | None = None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    root: Path, split: str, reading: Reading = Reading()
+) -> tuple[ImageFiles, np.ndarray, tuple[str, ...]]:
     """Read one split of a folder of images.
 
     PATH/validation or PATH/val stands in for PATH/test. Classes are the folders of a split, sorted by
@@ -32,11 +33,11 @@ def load(
     Args:
         root: the folder PATH.
         split: "train" or "test".
-        image_size: what images are resized to where they differ in size; unused where they do not.
+        reading: what images become when they are asked for.
 
     Returns:
-        Images uint8 [n, h, w, c], each class's files sorted by name, the classes spread evenly, so that the
-        first n are a fair sample; c is 1 if all are gray, else 3. Labels int32 [n] and class names.
+        Images uint8 [n, h, w, c], not yet read, each class's files sorted by name, the classes spread evenly,
+        so that the first n are a fair sample; c is 1 if all are gray, else 3. Labels int32 [n], class names.
 
     Raises:
         JaxtlError: folders are missing or differ in classes, a class is empty, images are unreadable (all
@@ -48,7 +49,7 @@ def load(
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files])
     order = _evenly([len(paths) for paths in files])
     in_order = [path for paths in files for path in paths]
-    return _read(folders[split], [in_order[row] for row in order], image_size), labels[order], class_names
+    return _read(folders[split], [in_order[row] for row in order], reading), labels[order], class_names
 
 
 def _evenly(sizes: list[int]) -> np.ndarray:
@@ -98,27 +99,18 @@ def _visible(entry: Path) -> bool:
     return not entry.name.startswith(".")
 
 
-def _read(folder: Path, files: list[Path], image_size: int | None) -> np.ndarray:
-    headers = _for_each(folder, files, lambda row, path: look(path))
+def _read(folder: Path, files: list[Path], reading: Reading) -> ImageFiles:
+    headers = _for_each(folder, files, lambda row, path: look(path, reading.orientation))
     sizes = [(height, width) for height, width, _ in headers]
-    height, width = sizes[0]
     other = next((row for row, size in enumerate(sizes) if size != sizes[0]), None)
-    if other is not None:
-        if image_size is None:
-            raise JaxtlError(
-                f"{folder}: images differ in size (height x width: {files[0]} {height}x{width}, "
-                f"{files[other]} {sizes[other][0]}x{sizes[other][1]}); give image_size"
-            )
-        height = width = image_size
+    if other is not None and reading.image_size is None:
+        height, width = sizes[0]
+        raise JaxtlError(
+            f"{folder}: images differ in size (height x width: {files[0]} {height}x{width}, "
+            f"{files[other]} {sizes[other][0]}x{sizes[other][1]}); give image_size"
+        )
     channels = max(header[2] for header in headers)
-    images = np.empty((len(files), height, width, channels), np.uint8)
-
-    def place(row: int, path: Path) -> None:
-        image = decode(path, channels)
-        images[row] = image if other is None else resize_image(image, height)
-
-    _for_each(folder, files, place)
-    return images
+    return ImageFiles(tuple(files), replace(reading, channels=channels))
 
 
 def _for_each(folder: Path, files: list[Path], read: Callable[[int, Path], T]) -> list[T]:

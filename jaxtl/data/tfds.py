@@ -8,6 +8,7 @@ import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from jaxtl.data import prepare
 from jaxtl.data.decode import UNREADABLE, decode
-from jaxtl.data.resize import resize_image
+from jaxtl.data.files import Reading, read
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
 
@@ -30,7 +31,7 @@ _NEEDED_TO_PREPARE = ("tensorflow", "importlib_resources")
 
 
 def load(
-    name: str, split: str, image_size: int | None = None, data_dir: Path | None = None
+    name: str, split: str, reading: Reading = Reading(), data_dir: Path | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Read one split of a TFDS image classification set, preparing the set if it is not there yet.
 
@@ -42,7 +43,7 @@ def load(
     Args:
         name: as `tfds.load` takes it, with configuration and version where wanted.
         split: "train" or "test"; "validation" stands in for a missing "test".
-        image_size: what images are resized to where the set declares no fixed size; unused elsewhere.
+        reading: what images become where the set declares no fixed size; unused elsewhere.
         data_dir: TFDS's folder; by default TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Returns:
@@ -55,17 +56,17 @@ def load(
     builder = _builder(name, data_dir)
     # What the set declares is checked before anything is downloaded.
     image_key, label_key = _keys(name, builder)
-    shape, varying = _shape(name, builder.info.features[image_key], image_size)
+    shape, varying = _shape(name, builder.info.features[image_key], reading.image_size)
     if not _is_prepared(builder):
         _prepare(name, builder)
         builder = _builder(name, data_dir)
-    examples = _examples(name, builder, split, image_key)
+    examples, reading = _examples(name, builder, split, image_key), replace(reading, channels=shape[2])
     images = np.empty((len(examples), *shape), np.uint8)
     labels = np.empty(len(examples), np.int32)
     for row, example in enumerate(examples):
         try:
-            image = decode(example[image_key], shape[2])
-            images[row] = resize_image(image, shape[0]) if varying else image
+            encoded = example[image_key]
+            images[row] = read(encoded, reading) if varying else decode(encoded, shape[2])
         except UNREADABLE as error:
             reason = prepare.first_line(error)
             raise JaxtlError(f"tfds:{name}: {split} image {row} is unreadable ({reason})") from None

@@ -115,7 +115,7 @@ class Experiment:
         shared: Shared | None = None,
     ) -> None:
         self.config, self.folder, self.observer, self._options = config, folder, observer, options
-        self.shared = shared or Shared(config)
+        self.shared = shared or Shared(config, scratch=folder.path)
         self._timings = Timings(folder.timings)
 
     @cached_property

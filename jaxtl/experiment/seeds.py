@@ -119,7 +119,7 @@ def start(
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
     several, seeds = SeedsFolder(folder), list(range(config.seed, last.seed + 1))
     several.check_new()
-    told, shared = observer or Silent(), Shared(config, keep=True)
+    told, shared = observer or Silent(), Shared(config, keep=True, scratch=folder)
     # The first folder's settings are checked, and written, before this says that there are several.
     experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
     several.seeds.write(seeds)
@@ -141,7 +141,7 @@ def resume(
     first = several.run_of(seeds[0])
     first.check()
     config = first.started.read().config
-    shared, told = Shared(config, keep=True), observer or Silent()
+    shared, told = Shared(config, keep=True, scratch=folder), observer or Silent()
     experiment.resume(first.path, given, told, options, check_memory=False, shared=shared)
     runs = Seeds(several, seeds, config, told, options, shared)
     runs.check_memory()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
 
 from jaxtl.data import load
+from jaxtl.data.files import ImageFiles
 from jaxtl.evaluation import depth
 from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model, load_start
@@ -18,6 +21,7 @@ from jaxtl.network.blocks import Blocks
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
+from jaxtl.records.rows import first_rows, is_in_memory
 from jaxtl.settings import RunConfig
 
 T = TypeVar("T")
@@ -45,10 +49,11 @@ class Shared:
     Args:
         config: whose seed plays no part here.
         keep: whether what only fine-tuning needs stays after it, for another seed.
+        scratch: the folder for what memory should not hold; None takes the system's for temporary files.
     """
 
-    def __init__(self, config: RunConfig, keep: bool = False) -> None:
-        self.config, self.keep = config, keep
+    def __init__(self, config: RunConfig, keep: bool = False, scratch: Path | None = None) -> None:
+        self.config, self.keep, self.scratch = config, keep, scratch
         # What `_Once` has made; one thing may ask for another.
         self.lock = threading.RLock()
         self.made: dict[Any, Any] = {}
@@ -70,7 +75,9 @@ class Shared:
 
     @_Once
     def test(self) -> Dataset:
-        return self._load("test")
+        test = self._load("test")
+        # What is in files is read no further than is asked for.
+        return _first(test, self.config.samples) if isinstance(test.images, ImageFiles) else test
 
     @_Once
     def sample(self) -> Dataset:
@@ -79,7 +86,7 @@ class Shared:
     @_Once
     def trunk(self) -> Trunk:
         boundary = trainable_boundary(self.model.config, self.config.trainable)
-        return Trunk(self.model, boundary, self.config.images, self.config.precision)
+        return Trunk(self.model, boundary, self.config.images, self.config.precision, scratch=self.scratch)
 
     @_Once
     def keeps_outputs(self) -> bool:
@@ -93,7 +100,7 @@ class Shared:
         with self._making:
             source = self._sources.get(split)
             if source is None or rows(source) < count:
-                images = (self.train if split == "train" else self.test).images[:count]
+                images = first_rows((self.train if split == "train" else self.test).images, count)
                 looked_at = self._looked_at if split == "test" else 0
                 source, blocks = self.trunk.source_and_blocks(
                     images, self.keeps_outputs, looked_at, progress, notify
@@ -114,7 +121,7 @@ class Shared:
 
     def first(self, split: str, count: int) -> Source:
         """`source`, cut to its first `count` images."""
-        return jax.tree.map(lambda a: a[:count], self.source(split, count))
+        return jax.tree.map(lambda a: first_rows(a, count), self.source(split, count))
 
     def release_training(self) -> None:
         """Let go of what only fine-tuning needs, by far the largest arrays."""
@@ -123,13 +130,18 @@ class Shared:
                 return
             # A copy, so that the rest can go.
             count = min(TRAINING_FEATURES, len(self.train))
-            self._sources["train"] = jax.tree.map(
-                lambda a: np.array(a[:count]) if isinstance(a, np.ndarray) else a[:count].copy(),
-                self._sources["train"],
-            )
+            self._sources["train"] = jax.tree.map(partial(_cut, count), self._sources["train"])
 
     def _load(self, split: str) -> Dataset:
-        return load(self.config.dataset, split, image_size=self.config.image_size)
+        images = self.config.images
+        return load(self.config.dataset, split, image_size=images.image_size, **images.pixels)
+
+
+def _cut(count: int, rows: Any) -> Any:
+    first = first_rows(rows, count)
+    if not is_in_memory(rows):
+        return first
+    return np.array(first) if isinstance(rows, np.ndarray) else first.copy()
 
 
 def _first(dataset: Dataset, n: int | None) -> Dataset:

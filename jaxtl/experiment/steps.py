@@ -161,7 +161,8 @@ class Work:
             trunk.prepare_then(model, model.config.pooled, shape, keep)
         if "finetune" in left:
             classes, seeds = len(shared.train.class_names), 1 + len(self.beside)
-            finetuning.prepare(trunk, classes, counts[0], self.config.finetuning, shape, keep, seeds)
+            streams = trunk.streams(shared.train.images, keep)
+            finetuning.prepare(trunk, classes, counts[0], self.config.finetuning, shape, keep, seeds, streams)
         if "layers" in left:
             trunk.prepare_averages(shape, keep)
 

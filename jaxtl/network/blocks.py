@@ -14,9 +14,10 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import batch_of, collect, default_batch_size
+from jaxtl.network.batches import Place, batch_of, collect, default_batch_size
 from jaxtl.network.layers import enter, prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
+from jaxtl.records.rows import first_rows
 from jaxtl.settings import Images
 
 
@@ -64,7 +65,7 @@ def average_layers(
         return {}
     plans, arrays = _stretches(model, start, sorted(ends))
     step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
-    averages = collect(step, source, batch_size or default_batch_size(), progress, notify)
+    averages = collect(step, source, batch_size or default_batch_size(prepare), progress, notify)
     names = (model.config.layers[end - 1].name for end in sorted(ends))
     return dict(zip(names, averages, strict=True))
 
@@ -75,6 +76,7 @@ def prepare_averages(
     ends: Collection[int],
     image: Any,
     prepare: Images | None = None,
+    batch_size: int | None = None,
     *,
     precision: Precision = "highest",
     form: ops.Form | None = None,
@@ -83,7 +85,8 @@ def prepare_averages(
     if ends:
         plans, arrays = _stretches(model, start, sorted(ends))
         form = form or ops.default_form()
-        _run_stretches.prepare(plans, prepare, form, precision, arrays, batch_of(image))
+        batch = batch_of(image, batch_size or default_batch_size(prepare))
+        _run_stretches.prepare(plans, prepare, form, precision, arrays, batch)
 
 
 def _stretches(
@@ -124,6 +127,7 @@ def run_blocks(
     form: ops.Form | None = None,
     notify: Notify | None = None,
     on_device: bool = False,
+    place: Place | None = None,
 ) -> tuple[Carry, Blocks]:
     """`run_layers` from the images on; in the same pass, the first images at the ends of the blocks passed.
 
@@ -132,15 +136,15 @@ def run_blocks(
     ops.check(precision, form)
     ends = block_ends(model, 0, stop)
     if not ends:
-        how = {"precision": precision, "form": form, "notify": notify, "on_device": on_device}
+        how = {"precision": precision, "form": form, "notify": notify, "on_device": on_device, "place": place}
         carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
-        return carry, Blocks({}, 0, images[:first])
+        return carry, Blocks({}, 0, first_rows(images, first))
     step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
-    size = batch_size or default_batch_size()
+    size = batch_size or default_batch_size(prepare)
     if not first:
-        carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device)
-        return carry, Blocks({}, 0, images[:0])
-    carry, (averages, kept) = collect(step, images, size, progress, notify, on_device, first)
+        carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device, place=place)
+        return carry, Blocks({}, 0, first_rows(images, 0))
+    carry, (averages, kept) = collect(step, images, size, progress, notify, on_device, first, place)
     names = (model.config.layers[end - 1].name for end in ends)
     return carry, Blocks(dict(zip(names, averages, strict=True)), ends[-1], kept)
 
@@ -150,6 +154,7 @@ def prepare_blocks(
     stop: int,
     image: Any,
     prepare: Images,
+    batch_size: int | None = None,
     *,
     precision: Precision = "highest",
     form: ops.Form | None = None,
@@ -157,9 +162,9 @@ def prepare_blocks(
     """Have what `run_blocks` needs compiled in a thread; `image` as of `prepare_layers`."""
     if ends := block_ends(model, 0, stop):
         step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
-        _run_blocks.prepare(*step.args, batch_of(image))
+        _run_blocks.prepare(*step.args, batch_of(image, batch_size or default_batch_size(prepare)))
     else:
-        prepare_layers(model, 0, stop, image, prepare, precision=precision, form=form)
+        prepare_layers(model, 0, stop, image, prepare, batch_size, precision=precision, form=form)
 
 
 def _blocks_step(

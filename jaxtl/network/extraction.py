@@ -149,5 +149,12 @@ def features_of(
         "image_size": images.image_size,
         "preprocessing": images.preprocessing,
         "precision": precision,
+        **_pixels(dataset, images),
     }
     return Features(values, dataset.labels, dataset.index, meta, dataset.ids)
+
+
+def _pixels(dataset: Dataset, images: Images) -> dict[str, str]:
+    """How pixels were read, where that is not as ever: arrays, resized as Keras does it."""
+    is_usual = isinstance(dataset.images, np.ndarray) and images.pixels == Images().pixels
+    return {} if is_usual else images.pixels

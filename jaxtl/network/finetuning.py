@@ -19,11 +19,13 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.models.network import Carry, Network
+from jaxtl.network.batches import in_memory
 from jaxtl.network.head import evaluate, with_head
 from jaxtl.network.training import Checkpoint, State, Trainer, run_epoch
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
+from jaxtl.records.rows import is_in_memory
 from jaxtl.settings import FinetuneConfig, Images
 
 # Of the device's memory, for training images and all seeds that train together.
@@ -127,7 +129,9 @@ def train_tails(
         raise JaxtlError("train_tails: configs must differ in their seed alone; train others on their own")
     starts = starts or [None] * len(configs)
     together = together or seeds_at_a_time(trunk, len(train.class_names), configs[0], train_source)
-    data = _Data(*jax.device_put((train_source, train.labels)), test_source, test.labels)
+    ready = (train_source, train.labels)
+    ready = jax.device_put(ready) if in_memory(train_source) else ready
+    data = _Data(*ready, test_source, test.labels)
     groups = grouped_by_epochs([len(start.history) if start else 0 for start in starts], together)
     results: dict[int, tuple[Network, list[dict[str, float]]]] = {}
     for group in groups:
@@ -140,10 +144,10 @@ def train_tails(
 
 
 class _Data(NamedTuple):
-    """What trains and what tests; training's arrays are on the device."""
+    """What trains and what tests; training's arrays are on the device, or are read piece by piece."""
 
     source: Source
-    labels: jax.Array
+    labels: jax.Array | np.ndarray
     test_source: Source
     test_labels: np.ndarray
 
@@ -211,7 +215,7 @@ def seeds_at_a_time(trunk: Trunk, classes: int, config: FinetuneConfig, source: 
     """
     if jax.default_backend() == "cpu":
         return 1
-    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(source))
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(source) if is_in_memory(leaf))
     room = _MEMORY_SHARE * device_memory() - kept
     return max(1, int(room // _bytes_per_seed(trunk, classes, config, isinstance(source, Carry))))
 
@@ -244,6 +248,7 @@ def prepare(
     image_shape: tuple[int, int, int],
     keep: bool = True,
     seeds: int = 1,
+    streams: bool = False,
 ) -> None:
     """Trace all that `train_tail` or `train_tails` will run, and have it compiled in threads.
 
@@ -252,10 +257,12 @@ def prepare(
         image_shape: of an image, [height, width, channels].
         keep: whether it will start from the trunk's outputs, rather than from images.
         seeds: how many train together.
+        streams: whether what it will start from is not in memory: how training takes it is then left open.
     """
     model = with_head(trunk.model, classes, config.seed)
-    labels = jax.ShapeDtypeStruct((n,), np.int32)
-    Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels, seeds)
+    if not streams:
+        labels = jax.ShapeDtypeStruct((n,), np.int32)
+        Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels, seeds)
     trunk.prepare_then(model, len(model.config.layers), image_shape, keep)
 
 

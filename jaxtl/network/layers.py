@@ -12,7 +12,7 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import batch_of, collect, default_batch_size
+from jaxtl.network.batches import Place, batch_of, collect, default_batch_size
 from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
@@ -30,6 +30,7 @@ def run_layers(
     form: ops.Form | None = None,
     notify: Notify | None = None,
     on_device: bool = False,
+    place: Place | None = None,
 ) -> Carry:
     """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
 
@@ -42,6 +43,7 @@ def run_layers(
         form: of the convolutions; None takes what is fastest on the platform.
         notify: called with one line when the batches are halved.
         on_device: leave the result in the device's memory.
+        place: as of `jaxtl.network.batches.collect`.
 
     Returns:
         A Carry of float32 arrays with one row an image.
@@ -49,7 +51,8 @@ def run_layers(
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    return collect(step, source, batch_size or default_batch_size(), progress, notify, on_device)
+    size = batch_size or default_batch_size(prepare)
+    return collect(step, source, size, progress, notify, on_device, place=place)
 
 
 def prepare_layers(
@@ -58,6 +61,7 @@ def prepare_layers(
     stop: int,
     image: Any,
     prepare: Images | None = None,
+    batch_size: int | None = None,
     *,
     precision: Precision = "highest",
     form: ops.Form | None = None,
@@ -68,7 +72,8 @@ def prepare_layers(
         image: a row of its `source`, without the first axis, as `jax.ShapeDtypeStruct`s.
     """
     plan, arrays = folding.fold(model, start, stop)
-    _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch_of(image))
+    batch = batch_of(image, batch_size or default_batch_size(prepare))
+    _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch)
 
 
 @partial(Program, static=4)
@@ -86,4 +91,6 @@ def _run_batch(
 
 def enter(images: Images, batch: jax.Array) -> Carry:
     """uint8 [n, h, w, 1 or 3] to the network's input, float32 [n, image_size, image_size, 3]."""
-    return Carry(preprocess(batch, images.image_size, images.preprocessing))
+    # What was read from files has its size already.
+    antialias = images.antialias == "on"
+    return Carry(preprocess(batch, images.image_size, images.preprocessing, antialias, images.fit))

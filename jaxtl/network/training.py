@@ -5,7 +5,7 @@ The optimiser is Keras's Adam. Trainable batch normalisations use the batch's st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
 from jaxtl.network.adam import keras_adam
-from jaxtl.network.batches import rows
+from jaxtl.network.batches import ahead, in_memory, rows
 from jaxtl.network.layers import enter
 from jaxtl.network.trunk import Trunk
 from jaxtl.progress import Progress
@@ -31,6 +31,8 @@ from jaxtl.settings import FinetuneConfig, Images
 
 # Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
 _CHUNKS_PER_EPOCH = 15
+# Bytes of a chunk's rows, where they are read for it.
+_PIECE = 2**26
 
 
 class State(NamedTuple):
@@ -142,11 +144,33 @@ def run_epoch(
     n, size = rows(source), trainers[0].config.batch_size
     orders = np.stack([trainer.order(n, epoch) for trainer in trainers])
     totals = np.zeros((len(trainers), 2))
-    for first, chunk in _chunks(orders, size):
-        state, sums = trainers[0].steps(state, source, labels, chunk if len(trainers) > 1 else chunk[0])
+    for first, chunk, some, its_labels in _pieces(source, labels, orders, size):
+        state, sums = trainers[0].steps(state, some, its_labels, chunk if len(trainers) > 1 else chunk[0])
         totals += np.asarray(sums, np.float64)
         progress((first + chunk[0].size) / n)
     return state, [(float(loss), float(accuracy)) for loss, accuracy in totals / n]
+
+
+def _pieces(
+    source: Any, labels: Any, orders: np.ndarray, size: int
+) -> Iterator[tuple[int, np.ndarray, Any, Any]]:
+    """The chunks of epochs with their offsets, and the rows that they train on with their labels.
+
+    What is not in memory is read a chunk ahead, and of a chunk only its own rows are there.
+    """
+    if in_memory(source):
+        for first, chunk in _chunks(orders, size):
+            yield first, chunk, source, labels
+        return
+    row = sum(leaf.nbytes for leaf in jax.tree.leaves(source)) // rows(source)
+
+    def read(part: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, Any, Any]:
+        first, chunk = part
+        wanted = chunk.ravel()
+        order = np.arange(wanted.size, dtype=np.int32).reshape(chunk.shape)
+        return first, order, jax.tree.map(lambda a: a[wanted], source), labels[wanted]
+
+    yield from ahead(read, _chunks(orders, size, max(1, _PIECE // (row * size * len(orders)))))
 
 
 def _copied(tree: Any) -> Any:
@@ -154,15 +178,15 @@ def _copied(tree: Any) -> Any:
     return jax.device_put(jax.tree.map(np.array, tree))
 
 
-def _chunks(order: np.ndarray, size: int):
+def _chunks(order: np.ndarray, size: int, most: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """The batches of epochs [..., n] as [..., steps, size], then the smaller last batch as [..., 1, rest].
 
-    Yields each with its offset.
+    Yields each with its offset, `most` steps at a time.
     """
     n = order.shape[-1]
     steps = n // size
     whole = order[..., : steps * size].reshape(*order.shape[:-1], steps, size)
-    length = max(1, -(-steps // _CHUNKS_PER_EPOCH))
+    length = min(most or steps, max(1, -(-steps // _CHUNKS_PER_EPOCH)))
     for start in range(0, steps, length):
         yield start * size, whole[..., start : start + length, :]
     if steps * size < n:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.models import ops
 from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import prepare_device_rows
+from jaxtl.network.batches import default_batch_size, place_in, prepare_device_rows
 from jaxtl.network.blocks import (
     Blocks,
     average_layers,
@@ -28,15 +29,18 @@ from jaxtl.network.blocks import (
 )
 from jaxtl.network.layers import prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
+from jaxtl.records.rows import IN_MEMORY, StoredRows, disk_takes, first_rows, is_in_memory
 from jaxtl.settings import Images
 
 # Of the device's whole memory, not of what is free now, so that a repeated run decides the same.
 _MEMORY_SHARE = 0.3
+# Bytes of images that are copied at a time.
+_PIECE = 2**26
 
 _SPECS: dict[tuple[NetworkConfig, int, int], Carry] = {}
 
 # What the layers after the trunk start from: the trunk's kept outputs, or the images themselves.
-Source = Carry | np.ndarray
+Source = Carry | Any
 
 
 def trainable_boundary(config: NetworkConfig, trainable: str) -> int:
@@ -70,6 +74,7 @@ class Trunk:
 
     What follows the trunk, training included, is computed in the same way. `precision` is one of
     `jaxtl.machine.devices.PRECISIONS`; `form` None takes the convolutions that are fastest on the platform.
+    `scratch` is the folder for what memory should not hold; None takes the system's for temporary files.
     """
 
     model: Network
@@ -77,13 +82,15 @@ class Trunk:
     images: Images
     precision: Precision = "highest"
     form: ops.Form | None = None
+    scratch: Path | None = None
 
     def __post_init__(self) -> None:
         ops.check(self.precision, self.form)
 
     @property
     def _how(self) -> dict[str, Any]:
-        return {"precision": self.precision, "form": self.form}
+        size = default_batch_size(self.images)
+        return {"precision": self.precision, "form": self.form, "batch_size": size}
 
     def bytes_per_image(self) -> int:
         """Size of what the trunk hands on for one image."""
@@ -113,7 +120,7 @@ class Trunk:
         prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **self._how)
         if jax.default_backend() != "cpu":
             for n in dict.fromkeys(counts):
-                prepare_device_rows(n, self._spec(self.boundary))
+                prepare_device_rows(n, self._spec(self.boundary), default_batch_size(self.images))
 
     def prepare_then(self, model: Network, stop: int, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `then` needs compiled in a thread; `keep` as in `source`."""
@@ -132,8 +139,20 @@ class Trunk:
         prepare_averages(self.model, start, ends, row, images, **self._how)
 
     def keeps(self, n: int) -> bool:
-        """Whether the outputs for n images are kept: they fit, and they save work."""
-        return self.boundary > 1 and n * self.bytes_per_image() <= _MEMORY_SHARE * device_memory()
+        """Whether the outputs for n images are kept: they save work, and fit in memory or, on a CPU, on disk.
+
+        A GPU computes them anew faster than a disk hands them on.
+        """
+        kept = n * self.bytes_per_image()
+        if self.boundary <= 1 or kept <= _MEMORY_SHARE * device_memory():
+            return self.boundary > 1
+        return jax.default_backend() == "cpu" and disk_takes(kept, self.scratch)
+
+    def streams(self, images: Any, keep: bool) -> bool:
+        """Whether `source` of these images is on disk, or in their files, and not in memory."""
+        if keep:
+            return jax.default_backend() == "cpu" and len(images) * self.bytes_per_image() > IN_MEMORY
+        return not is_in_memory(images) and images.nbytes > IN_MEMORY
 
     def source(
         self,
@@ -145,7 +164,7 @@ class Trunk:
         """The trunk's outputs where they are kept, else the images.
 
         The outputs stay in the memory of the device, where training and tests take them from; a CPU's is
-        the host's.
+        the host's, or where they are large a file's (`jaxtl.records.rows`).
         """
         return self.source_and_blocks(images, keep, 0, progress, notify)[0]
 
@@ -159,12 +178,25 @@ class Trunk:
     ) -> tuple[Source, Blocks]:
         """`source`, and in the same pass what `averages` needs of the first images."""
         if not keep:
-            # Training draws any of them again and again: digits made when asked for are made once.
-            images = np.asarray(images)
-            return images, Blocks({}, 0, images[:first])
+            # Training draws any of them again and again: what is made or read when asked for is so once.
+            images = self._fetched(images)
+            return images, Blocks({}, 0, first_rows(images, first))
         on_device = jax.default_backend() != "cpu"
-        how = {**self._how, "progress": progress, "notify": notify, "on_device": on_device}
+        where = {"on_device": on_device, "place": place_in(self.scratch)}
+        how = {**self._how, **where, "progress": progress, "notify": notify}
         return run_blocks(self.model, self.boundary, images, self.images, first, **how)
+
+    def _fetched(self, images: Any) -> Any:
+        """Images in memory, or in one file where they are large; as they are where the disk is too small."""
+        if not self.streams(images, keep=False):
+            return np.asarray(images)
+        if not disk_takes(images.nbytes, self.scratch):
+            return images
+        stored = StoredRows.empty(images.shape, images.dtype, self.scratch)
+        step = max(1, _PIECE * len(images) // images.nbytes)
+        for start in range(0, len(images), step):
+            stored.write(start, images[start : start + step])
+        return stored
 
     def averages(self, model: Network, blocks: Blocks, notify: Notify | None = None) -> dict[str, np.ndarray]:
         """`extract_layers` of all blocks' ends, for a model that shares this trunk."""

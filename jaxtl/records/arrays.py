@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
+from jaxtl.records.rows import first_rows
 
 Pathlike = str | os.PathLike[str]
 
@@ -23,7 +24,8 @@ class Dataset:
 
     Attributes:
         images: uint8 [n, height, width, channels], channels 1 or 3, values 0 to 255; an array, or what is
-            indexed like one and makes images when they are asked for (`jaxtl.data.infinite.Digits`).
+            indexed like one and makes or reads images when they are asked for (`jaxtl.data.infinite.Digits`,
+            `jaxtl.data.files.ImageFiles`).
         labels: int32 [n], each in range(len(class_names)).
         class_names: the name of each class, in label order.
         split: "train" or "test".
@@ -67,9 +69,7 @@ class Dataset:
         if not 1 <= n <= len(self):
             where = f"dataset {self.name} ({self.split})"
             raise JaxtlError(f"{where}: has {len(self)} images, asked for {n}; take fewer, or all")
-        # What is made when it is asked for stays so.
-        first = getattr(self.images, "first", None)
-        images = first(n) if first else self.images[:n]
+        images = first_rows(self.images, n)
         ids = None if self.ids is None else self.ids[:n]
         return Dataset(images, self.labels[:n], self.class_names, self.split, self.name, self.index[:n], ids)
 

@@ -13,8 +13,10 @@ from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding
+from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
+from jaxtl.settings import FORMER_PIXELS
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,12 @@ def _images(settings: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> 
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
     try:
-        dataset = load(name, "test", image_size=settings.get("image_size"))
+        pixels = {part: settings.get(part, former) for part, former in FORMER_PIXELS.items()}
+        dataset = load(name, "test", image_size=settings.get("image_size"), **pixels)
     except (JaxtlError, OSError) as error:
         return None, str(error)
     if index.max() >= len(dataset) or not np.array_equal(dataset.labels[index], labels):
         return None, f"dataset {name} holds other images now than when the run was made"
-    return dataset.images[index], ""
+    # The first ones, as of every run: what is read when it is asked for stays so.
+    first = first_rows(dataset.images, len(index))
+    return first if np.array_equal(index, np.arange(len(index))) else dataset.images[index], ""

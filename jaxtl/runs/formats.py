@@ -21,7 +21,7 @@ from jaxtl.methods import METHODS
 from jaxtl.records import tables
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
 from jaxtl.records.tables import LayerRow, Score
-from jaxtl.settings import RunConfig
+from jaxtl.settings import FORMER_PIXELS, RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.layers import NetworkConfig
@@ -62,7 +62,8 @@ def load_started(path: Path) -> Started:
         raise JaxtlError(f"{path}: was edited since the run started; undo that")
     try:
         weights_digest = record.pop("weights_digest")
-        return Started(RunConfig(**{**record, "methods": tuple(record["methods"])}), weights_digest)
+        known = {**FORMER_PIXELS, **record, "methods": tuple(record["methods"])}
+        return Started(RunConfig(**known), weights_digest)
     except (KeyError, TypeError) as error:
         raise JaxtlError(f"{path}: not the settings of a run of this jaxtl ({error})") from None
 

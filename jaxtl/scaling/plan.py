@@ -15,6 +15,7 @@ from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
 from jaxtl.scaling.settings import LARGEST, SIZES, SMALLEST, Settings
+from jaxtl.settings import FORMER_PIXELS
 
 # Where a study's settings are, in its folder.
 CONFIG = "config.json"
@@ -206,7 +207,7 @@ def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
         )
     try:
         of_weights = record.pop("weights_digest")
-        return Settings(**record), of_weights, asked
+        return Settings(**{**FORMER_PIXELS, **record}), of_weights, asked
     except (KeyError, TypeError) as error:
         raise JaxtlError(
             f"{path}: not the settings of a study of this jaxtl ({error}); start a new one with --out"

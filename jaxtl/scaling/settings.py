@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import TYPICAL_SEED, Images, check_model
+from jaxtl.settings import TYPICAL_SEED, Images, check_model, images_of
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 LARGEST = 1_000_000
@@ -21,7 +21,7 @@ class Settings:
 
     Attributes:
         dataset: what `jaxtl.load` takes; its training and test images are used together.
-        image_size, preprocessing: see `jaxtl.settings.Images`.
+        image_size, preprocessing, antialias, orientation, alpha, fit: see `jaxtl.settings.Images`.
         weights: a safetensors file; None takes the bundled ImageNet weights.
         model: one of `jaxtl.settings.MODELS`, which the weights must be of; None takes what they are of.
         perplexity: of t-SNE.
@@ -37,6 +37,10 @@ class Settings:
     perplexity: float = 30.0
     n_neighbors: int = 12
     seed: int = TYPICAL_SEED
+    antialias: str = "auto"
+    orientation: str = "exif"
+    alpha: str = "white"
+    fit: str = "stretch"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -51,7 +55,7 @@ class Settings:
 
     @property
     def images(self) -> Images:
-        return Images(self.image_size, self.preprocessing)
+        return images_of(asdict(self))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxtl.data import load
+from jaxtl.data.files import joined
 from jaxtl.data.infinite import infinite
 from jaxtl.errors import JaxtlError
 from jaxtl.models.weights import load_model
@@ -39,18 +40,18 @@ class Source:
 
         Raises JaxtlError where they have other classes or shapes.
         """
-        name, size = self.settings.dataset, self.settings.image_size
-        train, test = (load(name, split, image_size=size) for split in ("train", "test"))
+        name, images = self.settings.dataset, self.settings.images
+        how = {"image_size": images.image_size, **images.pixels}
+        train, test = (load(name, split, **how) for split in ("train", "test"))
         if train.class_names != test.class_names or train.images.shape[1:] != test.images.shape[1:]:
             raise JaxtlError(
                 f"dataset {name}: training and test images differ in classes or shape, "
                 f"{train.images.shape[1:]} and {test.images.shape[1:]}; a study takes both together: give "
                 "images of one kind"
             )
-        images, labels = (
-            np.concatenate(both) for both in ((train.images, test.images), (train.labels, test.labels))
-        )
-        return Dataset(images, labels, train.class_names, "train and test", name)
+        labels = np.concatenate((train.labels, test.labels))
+        together = joined(train.images, test.images)
+        return Dataset(together, labels, train.class_names, "train and test", name)
 
     @cached_property
     def order(self) -> np.ndarray:

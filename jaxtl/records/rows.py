@@ -1,0 +1,109 @@
+"""Rows of arrays, more than memory should hold: in a file without a name, read as they are asked for."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+# Rows of one array that together take more bytes than this lie on disk: those of the founding experiment stay
+# in memory, and two splits of any size take less than 2 GiB.
+IN_MEMORY = 2**30
+# Of what a disk has left, what such rows may take.
+_DISK_SHARE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """An array [n, ...] on disk, whose rows are read where it is indexed by a slice or an array of integers.
+
+    The file has no name: nothing is left of it when the process ends, however that happens. It is read, not
+    memory-mapped: pages of a map would count as this process's memory.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    file: IO[bytes]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> StoredRows:
+        """For n rows that are still to be written. Raises OSError where the folder takes no files.
+
+        `folder`: where the file lies; None takes the system's folder for temporary files.
+        """
+        return cls(tuple(shape), np.dtype(dtype), tempfile.TemporaryFile(dir=folder, buffering=0))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self) * self._row_bytes
+
+    @property
+    def _row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def first(self, n: int) -> StoredRows:
+        """The first n rows, of the same file."""
+        return StoredRows((min(n, len(self)), *self.shape[1:]), self.dtype, self.file)
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write rows from row `start` on. Raises OSError where the disk is full."""
+        # Written by a call, and not to mapped memory, where a full disk ends the process.
+        left = memoryview(np.ascontiguousarray(rows, self.dtype)).cast("B")
+        offset = start * self._row_bytes
+        while left:
+            done = os.pwrite(self.file.fileno(), left, offset)
+            left, offset = left[done:], offset + done
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[key]
+        rows = np.empty((wanted.size, *self.shape[1:]), self.dtype)
+        if wanted.size and self._row_bytes:
+            edges = np.flatnonzero(np.diff(wanted.ravel()) != 1) + 1
+            stretches = zip([0, *edges], [*edges, wanted.size], strict=True)
+            for start, stop in stretches:
+                self._read(int(wanted.flat[start]), rows[start:stop])
+        return rows.reshape(*wanted.shape, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("rows on disk have no array until they are read")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def _read(self, start: int, rows: np.ndarray) -> None:
+        left, offset = memoryview(rows).cast("B"), start * self._row_bytes
+        while left:
+            done = os.preadv(self.file.fileno(), [left], offset)
+            if not done:
+                raise OSError(f"rows from {start} on are no longer on disk")
+            left, offset = left[done:], offset + done
+
+
+def disk_takes(nbytes: int, folder: Path | None = None) -> bool:
+    """Whether rows of so many bytes fit on the disk of a folder, or of temporary files."""
+    place = Path(folder or tempfile.gettempdir()).absolute()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    return nbytes <= _DISK_SHARE * shutil.disk_usage(there).free
+
+
+def first_rows(rows: Any, n: int) -> Any:
+    """The first n rows of an array, or of what is read or made when it is indexed, which stays so."""
+    first = getattr(rows, "first", None)
+    return first(n) if first else rows[:n]
+
+
+def is_in_memory(rows: Any) -> bool:
+    """Whether an array is there as a whole, on the host or a device, not read or made where it is indexed."""
+    return not hasattr(rows, "first")
