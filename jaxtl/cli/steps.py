@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,11 @@ from jaxtl.cli import options
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 from jaxtl.methods import METHODS
-from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
+
+if TYPE_CHECKING:
+    from jaxtl.models.mobilenet_v2 import MobileNetV2
+    from jaxtl.progress import Observer
 
 
 @click.command()
@@ -36,7 +40,7 @@ def extract(
     split: str,
     samples: int | None,
     image_size: int,
-    preprocessing: str,
+    preprocessing: str | None,
     weights: str | None,
     deterministic: bool,
     compilation_cache: Path,
@@ -55,7 +59,8 @@ def extract(
     options.check_suffix(out, ".npz", store.SUFFIX)
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    images, model = Images(image_size, preprocessing), load_model(weights)
+    model = load_model(weights)
+    images = _images(image_size, preprocessing, model, observer)
     data = load(dataset, split, image_size=image_size)
     data = data if samples is None else data.take(samples)
     check_writable(out)
@@ -66,6 +71,14 @@ def extract(
         else:
             extract_features(model, data, images, **how).save(out)
     click.echo(f"{out}: {len(data)} x {model.config.features} features")
+
+
+def _images(image_size: int, preprocessing: str | None, model: MobileNetV2, observer: Observer) -> Images:
+    """How images enter; says so where the weights decide."""
+    wanted = model.config.preprocessing
+    if wanted and not preprocessing:
+        observer.notify(told_preprocessing(wanted))
+    return Images(image_size, preprocessing).settled(wanted)
 
 
 @click.command()
@@ -89,7 +102,7 @@ def finetune(
     dataset: str,
     train_samples: int | None,
     image_size: int,
-    preprocessing: str,
+    preprocessing: str | None,
     weights: str | None,
     precision: str,
     deterministic: bool,
@@ -110,8 +123,8 @@ def finetune(
     options.check_suffix(out, ".safetensors")
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    config, images = FinetuneConfig(**training), Images(image_size, preprocessing)
-    model = load_model(weights)
+    config, model = FinetuneConfig(**training), load_model(weights)
+    images = _images(image_size, preprocessing, model, observer)
     train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
     train = train if train_samples is None else train.take(train_samples)
     for path in filter(None, (out, history)):

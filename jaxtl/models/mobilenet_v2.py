@@ -19,6 +19,7 @@ from flax import nnx
 
 from jaxtl.errors import JaxtlError
 from jaxtl.models import ops
+from jaxtl.settings import mean_and_deviation
 
 Kind = Literal["input", "conv", "bn", "relu6", "pad", "depthwise", "add", "pool", "dense"]
 
@@ -75,6 +76,7 @@ class MobileNetV2Config:
         bn_momentum: decay of the moving statistics, 0.999 as in Keras.
         padding: of stride-2 convolutions; "keras" pads (0, 1) on even sizes and (1, 1) on odd ones,
             "symmetric" pads (1, 1) always, as torchvision does.
+        preprocessing: of pixels, that the weights want, as in `jaxtl.Images`; None where they do not say.
     """
 
     width: float = 1.0
@@ -82,6 +84,7 @@ class MobileNetV2Config:
     bn_epsilon: float = 1e-3
     bn_momentum: float = 0.999
     padding: Literal["keras", "symmetric"] = "keras"
+    preprocessing: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 8:
@@ -90,6 +93,13 @@ class MobileNetV2Config:
             raise JaxtlError(f"MobileNetV2: a head needs at least 2 classes, got {self.classes}")
         if self.padding not in ("keras", "symmetric"):
             raise JaxtlError(f"MobileNetV2: padding must be 'keras' or 'symmetric', got {self.padding!r}")
+        if not 0 < self.bn_epsilon < 1 or not 0 <= self.bn_momentum < 1:
+            raise JaxtlError(
+                "MobileNetV2: bn_epsilon must be in (0, 1) and bn_momentum in [0, 1), got "
+                f"{self.bn_epsilon} and {self.bn_momentum}"
+            )
+        if self.preprocessing is not None:
+            mean_and_deviation(self.preprocessing)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

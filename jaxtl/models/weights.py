@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -99,12 +100,18 @@ def save_weights(
     metadata = {
         **provenance,
         "format": FORMAT,
-        "config": json.dumps(asdict(config), sort_keys=True),
+        "config": json.dumps(_recorded(config), sort_keys=True),
         "tensor_digest": tensor_digest(arrays),
     }
     tensors = {name: np.ascontiguousarray(arrays[name], np.float32) for name in sorted(arrays)}
     with replacing(path) as temporary:
         temporary.write_bytes(_with_metadata(save(tensors), metadata))
+
+
+def _recorded(config: MobileNetV2Config) -> dict[str, Any]:
+    """The network's settings; what weights do not say of pixels is left out, as before it could be said."""
+    record = asdict(config)
+    return record if record["preprocessing"] else {k: v for k, v in record.items() if k != "preprocessing"}
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -150,6 +157,15 @@ def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> M
         return MobileNetV2Config(**json.loads(metadata["config"]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise JaxtlError(f"{path}: its metadata hold no readable network config ({error})") from None
+
+
+def wanted_preprocessing(path: str | os.PathLike[str] | None = None) -> str | None:
+    """What the weights of a file, or the bundled ones, want of pixels, as in `jaxtl.Images`; None: not said.
+
+    The bundled ones do not say: in the founding experiment their images were scaled to [0, 1], though they
+    had been trained on [-1, 1].
+    """
+    return load_arrays(path or imagenet_path())[0].preprocessing
 
 
 def load_model(path: str | os.PathLike[str] | None = None) -> MobileNetV2:

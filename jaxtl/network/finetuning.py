@@ -166,7 +166,8 @@ def _train_group(
     progress: Progress,
     notify: Notify | None,
 ) -> list[tuple[MobileNetV2, list[dict[str, float]]]]:
-    trainers = [Trainer(trunk, with_head(trunk.model, classes, config.seed), config) for config, _ in some]
+    models = (with_head(trunk.model, classes, c.seed, trunk.images.preprocessing) for c, _ in some)
+    trainers = [Trainer(trunk, model, config) for model, (config, _) in zip(models, some, strict=True)]
     begun = [trainer.start(start) for trainer, (_, start) in zip(trainers, some, strict=True)]
     states, histories = zip(*begun, strict=True)
     state, epochs, tuned = _joined(states), some[0][0].epochs, []
@@ -253,7 +254,7 @@ def prepare(
         keep: whether it will start from the trunk's outputs, rather than from images.
         seeds: how many train together.
     """
-    model = with_head(trunk.model, classes, config.seed)
+    model = with_head(trunk.model, classes, config.seed, trunk.images.preprocessing)
     labels = jax.ShapeDtypeStruct((n,), np.int32)
     Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels, seeds)
     trunk.prepare_then(model, len(model.config.layers), image_shape, keep)
