@@ -106,9 +106,9 @@ images = together(
     click.option(
         "--preprocessing",
         type=Preprocessing(),
-        help="unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained; imagenet: torchvision's "
-        "mean and deviation; or a mean and deviation, R,G,B/R,G,B, of pixels in [0, 1].  [default: what the "
-        "weights want, if their file says so, else unit]",
+        help="unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained; imagenet: "
+        "torchvision's mean and deviation; or a mean and deviation, R,G,B/R,G,B, of pixels in [0, 1].  "
+        "[default: what the weights want, if their file says so, else unit]",
     ),
 )
 train_samples = setting("--train-samples", "all", "Train on the first N training images.", type=Count())
