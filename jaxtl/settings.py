@@ -21,6 +21,8 @@ PREPROCESSING = {
 USUAL_PREPROCESSING = "unit"
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
+# Forms in which its network is, and how their files end.
+NETWORKS = {"keras": ".keras", "torch": ".safetensors", "onnx": ".onnx"}
 # Seconds that one embedding may take, and the most seeds of one command.
 TIME_LIMIT, MOST_SEEDS = 900.0, 1000
 # Test accuracy after the last epoch is noisy, as Keras's is: 0.936 to 0.974 over seeds 0 to 5. Of these,

@@ -105,7 +105,7 @@ def save_weights(
     }
     tensors = {name: np.ascontiguousarray(arrays[name], np.float32) for name in sorted(arrays)}
     with replacing(path) as temporary:
-        temporary.write_bytes(_with_metadata(save(tensors), metadata))
+        temporary.write_bytes(with_metadata(save(tensors), metadata))
 
 
 def _recorded(config: MobileNetV2Config) -> dict[str, Any]:
@@ -114,7 +114,8 @@ def _recorded(config: MobileNetV2Config) -> dict[str, Any]:
     return record if record["preprocessing"] else {k: v for k, v in record.items() if k != "preprocessing"}
 
 
-def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file's bytes with these metadata; equal contents give equal bytes."""
     # The library writes metadata in the order of a randomly seeded hash map; sorted, equal contents give
     # equal bytes. The header is 8 bytes of length and JSON padded with spaces to a multiple of 8.
     length = int.from_bytes(data[:8], "little")
