@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from typing import Any
 
 from jaxtl.errors import JaxtlError
@@ -11,7 +12,15 @@ from jaxtl.machine.devices import check_precision
 from jaxtl.methods import METHODS, Parameter, parameters
 
 STAGES = ("before", "after")
-PREPROCESSING = ("unit", "keras")
+# What pixels are scaled to, by name: mean and deviation of R, G and B, of pixels in [0, 1], that are taken
+# away and divided by. The last are those of ImageNet's training images, which torchvision and timm use.
+PREPROCESSING = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "keras": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+# Where neither the user nor the weights say anything.
+USUAL_PREPROCESSING = "unit"
 # Networks by the name that users type, and as people write it.
 MODELS = {
     "mobilenet_v2": "MobileNetV2",
@@ -27,6 +36,8 @@ PIXELS = {"antialias": ANTIALIAS, "orientation": ORIENTATIONS, "alpha": ALPHA, "
 FORMER_PIXELS = {"antialias": "off", "orientation": "stored", "alpha": "white", "fit": "stretch"}
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
+# Forms in which its network is, and how their files end.
+NETWORKS = {"keras": ".keras", "torch": ".safetensors", "onnx": ".onnx"}
 # Seconds that one embedding may take, and the most seeds of one command.
 TIME_LIMIT, MOST_SEEDS = 900.0, 1000
 # Test accuracy after the last epoch is noisy, as Keras's is: 0.936 to 0.974 over seeds 0 to 5. Of these,
@@ -46,7 +57,10 @@ class Images:
 
     Attributes:
         image_size: height and width in pixels, at least 32.
-        preprocessing: "unit" scales to [0, 1], "keras" to [-1, 1] as Keras's own preprocess_input.
+        preprocessing: "unit" scales to [0, 1], "keras" to [-1, 1] as Keras's own preprocess_input,
+            "imagenet" takes ImageNet's mean away and divides by its deviation, as torchvision and timm do;
+            "R,G,B/R,G,B" does so with any mean and deviation of pixels in [0, 1]. None takes what the
+            weights want, which their file may say, and otherwise "unit".
         antialias: whether an image that shrinks is averaged over what each new pixel covers. "off" is plain
             bilinear, as Keras and TensorFlow resize; "auto" is "on" for images in files, and "off" for those
             that come as an array, all of one size.
@@ -58,7 +72,7 @@ class Images:
     """
 
     image_size: int = 48
-    preprocessing: str = "unit"
+    preprocessing: str | None = None
     antialias: str = "auto"
     orientation: str = "exif"
     alpha: str = "white"
@@ -67,8 +81,9 @@ class Images:
     def __post_init__(self) -> None:
         if not 32 <= self.image_size <= 1024:
             raise JaxtlError(f"image_size must be 32 to 1024, got {self.image_size}")
-        if self.preprocessing not in PREPROCESSING:
-            raise JaxtlError(f"preprocessing must be 'unit' or 'keras', got {self.preprocessing!r}")
+        if self.preprocessing is not None:
+            mean_and_deviation(self.preprocessing)
+
         for name, known in PIXELS.items():
             if getattr(self, name) not in known:
                 raise JaxtlError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -77,6 +92,48 @@ class Images:
     def pixels(self) -> dict[str, str]:
         """The settings of `PIXELS`, which `jaxtl.load` takes too."""
         return {name: getattr(self, name) for name in PIXELS}
+
+    def settled(self, wanted: str | None) -> Images:
+        """With a preprocessing: the one set, or else what the weights want, or else "unit"."""
+        return replace(self, preprocessing=self.preprocessing or wanted or USUAL_PREPROCESSING)
+
+
+RGB = tuple[float, float, float]
+
+
+def mean_and_deviation(preprocessing: str) -> tuple[RGB, RGB]:
+    """Of R, G and B, for pixels in [0, 1]: what is taken away, and what is then divided by.
+
+    Raises JaxtlError for what is neither a name nor "R,G,B/R,G,B" with finite numbers, deviations above 0.
+    """
+    if preprocessing in PREPROCESSING:
+        return PREPROCESSING[preprocessing]
+    try:
+        mean, deviation = (
+            tuple(float(number) for number in half.split(",")) for half in str(preprocessing).split("/")
+        )
+        if len(mean) == len(deviation) == 3 and all(map(isfinite, mean + deviation)) and min(deviation) > 0:
+            return mean, deviation
+    except ValueError:
+        pass
+    names = ", ".join(map(repr, PREPROCESSING))
+    raise JaxtlError(
+        f"preprocessing: {preprocessing!r} is not one of {names}, nor mean and deviation such as "
+        "0.5,0.5,0.5/0.25,0.25,0.25"
+    )
+
+
+def told_preprocessing(wanted: str) -> str:
+    """One line that says that weights decided."""
+    return f"Preprocessing {wanted}, which the weights want; --preprocessing takes another"
+
+
+def spelled(mean: RGB, deviation: RGB) -> str:
+    """The preprocessing of this mean and deviation: its name, or its numbers."""
+    for name, numbers in PREPROCESSING.items():
+        if all(abs(a - b) <= 1e-6 for a, b in zip(mean + deviation, sum(numbers, ()), strict=True)):
+            return name
+    return "/".join(",".join(f"{number:.9g}" for number in half) for half in (mean, deviation))
 
 
 @dataclass(frozen=True)
@@ -115,7 +172,7 @@ class RunConfig:
         samples: test images that are embedded, the first ones of the split; None takes all.
         train_samples: training images, likewise.
         image_size: pixels, 32 to 1024.
-        preprocessing: "unit" or "keras".
+        preprocessing: see `Images`; a run records the one that it took.
         antialias, orientation, alpha, fit: see `Images`.
         weights: a safetensors file to start from; None takes the bundled ImageNet weights.
         model: one of `MODELS`, which the weights must be of; None takes the network that they are of.
@@ -134,7 +191,7 @@ class RunConfig:
     samples: int | None = 2000
     train_samples: int | None = None
     image_size: int = 48
-    preprocessing: str = "unit"
+    preprocessing: str | None = None
     weights: str | None = None
     model: str | None = None
     trainable: str = "10"

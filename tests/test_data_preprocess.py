@@ -117,7 +117,7 @@ def test_the_rows_of_the_matrix_are_weights():
         (np.zeros((2, 4, 4), np.uint8), 8, "unit", r"got uint8 \[2, 4, 4\]"),
         (np.zeros((2, 4, 4, 4), np.uint8), 8, "unit", r"got uint8 \[2, 4, 4, 4\]"),
         (np.zeros((2, 4, 4, 1), np.uint8), 0, "unit", "image_size must be at least 1 pixel, got 0"),
-        (np.zeros((2, 4, 4, 1), np.uint8), 8, "caffe", "mode must be 'unit' or 'keras', got 'caffe'"),
+        (np.zeros((2, 4, 4, 1), np.uint8), 8, "caffe", "'caffe' is not one of 'unit', 'keras'"),
     ],
 )
 def test_bad_input_is_one_clear_line(images, size, mode, message):

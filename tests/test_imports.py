@@ -27,7 +27,7 @@ FLOORS = [
     ],
     ["jaxtl.data", "jaxtl.models", "jaxtl.neighbors"],
     ["jaxtl.lle"],
-    ["jaxtl.network", "jaxtl.reduction", "jaxtl.metrics"],
+    ["jaxtl.exports", "jaxtl.network", "jaxtl.reduction", "jaxtl.metrics"],
     ["jaxtl.costs", "jaxtl.doctor", "jaxtl.evaluation"],
     ["jaxtl.plots"],
     ["jaxtl.runs", "jaxtl.report"],

@@ -14,7 +14,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import load_arrays
 from weights_convert.__main__ import main
-from weights_convert.keras import PUBLISHED_WIDTHS, convert
+from weights_convert.conversion import PUBLISHED_WIDTHS
+from weights_convert.keras import convert
 
 WIDTH = 0.35
 KERNEL = "Conv1/Conv1/kernel:0"

@@ -1,12 +1,17 @@
-"""Command line of the converters: `python -m weights_convert keras IN OUT.safetensors`."""
+"""Command line of the converters: `python -m weights_convert keras|torch IN OUT.safetensors`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jaxtl.errors import JaxtlError
+
+if TYPE_CHECKING:
+    from weights_convert.conversion import Conversion
 
 
 @click.group()
@@ -14,23 +19,73 @@ def main() -> None:
     """Convert checkpoints of other frameworks to jaxtl's safetensors."""
 
 
-@main.command()
-@click.argument("source_file", metavar="IN")
-@click.argument("out", metavar="OUT.safetensors")
-@click.option("--width", default="auto", show_default=True, help="Channel multiplier: auto, or such as 0.35.")
-@click.option("--head", is_flag=True, help="Convert the model's own Dense after average pooling too.")
-@click.option(
-    "--licence", default="not stated", show_default=True, help="Licence of the weights, noted in OUT."
+_OPTIONS = (
+    click.argument("source_file", metavar="IN"),
+    click.argument("out", metavar="OUT.safetensors"),
+    click.option(
+        "--width", default="auto", show_default=True, help="Channel multiplier: auto, or such as 0.35."
+    ),
+    click.option(
+        "--preprocessing",
+        metavar="NAME",
+        help="What the weights want of pixels: unit, keras, imagenet, or mean and deviation R,G,B/R,G,B.",
+    ),
+    click.option(
+        "--licence", default="not stated", show_default=True, help="Licence of the weights, noted in OUT."
+    ),
+    click.option("--source", help="Where the weights come from, noted in OUT."),
 )
-@click.option("--source", help="Where the weights come from, noted in OUT.")
-def keras(source_file: str, out: str, width: str, head: bool, licence: str, source: str | None) -> None:
+
+
+def _converter(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the arguments and options that all have."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return main.command()(command)
+
+
+@_converter
+@click.option("--head", is_flag=True, help="Convert the model's own Dense after average pooling too.")
+def keras(source_file: str, out: str, **options: Any) -> None:
     """Convert MobileNetV2 from Keras: .h5, .weights.h5 or .keras."""
     # Here, since it imports JAX, which --help has no need of.
     from weights_convert.keras import convert
     from weights_convert.layouts import STATE
 
+    _convert(convert, source_file, out, options, STATE)
+
+
+@_converter
+@click.option(
+    "--head/--no-head",
+    default=None,
+    help="Ask for the head, or for none.  [default: kept where it is one linear layer]",
+)
+@click.option("--key", help="Which of a checkpoint's dictionaries, such as state_dict_ema.")
+@click.option("--epsilon", type=float, help="Of batch normalisation.  [default: the library's]")
+@click.option(
+    "--padding", type=click.Choice(["keras", "symmetric"]), help="Of stride 2.  [default: the library's]"
+)
+def torch(source_file: str, out: str, **options: Any) -> None:
+    """Convert MobileNetV2 from torchvision, timm or Hugging Face: .safetensors, .pth, .pt or .bin.
+
+    PyTorch need not be installed, and nothing in the file is run.
+    """
+    from weights_convert.torch import convert
+
+    _convert(convert, source_file, out, options, ())
+
+
+def _convert(
+    convert: Callable[..., Conversion],
+    source_file: str,
+    out: str,
+    options: dict[str, Any],
+    state: tuple[str, ...],
+) -> None:
+    """Convert, and say what came of it; `state` begins the paths of an optimizer's tensors."""
     try:
-        done = convert(source_file, out, width=width, head=head, licence=licence, source=source)
+        done = convert(source_file, out, **options)
     except JaxtlError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
@@ -38,13 +93,19 @@ def keras(source_file: str, out: str, width: str, head: bool, licence: str, sour
     top = f"{config.classes} classes" if config.classes else "no top"
     click.echo(f"{out}: MobileNetV2, width {config.width:g}, {top}, {len(config.parameters)} tensors")
     click.echo(f"digest {done.digest}")
+    for note in done.notes:
+        click.echo(note)
     if done.head:
         click.echo(f"predictions is {done.head}")
-    if done.left_out:
-        state = [path for path in done.left_out if path.startswith(STATE)]
-        others = [path for path in done.left_out if path not in state]
-        click.echo(f"left out {len(done.left_out)} tensors outside the backbone:")
-        for path in [*others, *([f"{len(state)} of the optimizer's state"] if state else [])]:
+    _tell_left_out(done.left_out, state)
+
+
+def _tell_left_out(paths: tuple[str, ...], state: tuple[str, ...]) -> None:
+    if paths:
+        of_state = [path for path in paths if path.startswith(state)] if state else []
+        others = [path for path in paths if path not in of_state]
+        click.echo(f"left out {len(paths)} tensors outside the backbone:")
+        for path in [*others, *([f"{len(of_state)} of the optimizer's state"] if of_state else [])]:
             click.echo(f"  {path}")
 
 

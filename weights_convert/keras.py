@@ -6,30 +6,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
-from jaxtl.models.weights import check_fit, complaints, save_weights, tensor_digest
+from jaxtl.models.weights import check_fit, tensor_digest
+from weights_convert.conversion import Conversion, check_output, check_shapes, provenance, width_of, write
 from weights_convert.hdf5 import Contents, Tensor, opened
+from weights_convert.keras_inputs import SAYS_NOTHING, find_preprocessing
 from weights_convert.layouts import STATE, Backbone, locate
 from weights_convert.sources import Source, read_source
-
-PUBLISHED_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What was converted: network, digest of its tensors, the paths that stayed behind, and the head's."""
-
-    config: MobileNetV2Config
-    digest: str
-    left_out: tuple[str, ...]
-    head: str | None
 
 
 def convert(
@@ -38,6 +24,7 @@ def convert(
     *,
     width: str = "auto",
     head: bool = False,
+    preprocessing: str | None = None,
     licence: str = "not stated",
     source: str | None = None,
 ) -> Conversion:
@@ -49,6 +36,8 @@ def convert(
         width: "auto" (from the tensors' shapes) or a number.
         head: convert the model's own Dense after the backbone's global average pooling as `predictions`.
             A file of weights alone does not tell its pooling, so there it is taken on trust.
+        preprocessing: what the weights want of pixels, as in `jaxtl.Images`; None takes what the file's own
+            layers before the backbone do, such as a Rescaling.
         licence: of the weights, for the metadata.
         source: where the weights come from, for the metadata.
 
@@ -56,7 +45,7 @@ def convert(
         JaxtlError: for a file that is unsafe, broken or another network, naming every tensor at fault,
             and where `out` cannot be written.
     """
-    _check_output(Path(path), Path(out))
+    check_output(Path(path), Path(out))
     origin = read_source(path)
     where = origin.path
     with opened(origin.hdf5, where, ("keras_version", "model_config")) as contents:
@@ -64,89 +53,52 @@ def convert(
         dense = _find_head(backbone, contents, origin) if head else None
         tensors = {**backbone.found, **(dense or {})}
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        config = _config(width, shapes, where)
+        described = origin.model_config or contents.attributes.get("model_config")
+        wanted, note = find_preprocessing(described, contents.tensors)
+        if preprocessing:
+            wanted, note = preprocessing, f"preprocessing {preprocessing}, as you say"
+        config = _config(width, shapes, wanted, where)
         _check_tensors(config, tensors, backbone.unknown, where)
         arrays = {name: tensor.read(where) for name, tensor in tensors.items()}
-        version = origin.keras_version or contents.attributes.get("keras_version", "unknown")
+        framework = f"Keras {_version(origin, contents.attributes)}"
     check_fit(config, arrays, where)
-    _write(Path(out), config, arrays, _provenance(origin, version, licence, source))
+    write(Path(out), config, arrays, provenance(where, origin.sha256, framework, licence, source))
     taken = {tensor.path for tensor in tensors.values()}
     return Conversion(
         config,
         tensor_digest(arrays),
         tuple(path for path in backbone.outside if path not in taken),
         dense["predictions/kernel"].path.rsplit("/", 1)[0] if dense else None,
+        (note or SAYS_NOTHING,),
     )
 
 
-def _check_output(path: Path, out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise JaxtlError(f"{out}: the output is a safetensors file; give a name that ends in .safetensors")
-    if out.is_dir():
-        raise JaxtlError(f"{out}: a folder; give the name of a file to write")
-    if path.exists() and out.exists() and path.samefile(out):
-        raise JaxtlError(f"{out}: input and output are the same file; give another output")
-
-
-def _write(out: Path, config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], provenance: dict) -> None:
-    try:
-        save_weights(out, config, arrays, provenance)
-    except OSError as error:
-        raise JaxtlError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
-
-
-def _provenance(origin: Source, version: str, licence: str, source: str | None) -> dict[str, str]:
+def _version(origin: Source, attributes: Mapping[str, str]) -> str:
+    version = origin.keras_version or attributes.get("keras_version", "unknown")
     # The file's own word, so only what looks like a version.
-    version = version if re.fullmatch(r"[\w.+-]{1,40}", version) else "unknown"
-    record = {
-        "source_file": Path(origin.path).name,
-        "source_sha256": origin.sha256,
-        "framework": f"Keras {version}",
-        "converter": f"weights_convert {jaxtl.__version__}",
-        "licence": licence,
-    }
-    return {**record, "source": source} if source else record
+    return version if re.fullmatch(r"[\w.+-]{1,40}", version) else "unknown"
 
 
-def _config(width: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> MobileNetV2Config:
+def _config(
+    width: str, shapes: Mapping[str, tuple[int, ...]], preprocessing: str | None, where: str
+) -> MobileNetV2Config:
     kernel = shapes.get("predictions/kernel")
     try:
-        return MobileNetV2Config(_width(width, shapes), classes=kernel[-1] if kernel else None)
+        return MobileNetV2Config(
+            width_of(width, shapes), classes=kernel[-1] if kernel else None, preprocessing=preprocessing
+        )
     except JaxtlError as error:
         raise JaxtlError(f"{where}: {error}") from None
-
-
-def _width(width: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """The width given, or the one whose shapes fit best; published ones first, since several may fit."""
-    if width != "auto":
-        try:
-            return float(width)
-        except ValueError:
-            raise JaxtlError(f"width: must be auto or a number such as 0.35, got {width!r}") from None
-    best, fewest = PUBLISHED_WIDTHS[0], len(shapes) + 1
-    for candidate in (*PUBLISHED_WIDTHS, *(hundredth / 100 for hundredth in range(5, 401))):
-        wanted = MobileNetV2Config(candidate).parameters
-        wrong = sum(shapes[name] != shape for name, shape in wanted.items() if name in shapes)
-        if wrong < fewest:
-            best, fewest = candidate, wrong
-        if not fewest:
-            break
-    return best
 
 
 def _check_tensors(
     config: MobileNetV2Config, tensors: Mapping[str, Tensor], unknown: Iterable[str], where: str
 ) -> None:
-    """Raises JaxtlError with all that is wrong before any value is read."""
-    faults = complaints(config, {name: tensor.shape for name, tensor in tensors.items()})
-    faults += [f"unexpected {path}" for path in unknown]
-    faults += [f"{t.path} is {t.dtype}, needs float16, 32 or 64" for t in tensors.values() if not t.is_float]
-    if faults:
-        shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
-        raise JaxtlError(
-            f"{where}: does not fit MobileNetV2 (width {config.width:g}): {shown}; "
-            "check --width and that the file is whole and of Keras's own MobileNetV2"
-        )
+    more = [f"unexpected {path}" for path in unknown]
+    more += [f"{t.path} is {t.dtype}, needs float16, 32 or 64" for t in tensors.values() if not t.is_float]
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    remedy = "check --width and that the file is whole and of Keras's own MobileNetV2"
+    check_shapes(config, shapes, more, where, remedy)
 
 
 def _find_head(backbone: Backbone, contents: Contents, origin: Source) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtl.errors import JaxtlError
-from jaxtl.models.layers import Layer, MobileNetV2Config
+from jaxtl.models.layers import Layer
+from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from weights_convert.hdf5 import Tensor
 
 _LAYERS = {layer.name: layer for layer in MobileNetV2Config(classes=2).layers if layer.parameters}

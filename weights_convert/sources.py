@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
+from weights_convert.kinds import describe, describe_zip, refuse_folder
 
 # MobileNetV2 of width 1.4 with 1000 classes has 25 MB; with Adam's state 75 MB.
 MAX_BYTES = 2**30
@@ -46,18 +47,23 @@ def read_source(path: str | os.PathLike[str]) -> Source:
     Raises JaxtlError where it is absent, no plain file, empty, too large, or neither HDF5 nor a sound
     Keras archive.
     """
-    data = _read_file(Path(path))
+    data = read_file(Path(path), ".h5 or .keras")
     where, digest = str(path), hashlib.sha256(data).hexdigest()
     if data.startswith(b"PK\x03\x04"):
         return _read_archive(where, digest, data)
     if not data.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise JaxtlError(f"{where}: {_describe(data)}; give a Keras file: .h5, .weights.h5 or .keras")
+        kind, remedy = describe(data, Path(path).name)
+        raise JaxtlError(f"{where}: {kind}, neither HDF5 nor a Keras archive; {remedy}")
     return Source(where, digest, data)
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path, wanted: str) -> bytes:
+    """All of a file; `wanted` are the suffixes of those that are meant.
+
+    Raises JaxtlError where it is absent, no plain file, empty or too large.
+    """
     if path.is_dir():
-        raise JaxtlError(f"{path}: a folder; give the .h5 or .keras file itself")
+        raise refuse_folder(path, wanted)
     try:
         if not path.is_file():
             raise JaxtlError(f"{path}: no such file" if not path.exists() else f"{path}: not a plain file")
@@ -72,15 +78,6 @@ def _read_file(path: Path) -> bytes:
     if not data:
         raise JaxtlError(f"{path}: an empty file; download or save it again")
     return data
-
-
-def _describe(data: bytes) -> str:
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "a web page, not weights (the download went wrong)"
-    if start.startswith(b"\x80"):
-        return "a Python pickle, perhaps of PyTorch, which is not read"
-    return "neither HDF5 nor a Keras archive"
 
 
 def _read_archive(where: str, digest: str, data: bytes) -> Source:
@@ -98,9 +95,9 @@ def _member(where: str, archive: zipfile.ZipFile, name: str, limit: int) -> byte
     """One member; what the archive declares of it is checked before a byte is unpacked."""
     members = [info for info in archive.infolist() if info.filename == name]
     if len(members) != 1:
-        kind = "a PyTorch checkpoint" if any(n.endswith("/data.pkl") for n in archive.namelist()) else "a zip"
+        kind, remedy = describe_zip(archive)
         count = f"{len(members)} members named" if members else "no member"
-        raise JaxtlError(f"{where}: {kind} with {count} {name}; give a .keras file that Keras 3 saved")
+        raise JaxtlError(f"{where}: {kind}, with {count} {name}; {remedy}")
     size = members[0].file_size
     if size > limit:
         raise JaxtlError(f"{where}: member {name} declares {size:,} bytes, over the limit of {limit:,}")

@@ -8,7 +8,7 @@ import click
 
 from jaxtl.cli import options
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import EXPORTS, STAGES
+from jaxtl.settings import EXPORTS, NETWORKS, STAGES
 
 
 @click.command()
@@ -111,33 +111,45 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 @click.option(
     "--to",
     "form",
-    type=click.Choice(EXPORTS),
+    type=click.Choice([*EXPORTS, *NETWORKS]),
     required=True,
-    help="tensorboard: embedding projector; parquet: Embedding Atlas; csv: one table.",
+    help="tensorboard: embedding projector; parquet: Embedding Atlas; csv: one table; keras, torch, onnx: "
+    "the network.",
 )
-@options.setting(
-    "--stage", "both", "Before or after fine-tuning, or both.", type=click.Choice([*STAGES, "both"])
+@click.option(
+    "--stage",
+    type=click.Choice([*STAGES, "both"]),
+    help="Before or after fine-tuning, or both.  [default: both; for a network after]",
 )
 @click.option(
     "--out",
     type=options.PATH,
     required=True,
     metavar="PATH",
-    help="A file .parquet or .csv; for tensorboard a folder.",
+    help="A file .parquet, .csv, .keras, .safetensors (torch) or .onnx; for tensorboard a folder.",
 )
-def export(folder: Path, form: str, stage: str, out: Path) -> None:
-    """A finished run for other tools: one row per image, with its class, predictions and embeddings.
+def export(folder: Path, form: str, stage: str | None, out: Path) -> None:
+    """A finished run for other tools: one row per image, with its class, predictions and embeddings; or its
+    network for other libraries.
 
     \b
     jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector
     jaxtl export RUN --to parquet --out run.parquet       then: embedding-atlas run.parquet --image image
             --x after_tsne_x --y after_tsne_y --neighbors neighbors_after
+    jaxtl export RUN --to onnx --out tuned.onnx           pixels in, features and probabilities out
     """
+    if form in NETWORKS:
+        from jaxtl.runs.export_network import export as export_network
+
+        options.check_suffix(out, NETWORKS[form])
+        for path in export_network(folder, form, out, stage or "after"):
+            click.echo(str(path))
+        return
     from jaxtl.runs.export import export as export_run
 
     if form != "tensorboard":
         options.check_suffix(out, f".{form}")
-    written, notes = export_run(folder, form, out, stage)
+    written, notes = export_run(folder, form, out, stage or "both")
     for note in notes:
         click.echo(note, err=True)
     for path in written:

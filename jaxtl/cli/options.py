@@ -21,6 +21,7 @@ from jaxtl.settings import (
     FinetuneConfig,
     Images,
     RunConfig,
+    mean_and_deviation,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ class Count(click.ParamType):
         if not value.isdecimal() or int(value) < 1:
             self.fail(f"{value!r} is neither a number from 1 nor all", param, ctx)
         return int(value)
+
+
+class Preprocessing(click.ParamType):
+    """A preprocessing as in `jaxtl.settings.Images`."""
+
+    name = "|".join((*PREPROCESSING, "MEAN/DEVIATION"))
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            mean_and_deviation(value)
+        except JaxtlError as error:
+            self.fail(str(error).removeprefix("preprocessing: "), param, ctx)
+        return value
 
 
 def together(*options: Decorator) -> Decorator:
@@ -107,11 +121,12 @@ images = together(
         "Images are resized to this height and width, 32 to 1024.",
         metavar="PIXELS",
     ),
-    setting(
+    click.option(
         "--preprocessing",
-        _IMAGES.preprocessing,
-        "unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained.",
-        type=click.Choice(PREPROCESSING),
+        type=Preprocessing(),
+        help="unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained; imagenet: "
+        "torchvision's mean and deviation; or a mean and deviation, R,G,B/R,G,B, of pixels in [0, 1].  "
+        "[default: what the weights want, if their file says so, else unit]",
     ),
     setting(
         "--antialias",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,11 @@ from jaxtl.cli import options
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 from jaxtl.methods import METHODS
-from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
+
+if TYPE_CHECKING:
+    from jaxtl.models.network import Network
+    from jaxtl.progress import Observer
 
 
 @click.command()
@@ -36,7 +40,7 @@ def extract(
     split: str,
     samples: int | None,
     image_size: int,
-    preprocessing: str,
+    preprocessing: str | None,
     model: str | None,
     antialias: str,
     orientation: str,
@@ -60,8 +64,9 @@ def extract(
     options.check_suffix(out, ".npz", store.SUFFIX)
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     network = load_model(weights, model)
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    images = _settled(images, network, observer)
     data = load(dataset, split, image_size=image_size, **images.pixels)
     data = data if samples is None else data.take(samples)
     check_writable(out)
@@ -72,6 +77,14 @@ def extract(
         else:
             extract_features(network, data, images, **how).save(out)
     click.echo(f"{out}: {len(data)} x {network.config.features} features")
+
+
+def _settled(images: Images, network: Network, observer: Observer) -> Images:
+    """With a preprocessing; says so where the weights decide it."""
+    wanted = network.config.preprocessing
+    if wanted and not images.preprocessing:
+        observer.notify(told_preprocessing(wanted))
+    return images.settled(wanted)
 
 
 @click.command()
@@ -95,7 +108,7 @@ def finetune(
     dataset: str,
     train_samples: int | None,
     image_size: int,
-    preprocessing: str,
+    preprocessing: str | None,
     model: str | None,
     antialias: str,
     orientation: str,
@@ -121,8 +134,9 @@ def finetune(
     options.check_suffix(out, ".safetensors")
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     config, network = FinetuneConfig(**training), load_model(weights, model)
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    images = _settled(images, network, observer)
     pixels = {"image_size": image_size, **images.pixels}
     train, test = (load(dataset, split, **pixels) for split in ("train", "test"))
     train = train if train_samples is None else train.take(train_samples)

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 
 from jaxtl.data.resize import averaging_matrix, interpolation_matrix, placed
 from jaxtl.errors import JaxtlError
-
-MODES = ("unit", "keras")
+from jaxtl.settings import USUAL_PREPROCESSING, mean_and_deviation
 
 
 @partial(jax.jit, static_argnames=("image_size", "mode", "antialias", "fit"))
 def preprocess(
-    images: jax.Array, image_size: int, mode: str, antialias: bool = False, fit: str = "stretch"
+    images: jax.Array,
+    image_size: int,
+    mode: str | None = None,
+    antialias: bool = False,
+    fit: str = "stretch",
 ) -> jax.Array:
     """Resize, replicate gray to RGB and scale.
 
@@ -26,7 +29,8 @@ def preprocess(
         images: uint8 [n, h, w, 1 or 3].
         image_size: height and width of the result, in pixels; static under `jax.jit`.
         mode: "unit" gives x / 255 in [0, 1]; "keras" gives x / 127.5 - 1 in [-1, 1], what Keras's own
-            MobileNetV2 preprocessing does; static under `jax.jit`.
+            MobileNetV2 preprocessing does; others, see `jaxtl.Images`, give (x / 255 - mean) / deviation,
+            None what "unit" gives; static under `jax.jit`.
         antialias: whether each new pixel of images that shrink is a mean over those that it covers.
         fit: of images that are not square: see `jaxtl.settings.Images`.
 
@@ -36,12 +40,19 @@ def preprocess(
     Raises:
         JaxtlError: images of another shape or dtype, image_size below 1, or an unknown mode.
     """
-    _check(images, image_size, mode)
+    mode = USUAL_PREPROCESSING if mode is None else mode
+    mean, deviation = mean_and_deviation(mode)
+    _check(images, image_size)
     values = images.astype(jnp.float32)
     if images.shape[1:3] != (image_size, image_size):
         values = _resize(values, image_size, antialias, fit)
-    # Not x / 127.5 - 1: fused, that gives 1 + 1e-7 for white.
-    values = values / 255 if mode == "unit" else (values - 127.5) / 127.5
+    if mode == "unit":
+        values = values / 255
+    elif mode == "keras":
+        # Not x / 127.5 - 1: fused, that gives 1 + 1e-7 for white.
+        values = (values - 127.5) / 127.5
+    else:
+        values = (values / 255 - jnp.asarray(mean)) / jnp.asarray(deviation)
     return jnp.broadcast_to(values, (*values.shape[:3], 3))
 
 
@@ -66,7 +77,7 @@ def _resize(values: jax.Array, image_size: int, antialias: bool, fit: str) -> ja
     return jnp.pad(resized, ((0, 0), (place.top, below), (place.left, right), (0, 0)))
 
 
-def _check(images: jax.Array, image_size: int, mode: str) -> None:
+def _check(images: jax.Array, image_size: int) -> None:
     if images.ndim != 4 or images.dtype != jnp.uint8 or images.shape[3] not in (1, 3):
         raise JaxtlError(
             f"preprocess: images must be uint8 [n, height, width, 1 or 3], got {images.dtype} "
@@ -74,5 +85,3 @@ def _check(images: jax.Array, image_size: int, mode: str) -> None:
         )
     if image_size < 1:
         raise JaxtlError(f"preprocess: image_size must be at least 1 pixel, got {image_size}")
-    if mode not in MODES:
-        raise JaxtlError(f"preprocess: mode must be 'unit' or 'keras', got {mode!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from jaxtl.costs import table as costs
@@ -15,12 +15,13 @@ from jaxtl.machine import cuda
 from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
 from jaxtl.models.families import FAMILIES
-from jaxtl.models.weights import BUNDLED, imagenet_path
+from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
 from jaxtl.network.trunk import trainable_boundary
+from jaxtl.progress import Observer
 from jaxtl.reduction import check_settings as check_method
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
-from jaxtl.settings import RunConfig
+from jaxtl.settings import RunConfig, told_preprocessing
 
 # The first thing that a setting bears on, for the message when a resumed run is given another value.
 _BEARS_ON = {
@@ -45,6 +46,16 @@ def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> Non
     check_knn(shared.sample.labels[:, None], shared.sample.labels)
     for method in config.methods:
         check_method(method, n, config, embedder.choices[method].name)
+
+
+def settled(config: RunConfig, observer: Observer) -> RunConfig:
+    """The settings with the preprocessing that the weights want, where the user asks for none; says so."""
+    if config.preprocessing:
+        return config
+    wanted = wanted_preprocessing(config.weights)
+    if wanted:
+        observer.notify(told_preprocessing(wanted))
+    return replace(config, preprocessing=config.images.settled(wanted).preprocessing)
 
 
 def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> None:

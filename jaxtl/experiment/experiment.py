@@ -58,6 +58,7 @@ def start(
     remove_leftovers(run.started.path)
     run.check_new()
     configure(deterministic=config.deterministic)
+    config = checks.settled(config, observer or Silent())
     experiment = Experiment(config, run, observer or Silent(), options, shared)
     checks.check_settings(config, experiment.shared, experiment.embedder)
     if check_memory:

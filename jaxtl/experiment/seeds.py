@@ -10,6 +10,7 @@ from typing import Any
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.seeds import claims_over_seeds, scores_over_seeds
 from jaxtl.experiment import experiment
+from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
@@ -119,7 +120,9 @@ def start(
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
     several, seeds = SeedsFolder(folder), list(range(config.seed, last.seed + 1))
     several.check_new()
-    told, shared = observer or Silent(), Shared(config, keep=True, scratch=folder)
+    told = observer or Silent()
+    config = settled(config, told)
+    shared = Shared(config, keep=True, scratch=folder)
     # The first folder's settings are checked, and written, before this says that there are several.
     experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
     several.seeds.write(seeds)

@@ -43,7 +43,7 @@ class Step:
 class Plan:
     """The steps of a stretch of a network.
 
-    `config` is that of the network without a head: the same layers are the same plan under any head.
+    `config` is that of the network without a head and preprocessing: the same layers are the same plan.
     """
 
     config: NetworkConfig
@@ -70,7 +70,7 @@ def fold(model: Network, start: int, stop: int) -> tuple[Plan, Arrays]:
         if layer.name in config.saved:
             steps[-1] = replace(steps[-1], saves=True)
     as_float32 = tuple({name: a.astype(np.float32) for name, a in group.items()} for group in arrays)
-    return Plan(replace(config, classes=None), tuple(steps)), jax.device_put(as_float32)
+    return Plan(replace(config, classes=None, preprocessing=None), tuple(steps)), jax.device_put(as_float32)
 
 
 def run(

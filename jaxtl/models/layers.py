@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import MODELS
+from jaxtl.settings import MODELS, mean_and_deviation
 
 Kind = Literal["input", "conv", "bn", "relu", "relu6", "pad", "depthwise", "add", "maxpool", "pool", "dense"]
 PADDINGS = ("keras", "symmetric")
@@ -69,6 +69,7 @@ class NetworkConfig:
             (0, 1) on even sizes and (1, 1) on odd ones; "symmetric" pads half of the kernel on both sides.
         bn_variance: what goes into the moving variance: "biased" is the batch's own, as in Keras, "unbiased"
             that times n / (n - 1), as in torch.
+        preprocessing: of pixels, that the weights want, as in `jaxtl.Images`; None where they do not say.
     """
 
     family: ClassVar[str]
@@ -81,6 +82,7 @@ class NetworkConfig:
     bn_momentum: float
     padding: Literal["keras", "symmetric"]
     bn_variance: Literal["biased", "unbiased"] = "biased"
+    preprocessing: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 8:
@@ -89,6 +91,13 @@ class NetworkConfig:
             raise JaxtlError(f"{self.label}: a head needs at least 2 classes, got {self.classes}")
         if self.padding not in PADDINGS:
             raise JaxtlError(f"{self.label}: padding must be 'keras' or 'symmetric', got {self.padding!r}")
+        if not 0 < self.bn_epsilon < 1 or not 0 <= self.bn_momentum < 1:
+            raise JaxtlError(
+                f"{self.label}: bn_epsilon must be in (0, 1) and bn_momentum in [0, 1), got "
+                f"{self.bn_epsilon} and {self.bn_momentum}"
+            )
+        if self.preprocessing is not None:
+            mean_and_deviation(self.preprocessing)
 
     @property
     def name(self) -> str:

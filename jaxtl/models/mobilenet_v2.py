@@ -35,6 +35,7 @@ class MobileNetV2Config(NetworkConfig):
         bn_momentum: decay of the moving statistics, 0.999 as in Keras.
         padding: of stride-2 convolutions; "keras" pads (0, 1) on even sizes and (1, 1) on odd ones,
             "symmetric" pads (1, 1) always, as torchvision does.
+        preprocessing: of pixels, that the weights want, as in `jaxtl.Images`; None where they do not say.
     """
 
     family: ClassVar[str] = "mobilenet_v2"
@@ -45,6 +46,7 @@ class MobileNetV2Config(NetworkConfig):
     bn_epsilon: float = 1e-3
     bn_momentum: float = 0.999
     padding: Literal["keras", "symmetric"] = "keras"
+    preprocessing: str | None = None
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

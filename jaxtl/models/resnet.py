@@ -45,6 +45,7 @@ class ResNetConfig(NetworkConfig):
             torch, "biased" the batch's own, as in Keras.
         stem_kernel, stem_stride: of the first convolution.
         stem_pool: whether 3x3 max pooling of stride 2 follows it; networks for CIFAR's images have none.
+        preprocessing: of pixels, that the weights want, as in `jaxtl.Images`; None where they do not say.
     """
 
     family: ClassVar[str] = "resnet"
@@ -60,6 +61,7 @@ class ResNetConfig(NetworkConfig):
     stem_kernel: int = 7
     stem_stride: int = 2
     stem_pool: bool = True
+    preprocessing: str | None = None
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ from jaxtl.settings import MODELS, check_model
 # The network whose weights come with jaxtl, and their file.
 BUNDLED, IMAGENET = "mobilenet_v2", "mobilenet_v2_1.0_imagenet.safetensors"
 # Of the files: with the family that a network belongs to.
-_FORMAT = "jaxtl-{}-1"
+FORMAT = "jaxtl-{}-1"
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -103,16 +104,23 @@ def save_weights(
     check_fit(config, arrays, str(path))
     metadata = {
         **provenance,
-        "format": _FORMAT.format(config.family),
-        "config": json.dumps(asdict(config), sort_keys=True),
+        "format": FORMAT.format(config.family),
+        "config": json.dumps(_recorded(config), sort_keys=True),
         "tensor_digest": tensor_digest(arrays),
     }
     tensors = {name: np.ascontiguousarray(arrays[name], np.float32) for name in sorted(arrays)}
     with replacing(path) as temporary:
-        temporary.write_bytes(_with_metadata(save(tensors), metadata))
+        temporary.write_bytes(with_metadata(save(tensors), metadata))
 
 
-def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+def _recorded(config: NetworkConfig) -> dict[str, Any]:
+    """The network's settings; what weights do not say of pixels is left out, as before it could be said."""
+    record = asdict(config)
+    return record if record["preprocessing"] else {k: v for k, v in record.items() if k != "preprocessing"}
+
+
+def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file's bytes with these metadata; equal contents give equal bytes."""
     # The library writes metadata in the order of a randomly seeded hash map; sorted, equal contents give
     # equal bytes. The header is 8 bytes of length and JSON padded with spaces to a multiple of 8.
     length = int.from_bytes(data[:8], "little")
@@ -147,7 +155,7 @@ def load_arrays(
 
 
 def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> NetworkConfig:
-    families = {_FORMAT.format(name): family for name, family in FAMILIES.items()}
+    families = {FORMAT.format(name): family for name, family in FAMILIES.items()}
     family = families.get(metadata.get("format", ""))
     if family is None:
         raise JaxtlError(
@@ -186,6 +194,15 @@ def load_start(
             "or give other weights"
         )
     return config, arrays, metadata
+
+
+def wanted_preprocessing(path: str | os.PathLike[str] | None = None) -> str | None:
+    """What the weights of a file, or the bundled ones, want of pixels, as in `jaxtl.Images`; None: not said.
+
+    The bundled ones do not say: in the founding experiment their images were scaled to [0, 1], though they
+    had been trained on [-1, 1].
+    """
+    return load_arrays(path or imagenet_path())[0].preprocessing
 
 
 def load_model(path: str | os.PathLike[str] | None = None, model: str | None = None) -> Network:

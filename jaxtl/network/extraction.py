@@ -38,7 +38,7 @@ def extract(
     Args:
         model: with or without a head, which plays no part.
         dataset: n images of any size; they are resized bilinearly.
-        images: input size and scaling.
+        images: input size and scaling; by default the scaling that the weights want.
         batch_size: images per step; None takes what is fastest on the platform. It does not change results
             beyond float32 rounding.
         precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
@@ -52,6 +52,7 @@ def extract(
     Raises:
         JaxtlError: an unknown precision.
     """
+    images = images.settled(model.config.preprocessing)
     how = {"progress": progress, "precision": precision, "notify": notify}
     pooled = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, **how)
     return features_of(model, dataset, images, pooled.x, precision)
@@ -78,6 +79,7 @@ def stream(
 
     Yields float32 [some, model.config.features], in order.
     """
+    images = images.settled(model.config.preprocessing)
     for start in range(first, n, STREAMED):
         stop = min(start + STREAMED, n)
 
@@ -125,6 +127,7 @@ def extract_layers(
         JaxtlError: an unknown layer or precision.
     """
     ops.check(precision, None)
+    images = images.settled(model.config.preprocessing)
     positions = {model.config.position(name) + 1 for name in layers}
     return average_layers(
         model, 0, positions, dataset.images, images, batch_size, progress, precision=precision, notify=notify
@@ -147,7 +150,7 @@ def features_of(
         "split": dataset.split,
         "class_names": list(dataset.class_names),
         "image_size": images.image_size,
-        "preprocessing": images.preprocessing,
+        "preprocessing": images.settled(model.config.preprocessing).preprocessing,
         "precision": precision,
         **_pixels(dataset, images),
     }

@@ -170,7 +170,8 @@ def _train_group(
     progress: Progress,
     notify: Notify | None,
 ) -> list[tuple[Network, list[dict[str, float]]]]:
-    trainers = [Trainer(trunk, with_head(trunk.model, classes, config.seed), config) for config, _ in some]
+    models = (with_head(trunk.model, classes, c.seed, trunk.images.preprocessing) for c, _ in some)
+    trainers = [Trainer(trunk, model, config) for model, (config, _) in zip(models, some, strict=True)]
     begun = [trainer.start(start) for trainer, (_, start) in zip(trainers, some, strict=True)]
     states, histories = zip(*begun, strict=True)
     state, epochs, tuned = _joined(states), some[0][0].epochs, []
@@ -259,7 +260,7 @@ def prepare(
         seeds: how many train together.
         streams: whether what it will start from is not in memory: how training takes it is then left open.
     """
-    model = with_head(trunk.model, classes, config.seed)
+    model = with_head(trunk.model, classes, config.seed, trunk.images.preprocessing)
     if not streams:
         labels = jax.ShapeDtypeStruct((n,), np.int32)
         Trainer(trunk, model, config).prepare(trunk.source_spec(n, image_shape, keep), labels, seeds)

@@ -14,11 +14,18 @@ from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.network.trunk import Source, Trunk
 from jaxtl.progress import Notify
+from jaxtl.settings import USUAL_PREPROCESSING
 
 
-def with_head(model: Network, classes: int, seed: int) -> Network:
-    """A copy of a model's backbone under a fresh softmax head (glorot-uniform, zero bias, as in Keras)."""
-    config = replace(model.config, classes=classes)
+def with_head(model: Network, classes: int, seed: int, preprocessing: str | None = None) -> Network:
+    """A copy of a model's backbone under a fresh softmax head (glorot-uniform, zero bias, as in Keras).
+
+    `preprocessing`: with which it will learn, and which it then wants; None for what it wants now.
+    """
+    wanted = model.config.preprocessing
+    if (preprocessing or USUAL_PREPROCESSING) != (wanted or USUAL_PREPROCESSING):
+        wanted = preprocessing or wanted
+    config = replace(model.config, classes=classes, preprocessing=wanted)
     arrays = {name: a for name, a in arrays_of(model).items() if not name.startswith(f"{config.head}/")}
     shape = (config.features, classes)
     arrays[f"{config.head}/kernel"] = np.asarray(_glorot_uniform(shape, np.uint32(seed % 2**32)))

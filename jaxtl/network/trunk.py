@@ -86,6 +86,7 @@ class Trunk:
 
     def __post_init__(self) -> None:
         ops.check(self.precision, self.form)
+        object.__setattr__(self, "images", self.images.settled(self.model.config.preprocessing))
 
     @property
     def _how(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.report.markup import details, in_words, note, pairs, section, unique
 from jaxtl.runs.data import RunData
-from jaxtl.settings import MODELS, STAGES, RunConfig
+from jaxtl.settings import MODELS, STAGES, USUAL_PREPROCESSING, RunConfig
 
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
@@ -76,10 +76,12 @@ def repeat(run: RunData) -> str:
 def command(config: dict[str, Any]) -> str:
     """The command line that makes a run with these settings; defaults are left out."""
     words = ["jaxtl", "run"]
+    # Which weights may decide, so that it is recorded even where the user said nothing.
+    usual = None if config.get("weights") else USUAL_PREPROCESSING
     for setting in fields(RunConfig):
         value = config.get(setting.name, setting.default)
         value = tuple(value) if isinstance(value, list) else value
-        if value == setting.default:
+        if value == (usual if setting.name == "preprocessing" else setting.default):
             continue
         name = setting.name.replace("_", "-")
         words += [f"--no-{name}"] if value is False else [f"--{name}"]

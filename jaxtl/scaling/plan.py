@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, parameters
-from jaxtl.models.weights import imagenet_path, load_start
+from jaxtl.models.weights import imagenet_path, load_start, wanted_preprocessing
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
@@ -149,7 +149,9 @@ def settings_of(folder: Path, given: dict[str, Any]) -> tuple[Settings, Grid]:
     if not (folder / CONFIG).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise JaxtlError(f"{folder}: holds something else than a study; give a new folder with --out")
-        return Settings(**given), Grid()
+        settings = Settings(**given)
+        images = settings.images.settled(wanted_preprocessing(settings.weights))
+        return replace(settings, preprocessing=images.preprocessing), Grid()
     settings, digest, asked = read_config(folder)
     for name, value in given.items():
         if (was := getattr(settings, name)) != value:

@@ -31,7 +31,7 @@ class Settings:
 
     dataset: str = "mnist"
     image_size: int = 48
-    preprocessing: str = "unit"
+    preprocessing: str | None = None
     weights: str | None = None
     model: str | None = None
     perplexity: float = 30.0

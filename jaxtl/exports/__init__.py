@@ -1,0 +1,1 @@
+"""A network as other libraries hold it: Keras, PyTorch, ONNX."""

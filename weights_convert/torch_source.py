@@ -1,0 +1,155 @@
+"""From a path to the tensors of a PyTorch checkpoint by name, and what lies beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import JaxtlError
+from jaxtl.models.weights import FORMAT
+from weights_convert.kinds import describe, describe_zip
+from weights_convert.pickles import Unread, is_checkpoint, read_checkpoint
+from weights_convert.safetensors_source import read_safetensors
+from weights_convert.sources import read_file
+from weights_convert.tensors import Tensor
+
+_WANTED = ".safetensors, .pth, .pt or .bin"
+# Where trainers keep the weights, the usual places first; averaged ones only where asked for.
+_USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_BESIDE = ("config.json", "preprocessor_config.json")
+_SMALL = 2**20
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """A checkpoint.
+
+    Attributes:
+        path: as the user gave it.
+        sha256: of the file, in hex.
+        tensors: by name.
+        metadata: of a safetensors file.
+        beside: `config.json` and `preprocessor_config.json` from the same folder; {} for one not there.
+        key: where in the checkpoint the tensors were; "" where it holds nothing else.
+        others: where else in it there are tensors.
+    """
+
+    path: str
+    sha256: str
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    beside: tuple[dict[str, Any], dict[str, Any]]
+    key: str = ""
+    others: tuple[str, ...] = ()
+
+
+def read_torch(path: str | os.PathLike[str], key: str | None = None) -> TorchSource:
+    """Read a safetensors file or what `torch.save` wrote, told apart by content; nothing in it is run.
+
+    Args:
+        key: which of a checkpoint's dictionaries of tensors, such as "state_dict_ema" or "a/b"; None takes
+            the usual one.
+
+    Raises:
+        JaxtlError: where it is absent, broken or of another kind, which it names.
+    """
+    data, where = read_file(Path(path), _WANTED), str(path)
+    digest, beside = hashlib.sha256(data).hexdigest(), _read_beside(Path(path).parent)
+    kind, remedy = describe(data, Path(path).name)
+    if kind.startswith("a safetensors"):
+        tensors, metadata = read_safetensors(data, where)
+        if metadata.get("format") == FORMAT:
+            raise JaxtlError(f"{where}: jaxtl's weights already; give it to jaxtl run --weights")
+        return TorchSource(where, digest, tensors, metadata, beside)
+    if not is_checkpoint(data):
+        raise JaxtlError(f"{where}: {kind}, not a checkpoint of PyTorch; {remedy}")
+    _check_zip(data, where)
+    contents = read_checkpoint(data, where)
+    places = dict(_places(contents))
+    chosen = _choose(places, contents, key, where)
+    others = tuple(place for place in places if place != chosen)
+    return TorchSource(where, digest, places[chosen], {}, beside, chosen, others)
+
+
+def _check_zip(data: bytes, where: str) -> None:
+    if data.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                kind, remedy = describe_zip(archive)
+        except zipfile.BadZipFile as error:
+            raise JaxtlError(f"{where}: a broken zip archive ({error}); download or save it again") from None
+        if kind != "a PyTorch checkpoint":
+            raise JaxtlError(f"{where}: {kind}, not a checkpoint of PyTorch; {remedy}")
+
+
+def _places(contents: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dictionary with tensors by name in it, two levels deep."""
+    if not isinstance(contents, dict):
+        return
+    tensors = {name: t for name, t in contents.items() if isinstance(name, str) and isinstance(t, Tensor)}
+    if tensors:
+        yield path, tensors
+    if path.count("/") < 2:
+        for name, value in contents.items():
+            if isinstance(name, str):
+                yield from _places(value, f"{path}/{name}" if path else name)
+
+
+def _choose(places: Mapping[str, Any], contents: Any, key: str | None, where: str) -> str:
+    if key is not None:
+        if key not in places:
+            there = ", ".join(filter(None, places)) or "none"
+            raise JaxtlError(f"{where}: --key {key}: no tensors there; the places with tensors are {there}")
+        return key
+    if not places:
+        raise _without_tensors(contents, where)
+    for usual in ("", *_USUAL):
+        if usual in places:
+            return usual
+    by_size = sorted(places, key=lambda place: -len(places[place]))
+    if len(by_size) > 1 and len(places[by_size[0]]) == len(places[by_size[1]]):
+        raise JaxtlError(
+            f"{where}: tensors at several places ({', '.join(by_size)}); say which with --key {by_size[0]}"
+        )
+    return by_size[0]
+
+
+def _without_tensors(contents: Any, where: str) -> JaxtlError:
+    if isinstance(contents, Unread):
+        return JaxtlError(
+            f"{where}: a whole pickled module ({contents.source}), whose code would have to be run; where "
+            "you trust it, save its weights: torch.save(torch.load(IN, weights_only=False).state_dict(), OUT)"
+        )
+    if isinstance(contents, dict) and any(isinstance(value, Unread) for value in contents.values()):
+        modules = [f"{k} ({v.source})" for k, v in contents.items() if isinstance(v, Unread)]
+        return JaxtlError(
+            f"{where}: holds no tensors by name, but pickled objects: {', '.join(modules[:3])}; save "
+            "model.state_dict() instead of the model"
+        )
+    if isinstance(contents, dict) and {"state", "param_groups"} <= contents.keys():
+        return JaxtlError(f"{where}: the state of an optimizer, not weights; save model.state_dict()")
+    kind = (
+        "a tensor alone" if isinstance(contents, Tensor) else f"a {type(contents).__name__} without tensors"
+    )
+    return JaxtlError(f"{where}: {kind}, where a state_dict is needed; save model.state_dict()")
+
+
+def _read_beside(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What Hugging Face's libraries put beside weights; a file that is something else counts as absent."""
+    contents = []
+    for name in _BESIDE:
+        try:
+            path = folder / name
+            small = path.is_file() and path.stat().st_size <= _SMALL
+            value = json.loads(path.read_bytes()) if small else {}
+        except (OSError, ValueError, RecursionError):
+            value = {}
+        contents.append(value if isinstance(value, dict) else {})
+    return contents[0], contents[1]
