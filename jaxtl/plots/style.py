@@ -133,12 +133,16 @@ def square_limits(axes: Axes, coords: np.ndarray) -> None:
 
 def legend_height(names: tuple[str, ...], width: float) -> float:
     """Inches that `add_legend` takes."""
+    if not names:
+        return 0.0
     rows = 1 if len(names) > LEGEND_UP_TO else -(-len(names) // _legend_columns(names, width))
     return 0.145 * rows
 
 
 def add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
-    """Below the maps; with more classes than a legend can hold, a note instead."""
+    """Below the maps; with more classes than a legend can hold, a note instead; nothing without classes."""
+    if not names:
+        return
     if len(names) > LEGEND_UP_TO:
         note = (
             f"{len(names)} classes, coloured in their order from 0 ({_shortened(names[0])}) to "
