@@ -132,18 +132,18 @@ class ComparisonConfig:
     """Every setting that a comparison of two files of features depends on.
 
     Attributes:
-        name: of what the features are of, for the page.
-        before, after: what the features were read from, as it was given.
+        before, after: names of what the features were read from.
         points: rows that both have.
+        name: of what the features are of, for the page.
         classes: how many there are, 0 where nobody knows them.
         training: whether there are features of training images.
         methods, perplexity, n_neighbors, seed: as of `RunConfig`.
     """
 
-    name: str
     before: str
     after: str
     points: int
+    name: str = ""
     classes: int = 0
     training: bool = False
     methods: tuple[str, ...] = tuple(METHODS)

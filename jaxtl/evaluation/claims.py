@@ -98,7 +98,7 @@ class _Claim:
     """A row of the claims.
 
     Attributes:
-        text: with {after} where it says that fine-tuning came before.
+        text: with {after} and {then} where it says what came between the stages.
         threshold: a number, or what makes it of the classes.
         measure: the statistic; None where this set does not have it.
         needs: methods.
@@ -161,7 +161,8 @@ def _verdict(claim: _Claim, estimate: Estimate, evidence: Evidence) -> Verdict:
         f"{_LEAD[verdict]}: {claim.statistic} is {value:.3f} (95 % interval {low:.3f} to {high:.3f}); "
         f"the claim needs a value {claim.direction} {threshold:g}.{claim.parts(evidence)}"
     )
-    text = claim.text.format(after="After fine-tuning" if evidence.tuned else "After")
+    then = "after fine-tuning" if evidence.tuned else "afterwards"
+    text = claim.text.format(after="After fine-tuning" if evidence.tuned else "After", then=then)
     how = threshold, claim.direction
     return Verdict(claim.id, text, claim.statistic, value, low, high, *how, verdict, words)
 
@@ -365,7 +366,7 @@ _CLAIMS = (
     ),
     _Claim(
         "tsne-lead-grows",
-        "t-SNE's lead is largest after fine-tuning",
+        "t-SNE's lead is largest {then}",
         f"lead of t-SNE in {_ACCURACY}, over the next best map, after less before",
         "above",
         0.0,

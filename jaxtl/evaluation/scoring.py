@@ -185,7 +185,7 @@ def tell_classes(features: Features) -> str:
         return "what needs labels is left out (there are none)"
     count, n = len(np.unique(features.labels)), len(features.labels)
     if count == 1:
-        return f"what needs classes is left out (all {n:,} images are of one)"
+        return f"what needs classes is left out (all {n:,} images are of one class)"
     if count == n:
         return f"what needs classes is left out (each of the {n:,} images is a class of its own)"
     return ""

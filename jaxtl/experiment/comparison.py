@@ -121,9 +121,8 @@ def settings(compared: Compared, insisted: Sequence[str], **given: Any) -> tuple
     pair, points, notes = compared.pair, len(compared.pair.before.values), []
     sources = (Path(source).name or source for source in compared.sources)
     given |= {"methods": tuple(given["methods"])} if "methods" in given else {}
-    config = ComparisonConfig(
-        compared.name, *sources, points, pair.classes, compared.training is not None, **given
-    )
+    trained = compared.training is not None
+    config = ComparisonConfig(*sources, points, compared.name, pair.classes, trained, **given)
     for name, most in _AT_MOST.items():
         if name not in insisted and getattr(config, name) > most(points):
             config = replace(config, **{name: most(points)})

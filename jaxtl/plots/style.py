@@ -144,9 +144,12 @@ def add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
     if not names:
         return
     if len(names) > LEGEND_UP_TO:
+        ends = (
+            f"{k}" if names[k] == str(k) else f"{k} ({_shortened(names[k])})" for k in (0, len(names) - 1)
+        )
         note = (
-            f"{len(names)} classes, coloured in their order from 0 ({_shortened(names[0])}) to "
-            f"{len(names) - 1} ({_shortened(names[-1])}); numbers stand at class medians"
+            f"{len(names)} classes, coloured in their order from {' to '.join(ends)}; numbers stand at class "
+            "medians"
         )
         figure.supxlabel(note, fontsize=6, parse_math=False, wrap=True)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from html import escape
 from typing import Any
 
@@ -12,8 +12,11 @@ from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.report.markup import details, in_words, note, pairs, section, unique
 from jaxtl.runs.data import RunData
-from jaxtl.settings import STAGES, RunConfig
+from jaxtl.runs.formats import COMPARISON
+from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
+# What follows from the files that are compared.
+_NO_OPTION = ("classes", "training")
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
 
@@ -75,8 +78,13 @@ def repeat(run: RunData) -> str:
 
 def command(config: dict[str, Any]) -> str:
     """The command line that makes a run with these settings; defaults are left out."""
-    words = ["jaxtl", "run"]
-    for setting in fields(RunConfig):
+    words, kind = ["jaxtl", "run"], RunConfig
+    if config.get("kind") == COMPARISON:
+        words, kind = ["jaxtl", "compare", str(config["before"]), str(config["after"])], ComparisonConfig
+        words += ["--training-features", "TRAINING_BEFORE", "TRAINING_AFTER"] if config["training"] else []
+    for setting in fields(kind):
+        if setting.default is MISSING or setting.name in _NO_OPTION:
+            continue
         value = config.get(setting.name, setting.default)
         value = tuple(value) if isinstance(value, list) else value
         if value == setting.default:
@@ -103,9 +111,9 @@ _LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
 
 def citations(run: RunData) -> str:
     """The sources of what this run used, and of no more."""
-    works = [sources.SANDLER]
-    works += [] if run.config.get("weights") else [sources.RUSSAKOVSKY]
-    works += [sources.LECUN] if run.config.get("dataset") == "mnist" else []
+    works = [] if run.is_comparison else [sources.SANDLER]
+    works += [] if run.is_comparison or run.config.get("weights") else [sources.RUSSAKOVSKY]
+    works += [sources.LECUN] if "mnist" in (run.config.get("dataset"), run.config.get("name")) else []
     works += [_METHODS[method] for method in run.methods if method in _METHODS]
     libraries = {embedding.backend for embedding in run.embeddings.values()}
     works += [work for library, work in _LIBRARIES.items() if library in libraries]
