@@ -19,6 +19,8 @@ _HOME = {
     "extract": "jaxtl.network.extraction",
     "finetune": "jaxtl.network.finetuning",
     "reduce": "jaxtl.reduction",
+    "compare": "jaxtl.experiment.comparison",
+    "Comparison": "jaxtl.experiment.comparison",
     "LocallyLinearEmbedding": "jaxtl.lle.estimator",
     "knn_accuracy": "jaxtl.metrics",
     "Dataset": "jaxtl.records.arrays",

@@ -211,16 +211,11 @@ class RunConfig:
     fit: str = "stretch"
 
     def __post_init__(self) -> None:
-        unknown = [method for method in self.methods if method not in METHODS]
-        if unknown or not self.methods:
-            raise JaxtlError(
-                f"methods: got {', '.join(unknown) or 'none'}; the methods are {', '.join(METHODS)}"
-            )
+        _check_methods(self.methods)
         for name, number in (("samples", self.samples), ("train_samples", self.train_samples)):
             if number is not None and number < 1:
                 raise JaxtlError(f"{name}: must be at least 1 or all, got {number}")
-        if not 0 <= self.seed < 2**32:
-            raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        _check_seed(self.seed)
         check_model(self.model)
         check_precision(self.precision)
         _ = self.images, self.finetuning
@@ -242,3 +237,52 @@ def images_of(settings: Mapping[str, Any]) -> Images:
     """What of a run's or a study's settings says how images become input; older ones lack some."""
     given = {**FORMER_PIXELS, **settings}
     return Images(**{part.name: given[part.name] for part in fields(Images) if part.name in given})
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Every setting that a comparison of two files of features depends on.
+
+    Attributes:
+        before, after: names of what the features were read from.
+        points: rows that both have.
+        name: of what the features are of, for the page.
+        classes: how many there are, 0 where nobody knows them.
+        training: whether there are features of training images.
+        methods, perplexity, n_neighbors, seed: as of `RunConfig`.
+    """
+
+    before: str
+    after: str
+    points: int
+    name: str = ""
+    classes: int = 0
+    training: bool = False
+    methods: tuple[str, ...] = tuple(METHODS)
+    perplexity: float = RunConfig.perplexity
+    n_neighbors: int = RunConfig.n_neighbors
+    seed: int = TYPICAL_SEED
+
+    def __post_init__(self) -> None:
+        _check_methods(self.methods)
+        _check_seed(self.seed)
+
+    @property
+    def tells_classes(self) -> bool:
+        """Whether there are classes to tell apart: more than one, and fewer than points."""
+        return 1 < self.classes < self.points
+
+    def reduction(self, method: str) -> dict[str, Parameter]:
+        """The parameters that `reduce` is given for a method."""
+        return parameters(method, self)
+
+
+def _check_methods(methods: tuple[str, ...]) -> None:
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise JaxtlError(f"methods: got {', '.join(unknown) or 'none'}; the methods are {', '.join(METHODS)}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {seed}")

@@ -113,5 +113,6 @@ def test_claims_about_what_a_run_does_not_have_are_left_out():
     assert "pca-before-one" not in letters
     given = evidence()
     correct = {space: right for space, right in given.correct.items() if space[1] == "pca"}
-    without = Evidence(correct, given.labels, DIGITS, given.scores)
+    scores = {of: score for of, score in given.scores.items() if of[1] == "pca"}
+    without = Evidence(correct, given.labels, DIGITS, scores)
     assert set(verdicts(without)) == {"pca-before-poor", "pca-before-one", "pca-improves"}

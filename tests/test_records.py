@@ -170,7 +170,6 @@ PICKLED = np.array([{}, {}, {}], object)
     ("change", "words"),
     [
         ({"values": None}, "has no array values"),
-        ({"labels": None}, "has no array labels"),
         ({"values": PICKLED}, "not a readable .npz file"),
         ({"values": np.array([["a", "b"]] * 3)}, "not a real number type"),
         ({"values": np.ones((3, 2), complex)}, "not a real number type"),

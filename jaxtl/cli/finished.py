@@ -41,13 +41,13 @@ def _plot_embedding(source: Path, out: Path) -> None:
     from jaxtl.plots.style import save
     from jaxtl.records.arrays import Embedding
 
-    embedding = Embedding.load(source)
+    embedding, accuracy = Embedding.load(source), None
     try:
-        neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
-        accuracy = leave_one_out_knn(neighbors, embedding.labels).accuracy.value
+        if embedding.labels is not None:
+            neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
+            accuracy = leave_one_out_knn(neighbors, embedding.labels).accuracy.value
     except JaxtlError as error:
         click.echo(f"drawn without its {LEAVE_ONE_OUT.label}: {error}", err=True)
-        accuracy = None
     save(embedding_figure(embedding, accuracy), out)
 
 
@@ -57,12 +57,14 @@ def score(folder: Path) -> None:
     """Compute all scores of a finished run again, with claims, figures and page."""
     from jaxtl.cli.tables import claims_table, number_table
     from jaxtl.cli.terminal import Terminal
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment.folders import resume_one
 
     console = options.console()
-    work = experiment.resume(folder, observer=Terminal(console))
+    work = resume_one(folder, observer=Terminal(console))
     scores = work.redo("scores", "figures", "report")
-    console.print(number_table(scores), claims_table(work.folder.claims.read()))
+    console.print(number_table(scores))
+    if claims := work.folder.claims.read():
+        console.print(claims_table(claims))
 
 
 @click.command()
@@ -75,10 +77,13 @@ def layers(folder: Path) -> None:
     """
     from jaxtl.cli.tables import layer_table
     from jaxtl.cli.terminal import Terminal
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment.folders import resume_one
+    from jaxtl.settings import RunConfig
 
     console = options.console()
-    work = experiment.resume(folder, observer=Terminal(console))
+    work = resume_one(folder, observer=Terminal(console))
+    if not isinstance(work.config, RunConfig):
+        raise JaxtlError(f"{folder}: is a comparison of features, which knows of no layers")
     if not work.config.layers:
         raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
     work.redo("layers", "figures", "report")

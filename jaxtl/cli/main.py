@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 import jaxtl
+from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
 from jaxtl.cli.errors import Stopped, advise, explain
 from jaxtl.cli.finished import export, layers, plot, report, score
@@ -16,7 +17,7 @@ from jaxtl.cli.scaling import scale
 from jaxtl.cli.steps import extract, finetune, reduce
 from jaxtl.errors import JaxtlError
 
-_VERBS = (run, extract, finetune, reduce, plot, score, layers, report, export, scale, doctor)
+_VERBS = (run, compare, extract, finetune, reduce, plot, score, layers, report, export, scale, doctor)
 
 
 @click.group(
@@ -30,6 +31,7 @@ def cli(ctx: click.Context) -> None:
 
     \b
     jaxtl run            the whole experiment: features before, fine-tuning, features after
+    jaxtl compare B A    the same for features of your own, before and after, from files
     jaxtl COMMAND -h     the settings of one step
     """
     if ctx.invoked_subcommand is None:

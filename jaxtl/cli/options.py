@@ -242,3 +242,12 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 def folder_name(dataset: str) -> str:
     """A dataset as part of a folder's name."""
     return dataset.replace(":", "-").replace("/", "-")
+
+
+def fresh_folder(name: str) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
+    number, folder = 1, Path("runs") / name
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder

@@ -111,6 +111,7 @@ def run(
     Embeddings on the CPU:            jaxtl run --backend sklearn,opentsne
     """
     from jaxtl.cli.terminal import Terminal
+    from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
 
     settings["methods"] = options.parse_names(methods)
@@ -123,20 +124,10 @@ def run(
         if options.given(ctx, "seeds"):
             raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
         asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
-        work = _resumed(resume, asked, observer, made_with)
+        work = folders.resume(resume, asked, observer, made_with)
     else:
         work = _started(RunConfig(**settings), seeds, out, observer, made_with)
-    _work_off(work, observer)
-
-
-def _resumed(
-    folder: Path, asked: dict[str, Any], observer: Observer, made_with: EmbeddingOptions
-) -> Experiment | Seeds:
-    from jaxtl.experiment import experiment, seeds
-    from jaxtl.runs.folder import holds_seeds
-
-    resume = seeds.resume if holds_seeds(folder) else experiment.resume
-    return resume(folder, asked, observer, made_with)
+    work_off(work, observer)
 
 
 def _started(
@@ -150,17 +141,15 @@ def _started(
     return experiment.start(config, folder, observer, made_with)
 
 
-def _work_off(work: Experiment | Seeds, observer: Any) -> None:
+def work_off(work: Experiment | Seeds, observer: Any) -> None:
     """Run it, and show what came out and where it is; `observer` is a Terminal."""
-    from jaxtl.cli.tables import claims_table, history_table, score_table
+    from jaxtl.cli.tables import result_tables
     from jaxtl.experiment.experiment import Experiment
 
     observer.path("Run folder", work.folder.path)
     with resumable(work.folder.go_on):
         scores = work.run()
-    observer.console.print(
-        history_table(scores), score_table(scores), claims_table(work.folder.claims.read())
-    )
+    observer.console.print(*result_tables(scores, work.folder.claims.read()))
     if isinstance(work, Experiment):
         observer.path("Pictures", work.folder.figures["comparison"][0].path)
     observer.path("Report", work.folder.report.path)
@@ -168,9 +157,4 @@ def _work_off(work: Experiment | Seeds, observer: Any) -> None:
 
 def fresh_folder(config: RunConfig) -> Path:
     """The first of runs/NAME, runs/NAME-2, ... that is not there."""
-    base = f"{options.folder_name(config.dataset)}-{config.samples or 'all'}"
-    number, folder = 1, Path("runs") / base
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{base}-{number}"
-    return folder
+    return options.fresh_folder(f"{options.folder_name(config.dataset)}-{config.samples or 'all'}")

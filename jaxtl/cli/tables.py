@@ -13,6 +13,17 @@ from jaxtl.records.tables import LayerRow, Score
 from jaxtl.settings import STAGES
 
 
+def result_tables(scores: list[Score], claims: list[dict[str, Any]]) -> list[Table]:
+    """What a run ends with: what it has of its training, its accuracies, and its claims.
+
+    Where there are no classes to tell, all numbers stand for the accuracies.
+    """
+    tables = [history_table(scores)] if any(score.space == "model" for score in scores) else []
+    classes = any(score.metric == LEAVE_ONE_OUT for score in scores)
+    tables.append(score_table(scores) if classes else number_table(scores))
+    return [*tables, *([claims_table(claims)] if claims else [])]
+
+
 def score_table(scores: list[Score]) -> Table:
     """The 10-NN accuracy of each space, before and after, with its 95 % interval."""
     accuracies = {(score.space, score.stage): score for score in scores if score.metric == LEAVE_ONE_OUT}

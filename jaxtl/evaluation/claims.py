@@ -2,8 +2,9 @@
 
 A claim is a statistic, a threshold and a side. It holds where the statistic's whole 95 % interval lies on
 that side, it does not where the interval lies on the other, and is undecided where the interval holds the
-threshold. Thresholds are round figures of the field, named where they stand; the intervals are about other
-test images, not about other seeds.
+threshold. Thresholds are round figures of the field, named where they stand, or follow from what chance gives
+with these classes (`jaxtl.evaluation.chance`); the intervals are about other test images, not about other
+seeds.
 """
 
 from __future__ import annotations
@@ -15,21 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.evaluation import catalogue
+from jaxtl.evaluation import catalogue, chance
 from jaxtl.methods import method_label
 from jaxtl.metrics.estimates import Estimate, percentiles, weights
 from jaxtl.settings import STAGES
 
-# Accuracies at which neighbours in an embedding name the class of fewer, or of more, than every second point.
-_HALF = 0.5
 # A silhouette of a quarter is where clusters begin (Kaufman & Rousseeuw 1990, table 4: "no substantial
 # structure" up to 0.25); the same authors call what is above 0.5 a reasonable one.
 _CLUSTERS_BEGIN = 0.25
 # Of the 10 nearest in the embedding nearly all are near in the features, too.
 _FAITHFUL = 0.9
-# Ten clusters found without labels that are the ten classes but for few points.
-_ONE_CLUSTER_EACH = 0.8
 _RESAMPLES = 1000
+# Whose names say that classes are digits.
+_DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,26 @@ class Evidence:
 
     Attributes:
         correct: by stage and space, bool [n]: whether each point is of the class that most of its 10 nearest
-            others in that space are of; its mean is the score of leave one out.
-        labels: int [n].
+            others in that space are of; its mean is the score of leave one out. Nothing where classes are
+            not known, or there is only one.
+        labels: int [n], or None.
         class_names: in label order.
         scores: by stage, space and metric.
+        digits: whether the classes are the ten digits.
+        tuned: whether it is fine-tuning that lies between the stages, as far as is known.
     """
 
     correct: dict[tuple[str, str], np.ndarray]
-    labels: np.ndarray
+    labels: np.ndarray | None
     class_names: tuple[str, ...]
     scores: dict[tuple[str, str, str], Estimate]
+    digits: bool = True
+    tuned: bool = True
+
+    @property
+    def has_ones(self) -> bool:
+        """Whether some of the images are of the digit 1."""
+        return self.digits and self.class_names == _DIGITS and bool((self.labels == 1).any())
 
     @cached_property
     def resampled(self) -> dict[tuple[str, str], np.ndarray]:
@@ -86,23 +95,45 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Claim:
+    """A row of the claims.
+
+    Attributes:
+        text: with {after} and {then} where it says what came between the stages.
+        threshold: a number, or what makes it of the classes.
+        measure: the statistic; None where this set does not have it.
+        needs: methods.
+        of_classes: whether it is about classes.
+        parts: a further sentence for its words.
+    """
+
     id: str
     text: str
     statistic: str
     direction: str
-    threshold: float
-    measure: Callable[[Evidence], Estimate]
+    threshold: float | Callable[[np.ndarray], float]
+    measure: Callable[[Evidence], Estimate | None]
     needs: tuple[str, ...]
     parts: Callable[[Evidence], str] = lambda evidence: ""
+    of_classes: bool = True
 
 
 def decide(evidence: Evidence) -> list[Verdict]:
     """Every claim that the run's methods and classes allow, decided."""
     methods = {space for _, space in evidence.correct}
-    possible = [claim for claim in _CLAIMS if set(claim.needs) <= methods]
-    if "1" not in evidence.class_names:
-        possible = [claim for claim in possible if claim.id != "pca-before-one"]
-    return [_verdict(claim, claim.measure(evidence), claim.parts(evidence)) for claim in possible]
+    embedded = methods | {space for _, space, _ in evidence.scores}
+    possible = [claim for claim in _CLAIMS if set(claim.needs) <= (methods if claim.of_classes else embedded)]
+    measured = [(claim, claim.measure(evidence)) for claim in possible]
+    return [_verdict(claim, estimate, evidence) for claim, estimate in measured if estimate is not None]
+
+
+def are_digits(class_names: Any, dataset: Any) -> bool:
+    """Whether classes are the ten digits: by their names, unless these are numbers for want of names.
+
+    Args:
+        class_names: as a record of features has them; None where it has none.
+        dataset: its name, if it has one. IDX files hold class numbers of anything.
+    """
+    return tuple(class_names or ()) == _DIGITS and not str(dataset or "").startswith("idx:")
 
 
 def verdict_of(estimate: Estimate, threshold: float, direction: str) -> str:
@@ -120,17 +151,24 @@ def in_digits(estimate: Estimate) -> Estimate:
     return Estimate(*(round(float(number), 6) for number in estimate))
 
 
-def _verdict(claim: _Claim, estimate: Estimate, parts: str) -> Verdict:
+def _verdict(claim: _Claim, estimate: Estimate, evidence: Evidence) -> Verdict:
     value, low, high = estimate = in_digits(estimate)
-    verdict = verdict_of(estimate, claim.threshold, claim.direction)
+    threshold = claim.threshold
+    if callable(threshold):
+        threshold = round(threshold(evidence.labels), _THRESHOLD_DECIMALS)
+    verdict = verdict_of(estimate, threshold, claim.direction)
     words = (
         f"{_LEAD[verdict]}: {claim.statistic} is {value:.3f} (95 % interval {low:.3f} to {high:.3f}); "
-        f"the claim needs a value {claim.direction} {claim.threshold:g}.{parts}"
+        f"the claim needs a value {claim.direction} {threshold:g}.{claim.parts(evidence)}"
     )
-    how = claim.threshold, claim.direction
-    return Verdict(claim.id, claim.text, claim.statistic, value, low, high, *how, verdict, words)
+    then = "after fine-tuning" if evidence.tuned else "afterwards"
+    text = claim.text.format(after="After fine-tuning" if evidence.tuned else "After", then=then)
+    how = threshold, claim.direction
+    return Verdict(claim.id, text, claim.statistic, value, low, high, *how, verdict, words)
 
 
+# As many as scores are shown with.
+_THRESHOLD_DECIMALS = 3
 _LEAD = {"holds": "Supported", "does not hold": "Not supported", "undecided": "Undecided"}
 
 
@@ -144,12 +182,28 @@ def _accuracies(statistic: Callable[..., Any], *spaces: tuple[str, str]) -> Call
     return measure
 
 
-def _score(stage: str, space: str, metric: str) -> Callable[[Evidence], Estimate]:
-    return lambda evidence: evidence.scores[stage, space, metric]
+def _score(stage: str, space: str, metric: str) -> Callable[[Evidence], Estimate | None]:
+    return lambda evidence: evidence.scores.get((stage, space, metric))
 
 
-def _distinct_one(evidence: Evidence) -> Estimate:
+def _by_guessing(evidence: Evidence) -> str:
+    """Where a threshold comes from that depends on the classes."""
+    guessed = chance.accuracy(evidence.labels)
+    return (
+        f" A guess by the classes' shares is right in {guessed:.3f}; at the threshold the odds of being "
+        f"right are {chance.TIMES_THE_ODDS} times as high."
+    )
+
+
+def _by_chance(evidence: Evidence) -> str:
+    by_chance = chance.mutual_information(evidence.labels)
+    return f" By chance it is {by_chance:.3f}; the threshold lies 80 % of the way from there to 1."
+
+
+def _distinct_one(evidence: Evidence) -> Estimate | None:
     """How much more often a 1 is right in PCA before than a member of the next best class."""
+    if not evidence.has_ones:
+        return None
     correct = evidence.correct["before", "pca"]
     one = evidence.class_names.index("1")
     members = (evidence.labels[:, None] == np.unique(evidence.labels)).astype(np.float64)
@@ -209,9 +263,10 @@ _CLAIMS = (
         "Before, PCA separates the classes poorly",
         f"{_ACCURACY}, in PCA before",
         "below",
-        _HALF,
+        chance.separates,
         _score("before", "pca", catalogue.LEAVE_ONE_OUT),
         ("pca",),
+        _by_guessing,
     ),
     _Claim(
         "pca-before-one",
@@ -230,6 +285,7 @@ _CLAIMS = (
         _FAITHFUL,
         _score("before", "tsne", catalogue.TRUSTWORTHINESS),
         ("tsne",),
+        of_classes=False,
     ),
     _Claim(
         "tsne-before-global",
@@ -245,13 +301,14 @@ _CLAIMS = (
         "Before, LLE separates the classes poorly",
         f"{_ACCURACY}, in LLE before",
         "below",
-        _HALF,
+        chance.separates,
         _score("before", "lle", catalogue.LEAVE_ONE_OUT),
         ("lle",),
+        _by_guessing,
     ),
     _Claim(
         "pca-improves",
-        "After fine-tuning, PCA improves",
+        "{after}, PCA improves",
         f"{_ACCURACY}, in PCA, after less before",
         "above",
         0.0,
@@ -260,7 +317,7 @@ _CLAIMS = (
     ),
     _Claim(
         "lle-improves",
-        "After fine-tuning, LLE improves",
+        "{after}, LLE improves",
         f"{_ACCURACY}, in LLE, after less before",
         "above",
         0.0,
@@ -269,7 +326,7 @@ _CLAIMS = (
     ),
     _Claim(
         "tsne-improves-most",
-        "After fine-tuning, t-SNE improves most",
+        "{after}, t-SNE improves most",
         f"gain of t-SNE in {_ACCURACY}, less the largest gain of PCA and LLE",
         "above",
         0.0,
@@ -279,12 +336,13 @@ _CLAIMS = (
     ),
     _Claim(
         "tsne-after-clusters",
-        "After fine-tuning, t-SNE forms one cluster for each class",
+        "{after}, t-SNE forms one cluster for each class",
         f"{catalogue.NMI.label} of clusters and classes in t-SNE after",
         "above",
-        _ONE_CLUSTER_EACH,
+        chance.one_cluster_each,
         _score("after", "tsne", catalogue.NMI),
         ("tsne",),
+        _by_chance,
     ),
     _Claim(
         "tsne-best-before",
@@ -308,7 +366,7 @@ _CLAIMS = (
     ),
     _Claim(
         "tsne-lead-grows",
-        "t-SNE's lead is largest after fine-tuning",
+        "t-SNE's lead is largest {then}",
         f"lead of t-SNE in {_ACCURACY}, over the next best map, after less before",
         "above",
         0.0,

@@ -64,12 +64,27 @@ class Plan:
         """A task of one number that some images do not allow, such as a probe with a class of one."""
 
         def rows(*results: Any) -> StageMeasures:
-            try:
-                return StageMeasures(scores_of(self.stage, space, {metric: compute(*results)}))
-            except JaxtlError as error:
-                return StageMeasures(left_out=[f"{metric}, {space} {self.stage}: left out ({error})"])
+            return StageMeasures(scores_of(self.stage, space, {metric: compute(*results)}))
 
-        self.add(metric, space, rows, needs, seconds)
+        self.attempt_rows(metric, space, rows, needs, seconds)
+
+    def attempt_rows(
+        self,
+        title: str,
+        space: str,
+        compute: Callable[..., StageMeasures],
+        needs: Sequence[str] = (),
+        seconds: float = _SHORT,
+    ) -> None:
+        """A task of several numbers that some images do not allow."""
+
+        def rows(*results: Any) -> StageMeasures:
+            try:
+                return compute(*results)
+            except JaxtlError as error:
+                return StageMeasures(left_out=[f"{title}, {space} {self.stage}: left out ({error})"])
+
+        self.add(title, space, rows, needs, seconds)
 
     def rows(self) -> StageMeasures:
         """All rows that the tasks found."""

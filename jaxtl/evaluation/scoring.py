@@ -15,7 +15,7 @@ import numpy as np
 from jaxtl import metrics
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
-from jaxtl.evaluation.claims import Evidence, decide
+from jaxtl.evaluation.claims import Evidence, are_digits, decide
 from jaxtl.evaluation.measures import Measures, StageMeasures
 from jaxtl.evaluation.plan import Plan, run, scores_of
 from jaxtl.metrics.estimates import Estimate
@@ -33,7 +33,7 @@ def measure(
     features: dict[str, Features],
     embeddings: dict[str, dict[str, Embedding]],
     neighbors: dict[str, Neighbors],
-    training_features: dict[str, Features],
+    training_features: dict[str, Features] | None = None,
     head: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     seed: int = 0,
@@ -48,18 +48,20 @@ def measure(
         features: "before" and "after", of the same images in the same order.
         embeddings: of each stage, by method.
         neighbors: of each stage's features, exact, at least 10 of each.
-        training_features: of each stage, of training images, by which these images are classified.
+        training_features: of each stage, of training images, by which these images are classified, if there
+            are any. What needs classes is left out where nobody knows these, or there is only one.
         head: kernel [d, C] and bias [C] of the tuned network's softmax head.
         seed: of resampling, anchors and k-means.
         progress: called with the fraction done, 0 to 1.
         notify: called with one line for a number that these images do not allow.
 
     Raises:
-        JaxtlError: features that are not finite, or fewer than two classes.
+        JaxtlError: features that are not finite.
     """
+    training = training_features or {}
     plans = {
         stage: (
-            _plan_features(stage, own, neighbors[stage], training_features[stage], seed),
+            _plan_features(stage, own, neighbors[stage], training.get(stage), seed),
             _plan_embeddings(stage, own, embeddings[stage], seed),
         )
         for stage, own in features.items()
@@ -74,7 +76,7 @@ def measure_features(
     stage: str,
     features: Features,
     neighbors: Neighbors,
-    training_features: Features,
+    training_features: Features | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
@@ -115,11 +117,14 @@ def measure_change(
     return plan.rows()
 
 
-def combine(stages: dict[str, Sequence[StageMeasures]], change: StageMeasures, first: Features) -> Measures:
+def combine(
+    stages: dict[str, Sequence[StageMeasures]], change: StageMeasures, first: Features, tuned: bool = True
+) -> Measures:
     """What `measure` finds, from the numbers of each stage's features and embeddings, and of the change.
 
     Args:
         first: the features of any stage, whose labels and names of classes are those of all.
+        tuned: whether it is fine-tuning that lies between the stages, as far as is known.
     """
     whole, correct = StageMeasures(), {}
     for stage, parts in stages.items():
@@ -127,9 +132,11 @@ def combine(stages: dict[str, Sequence[StageMeasures]], change: StageMeasures, f
             whole.take(part)
             correct |= {(stage, space): right for space, right in part.correct.items()}
     whole.take(change)
-    scores, class_scores = _ordered(whole.scores, whole.class_scores, [space for _, space in correct])
+    spaces = [score.space for score in whole.scores]
+    scores, class_scores = _ordered(whole.scores, whole.class_scores, spaces)
     estimates = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in scores}
-    verdicts = decide(Evidence(correct, first.labels, first.class_names, estimates))
+    digits = are_digits(first.meta.get("class_names"), first.meta.get("dataset"))
+    verdicts = decide(Evidence(correct, first.labels, first.class_names, estimates, digits, tuned))
     return Measures(scores, class_scores, whole.arrays, verdicts)
 
 
@@ -153,17 +160,35 @@ def _ordered(
 
 
 def _plan_features(
-    stage: str, features: Features, neighbors: Neighbors, training_features: Features, seed: int
+    stage: str, features: Features, neighbors: Neighbors, training_features: Features | None, seed: int
 ) -> Plan:
     plan, values = Plan(stage), features.values
     known = plan.add("neighbors", _FEATURES, lambda: neighbors)
-    _plan_space(plan, _FEATURES, values, features, known, seed)
-    _plan_classifiers(plan, features, training_features, seed)
+    plan.add("nearest", _FEATURES, partial(_shown_neighbors, stage), [known])
+    classes = tell_classes(features)
+    if classes:
+        plan.add("classes", _FEATURES, lambda: StageMeasures(left_out=[f"{stage}: {classes}"]))
+    else:
+        _plan_space(plan, _FEATURES, values, features, known, seed)
+        if training_features is not None and training_features.labels is not None:
+            _plan_classifiers(plan, features, training_features, seed)
     spectrum = plan.add("spectrum", _FEATURES, lambda: metrics.spectrum(values), seconds=1.3)
     _plan_description(plan, values, known, spectrum, seed)
-    if stage == "before":
+    if stage == "before" and not classes:
         _plan_promise(plan, features, spectrum)
     return plan
+
+
+def tell_classes(features: Features) -> str:
+    """Why what needs classes is left out, a line; nothing where there are classes to tell apart."""
+    if features.labels is None:
+        return "what needs labels is left out (there are none)"
+    count, n = len(np.unique(features.labels)), len(features.labels)
+    if count == 1:
+        return f"what needs classes is left out (all {n:,} images are of one class)"
+    if count == n:
+        return f"what needs classes is left out (each of the {n:,} images is a class of its own)"
+    return ""
 
 
 def _plan_embeddings(stage: str, features: Features, embeddings: dict[str, Embedding], seed: int) -> Plan:
@@ -179,15 +204,15 @@ def _plan_embeddings(stage: str, features: Features, embeddings: dict[str, Embed
 def _plan_space(plan: Plan, space: str, values: np.ndarray, of: Features, neighbors: str, seed: int) -> None:
     """How well a space keeps the classes apart; `neighbors` names the task that finds them."""
     stage, labels = plan.stage, of.labels
-    plan.add("votes", space, partial(_votes, stage, space, values, of, seed), [neighbors])
+    plan.attempt_rows("votes", space, partial(_votes, stage, space, values, of, seed), [neighbors])
     silhouette = partial(_silhouette, stage, space, values, of, seed)
-    plan.add(catalogue.SILHOUETTE, space, silhouette, seconds=0.6)
+    plan.attempt_rows(catalogue.SILHOUETTE, space, silhouette, seconds=0.6)
     for metric, compute in (
         (catalogue.DAVIES_BOULDIN, metrics.davies_bouldin),
         (catalogue.CALINSKI_HARABASZ, metrics.calinski_harabasz),
     ):
-        plan.add(metric, space, partial(_single, stage, space, metric, compute, values, labels))
-    plan.add("k-means", space, lambda: _clusters(stage, space, values, labels, seed), seconds=1.6)
+        plan.attempt(metric, space, partial(compute, values, labels))
+    plan.attempt_rows("k-means", space, lambda: _clusters(stage, space, values, labels, seed), seconds=1.6)
 
 
 def _plan_classifiers(plan: Plan, features: Features, training_features: Features, seed: int) -> None:
@@ -233,14 +258,15 @@ def _plan_embedding(
 ) -> None:
     """How well an embedding keeps the classes apart, and how true it is to the features."""
     count = min(KNN_CANDIDATES, len(coords) - 1)
-    neighbors = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
-    _plan_space(plan, method, coords, of, neighbors, seed)
-    # An embedding holds no training images, so its probes are tried on folds of the test images.
-    for metric, probe in (
-        (catalogue.RIDGE_PROBE_FOLDS, metrics.ridge_probe_cross_validated),
-        (catalogue.LOGISTIC_PROBE_FOLDS, metrics.logistic_probe_cross_validated),
-    ):
-        plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
+    if not tell_classes(of):
+        neighbors = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
+        _plan_space(plan, method, coords, of, neighbors, seed)
+        # An embedding holds no training images, so its probes are tried on folds of the test images.
+        for metric, probe in (
+            (catalogue.RIDGE_PROBE_FOLDS, metrics.ridge_probe_cross_validated),
+            (catalogue.LOGISTIC_PROBE_FOLDS, metrics.logistic_probe_cross_validated),
+        ):
+            plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
 
@@ -277,10 +303,8 @@ def _plan_comparison(
     return plan
 
 
-def _single(
-    stage: str, space: str, metric: str, compute: Any, values: np.ndarray, labels: np.ndarray
-) -> StageMeasures:
-    return StageMeasures(scores_of(stage, space, {metric: compute(values, labels)}))
+def _shown_neighbors(stage: str, neighbors: Neighbors) -> StageMeasures:
+    return StageMeasures(arrays={f"neighbors_{stage}": _nearest(neighbors).indices})
 
 
 def _votes(
@@ -308,7 +332,6 @@ def _votes(
     )
     if space == _FEATURES:
         rows.arrays[f"knn_{stage}"] = voted.predicted.astype(np.int32)
-        rows.arrays[f"neighbors_{stage}"] = nearest.indices
     return rows
 
 

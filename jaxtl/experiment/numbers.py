@@ -22,9 +22,17 @@ from jaxtl.settings import STAGES
 
 
 def measure(
-    folder: str, stage: str, part: str, methods: Sequence[str], seed: int, progress: Progress | None = None
+    folder: str,
+    stage: str,
+    part: str,
+    methods: Sequence[str],
+    seed: int,
+    training: bool = True,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Make one of PARTS of a stage's numbers and keep it. Returns a line for each number left out.
+
+    `training`: whether there are training features.
 
     Raises JaxtlError where files that it needs are damaged.
     """
@@ -33,7 +41,7 @@ def measure(
         return []
     features = _finite(run.features[stage])
     if part == "features":
-        training_features = _finite(run.training_features[stage])
+        training_features = _finite(run.training_features[stage]) if training else None
         neighbors = run.neighbors[stage].read()
         made = measure_features(stage, features, neighbors, training_features, seed=seed, progress=progress)
     else:
@@ -43,23 +51,33 @@ def measure(
     return made.left_out
 
 
-def compare(folder: str, seed: int, progress: Progress | None = None) -> list[str]:
-    """Make the numbers that compare both stages' features and keep them; returns as `measure`."""
+def compare(folder: str, seed: int, tuned: bool = True, progress: Progress | None = None) -> list[str]:
+    """Make the numbers that compare both stages' features and keep them; returns as `measure`.
+
+    `tuned`: whether the run has a tuned network.
+    """
     run, left_out = RunFolder(folder), []
     if not run.numbers_of_change.is_there:
-        model = run.model.read()
-        head = tuple(model.arrays[f"{model.config.head}/{key}"] for key in ("kernel", "bias"))
+        model = run.model.read() if tuned else None
+        kinds = ("kernel", "bias")
+        head = tuple(model.arrays[f"{model.config.head}/{kind}"] for kind in kinds) if model else None
         features = {stage: _finite(run.features[stage]) for stage in STAGES}
         made = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
         run.numbers_of_change.write(made)
     return left_out
 
 
-def score(run: RunFolder) -> None:
-    """Decide the claims and write all numbers; what was kept goes."""
+def score(run: RunFolder, tuned: bool = True, classes: bool = True) -> None:
+    """Decide the claims and write all numbers; what was kept goes.
+
+    Args:
+        tuned: whether fine-tuning lies between the stages, of which there is a history.
+        classes: whether there are numbers of classes.
+    """
     kept = {stage: [run.numbers[stage, part] for part in PARTS] for stage in STAGES}
     parts = {stage: [file.read() for file in files] for stage, files in kept.items()}
-    _save(run, combine(parts, run.numbers_of_change.read(), run.features["before"].read()))
+    measures = combine(parts, run.numbers_of_change.read(), run.features["before"].read(), tuned)
+    _save(run, measures, run.history.read() if tuned else [], classes)
     for file in (*kept["before"], *kept["after"], run.numbers_of_change):
         file.remove()
 
@@ -89,14 +107,15 @@ def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
         file.remove()
 
 
-def _save(run: RunFolder, measures: Measures) -> None:
+def _save(run: RunFolder, measures: Measures, history: list[dict[str, float]], classes: bool) -> None:
     scores = list(measures.scores)
-    for row in run.history.read():
+    for row in history:
         epoch = f"epoch {row['epoch']:.0f}"
         scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
     # Last to come, and first to go: with it the step is done.
     run.scores.remove()
-    run.class_scores.write(measures.class_scores)
+    if classes:
+        run.class_scores.write(measures.class_scores)
     run.claims.write([verdict.as_dict() for verdict in measures.verdicts])
     run.measures.write(measures.arrays)
     run.scores.write(scores)

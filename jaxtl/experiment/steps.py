@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import Any
 
-from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
 from jaxtl.experiment import numbers
-from jaxtl.experiment.embeddings import Embedder, Job
+from jaxtl.experiment.analysis import Analysis
+from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.schedule import Step
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
 from jaxtl.machine.child import Pool
-from jaxtl.machine.devices import environment
-from jaxtl.machine.engines import default_engine
-from jaxtl.machine.process import Silence
-from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
-from jaxtl.neighbors import exact_neighbors
 from jaxtl.network import finetuning
 from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import train_tails
 from jaxtl.network.training import Checkpoint
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset, Features
-from jaxtl.report.document import write_report
 from jaxtl.runs.figures import Drawer
-from jaxtl.runs.folder import PARTS, RunFile, RunFolder, figure_names
+from jaxtl.runs.folder import RunFile, RunFolder
 from jaxtl.runs.formats import Averages, Weights
-from jaxtl.settings import STAGES, RunConfig
+from jaxtl.settings import RunConfig
 
 # Steps that compute with the network: one at a time, as they share the device.
 _NETWORK = "network"
 
 
-class Work:
+class Work(Analysis):
     """What the steps of one run do. Each reads and writes files of the run folder.
 
     Attributes:
@@ -53,19 +46,14 @@ class Work:
         elsewhere: Pool,
         notify: Notify,
     ) -> None:
-        self.config, self.run, self.shared = config, run, shared
-        self.embedder, self.drawer, self.elsewhere, self.notify = embedder, drawer, elsewhere, notify
+        super().__init__(config, run, embedder, drawer, elsewhere, notify)
+        self.config, self.shared = config, shared
         self.beside: list[Work] = []
-
-    def close(self) -> None:
-        """End all processes, in the middle of their work too."""
-        for processes in (self.embedder, self.drawer, self.elsewhere):
-            processes.close()
 
     def table(self) -> Iterator[Step]:
         """All steps, in the order of one core."""
         run = self.run
-        yield Step("environment", "Environment", (run.environment,), (), self._environment)
+        yield self.environment()
         yield self._frozen("trunk_test", "Frozen layers, test images", self._trunk_test)
         yield self._features("before", ("trunk_test",))
         yield self._frozen("trunk_training", "Frozen layers, training images", self._trunk_training)
@@ -86,52 +74,14 @@ class Work:
         if self.config.layers:
             needs = ("layers_before", "finetune", "after")
             yield Step("layers", "Depth profile", (run.layers,), needs, self._profile, is_drawn=True)
-        yield Step("numbers_change", "Numbers of the change", (), (*STAGES, "finetune"), self._compare)
-        outputs = (run.scores, run.class_scores, run.claims, run.measures)
-        needs = (*(_numbers(part, stage) for stage in STAGES for part in PARTS), "numbers_change")
-        yield Step("scores", "Claims", outputs, needs, self._score, is_drawn=True)
-        yield from self._figures()
-        shown = ("scores", "layers") if self.config.layers else ("scores",)
-        yield Step("report", "Report", (run.report,), shown, self._write_report)
+        yield from self.conclusions(tuned=True, classes=True)
 
     def _stage(self, stage: str) -> Iterator[Step]:
         """What is made of one stage's features."""
-        run, neighbors = self.run, f"neighbors_{stage}"
-        yield Step(
-            neighbors, f"Nearest neighbours {stage}", (run.neighbors[stage],), (stage,),
-            partial(self._find, stage),
-        )  # fmt: skip
-        for method in self.config.methods:
-            yield Step(
-                _embedding(method, stage), self.embedder.title(method, stage),
-                (run.embeddings[stage, method],), (stage, neighbors), partial(self._embed, method, stage),
-                self.embedder.lane(method),
-            )  # fmt: skip
+        yield from self.neighbors_and_embeddings(stage)
         if stage == "after":
             yield self._training_features(stage, ("trunk_training", "finetune"))
-        needs = {
-            "features": (stage, f"training_features_{stage}", neighbors),
-            "embeddings": (stage, *self._embeddings(stage)),
-        }
-        for part, title in (("features", "Numbers of features"), ("embeddings", "Numbers of maps")):
-            yield Step(
-                _numbers(part, stage), f"{title} {stage}", (), needs[part],
-                partial(self._measure, stage, part), beside_training=stage == "before",
-            )  # fmt: skip
-
-    def _figures(self) -> Iterator[Step]:
-        of_stage = {stage: self._embeddings(stage) for stage in STAGES}
-        needs = {"history": ("finetune",), "layers": ("layers",)}
-        needs |= {stage: ("scores", *of_stage[stage]) for stage in STAGES}
-        needs["comparison"] = ("scores", *of_stage["before"], *of_stage["after"])
-        for name in figure_names(self.config):
-            yield Step(
-                f"figure_{name}", f"Figure {name}", self.run.figures[name], needs[name],
-                partial(self.drawer.draw, name), draws=True,
-            )  # fmt: skip
-
-    def _embeddings(self, stage: str) -> tuple[str, ...]:
-        return tuple(_embedding(method, stage) for method in self.config.methods)
+        yield from self.numbers(stage, training=True)
 
     def _frozen(self, name: str, title: str, work: Callable[[Progress], None]) -> Step:
         """What the frozen layers make of a split's images, in memory, where that is kept there at all."""
@@ -167,9 +117,6 @@ class Work:
             trunk.prepare_averages(shape, keep)
 
     # The network.
-
-    def _environment(self, progress: Progress) -> None:
-        self.run.environment.write(environment())
 
     def _trunk_test(self, progress: Progress) -> None:
         # An image's output is the same however many there are: a resumed run takes no more than it needs.
@@ -246,34 +193,16 @@ class Work:
         self.run.model.write(Weights(model.config, arrays_of(model), provenance))
         self.run.checkpoint.remove()
 
-    # One stage's features.
-
-    def _find(self, stage: str, progress: Progress) -> None:
-        # As many as any embedding or number needs, so that they are found once.
-        wanted = [KNN_CANDIDATES, self.config.n_neighbors, int(3 * self.config.perplexity)]
-        values = self.run.features[stage].read().values
-        self.run.neighbors[stage].write(exact_neighbors(values, min(max(wanted), len(values) - 1)))
-
-    def _embed(self, method: str, stage: str, progress: Progress) -> None:
-        run = self.run
-        job = Job(
-            method, stage, run.features[stage].path, run.neighbors[stage].path,
-            run.embeddings[stage, method].path, self.config.reduction(method),
-        )  # fmt: skip
-        try:
-            self.embedder.make(job, progress, self.notify)
-        except JaxtlError as error:
-            # Another library or more time, which a resumed run may be given, can help.
-            raise run.mended(error) from None
+    # The depth profile.
 
     def _profile_before(self, progress: Progress) -> None:
         if not self.run.averages["before"].is_there:
             self._keep_averages("before")
-        self._call(numbers.profile_before, {}, progress)
+        self.call(numbers.profile_before, {}, progress)
 
     def _profile(self, progress: Progress) -> None:
         self._keep_averages("after")
-        self._call(numbers.profile, {}, progress)
+        self.call(numbers.profile, {}, progress)
 
     def _keep_averages(self, stage: str) -> None:
         """Keep what the depth profile of a stage is made of; "after", what fine-tuning changed."""
@@ -282,46 +211,6 @@ class Work:
         if stage == "after":
             layers = {name: values for name, values in layers.items() if name not in blocks.averages}
         self.run.averages[stage].write(Averages(self.shared.sample.labels[: depth.SAMPLES], layers))
-
-    # Numbers, and what shows them.
-
-    def _measure(self, stage: str, part: str, progress: Progress) -> None:
-        given = {"stage": stage, "part": part, "methods": list(self.config.methods)}
-        self._tell_all(self._call(numbers.measure, given, progress))
-
-    def _compare(self, progress: Progress) -> None:
-        self._tell_all(self._call(numbers.compare, {}, progress))
-
-    def _score(self, progress: Progress) -> None:
-        numbers.score(self.run)
-
-    def _tell_all(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.notify(line)
-
-    def _call(self, function: Callable[..., Any], given: dict[str, Any], progress: Progress) -> Any:
-        """A function of `jaxtl.experiment.numbers`, in a process of its own where JAX computes on a GPU.
-
-        There threads of this process would keep the one that feeds the device waiting for Python's lock.
-        """
-        arguments = {"folder": str(self.run), "seed": self.config.seed, **given}
-        if default_engine() == "cpu":
-            return function(**arguments, progress=progress)
-        try:
-            return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
-        except Silence as error:
-            raise self.run.mended(JaxtlError(f"{self.run}: {function.__name__}: {error}")) from None
-
-    def _write_report(self, progress: Progress) -> None:
-        write_report([self.run], self.run.report.path)
-
-
-def _embedding(method: str, stage: str) -> str:
-    return f"{method}_{stage}"
-
-
-def _numbers(part: str, stage: str) -> str:
-    return f"numbers_{part}_{stage}"
 
 
 def _counted(count: int, what: str) -> str:

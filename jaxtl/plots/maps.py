@@ -49,7 +49,10 @@ def embedding_figure(embedding: Embedding, accuracy: float | None = None, title:
 
 @styled
 def stage_figure(
-    embeddings: Sequence[Embedding], stage: str, accuracies: Mapping[str, float] | None = None
+    embeddings: Sequence[Embedding],
+    stage: str,
+    accuracies: Mapping[str, float] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """The maps of one stage side by side, 2.4 inches each.
 
@@ -57,13 +60,14 @@ def stage_figure(
         embeddings: at least one, of the same images.
         stage: heads the figure, such as "before".
         accuracies: 10-NN accuracy, leave one out, by method, 0 to 1.
+        title: heads the figure instead of the stage.
     """
     _check_some(embeddings)
     names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
     figure = Figure(figsize=(width, 3.05 + legend_height(names, width)), layout="constrained")
     axes = figure.subplots(1, len(embeddings), squeeze=False)
     _draw_row(axes[0], embeddings, names, accuracies or {})
-    figure.suptitle(_stage_title(stage), parse_math=False)
+    figure.suptitle(title or stage_title(stage), parse_math=False)
     add_legend(figure, names, width)
     return figure
 
@@ -73,6 +77,7 @@ def comparison_figure(
     before: Sequence[Embedding],
     after: Sequence[Embedding],
     accuracies: Mapping[str, Mapping[str, float]] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> Figure:
     """Two rows of maps, "before" over "after", one column per method.
 
@@ -80,6 +85,7 @@ def comparison_figure(
         before: the maps of the first stage.
         after: the maps of the second stage, of the same methods in the same order.
         accuracies: 10-NN accuracy, leave one out, by stage ("before", "after") and method, 0 to 1.
+        titles: by stage, head the rows.
     """
     _check_some(before)
     methods = [[embedding.method for embedding in row] for row in (before, after)]
@@ -94,7 +100,7 @@ def comparison_figure(
     for row, stage, embeddings in zip(rows, STAGES, (before, after), strict=True):
         axes = row.subplots(1, len(embeddings), squeeze=False)
         _draw_row(axes[0], embeddings, names, (accuracies or {}).get(stage, {}))
-        row.suptitle(_stage_title(stage), parse_math=False)
+        row.suptitle((titles or {}).get(stage) or stage_title(stage), parse_math=False)
     add_legend(figure, names, width)
     return figure
 
@@ -104,7 +110,8 @@ def _check_some(embeddings: Sequence[Embedding]) -> None:
         raise JaxtlError("figure: needs at least one embedding")
 
 
-def _stage_title(stage: str) -> str:
+def stage_title(stage: str) -> str:
+    """What heads a stage of a run."""
     return f"{stage.capitalize()} fine-tuning" if stage in STAGES else stage
 
 
@@ -127,16 +134,20 @@ def _draw_map(
     axes: Axes, embedding: Embedding, names: tuple[str, ...], accuracy: float | None, inches: float
 ) -> None:
     coords, labels = embedding.coords, embedding.labels
-    n = len(coords)
-    order = _mixed(labels, len(names))
+    n, known = len(coords), labels is not None
+    if labels is None:
+        labels = np.zeros(n, np.int32)
+    colours = class_colours(max(1, len(names)))
+    order = _mixed(labels, len(colours))
     area = float(np.clip(4.0 * (2000 / n) ** 0.7, 0.25, 16.0))
-    points = _Points(coords[order], area, class_colours(len(names))[labels[order]], axes)
+    points = _Points(coords[order], area, colours[labels[order]], axes)
     points.set_rasterized(n > RASTERISED_ABOVE)
     axes.add_collection(points, autolim=False)
     square_limits(axes, coords)
     _label_axes(axes, embedding)
     axes.set_title(_map_title(embedding, accuracy))
-    _write_class_names(axes, coords, labels, names, inches)
+    if known:
+        _write_class_names(axes, coords, labels, names, inches)
 
 
 def _mixed(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -133,16 +133,23 @@ def square_limits(axes: Axes, coords: np.ndarray) -> None:
 
 def legend_height(names: tuple[str, ...], width: float) -> float:
     """Inches that `add_legend` takes."""
+    if not names:
+        return 0.0
     rows = 1 if len(names) > LEGEND_UP_TO else -(-len(names) // _legend_columns(names, width))
     return 0.145 * rows
 
 
 def add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
-    """Below the maps; with more classes than a legend can hold, a note instead."""
+    """Below the maps; with more classes than a legend can hold, a note instead; nothing without classes."""
+    if not names:
+        return
     if len(names) > LEGEND_UP_TO:
+        ends = (
+            f"{k}" if names[k] == str(k) else f"{k} ({_shortened(names[k])})" for k in (0, len(names) - 1)
+        )
         note = (
-            f"{len(names)} classes, coloured in their order from 0 ({_shortened(names[0])}) to "
-            f"{len(names) - 1} ({_shortened(names[-1])}); numbers stand at class medians"
+            f"{len(names)} classes, coloured in their order from {' to '.join(ends)}; numbers stand at class "
+            "medians"
         )
         figure.supxlabel(note, fontsize=6, parse_math=False, wrap=True)
         return

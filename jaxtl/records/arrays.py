@@ -80,14 +80,14 @@ class Features:
 
     Attributes:
         values: float32 [n, d], finite or not: who uses them checks.
-        labels: int32 [n].
+        labels: int32 [n]; None where nobody knows the classes, and then what needs them is left out.
         index: int32 [n], row of each image in its dataset's split.
         meta: model, layer, weights digest, dataset, split, class_names, preprocessing, image_size.
         ids: text [n], as of `Dataset`, or None.
     """
 
     values: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | None
     index: NDArray[np.int32]
     meta: dict[str, object] = field(default_factory=dict)
     ids: NDArray[np.str_] | None = None
@@ -101,21 +101,22 @@ class Features:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """In label order; those of numbers where the classes have no names, none without labels."""
         return _class_names(self.meta, self.labels)
 
     def save(self, path: Pathlike) -> None:
-        arrays = {"values": self.values, "labels": self.labels, "index": self.index}
-        write_npz(path, arrays | _if_named(self.ids), self.meta)
+        arrays = {"values": self.values, **_if_there("labels", self.labels), "index": self.index}
+        write_npz(path, arrays | _if_there("ids", self.ids), self.meta)
 
     @classmethod
     def load(cls, path: Pathlike) -> Features:
-        """Read `values` (any real dtype), `labels` and, where there, `index` (int) and `ids` from an npz."""
-        arrays, meta = read_npz(path, ("values", "labels"))
+        """Read `values` (any real dtype) and, where there, `labels`, `index` (int) and `ids` from an npz."""
+        arrays, meta = read_npz(path, ("values",))
         arrays.setdefault("index", np.arange(arrays["values"].shape[0] if arrays["values"].ndim else 0))
         with _located(path):
             return cls(
                 _reals(arrays, "values"),
-                _integers(arrays, "labels"),
+                _labels(arrays),
                 _integers(arrays, "index"),
                 meta,
                 arrays.get("ids"),
@@ -159,7 +160,7 @@ class Embedding:
 
     Attributes:
         coords: float32 [n, 2], finite.
-        labels: int32 [n].
+        labels: int32 [n], or None, as of `Features`.
         index: int32 [n], row of each image in its dataset's split.
         method: "pca", "tsne" or "lle".
         backend: the library that computed it, such as "sklearn".
@@ -170,7 +171,7 @@ class Embedding:
     """
 
     coords: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | None
     index: NDArray[np.int32]
     method: str
     backend: str
@@ -190,6 +191,7 @@ class Embedding:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """In label order; those of numbers where the classes have no names, none without labels."""
         return _class_names(self.meta, self.labels)
 
     def save(self, path: Pathlike) -> None:
@@ -200,16 +202,16 @@ class Embedding:
             "diagnostics": self.diagnostics,
             "features": self.meta,
         }
-        arrays = {"coords": self.coords, "labels": self.labels, "index": self.index}
-        write_npz(path, arrays | _if_named(self.ids), record)
+        arrays = {"coords": self.coords, **_if_there("labels", self.labels), "index": self.index}
+        write_npz(path, arrays | _if_there("ids", self.ids), record)
 
     @classmethod
     def load(cls, path: Pathlike) -> Embedding:
-        arrays, meta = read_npz(path, ("coords", "labels", "index"))
+        arrays, meta = read_npz(path, ("coords", "index"))
         with _located(path):
             return cls(
                 _reals(arrays, "coords"),
-                _integers(arrays, "labels"),
+                _labels(arrays),
                 _integers(arrays, "index"),
                 _of_meta(meta, "method", "unknown"),
                 _of_meta(meta, "backend", "unknown"),
@@ -232,21 +234,26 @@ def _check_ids(where: str, ids: np.ndarray | None, n: int) -> None:
         raise JaxtlError(f"{where}: ids must be texts [{n}], got {ids.dtype} {list(ids.shape)}")
 
 
-def _if_named(ids: np.ndarray | None) -> dict[str, np.ndarray]:
-    return {} if ids is None else {"ids": ids}
+def _if_there(name: str, array: np.ndarray | None) -> dict[str, np.ndarray]:
+    return {} if array is None else {name: array}
+
+
+def _labels(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    return _integers(arrays, "labels") if "labels" in arrays else None
 
 
 def _check_rows(where: str, record: Features | Embedding) -> None:
     n = len(record.values if isinstance(record, Features) else record.coords)
     if n == 0:
         raise JaxtlError(f"{where}: holds no rows")
-    _check_labels(where, record.labels, n)
+    if record.labels is not None:
+        _check_labels(where, record.labels, n)
     _check_ids(where, record.ids, n)
     if record.index.shape != (n,) or record.index.dtype != np.int32:
         raise JaxtlError(
             f"{where}: index must be int32 [{n}], got {record.index.dtype} {list(record.index.shape)}"
         )
-    if record.labels.max() >= len(record.class_names):
+    if record.labels is not None and record.labels.max() >= len(record.class_names):
         raise JaxtlError(
             f"{where}: label {record.labels.max()} is out of range for {len(record.class_names)} class names"
         )
@@ -284,7 +291,9 @@ def _of_meta(meta: dict[str, Any], name: str, otherwise: Any) -> Any:
     return value
 
 
-def _class_names(meta: dict[str, Any], labels: np.ndarray) -> tuple[str, ...]:
+def _class_names(meta: dict[str, Any], labels: np.ndarray | None) -> tuple[str, ...]:
+    if labels is None:
+        return ()
     names = meta.get("class_names")
     if names is not None and not (
         isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)

@@ -232,3 +232,31 @@ class _Table:
             return kind(cell)
         except ValueError as error:
             raise self.fault(f"line {line}: {name} {error}") from None
+
+
+def read_columns(path: Pathlike) -> dict[str, list[str]]:
+    """A table that somebody else wrote, as text by column: UTF-8, a header; commas, semicolons or tabs.
+
+    Spaces around cells are dropped, and empty lines.
+
+    Raises JaxtlError for no such file, one that is not such a table, or a row of another length.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise JaxtlError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        names, *rows = [[cell.strip() for cell in cells] for cells in reader if cells] or [[]]
+    except csv.Error as error:
+        raise JaxtlError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
+    if not any(names) or len(set(names)) < len(names):
+        raise JaxtlError(f"{path}: its first line must name the columns, each once; it is {names[:4]}")
+    for number, cells in enumerate(rows, 1):
+        if len(cells) != len(names):
+            raise JaxtlError(f"{path}: row {number} has {len(cells)} cells, the header has {len(names)}")
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    return dict(zip(names, map(list, columns), strict=True))

@@ -103,8 +103,8 @@ def heat_map(values: np.ndarray, names: Sequence[str], title: str) -> str:
             )
     return (
         f'<figure class="heat"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(parts)}</svg></figure>"
+        f'<svg viewBox="0 0 {size} {size}" style="max-width:{1.4 * size:.0f}px" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
     )
 
 

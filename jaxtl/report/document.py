@@ -96,7 +96,7 @@ def _each(runs: Sequence[RunData], makers: Sequence, headed: bool = False) -> st
 
 
 def _no_images(run: RunData) -> str:
-    if run.images is not None:
+    if run.images is not None or run.is_comparison:
         return ""
     fault = run.images_fault or "the run has none"
     return f"<p class='quiet'>{escape(f'Images are not shown: {fault}.')}</p>"

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from jaxtl.evaluation.catalogue import KNN_ACCURACIES, LEAVE_ONE_OUT, TEST_ACCURACY, Metric
+from jaxtl.evaluation.catalogue import (
+    KNN_ACCURACIES,
+    LEAVE_ONE_OUT,
+    LINEAR_CKA,
+    TEST_ACCURACY,
+    Metric,
+)
 from jaxtl.methods import METHODS, method_label
 from jaxtl.report.markup import (
     MINUS,
@@ -28,11 +34,15 @@ _DATASETS = {"mnist": "MNIST"}
 
 
 def title(run: RunData) -> str:
+    if run.is_comparison:
+        return f"What changed in the features of {dataset(run)}"
     return f"What fine-tuning did to the features of {dataset(run)}"
 
 
 def dataset(run: RunData) -> str:
     """A short name: of a folder its last part, whatever is above it."""
+    if run.is_comparison:
+        return _DATASETS.get(run.config["name"]) or run.config["name"] or _sources(run)
     name = str(run.config.get("dataset", "unknown images"))
     kind, _, rest = name.partition(":")
     short = rest.rstrip("/").rpartition("/")[2] if kind in ("folder", "idx") else rest
@@ -41,6 +51,8 @@ def dataset(run: RunData) -> str:
 
 def lead(run: RunData) -> str:
     """What was done, in two sentences made of the run's settings."""
+    if run.is_comparison:
+        return _lead_of_comparison(run)
     config = run.config
     weights = config.get("weights")
     size = config.get("image_size")
@@ -58,6 +70,25 @@ def lead(run: RunData) -> str:
     epochs = config.get("epochs")
     text += f" in {epochs} epoch{'s' if epochs != 1 else ''}" if epochs else ""
     return f"<p class='lead'>{escape(text)}, and the same images were mapped again.</p>"
+
+
+def _lead_of_comparison(run: RunData) -> str:
+    before, after = (run.features.get(name) for name in ("dimensions", "dimensions_after"))
+    sizes = f"{before:,} before, {after:,} after" if before != after else f"{before:,}"
+    classes = len(run.class_names)
+    told = f" of {classes:,} class{'es' * (classes != 1)}" if run.labels is not None else ""
+    methods = listed([method_label(method) for method in run.methods])
+    text = (
+        f"Features of {len(run):,} images{told} that were computed elsewhere ({_sources(run)}; dimensions: "
+        f"{sizes}) were mapped to the plane by {methods} and compared image by image."
+    )
+    if run.labels is None:
+        text += " Their classes are not known: what needs labels is left out."
+    return f"<p class='lead'>{escape(text)}</p>"
+
+
+def _sources(run: RunData) -> str:
+    return f"{run.config['before']} and {run.config['after']}"
 
 
 def _learners(trainable: str) -> str:
@@ -89,7 +120,7 @@ def key_numbers(run: RunData) -> str:
             f"after epoch {accuracy[1]:.0f}</span></div>"
         )
     kinds = accuracies(run)
-    numbers = figure
+    numbers = figure or _likeness(run)
     if LEAVE_ONE_OUT in kinds:
         numbers += _before_and_after(run, LEAVE_ONE_OUT)
     others = [kind for kind in kinds if kind != LEAVE_ONE_OUT]
@@ -134,16 +165,30 @@ def _before_and_after(run: RunData, metric: Metric) -> str:
         before, after = (run.score(stage, space, metric) for stage in STAGES)
         if before or after:
             change = f"{after.value - before.value:+.3f}".replace("-", MINUS) if before and after else "–"
-            dimensions = run.features.get("dimensions") if space == "features" else None
-            label = f"{name}, {dimensions:,} dimensions" if dimensions else name
+            dimensions = _dimensions(run) if space == "features" else ""
+            label = f"{name}, {dimensions} dimensions" if dimensions else name
             rows.append([label, interval(before), interval(after), change])
     if not rows:
         return ""
     bounded = any(score.low is not None for score in run.scores if score.metric == metric)
     told = "In brackets: 95 % intervals." if bounded else "This run holds no intervals for it."
-    caption = f"{metric.label}; {len(run):,} test images"
+    caption = f"{metric.label}; {len(run):,} {'' if run.is_comparison else 'test '}images"
     head = ["Space", "before", "after", "change"]
     return table(head, rows, caption) + note(f"{metric.sentence} {told}")
+
+
+def _dimensions(run: RunData) -> str:
+    own = [run.features.get(name) for name in ("dimensions", "dimensions_after")]
+    return " to ".join(dict.fromkeys(f"{count:,}" for count in own if count))
+
+
+def _likeness(run: RunData) -> str:
+    """Of a comparison: how alike the features are as a whole."""
+    score = run.score("both", "features", LINEAR_CKA) if run.is_comparison else None
+    if score is None:
+        return ""
+    told = f"{LINEAR_CKA.label} of the features: 1 where they are alike, about 0 where unrelated"
+    return f"<div class='figure-number'><b>{number(score.value)}</b><span>{escape(told)}</span></div>"
 
 
 def test_accuracy(run: RunData) -> tuple[float, float] | None:
@@ -156,10 +201,11 @@ _VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided
 
 def claims(run: RunData) -> str:
     heading = "Claims, and whether the scores support them"
+    images = "images" if run.is_comparison else "test images"
     told = note(
         "A claim holds where the whole 95 % interval lies on its side of the threshold, does not hold where "
         "the whole interval lies on the other side, and is undecided where the interval contains the "
-        "threshold. The intervals are about other test images. Another seed would widen the intervals."
+        f"threshold. The intervals are about other {images}. Another seed would widen the intervals."
     )
     return section("claims", heading, claims_table(run.claims) + told) if run.claims else ""
 

@@ -57,13 +57,16 @@ def fitted(coords: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
-    colours = (class_colours(len(run.class_names)) * 255).round().astype(int)
+    colours = (class_colours(max(1, len(run.class_names))) * 255).round().astype(int)
+    labels = np.zeros(len(run)) if run.labels is None else run.labels
     return {
         "name": run.name,
         "n": len(run),
-        "classes": list(run.class_names),
+        "labelled": run.labels is not None,
+        "classes": list(run.class_names) if run.labels is not None else [""],
+        "ids": None if run.ids is None else run.ids.tolist(),
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
-        "labels": packed(run.labels, "<u4"),
+        "labels": packed(labels, "<u4"),
         "index": packed(run.index, "<u4"),
         "maps": [
             _map(run, stage, method, run.embeddings[stage, method])
@@ -91,6 +94,7 @@ def _map(run: RunData, stage: str, method: str, embedding: Embedding) -> dict[st
 def _measures(measures: dict[str, np.ndarray]) -> dict[str, Any]:
     kinds = {
         "knn_before": "<i4",
+        "knn_after": "<i4",
         "head_after": "<i4",
         "head_probability": "<f4",
         "neighbors_before": "<i4",

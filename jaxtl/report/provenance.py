@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from html import escape
 from typing import Any
 
@@ -12,8 +12,11 @@ from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.report.markup import details, in_words, note, pairs, section, unique
 from jaxtl.runs.data import RunData
-from jaxtl.settings import MODELS, STAGES, USUAL_PREPROCESSING, RunConfig
+from jaxtl.runs.formats import COMPARISON
+from jaxtl.settings import MODELS, STAGES, USUAL_PREPROCESSING, ComparisonConfig, RunConfig
 
+# What follows from the files that are compared.
+_NO_OPTION = ("classes", "training")
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
 
@@ -75,10 +78,15 @@ def repeat(run: RunData) -> str:
 
 def command(config: dict[str, Any]) -> str:
     """The command line that makes a run with these settings; defaults are left out."""
-    words = ["jaxtl", "run"]
+    words, kind = ["jaxtl", "run"], RunConfig
+    if config.get("kind") == COMPARISON:
+        words, kind = ["jaxtl", "compare", str(config["before"]), str(config["after"])], ComparisonConfig
+        words += ["--training-features", "TRAINING_BEFORE", "TRAINING_AFTER"] if config["training"] else []
     # Which weights may decide, so that it is recorded even where the user said nothing.
     usual = None if config.get("weights") else USUAL_PREPROCESSING
-    for setting in fields(RunConfig):
+    for setting in fields(kind):
+        if setting.default is MISSING or setting.name in _NO_OPTION:
+            continue
         value = config.get(setting.name, setting.default)
         value = tuple(value) if isinstance(value, list) else value
         if value == (usual if setting.name == "preprocessing" else setting.default):
@@ -106,9 +114,9 @@ _LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
 
 def citations(run: RunData) -> str:
     """The sources of what this run used, and of no more."""
-    works = [_NETWORKS[run.model]] if run.model in _NETWORKS else []
-    works += [] if run.config.get("weights") else [sources.RUSSAKOVSKY]
-    works += [sources.LECUN] if run.config.get("dataset") == "mnist" else []
+    works = [_NETWORKS[run.model]] if not run.is_comparison and run.model in _NETWORKS else []
+    works += [] if run.is_comparison or run.config.get("weights") else [sources.RUSSAKOVSKY]
+    works += [sources.LECUN] if "mnist" in (run.config.get("dataset"), run.config.get("name")) else []
     works += [_METHODS[method] for method in run.methods if method in _METHODS]
     libraries = {embedding.backend for embedding in run.embeddings.values()}
     works += [work for library, work in _LIBRARIES.items() if library in libraries]

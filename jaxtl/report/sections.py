@@ -73,7 +73,8 @@ def separation(run: RunData) -> str:
         body += table(head, rows)
     if body:
         body += note(f"{_ARROWS} Intervals that are not shown here are under Every number.")
-    return section("separation", "How far apart the classes lie", body)
+    heading = "How far apart the classes lie" if metrics else "What the features are like"
+    return section("separation", heading, body)
 
 
 def _value(score: Score | None) -> str:

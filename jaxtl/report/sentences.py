@@ -72,16 +72,20 @@ def on_classes(run: RunData) -> str:
     sentences = []
     if both:
         gains = sorted(both, key=lambda c: both[c][0] - both[c][1])
-        most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in gains[:_TOLD]]
+        # Of two classes, one gains most and the other least.
+        first = gains[: max(1, min(_TOLD, len(gains) - 1))]
+        most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in first]
+        least = f"; ‘{gains[-1]}’ gains least ({number(both[gains[-1]][0])} to {number(both[gains[-1]][1])})"
         sentences.append(
-            f"In the features themselves, {listed(most)} gain most by {LEAVE_ONE_OUT.label}; ‘{gains[-1]}’ "
-            f"gains least ({number(both[gains[-1]][0])} to {number(both[gains[-1]][1])})."
+            f"In the features themselves, {listed(most)} gain{'s' * (len(first) == 1)} most by "
+            f"{LEAVE_ONE_OUT.label}{least if len(gains) > 1 else ''}."
         )
     for stage in STAGES:
         shares = run.measures.get(f"confusion_{stage}_features")
         mixed = [] if shares is None else _mixed(shares, run.class_names)
         if mixed:
-            sentences.append(f"Most mixed {stage} fine-tuning: {listed(mixed)}.")
+            between = "" if run.is_comparison else " fine-tuning"
+            sentences.append(f"Most mixed {stage}{between}: {listed(mixed)}.")
     return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
 
 

@@ -25,7 +25,9 @@ from jaxtl.settings import STAGES
 def seeds(runs: Sequence[RunData]) -> str:
     """Means and intervals over runs that differ in nothing but their seed."""
     settings = [{k: v for k, v in run.config.items() if k not in ("seed", "digest")} for run in runs]
-    if len(runs) < 2 or any(other != settings[0] for other in settings):
+    # The settings of comparisons do not say whether their files hold the same features.
+    differ = any(other != settings[0] for other in settings) or any(run.is_comparison for run in runs)
+    if len(runs) < 2 or differ:
         return ""
     scores = {(s.stage, s.space, s.metric): s for s in scores_over_seeds([run.scores for run in runs])}
     accuracies = [a[0] for run in runs if (a := test_accuracy(run))]

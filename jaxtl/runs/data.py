@@ -16,6 +16,7 @@ from jaxtl.records.arrays import Embedding
 from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.formats import COMPARISON
 from jaxtl.settings import FORMER_PIXELS
 
 
@@ -25,26 +26,27 @@ class RunData:
 
     Attributes:
         name: of the run's folder.
-        labels: int32 [n].
+        labels: int32 [n]; None where nobody knows the classes.
         index: int32 [n], row of each image in the dataset's test split.
         class_names: in label order.
         embeddings: by stage ("before", "after") and method, each of the same n images in the same order.
         config: the run's settings, as in config.json.
         environment: versions and hardware; timings: seconds by step, and `peak_memory_gib`.
         scores: every number of the run; history: one row an epoch.
-        features: stage -> dimensions of the features, and what `meta` says of the network.
+        features: `dimensions` before and `dimensions_after`, and what `meta` says of the network.
         images: uint8 [n, height, width, 1 or 3], or None.
         images_fault: why there are no images.
         claims: with text, statistic, value, low, high, threshold, direction, verdict, words.
         class_scores: rows stage, space, metric, class, value, low, high.
         layers: rows stage, layer, metric, value, low, high, in the network's order.
+        ids: text [n], what each image is called, or None.
         measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
             neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
             float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
     """
 
     name: str
-    labels: np.ndarray
+    labels: np.ndarray | None
     index: np.ndarray
     class_names: tuple[str, ...]
     embeddings: dict[tuple[str, str], Embedding]
@@ -60,6 +62,7 @@ class RunData:
     class_scores: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
     measures: dict[str, np.ndarray] = field(default_factory=dict)
+    ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.embeddings:
@@ -74,7 +77,12 @@ class RunData:
             raise JaxtlError(f"{self.name}: {fault}; delete measures.npz and resume the run")
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.index)
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether features were compared that somebody else computed."""
+        return self.config.get("kind") == COMPARISON
 
     @property
     def methods(self) -> list[str]:
@@ -105,11 +113,14 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
     settings = run.settings.read()
     embeddings = _embeddings(run)
     first = next(iter(embeddings.values()))
+    n = len(first.coords)
     class_names = max((e.class_names for e in embeddings.values()), key=len)
     measures = run.measures.read_or({})
-    if fault := _fault_of_measures(measures, len(first.labels), len(class_names)):
+    if fault := _fault_of_measures(measures, n, len(class_names)):
         raise run.measures.mended(JaxtlError(f"{run.measures}: {fault}"))
-    images, fault = _images(settings, first.index, first.labels)
+    images, fault = None, "a comparison of features holds none"
+    if settings.get("kind") != COMPARISON:
+        images, fault = _images(settings, first.index, first.labels)
     return RunData(
         name=run.path.resolve().name,
         labels=first.labels,
@@ -128,6 +139,7 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         class_scores=run.class_scores.read_or([]),
         layers=[row._asdict() for row in run.layers.read_or([])],
         measures=measures,
+        ids=first.ids,
     )
 
 
@@ -184,11 +196,14 @@ def distances_to(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _described(run: RunFolder, meta: dict[str, Any]) -> dict[str, Any]:
-    before = run.features["before"]
-    return {**meta, "dimensions": before.read().values.shape[1]} if before.is_there else dict(meta)
+    names = {"before": "dimensions", "after": "dimensions_after"}
+    there = {names[stage]: file for stage, file in run.features.items() if file.is_there}
+    return {**meta, **{name: file.read().values.shape[1] for name, file in there.items()}}
 
 
-def _images(settings: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray | None, str]:
+def _images(
+    settings: dict[str, Any], index: np.ndarray, labels: np.ndarray | None
+) -> tuple[np.ndarray | None, str]:
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
     try:

@@ -29,7 +29,8 @@ def export(
 ) -> tuple[list[Path], list[str]]:
     """Write a run, one row an image, for other tools.
 
-    "csv" makes one table: index (row in the dataset's test split), label, class, knn_STAGE (label that the
+    "csv" makes one table: index (row in the dataset's test split), id (what an image is called) where
+    there are some, label and class where they are known, knn_STAGE (label that the
     10 nearest neighbours vote for), head_after and head_probability, STAGE_METHOD_x and STAGE_METHOD_y.
     "parquet" adds what Embedding Atlas reads: image {bytes, path}, PNG, and neighbors_STAGE {ids,
     distances}, nearest first, ids being rows, distances Euclidean between features. "tensorboard" makes a
@@ -68,7 +69,7 @@ def export(
         return [out], notes
     features, absent = features_of(files, run, stages)
     notes += absent
-    if run.images is None:
+    if run.images is None and not run.is_comparison:
         notes.append(f"without images: {run.images_fault}")
     if to == "parquet":
         _write_parquet(out, run, stages, features)
@@ -86,11 +87,12 @@ def _table(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _of_images(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        "index": run.index,
-        "label": run.labels,
-        "class": [run.class_names[label] for label in run.labels],
-    }
+    columns: dict[str, Any] = {"index": run.index}
+    if run.ids is not None:
+        columns["id"] = run.ids.tolist()
+    if run.labels is not None:
+        columns["label"] = run.labels
+        columns["class"] = [run.class_names[label] for label in run.labels]
     predictions = [name for stage in stages for name in _PREDICTIONS[stage]]
     return columns | {name: run.measures[name] for name in predictions if name in run.measures}
 

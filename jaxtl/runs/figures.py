@@ -17,7 +17,7 @@ from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.runs.folder import RunFolder, figure_names
-from jaxtl.settings import STAGES
+from jaxtl.settings import STAGES, ComparisonConfig
 
 _MOST = 5
 # What draws and writes a figure; matplotlib would import all but the first when it writes.
@@ -38,11 +38,19 @@ def draw(run: RunFolder, name: str) -> Figure:
         rows = run.layers.read()
         return curves.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
     run.check()
-    methods = run.started.read().config.methods
-    accuracies = _accuracies(run, methods)
+    config = run.started.read().config
+    methods = config.methods
+    titles = {stage: maps.stage_title(stage) for stage in STAGES}
+    accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
+    if isinstance(config, ComparisonConfig):
+        # Nobody knows what lies between its stages.
+        titles = {stage: stage.capitalize() for stage in STAGES}
+    if not isinstance(config, ComparisonConfig) or config.tells_classes:
+        accuracies = _accuracies(run, methods)
     if name in STAGES:
-        return maps.stage_figure(_embeddings(run, name, methods), name, accuracies[name])
-    return maps.comparison_figure(*(_embeddings(run, stage, methods) for stage in STAGES), accuracies)
+        return maps.stage_figure(_embeddings(run, name, methods), name, accuracies[name], titles[name])
+    rows = [_embeddings(run, stage, methods) for stage in STAGES]
+    return maps.comparison_figure(rows[0], rows[1], accuracies, titles)
 
 
 def _embeddings(run: RunFolder, stage: str, methods: tuple[str, ...]) -> list[Embedding]:

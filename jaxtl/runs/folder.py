@@ -36,7 +36,7 @@ from jaxtl.records.tables import (
     save_scores,
 )
 from jaxtl.runs import formats
-from jaxtl.settings import STAGES, RunConfig
+from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
 T = TypeVar("T")
 
@@ -44,13 +44,16 @@ T = TypeVar("T")
 PARTS = ("features", "embeddings")
 # Figures of a run; the last is there where the depth profile is.
 FIGURES = (*STAGES, "comparison", "history", "layers")
+_OF_FEATURES = FIGURES[:3]
 SUFFIXES = ("png", "svg", "pdf")
 # The files that say what a folder is, and the older name of the second.
 _CONFIG, _SEEDS, _SEEDS_BEFORE = "config.json", "seeds.json", "repeats.json"
 
 
-def figure_names(config: RunConfig) -> tuple[str, ...]:
-    """The figures of a run, without their suffixes."""
+def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
+    """The figures of a run or a comparison, without their suffixes."""
+    if isinstance(config, ComparisonConfig):
+        return _OF_FEATURES
     return FIGURES if config.layers else FIGURES[:-1]
 
 

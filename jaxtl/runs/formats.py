@@ -21,22 +21,30 @@ from jaxtl.methods import METHODS
 from jaxtl.records import tables
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
 from jaxtl.records.tables import LayerRow, Score
-from jaxtl.settings import FORMER_PIXELS, RunConfig
+from jaxtl.settings import FORMER_PIXELS, ComparisonConfig, RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.layers import NetworkConfig
     from jaxtl.network.training import Checkpoint
 
 Claims = list[dict[str, Any]]
+# What config.json says of itself. An experiment's says nothing.
+COMPARISON = "comparison"
+_KINDS: dict[str | None, type[RunConfig | ComparisonConfig]] = {
+    None: RunConfig, COMPARISON: ComparisonConfig
+}  # fmt: skip
 # What timings.json holds beside seconds by step.
 _BEGAN = "began"
 
 
 class Started(NamedTuple):
-    """What a run was started with: its settings, and the digest of the weights that it starts from."""
+    """What a run was started with: its settings, and the digest of the weights that it starts from.
 
-    config: RunConfig
-    weights_digest: str
+    A comparison of features has settings of its own, and no weights.
+    """
+
+    config: RunConfig | ComparisonConfig
+    weights_digest: str = ""
 
 
 class Weights(NamedTuple):
@@ -61,15 +69,19 @@ def load_started(path: Path) -> Started:
     if record.pop("digest", None) != _digest(record):
         raise JaxtlError(f"{path}: was edited since the run started; undo that")
     try:
-        weights_digest = record.pop("weights_digest")
-        known = {**FORMER_PIXELS, **record, "methods": tuple(record["methods"])}
-        return Started(RunConfig(**known), weights_digest)
+        kind = record.pop("kind", None)
+        weights_digest = "" if kind else record.pop("weights_digest")
+        former = {} if kind else FORMER_PIXELS
+        known = {**former, **record, "methods": tuple(record["methods"])}
+        return Started(_KINDS[kind](**known), weights_digest)
     except (KeyError, TypeError) as error:
         raise JaxtlError(f"{path}: not the settings of a run of this jaxtl ({error})") from None
 
 
 def save_started(path: Path, started: Started) -> None:
-    record = {**asdict(started.config), "weights_digest": started.weights_digest}
+    kind = next(kind for kind, settings in _KINDS.items() if isinstance(started.config, settings))
+    more = {"kind": kind} if kind else {"weights_digest": started.weights_digest}
+    record = {**asdict(started.config), **more}
     write_json(path, {**record, "digest": _digest(record)})
 
 
@@ -82,7 +94,8 @@ def load_settings(path: Path) -> dict[str, Any]:
     record = read_json_object(path)
     size = record.get("image_size")
     for name, right in (
-        ("dataset", isinstance(record.get("dataset"), str)),
+        ("kind", record.get("kind") in _KINDS),
+        ("dataset", isinstance(record.get("name" if record.get("kind") else "dataset"), str)),
         ("image_size", size is None or _is_whole(size)),
         (
             "methods",

@@ -38,6 +38,9 @@
   const number = (value) => counted.format(value);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const className = (k) => (k >= 0 && k < run.classes.length ? run.classes[k] : "?");
+  // What an image is called, and its class where that is known.
+  const nameOf = (row) => (run.ids ? run.ids[row] : `image ${run.index[row]}`);
+  const withClass = (row) => nameOf(row) + (run.labelled ? `, ${className(run.labels[row])}` : "");
   const active = () => (state.hover >= 0 ? state.hover : state.pinned);
   const visible = (row) => !state.hidden.has(run.labels[row]);
   const every = () => (morph ? [...maps, morph] : maps);
@@ -53,11 +56,12 @@
     if (packed.ready) return packed;
     packed.labels = unpack(packed.labels, Uint32Array);
     packed.index = unpack(packed.index, Uint32Array);
-    packed.rowOf = new Map(Array.from(packed.index, (value, row) => [value, row]));
+    packed.rowOf = new Map(Array.from(packed.index, (value, row) => [String(value), row]));
+    packed.ids?.forEach((id, row) => packed.rowOf.set(id, row));
     packed.counts = new Array(packed.classes.length).fill(0);
     for (const label of packed.labels) packed.counts[label]++;
     const kinds = {
-      knn_before: Int32Array, head_after: Int32Array, head_probability: Float32Array,
+      knn_before: Int32Array, knn_after: Int32Array, head_after: Int32Array, head_probability: Float32Array,
       neighbors_before: Int32Array, neighbors_after: Int32Array,
     };
     for (const name of Object.keys(packed.measures)) {
@@ -115,7 +119,7 @@
     const at = row % perSheet;
     const rows = Math.ceil(Math.min(perSheet, run.n - (row - at)) / images.columns);
     return el("span", {
-      className: "thumb", role: "img", "aria-label": `image ${run.index[row]}, ${className(run.labels[row])}`,
+      className: "thumb", role: "img", "aria-label": withClass(row),
       dataset: { row },
       style: {
         width: `${width}px`, height: `${height}px`,
@@ -129,10 +133,12 @@
   function thumbButton(row, reference) {
     const label = run.labels[row];
     const other = reference !== undefined && label !== reference;
+    // Without a picture, a name is all that tells which image it is.
+    const named = run.images ? "" : " named";
+    const short = run.ids ? run.ids[row].split("/").pop() : `no. ${run.index[row]}`;
     return el("button", {
-      type: "button", className: other ? "other" : "", title: `image ${run.index[row]}: ${className(label)}`,
-      onclick: () => pin(row),
-    }, thumb(row, 36), el("em", {}, className(label)));
+      type: "button", className: (other ? "other" : "") + named, title: withClass(row), onclick: () => pin(row),
+    }, thumb(row, 36), run.images ? null : el("span", {}, short), run.labelled ? el("em", {}, className(label)) : null);
   }
 
   // Maps.
@@ -243,6 +249,8 @@
 
   // Class names at the medians, so that colour is not all that tells a class; moved apart where they overlap.
   function drawNames(context, map, side, ink, halo) {
+    // On a small map so many names would hide what they name.
+    if (!run.labelled || (run.classes.length > 40 && side < 420)) return;
     const long = run.classes.length > 10 || run.classes.some((name) => name.length > 10);
     const size = run.classes.length > 40 ? 9 : 12.5;
     context.font = `700 ${size}px system-ui, sans-serif`;
@@ -413,8 +421,7 @@
   }
 
   function find(text) {
-    const value = Number(text.trim().replaceAll(",", ""));
-    const row = text.trim() && Number.isInteger(value) ? run.rowOf.get(value) : undefined;
+    const row = run.rowOf.get(text.trim()) ?? run.rowOf.get(text.trim().replaceAll(",", ""));
     if (row === undefined) {
       $("found").textContent = `not among the ${number(run.n)} images on the maps`;
       return;
@@ -443,20 +450,23 @@
   // What a reader sees beside the maps.
 
   function predictions(row) {
-    const { knn_before: knn, head_after: head, head_probability: probability } = run.measures;
+    const { knn_before: knn, knn_after: later, head_after: head, head_probability: probability } = run.measures;
     const label = run.labels[row];
     const rows = [];
     if (knn) rows.push(["before, 10-NN", className(knn[row]), knn[row] === label]);
     if (head) {
       const sure = probability ? ` (${(100 * probability[row]).toFixed(0)}\u00a0%)` : "";
       rows.push(["after, head", className(head[row]) + sure, head[row] === label]);
+    } else if (later) {
+      rows.push(["after, 10-NN", className(later[row]), later[row] === label]);
     }
     return rows;
   }
 
   function described(row) {
     const said = predictions(row).map(([when, what]) => `${when}: ${what}`).join(", ");
-    return `Image ${run.index[row]}, class ${className(run.labels[row])}${said ? `, ${said}` : ""}`;
+    const which = run.labelled ? `, class ${className(run.labels[row])}` : "";
+    return `Image ${run.index[row]}${run.ids ? `, ${run.ids[row]}` : ""}${which}${said ? `, ${said}` : ""}`;
   }
 
   let told = 0;
@@ -476,7 +486,8 @@
     const facts = el("dl", {});
     const add = (name, value, wrong) =>
       facts.append(el("dt", {}, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
-    add("class", className(run.labels[row]));
+    if (run.ids) add("name", run.ids[row]);
+    if (run.labelled) add("class", className(run.labels[row]));
     for (const [when, what, right] of predictions(row)) add(when, what, !right);
     const parts = [el("h3", {}, `Image ${run.index[row]}`), el("div", { className: "seen" }, thumb(row, 72), facts)];
     for (const stage of ["before", "after"]) {
@@ -499,7 +510,7 @@
     for (const row of rows) counts.set(run.labels[row], (counts.get(run.labels[row]) ?? 0) + 1);
     const ranked = [...counts].sort((a, b) => b[1] - a[1]);
     const shares = el("div", { className: "shares" });
-    for (const [label, count] of ranked) {
+    for (const [label, count] of run.labelled ? ranked : []) {
       shares.append(el("b", { title: className(label) }, className(label)),
         el("i", { style: { width: `${(100 * count) / ranked[0][1]}%`, background: run.colours[label] } }),
         el("span", {}, number(count)));
@@ -517,14 +528,24 @@
 
   function saveSelection() {
     const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
-    const lines = state.selection.map((row) => `${run.index[row]},${run.labels[row]},${quoted(className(run.labels[row]))}`);
-    const blob = new Blob([["index,label,class", ...lines].join("\n") + "\n"], { type: "text/csv" });
+    const columns = [["index", (row) => run.index[row]]];
+    if (run.ids) columns.push(["id", (row) => quoted(run.ids[row])]);
+    if (run.labelled) {
+      columns.push(["label", (row) => run.labels[row]], ["class", (row) => quoted(className(run.labels[row]))]);
+    }
+    const lines = state.selection.map((row) => columns.map(([, cell]) => cell(row)).join(","));
+    const head = columns.map(([name]) => name).join(",");
+    const blob = new Blob([[head, ...lines].join("\n") + "\n"], { type: "text/csv" });
     const link = el("a", { href: URL.createObjectURL(blob), download: "selection.csv" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
   function showLegend() {
+    $("legend").hidden = !run.labelled;
+    $("index").placeholder = run.ids ? "or name" : "";
+    $("index").inputMode = run.ids ? "text" : "numeric";
+    $("index").size = run.ids ? 16 : 7;
     const all = run.classes.map((_, k) => k);
     const numbered = run.classes.length > 10 || run.classes.some((name) => name.length > 10);
     const focused = document.activeElement?.closest?.("#legend") ? document.activeElement.dataset.class : null;
@@ -534,7 +555,7 @@
         title: "Click hides or shows the class; a double click shows it alone",
         onclick: () => toggle(state.hidden.has(k) ? [...state.hidden].filter((other) => other !== k) : [...state.hidden, k]),
         ondblclick: () => toggle(all.filter((other) => other !== k)),
-      }, el("i", { style: { background: run.colours[k] } }), numbered ? `${k} ${name}` : name,
+      }, el("i", { style: { background: run.colours[k] } }), numbered && name !== String(k) ? `${k} ${name}` : name,
       el("small", {}, number(run.counts[k]))));
     $("legend").replaceChildren(...buttons,
       el("button", { type: "button", dataset: { class: "all" }, onclick: () => toggle([]) }, "All"),

@@ -1,0 +1,280 @@
+"""Features that somebody else computed, from npz, npy, Parquet and CSV, whatever their parts are called."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records import store
+from jaxtl.records.arrays import Features, Pathlike
+from jaxtl.records.files import read_npz
+from jaxtl.records.tables import read_columns
+
+# What the parts of a file may be called, by what they are; the first that is there is taken.
+NAMES = {
+    "values": ("values", "features", "embeddings", "embedding", "vectors", "vector", "feature"),
+    "labels": ("labels", "label", "class", "targets", "target", "y"),
+    "ids": ("ids", "id", "paths", "path", "filenames", "filename", "file_name", "files", "file"),
+    "class_names": ("class_names", "classes", "label_names"),
+    "index": ("index",),
+}
+SUFFIXES = (".npz", ".npy", ".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Features as they were given.
+
+    Attributes:
+        where: what they were read from, for messages.
+        values: real [n, d].
+        labels: whole numbers or text [n]; None where there are none.
+        ids: text [n], or None.
+        class_names: by number; empty where classes have no names, or are named by the labels.
+        index: int [n], or None.
+        meta: what else the file says of itself.
+        notes: a line for what was taken for what, where that is not plain.
+    """
+
+    where: str
+    values: np.ndarray
+    labels: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    index: np.ndarray | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def given_features(source: Given | Features | Pathlike | Any, where: str) -> Given:
+    """Features from a record, an array [n, d], a mapping of arrays by name, or a file.
+
+    Raises JaxtlError for what is none of these, or a file that cannot be read as one.
+    """
+    if isinstance(source, Given):
+        return source
+    if isinstance(source, Features):
+        names = source.meta.get("class_names") if source.labels is not None else None
+        meta = {name: value for name, value in source.meta.items() if name != "class_names"}
+        return Given(
+            where, source.values, source.labels, source.ids, tuple(names or ()), source.index, meta
+        )  # fmt: skip
+    if isinstance(source, Mapping):
+        return _of_arrays(where, {name: np.asarray(array) for name, array in source.items()}, {})
+    if isinstance(source, str | Path):
+        return read_features(source)
+    return Given(where, np.asarray(source))
+
+
+def read_features(path: Pathlike) -> Given:
+    """Features from a file .npz, .npy, .parquet or .csv. Raises JaxtlError as `given_features`."""
+    path = Path(path)
+    readers = {".npz": _read_npz, ".npy": _read_npy, ".parquet": _read_parquet, ".csv": _read_csv}
+    if path.suffix.lower() not in readers:
+        raise JaxtlError(f"{path}: features are read from {', '.join(SUFFIXES)}; save them as one of these")
+    if path.is_dir():
+        raise JaxtlError(f"{path}: a folder; give a file of features")
+    return readers[path.suffix.lower()](path)
+
+
+def read_labels(path: Pathlike) -> np.ndarray:
+    """Labels [n] from a file of their own: .npy, or text with one on a line.
+
+    Raises JaxtlError for no such file or another kind.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy":
+        return _array(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise JaxtlError(f"{path}: neither .npy nor UTF-8 text; give labels as one of these") from None
+    return np.array([line.strip() for line in lines if line.strip()])
+
+
+def with_labels(given: Given, labels: np.ndarray) -> Given:
+    """The same features with other labels."""
+    return replace(given, labels=labels, class_names=())
+
+
+def _read_npz(path: Path) -> Given:
+    _refuse_objects(path)
+    arrays, meta = read_npz(path, ())
+    return _of_arrays(str(path), arrays, meta)
+
+
+def _refuse_objects(path: Path) -> None:
+    """What NumPy pickles is refused with its name and how to save it instead."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    if version not in ((1, 0), (2, 0)):
+                        continue
+                    header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                    if header(stream)[2].hasobject:
+                        name = member.removesuffix(".npy")
+                        raise JaxtlError(
+                            f"{path}: array {name} holds Python objects, which are not read; save it as "
+                            "numbers, or as text with numpy.array(names, dtype=str)"
+                        )
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # who reads it says what is wrong with it
+
+
+def _of_arrays(where: str, arrays: dict[str, np.ndarray], meta: Mapping[str, Any]) -> Given:
+    found = {part: _part(arrays, part) for part in NAMES}
+    notes: list[str] = []
+    if found["values"] is None:
+        found["values"] = _only_matrix(where, arrays)
+        notes.append(f"{where}: array {found['values']} is taken as the features")
+    taken = {part: arrays[name] for part, name in found.items() if name is not None}
+    labels = taken.get("labels")
+    if labels is not None and labels.ndim == 0:
+        labels = None
+    names = taken["class_names"] if "class_names" in taken else meta.get("class_names") or ()
+    meta = {name: value for name, value in meta.items() if name != "class_names"}
+    return Given(
+        where, taken["values"], labels, taken.get("ids"), tuple(map(str, np.ravel(names).tolist())),
+        taken.get("index"), meta, tuple(notes),
+    )  # fmt: skip
+
+
+def _part(names: Iterable[str], part: str) -> str | None:
+    """The name under which a part is there, if it is."""
+    lower = {name.lower(): name for name in names}
+    return next((lower[name] for name in NAMES[part] if name in lower), None)
+
+
+def _only_matrix(where: str, arrays: Mapping[str, np.ndarray]) -> str:
+    matrices = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"]
+    if len(matrices) != 1:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()) or "none"
+        raise JaxtlError(
+            f"{where}: no array values, features or embeddings [n, d] (it has {shapes}); name it so"
+        )
+    return matrices[0]
+
+
+def _read_npy(path: Path) -> Given:
+    if store.rows_path(path).is_file():
+        return given_features(store.load(path), str(path))
+    return Given(str(path), _array(path))
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as stream:
+            array = np.load(stream, allow_pickle=False)
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except (ValueError, EOFError) as error:
+        reason = "it holds Python objects or is no array" if "pickle" in str(error) else str(error)
+        raise JaxtlError(f"{path}: not a readable .npy array ({reason.splitlines()[0]})") from None
+    if not isinstance(array, np.ndarray):
+        raise JaxtlError(f"{path}: an .npz archive; name it .npz")
+    return array
+
+
+def _read_csv(path: Path) -> Given:
+    columns = read_columns(path)
+    if all(_is_number(name) for name in columns):
+        raise JaxtlError(
+            f"{path}: its first line holds numbers; put a line above it that names the columns, such as "
+            "label,f0,f1,f2"
+        )
+    numbers = {name: _numbers(cells) for name, cells in columns.items()}
+    table = {name: np.array(columns[name]) if array is None else array for name, array in numbers.items()}
+    return _of_table(str(path), table)
+
+
+def _is_number(text: str) -> bool:
+    return _numbers([text]) is not None
+
+
+def _numbers(cells: Sequence[str]) -> np.ndarray | None:
+    """As whole numbers where all are, else as numbers, an empty cell as NaN; None where one is no number."""
+    for kind in (np.int64, np.float64):
+        try:
+            return np.array([cell or "nan" for cell in cells] if kind is np.float64 else cells, kind)
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+def _read_parquet(path: Path) -> Given:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise JaxtlError('Parquet is read by PyArrow; install it: pip install "jaxtl[parquet]"') from None
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except pa.ArrowException as error:
+        raise JaxtlError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if (array := _of_column(str(path), name, column.combine_chunks())) is not None:
+            columns[name] = array
+    return _of_table(str(path), columns)
+
+
+def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:
+    """Numbers [n] or [n, d], or text [n]; None for what is neither, such as pictures."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _of_column(where, name, column.dictionary_decode())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        values = column.flatten()
+        if not len(column) or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+            return None
+        lengths = np.unique(column.value_lengths()) if not pa.types.is_fixed_size_list(kind) else [0]
+        if len(lengths) > 1 or column.null_count or values.null_count:
+            raise JaxtlError(f"{where}: rows of column {name} differ in length; give vectors of one length")
+        return values.to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array([text or "" for text in column.to_pylist()], dtype=str)
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    return None
+
+
+def _of_table(where: str, columns: dict[str, np.ndarray]) -> Given:
+    """A column of vectors, or all columns of numbers that are nothing else, in their order."""
+    parts = {part: _part(columns, part) for part in ("labels", "ids", "index")}
+    vectors = [name for name, column in columns.items() if column.ndim == 2]
+    if vectors:
+        values_name = _part(vectors, "values") or vectors[0]
+        values, told = columns[values_name], f"column {values_name}"
+    else:
+        names = [n for n, c in columns.items() if n not in parts.values() and c.dtype.kind in "fiu"]
+        if not names:
+            raise JaxtlError(f"{where}: no columns of numbers to take as features (it has {_few(columns)})")
+        values = np.stack([columns[name] for name in names], axis=1, dtype=np.float64)
+        told = f"{len(names)} columns of numbers ({_few(names)})"
+    own = {part: columns[name] for part, name in parts.items() if name is not None}
+    left = [name for name in columns if name not in parts.values() and name not in told.split()]
+    texts = [name for name in left if columns[name].dtype.kind not in "fiu"]
+    notes = [f"{where}: {told} are the features" if not vectors else f"{where}: {told} holds the features"]
+    notes += [f"{where}: not looked at: {_few(texts)}"] if texts else []
+    return Given(
+        where, values, own.get("labels"), own.get("ids"), (), own.get("index"), {}, tuple(notes)
+    )  # fmt: skip
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:3])} … {names[-1]}"

@@ -1,0 +1,165 @@
+"""The steps that runs and comparisons share: what is made of two stages' features, up to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from jaxtl.errors import JaxtlError
+from jaxtl.experiment import numbers
+from jaxtl.experiment.embeddings import Embedder, Job
+from jaxtl.experiment.schedule import Step
+from jaxtl.machine.child import Pool
+from jaxtl.machine.devices import environment
+from jaxtl.machine.engines import default_engine
+from jaxtl.machine.process import Silence
+from jaxtl.metrics.separability import KNN_CANDIDATES
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.progress import Notify, Progress
+from jaxtl.report.document import write_report
+from jaxtl.runs.figures import Drawer
+from jaxtl.runs.folder import PARTS, RunFolder, figure_names
+from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
+
+
+class Analysis:
+    """What the steps do that follow from features. Each reads and writes files of the run folder."""
+
+    def __init__(
+        self,
+        config: RunConfig | ComparisonConfig,
+        run: RunFolder,
+        embedder: Embedder,
+        drawer: Drawer,
+        elsewhere: Pool,
+        notify: Notify,
+    ) -> None:
+        self._settings, self.run = config, run
+        self.embedder, self.drawer, self.elsewhere, self.notify = embedder, drawer, elsewhere, notify
+
+    def close(self) -> None:
+        """End all processes, in the middle of their work too."""
+        for processes in (self.embedder, self.drawer, self.elsewhere):
+            processes.close()
+
+    def environment(self) -> Step:
+        return Step("environment", "Environment", (self.run.environment,), (), self._environment)
+
+    def neighbors_and_embeddings(self, stage: str) -> Iterator[Step]:
+        run, neighbors = self.run, f"neighbors_{stage}"
+        yield Step(
+            neighbors, f"Nearest neighbours {stage}", (run.neighbors[stage],), (stage,),
+            partial(self._find, stage),
+        )  # fmt: skip
+        for method in self._settings.methods:
+            yield Step(
+                _embedding(method, stage), self.embedder.title(method, stage),
+                (run.embeddings[stage, method],), (stage, neighbors), partial(self._embed, method, stage),
+                self.embedder.lane(method),
+            )  # fmt: skip
+
+    def numbers(self, stage: str, training: bool) -> Iterator[Step]:
+        """Steps for a stage's numbers; `training`: whether there are training features."""
+        needs = {
+            "features": (stage, f"training_features_{stage}", f"neighbors_{stage}"),
+            "embeddings": (stage, *self._embeddings(stage)),
+        }
+        for part, title in (("features", "Numbers of features"), ("embeddings", "Numbers of maps")):
+            yield Step(
+                _numbers(part, stage), f"{title} {stage}", (), needs[part],
+                partial(self._measure, stage, part, training), beside_training=stage == "before",
+            )  # fmt: skip
+
+    def conclusions(self, tuned: bool, classes: bool) -> Iterator[Step]:
+        """Steps for what is said of both stages, the figures and the page.
+
+        Args:
+            tuned: whether fine-tuning lies between the stages.
+            classes: whether there are numbers of classes.
+        """
+        run = self.run
+        yield Step(
+            "numbers_change", "Numbers of the change", (), (*STAGES, "finetune"),
+            partial(self._compare, tuned),
+        )  # fmt: skip
+        of_classes = (run.class_scores,) if classes else ()
+        outputs = (run.scores, *of_classes, run.claims, run.measures)
+        needs = (*(_numbers(part, stage) for stage in STAGES for part in PARTS), "numbers_change")
+        yield Step("scores", "Claims", outputs, needs, partial(self._score, tuned, classes), is_drawn=True)
+        yield from self._figures()
+        yield Step("report", "Report", (run.report,), ("scores", "layers"), self._write_report)
+
+    def _figures(self) -> Iterator[Step]:
+        of_stage = {stage: self._embeddings(stage) for stage in STAGES}
+        needs = {"history": ("finetune",), "layers": ("layers",)}
+        needs |= {stage: ("scores", *of_stage[stage]) for stage in STAGES}
+        needs["comparison"] = ("scores", *of_stage["before"], *of_stage["after"])
+        for name in figure_names(self._settings):
+            yield Step(
+                f"figure_{name}", f"Figure {name}", self.run.figures[name], needs[name],
+                partial(self.drawer.draw, name), draws=True,
+            )  # fmt: skip
+
+    def _embeddings(self, stage: str) -> tuple[str, ...]:
+        return tuple(_embedding(method, stage) for method in self._settings.methods)
+
+    def _environment(self, progress: Progress) -> None:
+        self.run.environment.write(environment())
+
+    def _find(self, stage: str, progress: Progress) -> None:
+        # As many as any embedding or number needs, so that they are found once.
+        wanted = [KNN_CANDIDATES, self._settings.n_neighbors, int(3 * self._settings.perplexity)]
+        values = self.run.features[stage].read().values
+        self.run.neighbors[stage].write(exact_neighbors(values, min(max(wanted), len(values) - 1)))
+
+    def _embed(self, method: str, stage: str, progress: Progress) -> None:
+        run = self.run
+        job = Job(
+            method, stage, run.features[stage].path, run.neighbors[stage].path,
+            run.embeddings[stage, method].path, self._settings.reduction(method),
+        )  # fmt: skip
+        try:
+            self.embedder.make(job, progress, self.notify)
+        except JaxtlError as error:
+            # Another library or more time, which a resumed run may be given, can help.
+            raise run.mended(error) from None
+
+    def _measure(self, stage: str, part: str, training: bool, progress: Progress) -> None:
+        methods = list(self._settings.methods)
+        given = {"stage": stage, "part": part, "methods": methods, "training": training}
+        self._tell_all(self.call(numbers.measure, given, progress))
+
+    def _compare(self, tuned: bool, progress: Progress) -> None:
+        self._tell_all(self.call(numbers.compare, {"tuned": tuned}, progress))
+
+    def _score(self, tuned: bool, classes: bool, progress: Progress) -> None:
+        numbers.score(self.run, tuned, classes)
+
+    def _tell_all(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.notify(line)
+
+    def call(self, function: Callable[..., Any], given: dict[str, Any], progress: Progress) -> Any:
+        """A function of `jaxtl.experiment.numbers`, in a process of its own where JAX computes on a GPU.
+
+        There threads of this process would keep the one that feeds the device waiting for Python's lock.
+        """
+        arguments = {"folder": str(self.run), "seed": self._settings.seed, **given}
+        if default_engine() == "cpu":
+            return function(**arguments, progress=progress)
+        try:
+            return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
+        except Silence as error:
+            raise self.run.mended(JaxtlError(f"{self.run}: {function.__name__}: {error}")) from None
+
+    def _write_report(self, progress: Progress) -> None:
+        write_report([self.run], self.run.report.path)
+
+
+def _embedding(method: str, stage: str) -> str:
+    return f"{method}_{stage}"
+
+
+def _numbers(part: str, stage: str) -> str:
+    return f"numbers_{part}_{stage}"
