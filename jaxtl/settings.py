@@ -12,6 +12,8 @@ from jaxtl.machine.devices import check_precision
 from jaxtl.methods import METHODS, Parameter, parameters
 
 STAGES = ("before", "after")
+# What becomes of the moving statistics of the batch normalisations that learn: see `FinetuneConfig`.
+BATCH_NORM = ("keras", "frozen", "recalibrated")
 # What pixels are scaled to, by name: mean and deviation of R, G and B, of pixels in [0, 1], that are taken
 # away and divided by. The last are those of ImageNet's training images, which torchvision and timm use.
 PREPROCESSING = {
@@ -146,6 +148,11 @@ class FinetuneConfig:
         batch_size: images per step, at least 1; the last batch of an epoch may be smaller, as in Keras.
         learning_rate: Adam's, above 0.
         seed: of the head's initial weights and of the shuffling.
+        batch_norm: what the batch normalisations of the layers that learn do. "keras": they normalise with
+            the batch's own statistics, and their moving ones follow slowly, which a few hundred steps are too
+            few for. "frozen": their weights learn, and their moving statistics stay and are what they
+            normalise with. "recalibrated": as "keras", and after the last epoch the moving statistics are
+            those of all training images (Wu & Johnson 2021, arXiv:2105.07576, "precise BatchNorm").
     """
 
     trainable: str = "10"
@@ -153,8 +160,11 @@ class FinetuneConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3
     seed: int = TYPICAL_SEED
+    batch_norm: str = "keras"
 
     def __post_init__(self) -> None:
+        if self.batch_norm not in BATCH_NORM:
+            raise JaxtlError(f"batch_norm must be one of {', '.join(BATCH_NORM)}, got {self.batch_norm!r}")
         if self.epochs < 1 or self.batch_size < 1:
             raise JaxtlError(
                 f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
@@ -177,7 +187,7 @@ class RunConfig:
         weights: a safetensors file to start from; None takes the bundled ImageNet weights.
         model: one of `MODELS`, which the weights must be of; None takes the network that they are of.
         trainable: see `jaxtl.network.trunk.trainable_boundary`.
-        epochs, batch_size, learning_rate: see `FinetuneConfig`.
+        epochs, batch_size, learning_rate, batch_norm: see `FinetuneConfig`.
         methods: some of "pca", "tsne", "lle".
         perplexity: of t-SNE.
         n_neighbors: of LLE.
@@ -209,6 +219,7 @@ class RunConfig:
     orientation: str = "exif"
     alpha: str = "white"
     fit: str = "stretch"
+    batch_norm: str = "keras"
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
@@ -226,7 +237,7 @@ class RunConfig:
 
     @property
     def finetuning(self) -> FinetuneConfig:
-        return FinetuneConfig(self.trainable, self.epochs, self.batch_size, self.learning_rate, self.seed)
+        return FinetuneConfig(**{part.name: getattr(self, part.name) for part in fields(FinetuneConfig)})
 
     def reduction(self, method: str) -> dict[str, Parameter]:
         """The parameters that `reduce` is given for a method."""

@@ -14,6 +14,7 @@ from jaxtl.methods import METHODS, Method
 from jaxtl.settings import (
     ALPHA,
     ANTIALIAS,
+    BATCH_NORM,
     FITS,
     MODELS,
     ORIENTATIONS,
@@ -166,6 +167,13 @@ training = together(
     setting("--epochs", _TUNE.epochs, "Passes over the training images.", metavar="N"),
     setting("--batch-size", _TUNE.batch_size, "Training images per step.", metavar="N"),
     setting("--learning-rate", _TUNE.learning_rate, "Learning rate of the optimizer.", metavar="X"),
+    setting(
+        "--batch-norm",
+        _TUNE.batch_norm,
+        "Moving statistics of batch normalisations that learn. keras: follow the batches, too slowly for a few "
+        "thousand images; frozen: stay; recalibrated: are taken from all training images at the end.",
+        type=click.Choice(BATCH_NORM),
+    ),
 )
 method_settings = together(
     *(_of_method(method, name) for method in METHODS.values() for name in method.settings)

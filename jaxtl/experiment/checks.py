@@ -30,6 +30,7 @@ _BEARS_ON = {
     "epochs": "finetune",
     "batch_size": "finetune",
     "learning_rate": "finetune",
+    "batch_norm": "finetune",
     "methods": "the maps",
     **{setting: f"the {method.label} maps" for method in METHODS.values() for setting in method.settings},
     "precision": "the features",

@@ -21,7 +21,7 @@ from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import in_memory
 from jaxtl.network.head import evaluate, with_head
-from jaxtl.network.training import Checkpoint, State, Trainer, run_epoch
+from jaxtl.network.training import Checkpoint, State, Trainer, recalibrate, run_epoch
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
@@ -179,6 +179,11 @@ def _train_group(
         of_epoch = partial(_advance_part, progress, epoch / epochs, 1 / epochs)
         state, means = run_epoch(trainers, state, data.source, data.labels, epoch, of_epoch)
         parts = _parts(state, len(trainers))
+        if some[0][0].batch_norm == "recalibrated" and epoch + 1 == epochs:
+            parts = [
+                recalibrate(trainer, part, data.source, data.labels)
+                for trainer, part in zip(trainers, parts, strict=True)
+            ]
         tuned = [trainer.model(part) for trainer, part in zip(trainers, parts, strict=True)]
         for k, (loss, accuracy) in enumerate(means):
             _check_finite(loss, epoch, trainers[k].config)

@@ -1,11 +1,13 @@
 """The compiled training of a network's last layers: its state, its steps, and where it was stopped.
 
-The optimiser is Keras's Adam. Trainable batch normalisations use the batch's statistics and move theirs.
+The optimiser is Keras's Adam. Trainable batch normalisations use the batch's statistics and move theirs,
+unless `FinetuneConfig.batch_norm` says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
+from jaxtl.models.weights import arrays_of, build
 from jaxtl.network.adam import keras_adam
 from jaxtl.network.batches import ahead, in_memory, rows
 from jaxtl.network.layers import enter
@@ -73,12 +76,19 @@ class Trainer:
             return lambda path, value: path[0] in learning and issubclass(value.type, kind)
 
         graph, weights, statistics, frozen = nnx.split(model, in_tail(nnx.Param), in_tail(nnx.BatchStat), ...)
-        self._frozen = frozen
+        self._frozen, self._model_config = frozen, model.config
         self._initial = State(weights, statistics, keras_adam(config.learning_rate).init(weights))
         plan, self._arrays = folding.fold(model, 0, trunk.boundary)
         form = trunk.form or ops.default_form()
         self._tail = Tail(
-            graph, plan, trunk.boundary, trunk.images, form, trunk.precision, config.learning_rate
+            graph,
+            plan,
+            trunk.boundary,
+            trunk.images,
+            form,
+            trunk.precision,
+            config.learning_rate,
+            config.batch_norm != "frozen",
         )
 
     def gradients(self, state: State, batch: Carry, labels: np.ndarray) -> tuple[Any, tuple[Any, jax.Array]]:
@@ -103,6 +113,12 @@ class Trainer:
         """
         program = _train if np.ndim(order) == 2 else _train_seeds
         return program(self._tail, state, self._frozen, self._arrays, source, labels, order)
+
+    def batch_statistics(self, state: State, source: Any, order: np.ndarray) -> Any:
+        """The statistics of each batch of rows `order` [steps, size] alone, [steps, channels] each."""
+        forgets = build(replace(self._model_config, bn_momentum=0.0), arrays_of(self.model(state)))
+        tail = self._tail._replace(graph=nnx.split(forgets)[0])
+        return _batch_statistics(tail, state, self._frozen, self._arrays, source, order)
 
     def prepare(self, source: Any, labels: Any, seeds: int = 1) -> None:
         """Have what an epoch of so many seeds needs compiled in threads; arrays as of `steps`, or shapes."""
@@ -203,6 +219,7 @@ class Tail(NamedTuple):
     form: ops.Form
     precision: Precision
     learning_rate: float
+    batch_statistics: bool = True
 
 
 def train_chunk(tail: Tail, state: State, frozen, arrays, source, labels, order):
@@ -211,14 +228,20 @@ def train_chunk(tail: Tail, state: State, frozen, arrays, source, labels, order)
 
     def step(state: State, index: jax.Array):
         batch = jax.tree.map(lambda a: a[index], source)
-        if not isinstance(batch, Carry):
-            batch = folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form, tail.precision)
+        batch = _entered(tail, arrays, batch)
         gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels[index])
         steps, moments = optimizer.update(gradients, state.optimizer)
         return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
 
     state, sums = jax.lax.scan(step, state, order)
     return state, sums.sum(0)
+
+
+def _entered(tail: Tail, arrays, batch: Any) -> Carry:
+    """What the frozen layers make of a batch, where it is not theirs already."""
+    if isinstance(batch, Carry):
+        return batch
+    return folding.run(tail.trunk_plan, arrays, enter(tail.images, batch), tail.form, tail.precision)
 
 
 def _train_chunks(tail: Tail, state: State, frozen, arrays, source, labels, order):
@@ -238,7 +261,8 @@ def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.A
         # A copy, since a traced function may not write to variables made outside of it.
         model = nnx.merge(tail.graph, weights, state.statistics, frozen, copy=True)
         end = len(model.config.layers)
-        carry = model.run(batch, tail.boundary, end, train=True, form=tail.form, precision=tail.precision)
+        how = {"form": tail.form, "precision": tail.precision}
+        carry = model.run(batch, tail.boundary, end, train=tail.batch_statistics, **how)
         logits = carry.x
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         hits = jnp.sum(logits.argmax(1) == labels)
@@ -250,3 +274,53 @@ def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.A
 
 
 _gradients = Program(loss_gradients, static=1)
+
+
+def batch_statistics(tail: Tail, state: State, frozen, arrays, source, order):
+    """The statistics of each batch of rows `order` [steps, size] alone, [steps, ...] each; nothing learns.
+
+    The model of `tail` forgets the statistics that it had: their decay is 0.
+    """
+
+    def step(_, index: jax.Array):
+        batch = _entered(tail, arrays, jax.tree.map(lambda a: a[index], source))
+        model = nnx.merge(tail.graph, state.weights, state.statistics, frozen, copy=True)
+        pooled = model.config.pooled
+        model.run(batch, tail.boundary, pooled, train=True, form=tail.form, precision=tail.precision)
+        return None, nnx.split(model, lambda path, value: path in paths, ...)[1]
+
+    paths = set(nnx.to_flat_state(state.statistics).paths)
+    return jax.lax.scan(step, None, order)[1]
+
+
+_batch_statistics = Program(batch_statistics, static=1)
+
+
+def recalibrate(trainer: Trainer, state: State, source: Any, labels: Any) -> State:
+    """A state whose moving statistics are those of all rows, at the weights as they are.
+
+    Means and variances of the population, from those of shuffled batches (Wu & Johnson 2021, section 3).
+    """
+    if not jax.tree.leaves(state.statistics):
+        return state
+    n, size = rows(source), trainer.config.batch_size
+    orders, totals = trainer.order(n, trainer.config.epochs)[None], None
+    for _, order, some, _ in _pieces(source, labels, orders, size):
+        seen = nnx.to_pure_dict(trainer.batch_statistics(state, some, order[0]))
+        sums = {layer: _moments(statistics, order.shape[-1]) for layer, statistics in seen.items()}
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+    moved = jax.tree.map(np.array, state.statistics)
+    nnx.replace_by_pure_dict(moved, {layer: _population(*sums, n) for layer, sums in totals.items()})
+    return state._replace(statistics=moved)
+
+
+def _moments(statistics: dict[str, np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of values and of their squares over all rows of batches [steps, channels] of so many rows."""
+    mean, variance = (np.float64(statistics[f"moving_{name}"]) for name in ("mean", "variance"))
+    return size * mean.sum(0), size * (variance + mean**2).sum(0)
+
+
+def _population(values: np.ndarray, squares: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    mean = values / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    return {"moving_mean": np.float32(mean), "moving_variance": np.float32(variance)}
