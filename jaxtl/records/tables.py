@@ -232,3 +232,37 @@ class _Table:
             return kind(cell)
         except ValueError as error:
             raise self.fault(f"line {line}: {name} {error}") from None
+
+
+def read_columns(path: Pathlike) -> dict[str, list[str]]:
+    """A table that somebody else wrote, as text by column: UTF-8, with a header; commas, semicolons or tabs
+    between.
+
+    Spaces around cells are dropped, and empty lines.
+
+    Raises:
+        JaxtlError: no such file, one that is not such a table, or a row with more or fewer cells than the
+            header.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise JaxtlError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise JaxtlError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise JaxtlError(f"{path}: is not a readable CSV file ({error})") from None
+    names, *lines = [[cell.strip() for cell in row] for row in rows] or [[]]
+    if not any(names) or len(set(names)) < len(names):
+        raise JaxtlError(
+            f"{path}: its first line must name the columns, each once; it is {header.strip()[:80]!r}"
+        )
+    for number, line in enumerate(lines, 2):
+        if line and len(line) != len(names):
+            raise JaxtlError(f"{path}: row {number} has {len(line)} cells, the header has {len(names)}")
+    columns = zip(*filter(None, lines), strict=True)
+    return dict(zip(names, map(list, columns), strict=True)) if any(lines) else {name: [] for name in names}
