@@ -470,8 +470,6 @@ def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"samples": 61}, "has 60 images, asked for 61"),
-        ({"train_samples": 71}, "has 70 images, asked for 71"),
         ({"methods": ("tsne",)}, "perplexity 30"),
         ({"methods": ("tsne",), "perplexity": float("nan")}, "perplexity"),
         ({"methods": ("lle",), "n_neighbors": 60}, "n_neighbors 60"),

@@ -16,8 +16,11 @@ from jaxtl.settings import FinetuneConfig, Images
 
 @click.command()
 @options.dataset
+@options.selection
 @options.setting("--split", "test", "Images to take.", type=click.Choice(["train", "test"]))
-@options.setting("--samples", "all", "Take the first N images.", type=options.Count())
+@options.setting(
+    "--samples", "all", "Take the first N images, or all where there are fewer.", type=options.Count()
+)
 @options.images
 @options.weights
 @click.option(
@@ -56,8 +59,9 @@ def extract(
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     images, model = Images(image_size, preprocessing), load_model(weights)
-    data = load(dataset, split, image_size=image_size)
-    data = data if samples is None else data.take(samples)
+    data = load(dataset, split, image_size=image_size, samples=samples, **options.selected(how))
+    for note in data.notes:
+        observer.notify(note)
     check_writable(out)
     with observer.step(f"Features of {len(data):,} images") as progress:
         how |= {"progress": progress, "notify": observer.notify}
@@ -70,6 +74,7 @@ def extract(
 
 @click.command()
 @options.dataset
+@options.selection
 @options.train_samples
 @options.images
 @options.weights
@@ -110,10 +115,13 @@ def finetune(
     options.check_suffix(out, ".safetensors")
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    selection = options.selected(training)
     config, images = FinetuneConfig(**training), Images(image_size, preprocessing)
     model = load_model(weights)
-    train, test = (load(dataset, split, image_size=image_size) for split in ("train", "test"))
-    train = train if train_samples is None else train.take(train_samples)
+    train = load(dataset, "train", image_size=image_size, samples=train_samples, **selection)
+    test = load(dataset, "test", image_size=image_size, **selection)
+    for note in dict.fromkeys((*train.notes, *test.notes)):
+        observer.notify(note)
     for path in filter(None, (out, history)):
         check_writable(path)
     with observer.step(f"Fine-tuning, {config.epochs} epochs") as progress:

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from jaxtl.data import arrays, folder, huggingface, idx, infinite, table, tfds
+from jaxtl.data.files import Reading
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Dataset
@@ -152,7 +153,7 @@ def load(
     directory = Path(data_dir).expanduser() if data_dir is not None else None
     loader = (SOURCES | _HIDDEN)[kind][1]
     images, labels, class_names, ids, origin = loader(
-        argument, Request(split, image_size, samples, selection, directory)
+        argument, Request(split, Reading(image_size), samples, selection, directory)
     )
     return Dataset(images, labels, class_names, split, name, ids=ids, origin=origin)
 
@@ -173,10 +174,8 @@ def spelled(name: str) -> tuple[str, str]:
     path = _path(name)
     if name and kind not in known and path.exists():
         return _kind_of(path), name
-    raise JaxtlError(
-        f"unknown dataset {name!r}: neither a path that exists nor known; known are PATH, "
-        f"{', '.join(known_names())}"
-    )
+    known_here = ", ".join(known_names())
+    raise JaxtlError(f"unknown dataset {name!r}; known are {known_here}, and paths to what exists")
 
 
 def _kind_of(path: Path) -> str:

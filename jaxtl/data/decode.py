@@ -22,12 +22,12 @@ _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa"}
 
 
-def look(path: Path) -> tuple[int, int, int]:
+def look(source: Path | bytes) -> tuple[int, int, int]:
     """Height, width and channels (1 or 3) of an image file, from its header alone.
 
     Raises one of `UNREADABLE`.
     """
-    with _open(path) as image:
+    with _open(source) as image:
         return image.height, image.width, 1 if image.mode in _GRAY_MODES else 3
 
 

@@ -18,7 +18,7 @@ from jaxtl.errors import JaxtlError
 class Reading:
     """How files become pixels: height and width, and channels (1 or 3)."""
 
-    image_size: int
+    image_size: int | None = None
     channels: int = 3
 
 
@@ -41,7 +41,8 @@ class ImageFiles:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         size = self.reading.image_size
-        return len(self.paths), size, size, self.reading.channels
+        height, width = (size, size) if size else decode(self.paths[0], 1).shape[:2]
+        return len(self.paths), height, width, self.reading.channels
 
     @property
     def nbytes(self) -> int:
@@ -65,7 +66,7 @@ class ImageFiles:
                     f"{source if isinstance(source, Path) else 'image'}: cannot be read ({error})"
                 ) from None
             size = self.reading.image_size
-            out[place] = image if image.shape[:2] == (size, size) else resize_image(image, size)
+            out[place] = image if size in (None, *image.shape[:1]) else resize_image(image, size)
         return out.reshape(*wanted.shape, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -3,12 +3,11 @@ gray."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from jaxtl.data.decode import UNREADABLE, decode, look
 from jaxtl.data.formats import FORMATS
@@ -93,11 +92,8 @@ def _look(source: Path | bytes) -> Kind | str:
 def _decoded(source: Path | bytes) -> Kind:
     from PIL import Image
 
-    if isinstance(source, bytes):
-        image = decode(source, 3)
-        return image.shape[0], image.shape[1], 1 if _is_gray(image) else 3
     kind = look(source)
-    with Image.open(source, formats=FORMATS) as image:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
         is_jpeg = image.format == "JPEG"
         if is_jpeg:
             image.draft(None, (max(1, kind[1] // 8), max(1, kind[0] // 8)))
@@ -105,10 +101,6 @@ def _decoded(source: Path | bytes) -> Kind:
     if not is_jpeg:
         decode(source, kind[2])
     return kind
-
-
-def _is_gray(image: np.ndarray) -> bool:
-    return bool((image[..., :1] == image).all())
 
 
 def _reason(error: Exception, source: Path | bytes) -> str:

@@ -4,14 +4,13 @@ kind."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.data import splits
-from jaxtl.data.decode import decode
 from jaxtl.data.files import ImageFiles, Reading
 from jaxtl.data.inspection import Inspected, inspect, refuse
 from jaxtl.data.request import Loaded, Request
@@ -59,27 +58,24 @@ class Listing:
         order = splits.evenly(labels)
         rows, labels = rows[order], labels[order]
         inspected = inspect(Rows(self.sources, rows), request.samples, request.selection.skip_bad)
-        faults = [(readable(self.ids[rows[row]]), reason) for row, reason in inspected.faults.items()]
-        if faults and not request.selection.skip_bad:
-            refuse(
-                self.where,
-                len(inspected.rows) + len(faults),
-                [(self._called(rows[row]), reason) for row, reason in inspected.faults.items()],
-            )
+        left_out = self._left_out(rows, inspected, request)
+        if left_out:
+            notes.append(_told(left_out, request.split))
+        kept = rows[inspected.rows]
+        ids = np.array([readable(self.ids[row]) for row in kept], dtype=str)
+        origin |= {"left_out": left_out, "notes": notes}
+        images = self._images(kept, inspected, request.reading)
+        return Loaded(images, labels[inspected.rows], names, ids, origin)
+
+    def _left_out(self, rows: np.ndarray, inspected: Inspected, request: Request) -> list[dict[str, str]]:
+        """Images that cannot be read, each with the reason. Raises JaxtlError unless they may be left out."""
+        faults = inspected.faults.items()
+        if not request.selection.skip_bad:
+            count = len(inspected.rows) + len(faults)
+            refuse(self.where, count, [(self._called(rows[row]), reason) for row, reason in faults])
         if not inspected.rows:
             raise JaxtlError(f"{self.where}: no {request.split} image can be read")
-        if faults:
-            notes.append(
-                f"{len(faults):,} unreadable {request.split} image{'s' * (len(faults) > 1)} left out: "
-                f"{_first_few(faults)}"
-            )
-        kept = rows[inspected.rows]
-        images = self._images(kept, inspected, request.image_size)
-        ids = np.array([readable(self.ids[row]) for row in kept], dtype=str)
-        left_out = [{"id": name, "reason": reason} for name, reason in faults]
-        return Loaded(
-            images, labels[inspected.rows], names, ids, {**origin, "left_out": left_out, "notes": notes}
-        )
+        return [{"id": readable(self.ids[rows[row]]), "reason": reason} for row, reason in faults]
 
     def _divided(self, classes: np.ndarray, request: Request) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Rows of training and of test images, and how that was decided."""
@@ -122,14 +118,8 @@ class Listing:
         declared = [readable(name) for name in self.class_names]
         return tuple(name for name in declared if name in train)
 
-    def _images(self, rows: np.ndarray, inspected: Inspected, image_size: int | None) -> Any:
-        if image_size is not None:
-            sources = (
-                [self.sources[row] for row in rows] if _are_paths(self.sources) else Rows(self.sources, rows)
-            )
-            kept = tuple(sources) if isinstance(sources, list) else sources
-            return ImageFiles(kept, Reading(image_size, channels=inspected.channels))
-        if inspected.size is None:
+    def _images(self, rows: np.ndarray, inspected: Inspected, reading: Reading) -> ImageFiles:
+        if reading.image_size is None and inspected.size is None:
             (h, w, _), first = inspected.kinds[0], 0
             other = next(k for k, kind in enumerate(inspected.kinds) if kind[:2] != (h, w))
             height, width, _ = inspected.kinds[other]
@@ -137,7 +127,10 @@ class Listing:
                 f"{self.where}: images differ in size (height x width: {self._called(rows[first])} {h}x{w}, "
                 f"{self._called(rows[other])} {height}x{width}); give image_size"
             )
-        return np.stack([decode(self.sources[row], inspected.channels) for row in rows])
+        sources: Sequence[Path | bytes] = Rows(self.sources, rows)
+        if isinstance(self.sources[0], Path):
+            sources = tuple(sources)
+        return ImageFiles(sources, replace(reading, channels=inspected.channels))
 
     def _called(self, row: int) -> str:
         """How an image is found by who is to mend it."""
@@ -175,6 +168,8 @@ def _lacking(classes: np.ndarray, sides: dict[str, np.ndarray], names: tuple[str
     return [f"{len(lacking)} of {len(names)} classes have no test images: {some}"]
 
 
-def _first_few(faults: list[tuple[str, str]]) -> str:
-    more = f" and {len(faults) - 3:,} more" if len(faults) > 3 else ""
-    return ", ".join(f"{name} ({reason})" for name, reason in faults[:3]) + more
+def _told(left_out: list[dict[str, str]], split: str) -> str:
+    named = ", ".join(f"{image['id']} ({image['reason']})" for image in left_out[:3])
+    more = f" and {len(left_out) - 3:,} more" if len(left_out) > 3 else ""
+    kind = f"unreadable {split} image{'s' * (len(left_out) > 1)}"
+    return f"{len(left_out):,} {kind} left out: {named}{more}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxtl.data.files import Reading
 from jaxtl.errors import JaxtlError
 from jaxtl.settings import Selection
 
@@ -19,14 +20,14 @@ class Request:
 
     Attributes:
         split: "train" or "test".
-        image_size: height and width that images are read at, in pixels; None keeps them as they are.
+        reading: how encoded images become pixels; without an image size they stay as large as they are.
         samples: the first so many images, or all where there are fewer; None takes all.
         selection: which images are taken at all.
         data_dir: TFDS's folder.
     """
 
     split: str
-    image_size: int | None = None
+    reading: Reading = field(default_factory=Reading)
     samples: int | None = None
     selection: Selection = field(default_factory=Selection)
     data_dir: Path | None = None

@@ -60,7 +60,7 @@ def load(name: str, request: Request) -> Loaded:
     builder = _builder(name, request.data_dir)
     # What the set declares is checked before anything is downloaded.
     keys = _keys(name, builder, request.selection)
-    shape, varying = _shape(name, builder.info.features[keys[0]], request.image_size)
+    shape, varying = _shape(name, builder.info.features[keys[0]], request.reading.image_size)
     if not _is_prepared(builder):
         _prepare(name, builder)
         builder = _builder(name, request.data_dir)

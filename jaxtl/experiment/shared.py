@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -18,6 +19,7 @@ from jaxtl.network.blocks import Blocks
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
+from jaxtl.runs.dataset import check_same
 from jaxtl.settings import RunConfig
 
 T = TypeVar("T")
@@ -45,16 +47,29 @@ class Shared:
     Args:
         config: whose seed plays no part here.
         keep: whether what only fine-tuning needs stays after it, for another seed.
+        given: training and test images that were given in Python; None loads `config.dataset`.
+
+    Attributes:
+        record: what the images were when the run began, as its folder says: others are refused. Empty at
+            first.
     """
 
-    def __init__(self, config: RunConfig, keep: bool = False) -> None:
-        self.config, self.keep = config, keep
+    def __init__(
+        self, config: RunConfig, keep: bool = False, given: tuple[Dataset, Dataset] | None = None
+    ) -> None:
+        self.config, self.keep, self._given = config, keep, given
+        self.record: Mapping[str, Any] = {}
         # What `_Once` has made; one thing may ask for another.
         self.lock = threading.RLock()
         self.made: dict[Any, Any] = {}
         self._making = threading.RLock()
         self._sources: dict[str, Source] = {}
         self._blocks: Blocks | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the images were given in Python, and so cannot be loaded again."""
+        return self._given is not None
 
     @_Once
     def model(self) -> MobileNetV2:
@@ -66,7 +81,7 @@ class Shared:
 
     @_Once
     def train(self) -> Dataset:
-        return _first(self._load("train"), self.config.train_samples)
+        return self._load("train", self.config.train_samples)
 
     @_Once
     def test(self) -> Dataset:
@@ -74,7 +89,7 @@ class Shared:
 
     @_Once
     def sample(self) -> Dataset:
-        return _first(self.test, self.config.samples)
+        return self.test.up_to(self.config.samples)
 
     @_Once
     def trunk(self) -> Trunk:
@@ -128,9 +143,12 @@ class Shared:
                 self._sources["train"],
             )
 
-    def _load(self, split: str) -> Dataset:
-        return load(self.config.dataset, split, image_size=self.config.image_size)
-
-
-def _first(dataset: Dataset, n: int | None) -> Dataset:
-    return dataset if n is None else dataset.take(n)
+    def _load(self, split: str, samples: int | None = None) -> Dataset:
+        config = self.config
+        if self._given:
+            dataset = self._given[split == "test"].up_to(samples)
+        else:
+            how = {"image_size": config.image_size, "samples": samples, **asdict(config.selection)}
+            dataset = load(config.dataset, split, **how)
+        check_same("the run", self.record, dataset)
+        return dataset

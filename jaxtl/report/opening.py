@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from jaxtl.data import short_name
 from jaxtl.evaluation.catalogue import KNN_ACCURACIES, LEAVE_ONE_OUT, TEST_ACCURACY, Metric
 from jaxtl.methods import METHODS, method_label
 from jaxtl.report.markup import (
@@ -32,11 +33,9 @@ def title(run: RunData) -> str:
 
 
 def dataset(run: RunData) -> str:
-    """A short name: of a folder its last part, whatever is above it."""
+    """A short name: of a path its last part, whatever is above it."""
     name = str(run.config.get("dataset", "unknown images"))
-    kind, _, rest = name.partition(":")
-    short = rest.rstrip("/").rpartition("/")[2] if kind in ("folder", "idx") else rest
-    return _DATASETS.get(name) or short or name
+    return _DATASETS.get(name) or short_name(name)
 
 
 def lead(run: RunData) -> str:

@@ -65,6 +65,7 @@ def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
         "labels": packed(run.labels, "<u4"),
         "index": packed(run.index, "<u4"),
+        "ids": None if run.ids is None else run.ids.tolist(),
         "maps": [
             _map(run, stage, method, run.embeddings[stage, method])
             for stage in STAGES

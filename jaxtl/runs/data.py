@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import numpy as np
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS
-from jaxtl.records.arrays import Embedding
+from jaxtl.records.arrays import Dataset, Embedding
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
+from jaxtl.settings import selection_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class RunData:
         measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
             neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
             float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
+        ids: text [n], what each image is called in its source, or None.
+        path: the run's folder, or None.
     """
 
     name: str
@@ -58,6 +62,8 @@ class RunData:
     class_scores: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
     measures: dict[str, np.ndarray] = field(default_factory=dict)
+    ids: np.ndarray | None = None
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.embeddings:
@@ -102,7 +108,7 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
     measures = run.measures.read_or({})
     if fault := _fault_of_measures(measures, len(first.labels), len(class_names)):
         raise run.measures.mended(JaxtlError(f"{run.measures}: {fault}"))
-    images, fault = _images(settings, first.index, first.labels)
+    images, fault = _images(run, settings, first)
     return RunData(
         name=run.path.resolve().name,
         labels=first.labels,
@@ -121,6 +127,8 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         class_scores=run.class_scores.read_or([]),
         layers=[row._asdict() for row in run.layers.read_or([])],
         measures=measures,
+        ids=first.ids,
+        path=run.path,
     )
 
 
@@ -181,13 +189,32 @@ def _described(run: RunFolder, meta: dict[str, Any]) -> dict[str, Any]:
     return {**meta, "dimensions": before.read().values.shape[1]} if before.is_there else dict(meta)
 
 
-def _images(settings: dict[str, Any], index: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray | None, str]:
+def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple[np.ndarray | None, str]:
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
+    if run.images.is_there:
+        images = run.images.read()
+        return (
+            (images, "") if len(images) == len(first.index) else (None, f"{run.images}: is of other images")
+        )
     try:
-        dataset = load(name, "test", image_size=settings.get("image_size"))
+        how = {"image_size": settings.get("image_size"), **asdict(selection_of(settings))}
+        dataset = load(name, "test", samples=int(first.index.max()) + 1, **how)
+        if not _are_those(dataset, first):
+            return None, f"dataset {name} holds other images now than when the run was made"
+        return dataset.images[first.index], ""
     except (JaxtlError, OSError) as error:
         return None, str(error)
-    if index.max() >= len(dataset) or not np.array_equal(dataset.labels[index], labels):
-        return None, f"dataset {name} holds other images now than when the run was made"
-    return dataset.images[index], ""
+
+
+def _are_those(dataset: Dataset, first: Embedding) -> bool:
+    """Whether a set's rows are the images of an embedding, by their classes' names and by their own."""
+    if first.index.max() >= len(dataset):
+        return False
+    classes = [
+        np.array(record.class_names)[labels]
+        for record, labels in ((dataset, dataset.labels[first.index]), (first, first.labels))
+    ]
+    ids = None if dataset.ids is None else dataset.ids[first.index]
+    named = ids is not None and first.ids is not None
+    return np.array_equal(*classes) and not (named and not np.array_equal(ids, first.ids))

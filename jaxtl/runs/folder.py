@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from jaxtl.data import short_name, spelled
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
@@ -22,6 +23,7 @@ from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
     MAKE_AGAIN,
     leftovers,
+    read_json_object,
     remove_leftovers,
     write_json,
     write_text,
@@ -185,6 +187,8 @@ class RunFolder(_Folder):
         self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
         # The same file, for who shows a run of whatever version.
         self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
+        self.dataset = file("dataset.json", read_json_object, write_json)
+        self.images = file("images.npz", formats.load_images, formats.save_images)
         self.environment = file("environment.json", formats.load_environment, write_json)
         self.timings = file("timings.json", formats.load_timings, write_json)
         self.features = {
@@ -256,6 +260,22 @@ class SeedsFolder(_Folder):
 
     def run_of(self, seed: int) -> RunFolder:
         return RunFolder(self.path / f"seed-{seed}")
+
+
+def fresh_folder(config: RunConfig) -> Path:
+    """The first of runs/NAME-SAMPLES, runs/NAME-SAMPLES-2, ... that is not there."""
+    base = f"{folder_name(config.dataset)}-{config.samples or 'all'}"
+    number, folder = 1, Path("runs") / base
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{base}-{number}"
+    return folder
+
+
+def folder_name(dataset: str) -> str:
+    """A dataset as part of a folder's name: what sort of name it is, and of a path its last part."""
+    kind, argument = spelled(dataset)
+    return f"{kind}-{short_name(dataset)}".replace("/", "-").replace(":", "-") if argument else kind
 
 
 def holds_run(path: Pathlike) -> bool:

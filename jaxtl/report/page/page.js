@@ -54,6 +54,8 @@
     packed.labels = unpack(packed.labels, Uint32Array);
     packed.index = unpack(packed.index, Uint32Array);
     packed.rowOf = new Map(Array.from(packed.index, (value, row) => [value, row]));
+    // What a reader may type: the whole name, or its last part, where only one image has that.
+    packed.rowOfId = namesOf(packed.ids ?? []);
     packed.counts = new Array(packed.classes.length).fill(0);
     for (const label of packed.labels) packed.counts[label]++;
     const kinds = {
@@ -74,6 +76,19 @@
     packed.ready = true;
     return packed;
   }
+
+  function namesOf(ids) {
+    const rows = new Map();
+    ids.forEach((id, row) => {
+      const last = id.slice(id.lastIndexOf("/") + 1).toLowerCase();
+      rows.set(last, rows.has(last) ? undefined : row);
+    });
+    ids.forEach((id, row) => rows.set(id.toLowerCase(), row));
+    return rows;
+  }
+
+  // An image by what it is called in its source, else by its number.
+  const nameOf = (row) => (run.ids ? run.ids[row] : `image ${run.index[row]}`);
 
   function shuffled(n) {
     const order = Array.from({ length: n }, (_, k) => k);
@@ -115,7 +130,7 @@
     const at = row % perSheet;
     const rows = Math.ceil(Math.min(perSheet, run.n - (row - at)) / images.columns);
     return el("span", {
-      className: "thumb", role: "img", "aria-label": `image ${run.index[row]}, ${className(run.labels[row])}`,
+      className: "thumb", role: "img", "aria-label": `${nameOf(row)}, ${className(run.labels[row])}`,
       dataset: { row },
       style: {
         width: `${width}px`, height: `${height}px`,
@@ -130,7 +145,7 @@
     const label = run.labels[row];
     const other = reference !== undefined && label !== reference;
     return el("button", {
-      type: "button", className: other ? "other" : "", title: `image ${run.index[row]}: ${className(label)}`,
+      type: "button", className: other ? "other" : "", title: `${nameOf(row)}: ${className(label)}`,
       onclick: () => pin(row),
     }, thumb(row, 36), el("em", {}, className(label)));
   }
@@ -414,7 +429,8 @@
 
   function find(text) {
     const value = Number(text.trim().replaceAll(",", ""));
-    const row = text.trim() && Number.isInteger(value) ? run.rowOf.get(value) : undefined;
+    const named = run.rowOfId.get(text.trim().normalize("NFC").toLowerCase());
+    const row = named ?? (text.trim() && Number.isInteger(value) ? run.rowOf.get(value) : undefined);
     if (row === undefined) {
       $("found").textContent = `not among the ${number(run.n)} images on the maps`;
       return;
@@ -456,7 +472,8 @@
 
   function described(row) {
     const said = predictions(row).map(([when, what]) => `${when}: ${what}`).join(", ");
-    return `Image ${run.index[row]}, class ${className(run.labels[row])}${said ? `, ${said}` : ""}`;
+    const name = run.ids ? `, ${run.ids[row]}` : "";
+    return `Image ${run.index[row]}${name}, class ${className(run.labels[row])}${said ? `, ${said}` : ""}`;
   }
 
   let told = 0;
@@ -476,6 +493,7 @@
     const facts = el("dl", {});
     const add = (name, value, wrong) =>
       facts.append(el("dt", {}, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
+    if (run.ids) add("name", run.ids[row]);
     add("class", className(run.labels[row]));
     for (const [when, what, right] of predictions(row)) add(when, what, !right);
     const parts = [el("h3", {}, `Image ${run.index[row]}`), el("div", { className: "seen" }, thumb(row, 72), facts)];
@@ -517,8 +535,9 @@
 
   function saveSelection() {
     const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
-    const lines = state.selection.map((row) => `${run.index[row]},${run.labels[row]},${quoted(className(run.labels[row]))}`);
-    const blob = new Blob([["index,label,class", ...lines].join("\n") + "\n"], { type: "text/csv" });
+    const lines = state.selection.map((row) =>
+      [run.index[row], ...(run.ids ? [quoted(run.ids[row])] : []), run.labels[row], quoted(className(run.labels[row]))].join(","));
+    const blob = new Blob([[run.ids ? "index,id,label,class" : "index,label,class", ...lines].join("\n") + "\n"], { type: "text/csv" });
     const link = el("a", { href: URL.createObjectURL(blob), download: "selection.csv" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
@@ -653,6 +672,9 @@
     every().forEach((map) => map.plot?.destroy());
     Object.assign(state, { run: k, hidden: new Set(), selection: [], pinned: -1, hover: -1 });
     run = unpacked(data.runs[k]);
+    $("index").previousElementSibling.textContent = run.ids ? "Image no. or name" : "Image no.";
+    $("index").inputMode = run.ids ? "text" : "numeric";
+    $("index").size = run.ids ? 20 : 7;
     document.querySelectorAll("[data-run]").forEach((part) => { part.hidden = Number(part.dataset.run) !== k; });
     const methods = [...new Set(run.maps.map((map) => map.method))];
     const stages = [...new Set(run.maps.map((map) => map.stage))];
