@@ -149,7 +149,7 @@ def test_unreadable_images_are_all_found_in_one_run(tmp_path):
     for number in range(51):
         (tmp_path / "train" / "dog" / f"x{number:02}.jpg").write_bytes(b"<html>404</html>")
     with pytest.raises(
-        JaxtlError, match=r"51 of 55 are unreadable images.*x00\.jpg.*x49\.jpg.*; and 1 more$"
+        JaxtlError, match=r"51 of 57 are unreadable images.*x00\.jpg.*x49\.jpg.*; and 1 more$"
     ) as caught:
         load(f"folder:{tmp_path}", "train")
     assert "\n" not in str(caught.value)

@@ -75,8 +75,8 @@ dataset = setting(
     "--dataset",
     _RUN.dataset,
     "mnist (comes with jaxtl), infinite:N (its digits, each with a random deformation, fixed by the seed), "
-    "tfds:NAME, idx:FOLDER, hf:FOLDER, or a path: to a folder that has a folder of images for each class, with "
-    "train and test above them or without; to a CSV or Parquet table of images and classes; or to an .npz.",
+    "tfds:NAME, idx:FOLDER, hf:FOLDER, or a path: to a folder that has a folder of images for each class, "
+    "with train and test above them or not; to a CSV or Parquet table of images and classes; to an .npz.",
     metavar="PATH|NAME",
 )
 selection = together(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from jaxtl.data.decode import UNREADABLE, decode, look
 from jaxtl.data.formats import FORMATS
@@ -109,16 +110,14 @@ def _reason(error: Exception, source: Path | bytes) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def refuse(where: str, count: int, faults: Sequence[tuple[str, str]]) -> None:
-    """Raises JaxtlError where there are images that cannot be read: all counted, and named up to 50 of them.
+def refuse(where: str, count: int, faults: Sequence[tuple[str, str]]) -> NoReturn:
+    """Raises JaxtlError for images that cannot be read: all counted, and named up to 50 of them.
 
     Args:
         where: the set.
         count: of images that were looked at.
         faults: what each bad image is called, and why it cannot be read.
     """
-    if not faults:
-        return
     named = "; ".join(f"{name} ({reason})" for name, reason in faults[:_NAMED])
     more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
     raise JaxtlError(

@@ -58,6 +58,8 @@ class Listing:
         order = splits.evenly(labels)
         rows, labels = rows[order], labels[order]
         inspected = inspect(Rows(self.sources, rows), request.samples, request.selection.skip_bad)
+        if inspected.faults and not request.selection.skip_bad:
+            self._refuse(rows, inspected, sides["test" if request.split == "train" else "train"])
         left_out = self._left_out(rows, inspected, request)
         if left_out:
             notes.append(_told(left_out, request.split))
@@ -68,14 +70,22 @@ class Listing:
         return Loaded(images, labels[inspected.rows], names, ids, origin)
 
     def _left_out(self, rows: np.ndarray, inspected: Inspected, request: Request) -> list[dict[str, str]]:
-        """Images that cannot be read, each with the reason. Raises JaxtlError unless they may be left out."""
-        faults = inspected.faults.items()
-        if not request.selection.skip_bad:
-            count = len(inspected.rows) + len(faults)
-            refuse(self.where, count, [(self._called(rows[row]), reason) for row, reason in faults])
+        """Images that cannot be read, each with the reason. Raises JaxtlError where all are such."""
         if not inspected.rows:
             raise JaxtlError(f"{self.where}: no {request.split} image can be read")
+        faults = inspected.faults.items()
         return [{"id": readable(self.ids[rows[row]]), "reason": reason} for row, reason in faults]
+
+    def _refuse(self, rows: np.ndarray, inspected: Inspected, others: np.ndarray) -> None:
+        """Raises JaxtlError that names what cannot be read, in the other split too: all is found at once."""
+        beside = inspect(Rows(self.sources, others), None, skip_bad=True)
+        faults = [
+            (self._called(some[row]), reason)
+            for some, of_split in ((rows, inspected), (others, beside))
+            for row, reason in of_split.faults.items()
+        ]
+        count = len(inspected.rows) + len(beside.rows) + len(faults)
+        refuse(self.where, count, faults)
 
     def _divided(self, classes: np.ndarray, request: Request) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Rows of training and of test images, and how that was decided."""
