@@ -56,12 +56,14 @@ def run(
     if isinstance(dataset, str):
         config = replace(config, dataset=dataset)
     elif dataset is not None:
-        given = _pair(dataset, config.selection)
+        given = paired(dataset, config.selection)
         config = replace(config, dataset=f"{GIVEN}:{given[1].name.removeprefix(f'{GIVEN}:')}")
     folder = fresh_folder(config) if out is None else Path(out)
     shared, options = Shared(config, given=given), EmbeddingOptions(backend, time_limit)
     if RunFolder(folder).started.is_there:
         settings = asdict(checks.fitted(config, len(shared.sample)))
+        # Last, since other settings decide what is taken for it.
+        settings["perplexity"] = settings.pop("perplexity")
         work = experiment.resume(folder, settings, observer, options, shared=shared)
     else:
         work = experiment.start(config, folder, observer, options, shared=shared)
@@ -69,7 +71,7 @@ def run(
     return load_run(folder)
 
 
-def _pair(dataset: Dataset | tuple[Dataset, Dataset], selection: Selection) -> tuple[Dataset, Dataset]:
+def paired(dataset: Dataset | tuple[Dataset, Dataset], selection: Selection) -> tuple[Dataset, Dataset]:
     """Training and test images with the same classes."""
     if isinstance(dataset, Dataset):
         return _divided(dataset, selection)
