@@ -493,10 +493,11 @@
     const facts = el("dl", {});
     const add = (name, value, wrong) =>
       facts.append(el("dt", {}, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
-    if (run.ids) add("name", run.ids[row]);
     add("class", className(run.labels[row]));
     for (const [when, what, right] of predictions(row)) add(when, what, !right);
-    const parts = [el("h3", {}, `Image ${run.index[row]}`), el("div", { className: "seen" }, thumb(row, 72), facts)];
+    // A path may be long: it breaks anywhere.
+    const name = run.ids && el("p", { className: "quiet name", style: { overflowWrap: "anywhere" } }, run.ids[row]);
+    const parts = [el("h3", {}, `Image ${run.index[row]}`), ...(name ? [name] : []), el("div", { className: "seen" }, thumb(row, 72), facts)];
     for (const stage of ["before", "after"]) {
       const neighbors = neighborsOf(row, stage);
       if (!neighbors) continue;
