@@ -11,6 +11,8 @@ from PIL import Image
 import jaxtl
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
+from jaxtl.experiment.checks import fitted, notes
+from jaxtl.experiment.shared import Shared
 from jaxtl.progress import Silent
 from jaxtl.records import store
 from jaxtl.records.arrays import Dataset, Embedding, Features
@@ -42,7 +44,7 @@ def config():
         image_size=32,
         trainable="2",
         epochs=1,
-        methods=("pca", "tsne"),
+        methods=("pca",),
         layers=False,
         test_share=0.4,
     )
@@ -115,8 +117,6 @@ def test_a_run_says_what_its_images_were_read_as(run):
     told = json.loads((run / "told.json").read_text())
     assert any("40% of each class are set aside" in line for line in told)
     assert any("36 test images, all that there are, instead of 2,000" in line for line in told)
-    assert any("perplexity 11.6 instead of 30" in line for line in told)
-    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["perplexity"] == 11.6
 
 
 def test_the_same_call_goes_on_and_another_is_refused(run, photos, config):
@@ -129,28 +129,38 @@ def test_the_same_call_goes_on_and_another_is_refused(run, photos, config):
         jaxtl.run(replace(config, test_share=0.5), str(photos), out=run)
 
 
-def given(labels_from=0):
-    digits = load("mnist", "test")
-    images, numbers = digits.images[:80], digits.labels[:80]
-    ids = [f"patient {k}" for k in range(80)]
-    return Dataset.from_arrays(images, numbers + 200 + labels_from, name="mine", ids=ids)
+def test_the_perplexity_is_lowered_to_what_the_images_allow(config, photos):
+    several = replace(config, methods=("pca", "tsne"), dataset=str(photos))
+    assert fitted(several, 36).perplexity == 11.6
+    assert fitted(several, 2000) == several
+    assert fitted(config, 36) == config
+    assert "perplexity 11.6 instead of 30: 36 images allow no more" in notes(several, Shared(several))
 
 
-def test_images_given_in_python_are_kept_for_the_page(config, without_figures, tmp_path):
-    config = replace(config, methods=("pca",))
+def given(photos, more=0):
+    """The images of `photos` as an array, with numbers for classes."""
+    parts = [load(str(photos), split, test_share=0.4, image_size=32) for split in ("train", "test")]
+    images, labels = (
+        np.concatenate(arrays) for arrays in zip(*((p.images, p.labels) for p in parts), strict=True)
+    )
+    ids = [f"patient {k}" for k in range(len(images))]
+    return Dataset.from_arrays(images, labels + 200 + more, name="mine", ids=ids)
+
+
+def test_images_given_in_python_are_kept_for_the_page(photos, config, without_figures, tmp_path):
     with without_figures():
-        data = jaxtl.run(config, given(), out=tmp_path / "r")
-    assert data.class_names == tuple(str(k) for k in range(200, 210))
-    assert data.images.shape == (len(data), 28, 28, 1)
+        data = jaxtl.run(config, given(photos), out=tmp_path / "r")
+    assert data.class_names == tuple(str(k) for k in range(200, 203))
+    assert data.images.shape == (len(data), 32, 32, 1)
     assert data.ids[0].startswith("patient")
     assert json.loads((tmp_path / "r/config.json").read_text())["dataset"] == "given:mine"
     (tmp_path / "r/features/after.npz").unlink()
     with pytest.raises(JaxtlError, match=r"given:mine: was given in Python.*jaxtl\.run\(config, dataset"):
         resume(tmp_path / "r")
     with pytest.raises(JaxtlError, match="holds other images or names"):
-        jaxtl.run(config, given(1), out=tmp_path / "r")
+        jaxtl.run(config, given(photos, 1), out=tmp_path / "r")
     with without_figures():
-        again = jaxtl.run(config, given(), out=tmp_path / "r")
+        again = jaxtl.run(config, given(photos), out=tmp_path / "r")
     np.testing.assert_array_equal(
         again.embeddings["after", "pca"].coords, data.embeddings["after", "pca"].coords
     )

@@ -103,7 +103,7 @@ def resume(
     checks.check_given(run, started.config, given or {})
     configure(deterministic=started.config.deterministic)
     experiment = Experiment(started.config, run, observer or Silent(), options, shared)
-    experiment.shared.record = run.dataset.read_or({})
+    experiment.shared.expect(run.dataset.read_or({}))
     if check_memory:
         experiment.check_memory(experiment.embeddings_left, resumed=True)
     checks.check_weights(run, started, experiment.shared)

@@ -48,17 +48,13 @@ class Shared:
         config: whose seed plays no part here.
         keep: whether what only fine-tuning needs stays after it, for another seed.
         given: training and test images that were given in Python; None loads `config.dataset`.
-
-    Attributes:
-        record: what the images were when the run began, as its folder says: others are refused. Empty at
-            first.
     """
 
     def __init__(
         self, config: RunConfig, keep: bool = False, given: tuple[Dataset, Dataset] | None = None
     ) -> None:
         self.config, self.keep, self._given = config, keep, given
-        self.record: Mapping[str, Any] = {}
+        self._record: Mapping[str, Any] = {}
         # What `_Once` has made; one thing may ask for another.
         self.lock = threading.RLock()
         self.made: dict[Any, Any] = {}
@@ -70,6 +66,14 @@ class Shared:
     def is_given(self) -> bool:
         """Whether the images were given in Python, and so cannot be loaded again."""
         return self._given is not None
+
+    def expect(self, record: Mapping[str, Any]) -> None:
+        """Raises JaxtlError, now or when they are loaded, for images that are not those of a run's record."""
+        with self.lock:
+            self._record = record
+            for part in (Shared.__dict__["train"], Shared.__dict__["test"]):
+                if part in self.made:
+                    check_same(record, self.made[part])
 
     @_Once
     def model(self) -> MobileNetV2:
@@ -150,5 +154,5 @@ class Shared:
         else:
             how = {"image_size": config.image_size, "samples": samples, **asdict(config.selection)}
             dataset = load(config.dataset, split, **how)
-        check_same("the run", self.record, dataset)
+        check_same(self._record, dataset)
         return dataset

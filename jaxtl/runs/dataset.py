@@ -39,7 +39,7 @@ def digest(dataset: Dataset) -> str:
     return total.hexdigest()
 
 
-def check_same(where: object, record: Mapping[str, Any], dataset: Dataset) -> None:
+def check_same(record: Mapping[str, Any], dataset: Dataset) -> None:
     """Raises JaxtlError where a split is no longer what a run's record says that it was."""
     known = record.get(dataset.split)
     if not known or known.get("digest") == digest(dataset):
@@ -49,7 +49,7 @@ def check_same(where: object, record: Mapping[str, Any], dataset: Dataset) -> No
         f"{has:,} {dataset.split} images where there were {had:,}" if has != had else "other images or names"
     )
     raise JaxtlError(
-        f"dataset {dataset.name}: holds {what} when {where} began; restore them, or start another run"
+        f"dataset {dataset.name}: holds {what} when the run began; restore them, or start another run"
     )
 
 

@@ -28,6 +28,7 @@ from jaxtl.records.files import (
     write_json,
     write_text,
 )
+from jaxtl.records.names import is_text, readable
 from jaxtl.records.tables import (
     load_class_scores,
     load_history,
@@ -130,6 +131,8 @@ class _Folder:
 
     def check_new(self) -> None:
         """Raises JaxtlError unless the folder is empty, or does not exist yet."""
+        if not is_text(str(self.path)):
+            raise JaxtlError(f"{readable(self.path)}: its name is not UTF-8; give another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
         if self.path.is_dir() and any(self.path.iterdir()):
