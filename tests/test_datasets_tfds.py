@@ -7,6 +7,9 @@ from test_data_tfds import picture, write_tfds
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 
+# Preparing a set imports TensorFlow.
+pytestmark = pytest.mark.slow
+
 
 def text():
     import tensorflow_datasets as tfds

@@ -147,6 +147,7 @@ def given(photos, more=0):
     return Dataset.from_arrays(images, labels + 200 + more, name="mine", ids=ids)
 
 
+@pytest.mark.slow
 def test_images_given_in_python_are_kept_for_the_page(photos, config, without_figures, tmp_path):
     with without_figures():
         data = jaxtl.run(config, given(photos), out=tmp_path / "r")
