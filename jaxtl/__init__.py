@@ -9,6 +9,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
+    "run": "jaxtl.experiment.run",
     "load": "jaxtl.data",
     "load_model": "jaxtl.models.weights",
     "Network": "jaxtl.models.network",

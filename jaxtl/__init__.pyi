@@ -4,6 +4,7 @@ from jaxtl.data import load as load
 from jaxtl.errors import JaxtlError as JaxtlError
 from jaxtl.experiment.comparison import Comparison as Comparison
 from jaxtl.experiment.comparison import compare as compare
+from jaxtl.experiment.run import run as run
 from jaxtl.lle.estimator import LocallyLinearEmbedding as LocallyLinearEmbedding
 from jaxtl.metrics import knn_accuracy as knn_accuracy
 from jaxtl.models.mobilenet_v2 import MobileNetV2 as MobileNetV2

@@ -139,6 +139,36 @@ def spelled(mean: RGB, deviation: RGB) -> str:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which images of a set are taken, as which classes, and which of them to test with.
+
+    Attributes:
+        test_share: share of each class that is set aside as test images, above 0 and below 1, where the set
+            has none; None takes 0.2.
+        split_seed: of that choice.
+        train_split, test_split: names of the splits to take; None takes those whose names say what they are.
+        image_column, label_column, split_column: columns of a table or of a set of Hugging Face or TFDS; None
+            takes those with usual names.
+        skip_bad: whether images that cannot be read are left out; else they are an error.
+    """
+
+    test_share: float | None = None
+    split_seed: int = 0
+    train_split: str | None = None
+    test_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        if self.test_share is not None and not 0 < self.test_share < 1:
+            raise JaxtlError(f"test_share must be above 0 and below 1, such as 0.2, got {self.test_share}")
+        if not 0 <= self.split_seed < 2**32:
+            raise JaxtlError(f"split_seed must be 0 to {2**32 - 1}, got {self.split_seed}")
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """How to fine-tune.
 
@@ -179,7 +209,7 @@ class RunConfig:
 
     Attributes:
         dataset: what `jaxtl.load` takes.
-        samples: test images that are embedded, the first ones of the split; None takes all.
+        samples: test images that are embedded, up to so many, the first ones of the split; None takes all.
         train_samples: training images, likewise.
         image_size: pixels, 32 to 1024.
         preprocessing: see `Images`; a run records the one that it took.
@@ -189,12 +219,14 @@ class RunConfig:
         trainable: see `jaxtl.network.trunk.trainable_boundary`.
         epochs, batch_size, learning_rate, batch_norm: see `FinetuneConfig`.
         methods: some of "pca", "tsne", "lle".
-        perplexity: of t-SNE.
+        perplexity: of t-SNE; a run on fewer images than it needs takes the largest that they allow.
         n_neighbors: of LLE.
         precision: of the network's products; see `jaxtl.extract`.
         layers: whether the end of every block is looked at too.
         deterministic: the same bits on every run on the same GPU, at some cost; a CPU's always are.
         seed: of the head, the shuffling and the embeddings.
+        test_share, split_seed, train_split, test_split, image_column, label_column, split_column, skip_bad:
+            see `Selection`.
     """
 
     dataset: str = "mnist"
@@ -220,6 +252,14 @@ class RunConfig:
     alpha: str = "white"
     fit: str = "stretch"
     batch_norm: str = "keras"
+    test_share: float | None = None
+    split_seed: int = 0
+    train_split: str | None = None
+    test_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
@@ -229,7 +269,7 @@ class RunConfig:
         _check_seed(self.seed)
         check_model(self.model)
         check_precision(self.precision)
-        _ = self.images, self.finetuning
+        _ = self.images, self.finetuning, self.selection
 
     @property
     def images(self) -> Images:
@@ -238,6 +278,10 @@ class RunConfig:
     @property
     def finetuning(self) -> FinetuneConfig:
         return FinetuneConfig(**{part.name: getattr(self, part.name) for part in fields(FinetuneConfig)})
+
+    @property
+    def selection(self) -> Selection:
+        return selection_of(asdict(self))
 
     def reduction(self, method: str) -> dict[str, Parameter]:
         """The parameters that `reduce` is given for a method."""
@@ -297,3 +341,10 @@ def _check_methods(methods: tuple[str, ...]) -> None:
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {seed}")
+
+
+def selection_of(settings: Mapping[str, Any]) -> Selection:
+    """What of a run's settings says which images are taken; those of earlier versions lack some."""
+    return Selection(
+        **{part.name: settings[part.name] for part in fields(Selection) if part.name in settings}
+    )

@@ -33,6 +33,12 @@ assert_type(data.labels, NDArray[np.int32])
 assert_type(data.class_names, tuple[str, ...])
 assert_type(data.take(100), Dataset)
 
+own = Dataset.from_arrays(data.images, ["a", "b"], ids=[1, 2], name="own")
+assert_type(own, Dataset)
+assert_type(own.notes, tuple[str, ...])
+done = jaxtl.run(RunConfig(test_share=0.5), (own, own), out="run")
+assert_type(done.path, Path | None)
+
 model = jaxtl.load_model()
 assert_type(model, Network)
 assert_type(model.config.classes, int | None)

@@ -44,7 +44,7 @@ def test_classes_are_folders_sorted_by_name(tmp_path, test):
     np.testing.assert_array_equal(train.images, [written[path] for path in order])
 
 
-def test_images_keep_their_size_unless_image_size_is_given(tmp_path):
+def test_images_are_read_at_the_size_that_is_asked_for(tmp_path):
     write_set(tmp_path)
     assert load(f"folder:{tmp_path}").images.shape == (2, 6, 8, 3)
     assert load(f"folder:{tmp_path}", image_size=4).images.shape == (2, 4, 4, 3)
@@ -146,9 +146,11 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, image, message):
 
 def test_unreadable_images_are_all_found_in_one_run(tmp_path):
     write_set(tmp_path)
-    for number in range(6):
-        (tmp_path / "train" / "dog" / f"x{number}.jpg").write_bytes(b"<html>404</html>")
-    with pytest.raises(JaxtlError, match=r"unreadable images.*x0\.jpg.*x4\.jpg.*; and 1 more$") as caught:
+    for number in range(51):
+        (tmp_path / "train" / "dog" / f"x{number:02}.jpg").write_bytes(b"<html>404</html>")
+    with pytest.raises(
+        JaxtlError, match=r"51 of 57 are unreadable images.*x00\.jpg.*x49\.jpg.*; and 1 more$"
+    ) as caught:
         load(f"folder:{tmp_path}", "train")
     assert "\n" not in str(caught.value)
 
@@ -167,7 +169,7 @@ def test_both_splits_must_have_the_same_classes(tmp_path):
     save(tmp_path / "train" / "owl" / "0.png", colour())
     save(tmp_path / "test" / "emu" / "0.png", colour())
     with pytest.raises(
-        JaxtlError, match=r"differ in their classes: only .*train has owl; only .*test has emu"
+        JaxtlError, match=r"differ in their classes: only .*training .* have owl; only .*test .* have emu"
     ):
         load(f"folder:{tmp_path}", "train")
 
@@ -175,8 +177,8 @@ def test_both_splits_must_have_the_same_classes(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        ([], "has no folder train;"),
-        (["train/cat"], "has no folder test or validation or val;"),
+        ([], "holds no images and has no class folders"),
+        (["train/cat"], "holds no images"),
         (["train", "test"], "has no class folders"),
         (["train/cat", "test/cat"], "holds no images"),
     ],

@@ -163,8 +163,8 @@ def test_images_of_many_sizes_are_resized_and_validation_stands_in_for_test(tmp_
 def test_a_missing_test_split_and_missing_labels_are_named(tmp_path):
     example = {"image": picture(4, 4), "label": "ant"}
     write_tfds(tmp_path, COLOUR, {"train": [example, {**example, "label": -1}], "extra": [example]})
-    with pytest.raises(JaxtlError, match=r"has no split test or validation; it has .*extra"):
-        load("tfds:tiny", "test", image_size=4, data_dir=tmp_path)
+    with pytest.raises(JaxtlError, match=r"cannot read the split test.*; it has train, extra"):
+        load("tfds:tiny", "test", image_size=4, data_dir=tmp_path, test_split="test")
     with pytest.raises(JaxtlError, match="1 of 2 train images have no label"):
         load("tfds:tiny", "train", image_size=4, data_dir=tmp_path)
 

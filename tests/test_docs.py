@@ -53,6 +53,7 @@ NOT_RUN = {
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
 TAKES_LONG = {"run", "scale", "layers", "doctor", "weights_convert"}
+TRAINS = re.compile(r"(finetune|jaxtl\.run)\(")
 DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
 
@@ -270,6 +271,7 @@ def prepared(few_digits, tmp_path_factory):
 def prepare(folder, digits):
     shutil.copytree(digits.removeprefix("idx:"), folder / "kmnist")
     draw_images(folder / "my-images")
+    list_photos(folder, shutil.copytree(folder / "my-images" / "train", folder / "photos"))
     execute(["jaxtl", "run", "--dataset", _DIGITS, "--trainable", "none"], folder)
     (run,) = (folder / "runs").iterdir()
     shutil.copytree(run, folder / "runs" / "mnist-all")
@@ -285,6 +287,11 @@ def draw_images(folder):
         path = folder / split / name / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def list_photos(folder, photos):
+    lines = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(photos.rglob("*.png"))]
+    (folder / "photos.csv").write_text("\n".join(["path,species", *lines, ""]))
 
 
 def execute(words, folder):
@@ -341,7 +348,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("block", [marked(block, "finetune(" in block.text) for block in PYTHON])
+@pytest.mark.parametrize("block", [marked(block, TRAINS.search(block.text)) for block in PYTHON])
 def test_a_block_of_python_runs(block, tmp_path):
     with contextlib.chdir(tmp_path):
         exec(compile(smaller(block.text), block.place, "exec"), {})

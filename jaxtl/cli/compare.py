@@ -95,6 +95,7 @@ def compare(
     from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
+    from jaxtl.runs.folder import fresh_folder
 
     settings["methods"] = options.parse_names(methods)
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
@@ -110,7 +111,7 @@ def compare(
     own = None if labels is None else _read_labels(labels)
     compared = comparison.read(before, after, training_features, own, name, common)
     config, lowered = comparison.settings(compared, list(insisted), **settings)
-    folder = out or options.fresh_folder(f"{before.stem}-{after.stem}")
+    folder = out or fresh_folder(f"{before.stem}-{after.stem}")
     work = comparison.start(compared, config, folder, observer, made_with)
     for line in (*compared.notes, *lowered):
         observer.notify(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from jaxtl.settings import (
     FinetuneConfig,
     Images,
     RunConfig,
+    Selection,
     mean_and_deviation,
 )
 
@@ -34,7 +36,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
 
-_RUN, _TUNE, _IMAGES = RunConfig(), FinetuneConfig(), Images()
+_RUN, _TUNE, _IMAGES, _SELECTION = RunConfig(), FinetuneConfig(), Images(), Selection()
 # Settings of methods whose names are no words for a help text.
 _WORDS = {"n_neighbors": "Neighbours"}
 
@@ -99,8 +101,41 @@ dataset = setting(
     "--dataset",
     _RUN.dataset,
     "mnist (comes with jaxtl), infinite:N (its digits, each with a random deformation, fixed by the seed), "
-    "idx:FOLDER, folder:PATH (PATH/train/CLASS/*.png), or tfds:NAME.",
-    metavar="NAME",
+    "tfds:NAME, idx:FOLDER, hf:FOLDER, or a path: to a folder that has a folder of images for each class, "
+    "with train and test above them or not; to a CSV or Parquet table of images and classes; to an .npz.",
+    metavar="PATH|NAME",
+)
+selection = together(
+    click.option(
+        "--test-share",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="X",
+        help="Share of each class that is set aside as test images, of a set that has none.  [default: 0.2]",
+    ),
+    setting(
+        "--split-seed",
+        _SELECTION.split_seed,
+        "Of that choice.",
+        type=click.IntRange(0, 2**32 - 1),
+        metavar="N",
+    ),
+    click.option(
+        "--train-split",
+        metavar="NAME",
+        help="The split to train on, by its name in the set; for tfds also as 'train[:80%]'.  [default: "
+        "train or the like]",
+    ),
+    click.option(
+        "--test-split",
+        metavar="NAME",
+        help="The split with the test images.  [default: test or the like, else validation]",
+    ),
+    click.option(
+        "--image-column", metavar="NAME", help="Column of a table that holds the images or their paths."
+    ),
+    click.option("--label-column", metavar="NAME", help="Column that holds the classes."),
+    click.option("--split-column", metavar="NAME", help="Column that holds the names of splits."),
+    click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and list them."),
 )
 weights = together(
     click.option(
@@ -155,7 +190,12 @@ images = together(
         type=click.Choice(ALPHA),
     ),
 )
-train_samples = setting("--train-samples", "all", "Train on the first N training images.", type=Count())
+train_samples = setting(
+    "--train-samples",
+    "all",
+    "Train on the first N training images, or all where there are fewer.",
+    type=Count(),
+)
 training = together(
     setting(
         "--trainable",
@@ -170,8 +210,8 @@ training = together(
     setting(
         "--batch-norm",
         _TUNE.batch_norm,
-        "Moving statistics of batch normalisations that learn. keras: follow the batches, too slowly for a few "
-        "thousand images; frozen: stay; recalibrated: are taken from all training images at the end.",
+        "Moving statistics of batch normalisations that learn. keras: follow the batches, too slowly for "
+        "a few thousand images; frozen: stay; recalibrated: are taken from all training images at the end.",
         type=click.Choice(BATCH_NORM),
     ),
 )
@@ -215,6 +255,11 @@ def console() -> Console:
     return Console(stderr=True)
 
 
+def selected(settings: dict[str, Any]) -> dict[str, Any]:
+    """The options of `selection`, taken out of all that a command got."""
+    return {part.name: settings.pop(part.name) for part in fields(Selection)}
+
+
 def given(ctx: click.Context, name: str) -> bool:
     """Whether the user typed an option, even if it is its default."""
     return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
@@ -245,17 +290,3 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         except ValueError:
             continue
     return name, value
-
-
-def folder_name(dataset: str) -> str:
-    """A dataset as part of a folder's name."""
-    return dataset.replace(":", "-").replace("/", "-")
-
-
-def fresh_folder(name: str) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
-    number, folder = 1, Path("runs") / name
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder

@@ -37,7 +37,13 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
     help="Continue a stopped run, with the settings it was started with.",
 )
 @options.dataset
-@options.setting("--samples", RunConfig.samples, "Embed the first N test images.", type=options.Count())
+@options.selection
+@options.setting(
+    "--samples",
+    RunConfig.samples,
+    "Embed the first N test images, or all where there are fewer.",
+    type=options.Count(),
+)
 @options.train_samples
 @options.images
 @options.weights
@@ -106,7 +112,7 @@ def run(
     \b
     Continue a stopped run:           jaxtl run --resume runs/mnist-2000
     The full test set:                jaxtl run --samples all
-    Your own images:                  jaxtl run --dataset folder:my-images --image-size 96
+    Your own images:                  jaxtl run --dataset my-images --image-size 96
     Train more layers:                jaxtl run --trainable block_14_expand
     Embeddings on the CPU:            jaxtl run --backend sklearn,opentsne
     """
@@ -134,8 +140,9 @@ def _started(
     config: RunConfig, count: int, out: Path | None, observer: Observer, made_with: EmbeddingOptions
 ) -> Experiment | Seeds:
     from jaxtl.experiment import experiment, seeds
+    from jaxtl.runs.folder import fresh_folder, run_name
 
-    folder = out or fresh_folder(config)
+    folder = out or fresh_folder(run_name(config))
     if count > 1:
         return seeds.start(config, count, folder, observer, made_with)
     return experiment.start(config, folder, observer, made_with)
@@ -153,8 +160,3 @@ def work_off(work: Experiment | Seeds, observer: Any) -> None:
     if isinstance(work, Experiment):
         observer.path("Pictures", work.folder.figures["comparison"][0].path)
     observer.path("Report", work.folder.report.path)
-
-
-def fresh_folder(config: RunConfig) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
-    return options.fresh_folder(f"{options.folder_name(config.dataset)}-{config.samples or 'all'}")

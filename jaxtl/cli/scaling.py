@@ -94,7 +94,9 @@ def scale(
     More of the same study:           jaxtl scale --out DIR --sizes 100000 --methods pca,tsne@5000
     What would a million take?        jaxtl scale --out DIR --forecast 1000000
     """
-    usual = Path("runs") / f"scale-{options.folder_name(settings['dataset'])}"
+    from jaxtl.runs.folder import folder_name
+
+    usual = Path("runs") / f"scale-{folder_name(settings['dataset'])}"
     if forecast is not None:
         _check_forecast(ctx)
         _forecast(out, usual, forecast, methods, backends, memory_limit)

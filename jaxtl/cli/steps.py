@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.dataset
+@options.selection
 @options.setting("--split", "test", "Images to take.", type=click.Choice(["train", "test"]))
-@options.setting("--samples", "all", "Take the first N images.", type=options.Count())
+@options.setting(
+    "--samples", "all", "Take the first N images, or all where there are fewer.", type=options.Count()
+)
 @options.images
 @options.weights
 @click.option(
@@ -67,8 +70,10 @@ def extract(
     network = load_model(weights, model)
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     images = _settled(images, network, observer)
-    data = load(dataset, split, image_size=image_size, **images.pixels)
-    data = data if samples is None else data.take(samples)
+    asked = {"image_size": image_size, "samples": samples, **images.pixels, **options.selected(how)}
+    data = load(dataset, split, **asked)
+    for note in data.notes:
+        observer.notify(note)
     check_writable(out)
     with observer.step(f"Features of {len(data):,} images") as progress:
         how |= {"progress": progress, "notify": observer.notify}
@@ -89,6 +94,7 @@ def _settled(images: Images, network: Network, observer: Observer) -> Images:
 
 @click.command()
 @options.dataset
+@options.selection
 @options.train_samples
 @options.images
 @options.weights
@@ -134,12 +140,15 @@ def finetune(
     options.check_suffix(out, ".safetensors")
     observer = Terminal(options.console())
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    selection = options.selected(training)
     config, network = FinetuneConfig(**training), load_model(weights, model)
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     images = _settled(images, network, observer)
-    pixels = {"image_size": image_size, **images.pixels}
-    train, test = (load(dataset, split, **pixels) for split in ("train", "test"))
-    train = train if train_samples is None else train.take(train_samples)
+    asked = {"image_size": image_size, **images.pixels, **selection}
+    train = load(dataset, "train", samples=train_samples, **asked)
+    test = load(dataset, "test", **asked)
+    for note in dict.fromkeys((*train.notes, *test.notes)):
+        observer.notify(note)
     for path in filter(None, (out, history)):
         check_writable(path)
     with observer.step(f"Fine-tuning, {config.epochs} epochs") as progress:

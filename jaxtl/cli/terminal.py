@@ -84,7 +84,7 @@ class Terminal:
                     self._check = None
 
     def notify(self, text: str) -> None:
-        self.console.print(f"[dim]· {text}[/]", highlight=False)
+        self.console.print(f"[dim]· {escape(text)}[/]", highlight=False)
 
     def path(self, title: str, path: Path) -> None:
         """A path in one piece, to be copied: neither broken over lines nor read as markup."""

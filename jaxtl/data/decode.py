@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxtl.data.formats import FORMATS
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -101,7 +103,7 @@ def _open(source: Path | bytes) -> Image:
     from PIL import Image
 
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(error) from None
 

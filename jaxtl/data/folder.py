@@ -1,129 +1,182 @@
-"""Images in folders: PATH/train/CLASS/* and PATH/test/CLASS/*."""
+"""Images in folders: a folder a class, with or without folders of splits above them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-
-from jaxtl.data.decode import UNREADABLE, look
-from jaxtl.data.files import ImageFiles, Reading
+from jaxtl.data.formats import SUFFIXES
+from jaxtl.data.listing import Listing
+from jaxtl.data.request import Loaded, Request
+from jaxtl.data.splits import role_of
 from jaxtl.errors import JaxtlError
+from jaxtl.records.names import readable
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-
-_SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "validation", "val")}
-_NAMED = 5
-
-T = TypeVar("T")
+_LAYOUT = "images must lie in PATH/CLASS/, or in PATH/train/CLASS/ and PATH/test/CLASS/"
+# What Apple's archives and Synology's servers leave beside the files themselves.
+_NO_FOLDERS = {"__MACOSX", "@eaDir"}
 
 
-def load(
-    root: Path, split: str, reading: Reading = Reading()
-) -> tuple[ImageFiles, np.ndarray, tuple[str, ...]]:
+def load(root: Path, request: Request) -> Loaded:
     """Read one split of a folder of images.
 
-    PATH/validation or PATH/val stands in for PATH/test. Classes are the folders of a split, sorted by
-    name, the same in both splits. Images are files whose names end in one of `SUFFIXES`; other files,
-    hidden files and deeper folders are passed over. `jaxtl.data.decode` says how pixels are read.
-
-    Args:
-        root: the folder PATH.
-        split: "train" or "test".
-        reading: what images become when they are asked for.
+    Classes are folders; what lies in folders within them, however deep, belongs to them. Above them may be
+    folders of splits, known by their names (train, training; test, testing; val, valid, validation; in any
+    case), or named by `request.selection`. A folder without test images is divided. Images are files whose
+    names end in one of `jaxtl.data.formats.SUFFIXES`; other files and hidden ones are passed over and
+    counted. Links are followed.
 
     Returns:
-        Images uint8 [n, h, w, c], not yet read, each class's files sorted by name, the classes spread evenly,
-        so that the first n are a fair sample; c is 1 if all are gray, else 3. Labels int32 [n], class names.
+        As of `Listing.read`; ids are paths within `root`, with slashes.
 
     Raises:
-        JaxtlError: folders are missing or differ in classes, a class is empty, images are unreadable (all
-            counted, the first few named), or they differ in size and no `image_size` is given.
+        JaxtlError: there is no such folder, or nothing in it that could be classes; or as of `Listing.read`.
     """
-    folders = {name: _split_folder(root, name) for name in _SPLIT_FOLDERS}
-    class_names = _class_names(folders)
-    files = [_images_of(folders[split] / name) for name in class_names]
-    labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files])
-    order = _evenly([len(paths) for paths in files])
-    in_order = [path for paths in files for path in paths]
-    return _read(folders[split], [in_order[row] for row in order], reading), labels[order], class_names
+    return find(root, request).read(request)
 
 
-def _evenly(sizes: list[int]) -> np.ndarray:
-    """An order of rows that come class after class in which any first n hold each class's share."""
-    share = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
-    return np.argsort(share, kind="stable")
+def find(root: Path, request: Request) -> Listing:
+    """All images of a folder. Raises JaxtlError as `load`."""
+    if not root.is_dir():
+        missing = "is a file, not a folder" if root.exists() else "no such folder"
+        raise JaxtlError(f"{readable(root)}: {missing} (here that is {readable(root.absolute())})")
+    seen = _Seen(root)
+    asked = [name for name in (request.selection.train_split, request.selection.test_split) if name]
+    base, notes = _unwrapped(root, asked)
+    split_folders = _split_folders(base, asked)
+    for split, folder in (split_folders or {None: base}).items():
+        seen.add_split(split, folder)
+    if split_folders:
+        seen.pass_over_beside(base, set(split_folders.values()))
+    if not seen.sources:
+        raise JaxtlError(seen.nothing(base, split_folders))
+    known = seen.splits if split_folders else None
+    return Listing(readable(root), seen.sources, seen.classes, seen.ids, known, notes=(*notes, *seen.notes()))
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    names = _SPLIT_FOLDERS[split]
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    raise JaxtlError(
-        f"{root}: has no folder {' or '.join(names)}; images must lie in "
-        f"{root}/train/CLASS and {root}/test/CLASS"
-    )
+def _unwrapped(root: Path, asked: list[str]) -> tuple[Path, list[str]]:
+    """The folder that holds splits or classes: within `root` where that holds one folder and nothing else."""
+    base = root
+    while not asked:
+        inner, files = _entries(base)
+        if len(inner) != 1 or files or len(_entries(inner[0])[0]) < 2:
+            break
+        base = inner[0]
+    return base, [] if base == root else [f"images are taken from {readable(base)}"]
 
 
-def _class_names(folders: dict[str, Path]) -> tuple[str, ...]:
-    train, test = (
-        {entry.name for entry in folder.iterdir() if entry.is_dir() and _visible(entry)}
-        for folder in (folders["train"], folders["test"])
-    )
-    if train != test:
-        only = [
-            f"only {folder} has {', '.join(sorted(names))}"
-            for folder, names in ((folders["train"], train - test), (folders["test"], test - train))
-            if names
-        ]
-        raise JaxtlError(f"the splits differ in their classes: {'; '.join(only)}")
-    if not train:
-        raise JaxtlError(
-            f"{folders['train']}: has no class folders; images must lie in {folders['train']}/CLASS"
+def _split_folders(base: Path, asked: list[str]) -> dict[str, Path]:
+    """Folders of splits by name; none where the folders in `base` are classes."""
+    inner = {folder.name: folder for folder in _entries(base)[0]}
+    if asked:
+        # By any name, even one with slashes.
+        of_role = {name: path for name, path in inner.items() if role_of(name)}
+        return _with_classes(of_role) | {name: base / name for name in asked if (base / name).is_dir()}
+    named = {name: path for name, path in inner.items() if role_of(name)}
+    roles = {role_of(name) for name in named}
+    # A set of vehicles may have trains among its classes, but hardly tests and trains.
+    if named and (len(inner) == len(named) or ("train" in roles and len(roles) > 1)):
+        return _with_classes(named) or named
+    return {}
+
+
+def _with_classes(named: dict[str, Path]) -> dict[str, Path]:
+    """Those that hold folders: test images of a contest have no classes."""
+    return {name: path for name, path in named.items() if _entries(path)[0]}
+
+
+@dataclass
+class _Seen:
+    """What was come upon in a folder, and what of it was passed over."""
+
+    root: Path
+    sources: list[Path] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    outside: int = 0
+    empty: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
+
+    def add_split(self, split: str | None, folder: Path) -> None:
+        classes, loose = _entries(folder)
+        self.outside += sum(_is_image(path) for path in loose)
+        self._count(path for path in loose if not _is_image(path))
+        for of_class in classes:
+            self._add_class(split, of_class)
+
+    def _add_class(self, split: str | None, folder: Path) -> None:
+        files = sorted(_walk(folder, {os.path.realpath(folder)}))
+        images = [path for path in files if _is_image(path)]
+        self._count(path for path in files if not _is_image(path))
+        if not images:
+            self.empty.append(readable(folder.relative_to(self.root)))
+        self.sources += images
+        self.classes += [folder.name] * len(images)
+        self.ids += [readable(path.relative_to(self.root).as_posix()) for path in images]
+        self.splits += [split or ""] * len(images)
+
+    def pass_over_beside(self, base: Path, taken: set[Path]) -> None:
+        """Count what lies beside the folders of splits."""
+        folders, files = _entries(base)
+        self.beside += [readable(path.name) for path in folders if path not in taken]
+        self.outside += sum(_is_image(path) for path in files)
+        self._count(path for path in files if not _is_image(path))
+
+    def _count(self, paths: Iterator[Path]) -> None:
+        self.others.update(readable(path.suffix.lower()) or "no suffix" for path in paths)
+
+    def notes(self) -> list[str]:
+        """A line on what was passed over."""
+        parts = [f"{count:,} {suffix}" for suffix, count in self.others.most_common(6)]
+        if len(self.others) > 6:
+            parts.append(
+                f"{sum(self.others.values()) - sum(n for _, n in self.others.most_common(6)):,} others"
+            )
+        told = (
+            [f"{sum(self.others.values()):,} files that are no images ({', '.join(parts)})"] if parts else []
         )
-    return tuple(sorted(train))
+        if self.outside:
+            told.append(f"{self.outside:,} images outside the folders of classes")
+        for what, names in (("empty folders", self.empty), ("folders", self.beside)):
+            if names:
+                told.append(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}")
+        return [f"passed over: {'; '.join(told)}"] if told else []
+
+    def nothing(self, base: Path, split_folders: dict[str, Path]) -> str:
+        """Why there are no images."""
+        looked_in = ", ".join(readable(path) for path in split_folders.values()) or readable(base)
+        if self.empty:
+            return f"{looked_in}: holds no images ({' '.join(SUFFIXES)}) in {', '.join(self.empty[:5])}"
+        found = "holds images but" if self.outside else "holds no images and"
+        return f"{looked_in}: {found} has no class folders; {_LAYOUT}"
 
 
-def _images_of(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and _visible(path))
-    if not files:
-        raise JaxtlError(f"{folder}: holds no images ({' '.join(SUFFIXES)})")
-    return files
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Folders and files, sorted, without hidden ones."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry.name, entry.is_dir()) for entry in entries if _visible(entry.name))
+    folders = [folder / name for name, is_folder in visible if is_folder]
+    return folders, [folder / name for name, is_folder in visible if not is_folder]
 
 
-def _visible(entry: Path) -> bool:
-    return not entry.name.startswith(".")
+def _walk(folder: Path, above: set[str]) -> Iterator[Path]:
+    """All files, however deep; a link back to a folder above is not followed."""
+    folders, files = _entries(folder)
+    yield from files
+    for inner in folders:
+        real = os.path.realpath(inner)
+        if real not in above:
+            yield from _walk(inner, above | {real})
 
 
-def _read(folder: Path, files: list[Path], reading: Reading) -> ImageFiles:
-    headers = _for_each(folder, files, lambda row, path: look(path, reading.orientation))
-    sizes = [(height, width) for height, width, _ in headers]
-    other = next((row for row, size in enumerate(sizes) if size != sizes[0]), None)
-    if other is not None and reading.image_size is None:
-        height, width = sizes[0]
-        raise JaxtlError(
-            f"{folder}: images differ in size (height x width: {files[0]} {height}x{width}, "
-            f"{files[other]} {sizes[other][0]}x{sizes[other][1]}); give image_size"
-        )
-    channels = max(header[2] for header in headers)
-    return ImageFiles(tuple(files), replace(reading, channels=channels))
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
-def _for_each(folder: Path, files: list[Path], read: Callable[[int, Path], T]) -> list[T]:
-    """Apply `read` to every file, then name those that failed, so that one run finds all."""
-    results, failures = [], []
-    for row, path in enumerate(files):
-        try:
-            results.append(read(row, path))
-        except UNREADABLE as error:
-            failures.append(f"{path} ({error})")
-    if failures:
-        more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-        raise JaxtlError(
-            f"{folder}: unreadable images, remove or replace them: {'; '.join(failures[:_NAMED])}{more}"
-        )
-    return results
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name not in _NO_FOLDERS

@@ -11,11 +11,13 @@ from typing import BinaryIO
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.names import readable
 
 MAX_BYTES = 8 * 2**30
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 _CONTENTS = {3: "images", 1: "labels"}  # by the number of dimensions
+_CLASSES = "classes.txt"
 _GZIP = b"\x1f\x8b"
 _UINT8 = 0x08
 _CHUNK = 2**20
@@ -25,11 +27,13 @@ def load(folder: Traversable, split: str) -> tuple[np.ndarray, np.ndarray, tuple
     """Read one split from a folder with the four files.
 
     Returns:
-        Images uint8 [n, h, w, 1], labels int32 [n], and class names: the labels' numbers from 0 to the
-        largest of both splits.
+        Images uint8 [n, h, w, 1], labels int32 [n], and class names: the lines of `classes.txt` where the
+        folder has one, in the order of the labels' numbers; else those numbers. Classes are those that occur
+        in either split: numbers may have gaps.
 
     Raises:
-        JaxtlError: see `read_idx`; or a file is absent, or images and labels differ in number.
+        JaxtlError: see `read_idx`; or a file is absent, images and labels differ in number, or `classes.txt`
+            has another number of lines.
     """
     labels = {name: read_idx(_find(folder, f"{name}-labels-idx1-ubyte"), 1) for name in _PREFIXES.values()}
     path = _find(folder, f"{_PREFIXES[split]}-images-idx3-ubyte")
@@ -40,8 +44,30 @@ def load(folder: Traversable, split: str) -> tuple[np.ndarray, np.ndarray, tuple
             f"{path}: holds {len(images)} images but the {split} labels are {len(mine)}; "
             "the files belong to different sets"
         )
-    classes = 1 + max(int(values.max()) for values in labels.values())
-    return images[..., None], mine.astype(np.int32), tuple(str(k) for k in range(classes))
+    occurring = np.unique(np.concatenate([np.unique(values) for values in labels.values()]))
+    place = np.searchsorted(occurring, mine).astype(np.int32)
+    return images[..., None], place, _class_names(folder, occurring)
+
+
+def _class_names(folder: Traversable, occurring: np.ndarray) -> tuple[str, ...]:
+    path = folder / _CLASSES
+    if not path.is_file():
+        return tuple(str(label) for label in occurring)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise JaxtlError(f"{path}: is not UTF-8 text; save it in UTF-8") from None
+    names = [readable(line.strip()) for line in text.splitlines() if line.strip()]
+    if len(set(names)) < len(names):
+        raise JaxtlError(f"{path}: names a class twice; give every class a name of its own")
+    if len(names) > occurring[-1]:
+        return tuple(names[label] for label in occurring)
+    if len(names) == len(occurring):
+        return tuple(names)
+    raise JaxtlError(
+        f"{path}: names {len(names)} classes, the labels are {len(occurring)} from {occurring[0]} to "
+        f"{occurring[-1]}; give a line for each number from 0, or for each that occurs"
+    )
 
 
 def read_idx(path: Traversable, dimensions: int) -> np.ndarray:

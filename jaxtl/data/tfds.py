@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtl.data import prepare
+from jaxtl.data import prepare, splits
 from jaxtl.data.decode import UNREADABLE, decode
-from jaxtl.data.files import Reading, read
+from jaxtl.data.files import read
+from jaxtl.data.listing import Rows
+from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
+from jaxtl.records.names import readable
+from jaxtl.settings import Selection
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -26,13 +30,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SPLITS = {"train": ("train",), "test": ("test", "validation")}
+# Features that hold what an image is called.
+_FILE_NAMES = ("file_name", "image/filename", "filename", "image/file_name", "id", "image/id")
 _NEEDED_TO_PREPARE = ("tensorflow", "importlib_resources")
 
 
-def load(
-    name: str, split: str, reading: Reading = Reading(), data_dir: Path | None = None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def load(name: str, request: Request) -> Loaded:
     """Read one split of a TFDS image classification set, preparing the set if it is not there yet.
 
     Preparing downloads the original files, unless they lie in data_dir/downloads/manual under their own
@@ -42,41 +45,102 @@ def load(
 
     Args:
         name: as `tfds.load` takes it, with configuration and version where wanted.
-        split: "train" or "test"; "validation" stands in for a missing "test".
-        reading: what images become where the set declares no fixed size; unused elsewhere.
-        data_dir: TFDS's folder; by default TFDS_DATA_DIR or ~/tensorflow_datasets.
+        request: its `train_split` and `test_split` may be spelled as TFDS does, such as "train[:80%]" or
+            "train+validation"; a set without test images is divided. `image_size` is what images are resized
+            to where the set declares no fixed size. `data_dir` is by default TFDS_DATA_DIR or
+            ~/tensorflow_datasets.
 
     Returns:
-        Images uint8 [n, h, w, 1 or 3], labels int32 [n] and class names.
+        Images uint8 [n, h, w, 1 or 3], labels int32 [n], class names, and file names where the set has them.
 
     Raises:
         JaxtlError: an unknown name; a set that cannot be prepared (TensorFlow or the network is missing),
             was prepared as TFRecord, or has no such split, no images or no labels.
     """
-    builder = _builder(name, data_dir)
+    request.refuse(f"tfds:{name}", "split_column")
+    builder = _builder(name, request.data_dir)
     # What the set declares is checked before anything is downloaded.
-    image_key, label_key = _keys(name, builder)
-    shape, varying = _shape(name, builder.info.features[image_key], reading.image_size)
+    keys = _keys(name, builder, request.selection)
+    shape, varying = _shape(name, builder.info.features[keys[0]], request.reading.image_size)
     if not _is_prepared(builder):
         _prepare(name, builder)
-        builder = _builder(name, data_dir)
-    examples, reading = _examples(name, builder, split, image_key), replace(reading, channels=shape[2])
-    images = np.empty((len(examples), *shape), np.uint8)
-    labels = np.empty(len(examples), np.int32)
-    for row, example in enumerate(examples):
-        try:
-            encoded = example[image_key]
-            images[row] = read(encoded, reading) if varying else decode(encoded, shape[2])
-        except UNREADABLE as error:
-            reason = prepare.first_line(error)
-            raise JaxtlError(f"tfds:{name}: {split} image {row} is unreadable ({reason})") from None
-        labels[row] = example[label_key]
+        builder = _builder(name, request.data_dir)
+    examples, labels, origin = _chosen(name, builder, keys, request)
+    images, kept, left_out = _decoded(name, examples, keys[0], shape, varying, request)
+    named = next((key for key in _FILE_NAMES if key in builder.info.features), None)
+    ids = None if named is None else np.array([_text(examples[row][named]) for row in kept], dtype=str)
+    names = tuple(builder.info.features[keys[1]].names)
+    if left_out:
+        origin["notes"] = [*origin["notes"], f"{len(left_out)} unreadable {request.split} images left out"]
+    return Loaded(images, labels[kept], names, ids, {**origin, "left_out": left_out})
+
+
+def _chosen(
+    name: str, builder: DatasetBuilder, keys: tuple[str, str], request: Request
+) -> tuple[Sequence[dict[str, Any]], np.ndarray, dict[str, Any]]:
+    """Examples of the split that is asked for, their labels, and how it was decided which they are."""
+    where, selection = f"tfds:{name}", request.selection
+    asked = [split for split in (selection.train_split, selection.test_split) if split]
+    if selection.test_split and not selection.train_split and set("[+") & set(selection.test_split):
+        raise JaxtlError(
+            f"{where}: name the training images too, such as --train-split 'train[:80%]', lest they "
+            "hold test images"
+        )
+    chosen = splits.choose(where, list(dict.fromkeys([*builder.info.splits, *asked])), selection)
+    if chosen.test:
+        examples = _examples(name, builder, chosen.test if request.split == "test" else chosen.train, keys[0])
+        labels = _labels(name, examples, keys[1], request.split)
+        rule = {"rule": "splits", "train_split": chosen.train, "test_split": chosen.test}
+        return examples, labels, {**rule, "notes": list(chosen.notes)}
+    examples = _examples(name, builder, chosen.train, keys[0])
+    labels = _labels(name, examples, keys[1], "train")
+    is_test = splits.divided(labels, None, selection)
+    rows = np.flatnonzero(is_test == (request.split == "test"))
+    notes = [*chosen.notes, splits.told(selection)]
+    return Rows(examples, rows), labels[rows], {**splits.rule_of(selection), "notes": notes}
+
+
+def _labels(name: str, examples: Sequence[dict[str, Any]], key: str, split: str) -> np.ndarray:
+    labels = np.array([example[key] for example in examples], np.int32)
     if labels.min(initial=0) < 0:
         raise JaxtlError(
             f"tfds:{name}: {np.sum(labels < 0)} of {len(labels)} {split} images have no label, so the split "
             "cannot be used"
         )
-    return images, labels, tuple(builder.info.features[label_key].names)
+    return labels
+
+
+def _decoded(
+    name: str,
+    examples: Sequence[dict[str, Any]],
+    key: str,
+    shape: tuple[int, int, int],
+    varying: bool,
+    request: Request,
+) -> tuple[np.ndarray, list[int], list[dict[str, str]]]:
+    """The first images that are asked for, their rows, and those left out, with the reason."""
+    wanted = len(examples) if request.samples is None else min(request.samples, len(examples))
+    images, kept, left_out = np.empty((wanted, *shape), np.uint8), list[int](), list[dict[str, str]]()
+    reading = replace(request.reading, channels=shape[2])
+    for row in range(len(examples)):
+        if len(kept) == wanted:
+            break
+        try:
+            encoded = examples[row][key]
+            images[len(kept)] = read(encoded, reading) if varying else decode(encoded, shape[2])
+            kept.append(row)
+        except UNREADABLE as error:
+            reason = prepare.first_line(error)
+            if not request.selection.skip_bad:
+                raise JaxtlError(
+                    f"tfds:{name}: {request.split} image {row} is unreadable ({reason})"
+                ) from None
+            left_out.append({"id": f"{request.split} image {row}", "reason": reason})
+    return images[: len(kept)], kept, left_out
+
+
+def _text(value: Any) -> str:
+    return readable(value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value))
 
 
 def _builder(name: str, data_dir: Path | None) -> DatasetBuilder:
@@ -125,28 +189,30 @@ def _examples(name: str, builder: DatasetBuilder, split: str, image_key: str) ->
     """A prepared split, its images still encoded."""
     import tensorflow_datasets as tfds
 
-    there = next((name for name in _SPLITS[split] if name in builder.info.splits), None)
-    if there is None:
-        raise JaxtlError(
-            f"tfds:{name}: has no split {' or '.join(_SPLITS[split])}; it has "
-            f"{', '.join(builder.info.splits)}"
-        )
     try:
         # jaxtl decodes by itself: TFDS does not convert palettes and the like to what a set declares.
-        return builder.as_data_source(there, decoders={image_key: tfds.decode.SkipDecoding()})
+        return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     except NotImplementedError:
         raise JaxtlError(
             f"tfds:{name}: {builder.data_dir} holds {builder.info.file_format.value} files, which only "
             "TensorFlow reads; give another data_dir to prepare the set anew"
         ) from None
+    except Exception as error:  # TFDS reads the spelling of a split, and says in many ways that it cannot
+        known = ", ".join(builder.info.splits)
+        raise JaxtlError(
+            f"tfds:{name}: cannot read the split {split} ({prepare.first_line(error)}); it has {known}"
+        ) from None
 
 
-def _keys(name: str, builder: DatasetBuilder) -> tuple[str, str]:
-    """Names of the image and of the class label: those that the set itself pairs, else the usual ones."""
+def _keys(name: str, builder: DatasetBuilder, selection: Selection) -> tuple[str, str]:
+    """Names of the image and of the class label: as asked for, as the set pairs them, or usual ones."""
     from tensorflow_datasets.core import features as kinds
 
     features = builder.info.features
-    for pair in (builder.info.supervised_keys, ("image", "label")):
+    own = builder.info.supervised_keys
+    usual = own if own and len(own) == 2 and all(isinstance(key, str) for key in own) else ("image", "label")
+    asked = (selection.image_column or usual[0], selection.label_column or usual[1])
+    for pair in (asked,) if asked != usual else (usual, ("image", "label")):
         if pair and len(pair) == 2 and all(isinstance(key, str) and key in features for key in pair):
             image, label = (features[key] for key in pair)
             if isinstance(image, kinds.Image) and isinstance(label, kinds.ClassLabel) and label.names:

@@ -19,6 +19,7 @@ from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer
 from jaxtl.reduction import check_settings as check_method
+from jaxtl.reduction.tsne import largest_perplexity
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
 from jaxtl.settings import RunConfig, told_preprocessing
@@ -37,6 +38,32 @@ _BEARS_ON = {
     "layers": "the depth profile",
     "seed": "finetune, the maps",
 }
+
+
+def fitted(config: RunConfig, n: int) -> RunConfig:
+    """The settings with a perplexity that n images allow, where that is less than what is asked for."""
+    most = largest_perplexity(n)
+    if "tsne" not in config.methods or config.perplexity <= most or most < 1:
+        return config
+    return replace(config, perplexity=most)
+
+
+def notes(config: RunConfig, shared: Shared) -> list[str]:
+    """What is worth knowing of the images before they are worked on, in lines."""
+    told = list(dict.fromkeys((*shared.train.notes, *shared.test.notes)))
+    for what, wanted, there in (
+        ("training images, all that there are", config.train_samples, len(shared.train)),
+        ("test images, all that there are", config.samples, len(shared.test)),
+    ):
+        if wanted is not None and there < wanted:
+            told.append(f"{there:,} {what}, instead of {wanted:,}")
+    fitting = fitted(config, len(shared.sample))
+    if fitting != config:
+        images = f"{len(shared.sample):,} images"
+        told.append(
+            f"perplexity {fitting.perplexity:g} instead of {config.perplexity:g}: {images} allow no more"
+        )
+    return told
 
 
 def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> None:

@@ -29,6 +29,7 @@ from jaxtl.machine.host import cpu_count
 from jaxtl.progress import Observer, Progress, Silent
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.tables import Score
+from jaxtl.runs.dataset import kept, recorded
 from jaxtl.runs.figures import Drawer
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
@@ -49,6 +50,9 @@ def start(
 ) -> Experiment:
     """A new experiment in a folder that is empty or does not exist yet.
 
+    It says what is worth knowing of the images that were found, and takes a smaller perplexity where there
+    are too few for the one that is asked for.
+
     `check_memory`: whether embeddings that do not fit into memory are refused, too. `shared`: as of
     `Experiment`.
 
@@ -58,12 +62,20 @@ def start(
     remove_leftovers(run.started.path)
     run.check_new()
     configure(deterministic=config.deterministic)
-    config = checks.settled(config, observer or Silent())
-    experiment = Experiment(config, run, observer or Silent(), options, shared)
-    checks.check_settings(config, experiment.shared, experiment.embedder)
+    told = observer or Silent()
+    config = checks.settled(config, told)
+    shared = shared or Shared(config, scratch=run.path)
+    fitted = checks.fitted(config, len(shared.sample))
+    experiment = Experiment(fitted, run, told, options, shared)
+    checks.check_settings(fitted, shared, experiment.embedder)
     if check_memory:
         experiment.check_memory(experiment.embeddings_left)
-    run.started.write(Started(config, experiment.shared.weights_digest))
+    for note in checks.notes(config, shared):
+        told.notify(note)
+    run.started.write(Started(fitted, shared.weights_digest))
+    run.dataset.write(recorded(shared.train, shared.test))
+    if shared.is_given:
+        run.images.write(kept(shared.sample.images))
     return experiment
 
 
@@ -93,6 +105,7 @@ def resume(
     checks.check_given(run, started.config, given or {})
     configure(deterministic=started.config.deterministic)
     experiment = Experiment(started.config, run, observer or Silent(), options, shared)
+    experiment.shared.expect(run.dataset.read_or({}))
     if check_memory:
         experiment.check_memory(experiment.embeddings_left, resumed=True)
     checks.check_weights(run, started, experiment.shared)

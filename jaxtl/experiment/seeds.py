@@ -124,9 +124,9 @@ def start(
     config = settled(config, told)
     shared = Shared(config, keep=True, scratch=folder)
     # The first folder's settings are checked, and written, before this says that there are several.
-    experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
+    first = experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
     several.seeds.write(seeds)
-    return Seeds(several, seeds, config, told, options, shared)
+    return Seeds(several, seeds, first.config, told, options, shared)
 
 
 def resume(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,8 +12,7 @@ from typing import Any, Generic, TypeVar
 import jax
 import numpy as np
 
-from jaxtl.data import load
-from jaxtl.data.files import ImageFiles
+from jaxtl.data import load, reads_files
 from jaxtl.evaluation import depth
 from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model, load_start
@@ -22,6 +22,7 @@ from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Dataset
 from jaxtl.records.rows import first_rows, is_in_memory
+from jaxtl.runs.dataset import check_same
 from jaxtl.settings import RunConfig
 
 T = TypeVar("T")
@@ -50,16 +51,37 @@ class Shared:
         config: whose seed plays no part here.
         keep: whether what only fine-tuning needs stays after it, for another seed.
         scratch: the folder for what memory should not hold; None takes the system's for temporary files.
+        given: training and test images that were given in Python; None loads `config.dataset`.
     """
 
-    def __init__(self, config: RunConfig, keep: bool = False, scratch: Path | None = None) -> None:
-        self.config, self.keep, self.scratch = config, keep, scratch
+    def __init__(
+        self,
+        config: RunConfig,
+        keep: bool = False,
+        scratch: Path | None = None,
+        given: tuple[Dataset, Dataset] | None = None,
+    ) -> None:
+        self.config, self.keep, self.scratch, self._given = config, keep, scratch, given
+        self._record: Mapping[str, Any] = {}
         # What `_Once` has made; one thing may ask for another.
         self.lock = threading.RLock()
         self.made: dict[Any, Any] = {}
         self._making = threading.RLock()
         self._sources: dict[str, Source] = {}
         self._blocks: Blocks | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the images were given in Python, and so cannot be loaded again."""
+        return self._given is not None
+
+    def expect(self, record: Mapping[str, Any]) -> None:
+        """Raises JaxtlError, now or when they are loaded, for images that are not those of a run's record."""
+        with self.lock:
+            self._record = record
+            for part in (Shared.__dict__["train"], Shared.__dict__["test"]):
+                if part in self.made:
+                    check_same(record, self.made[part])
 
     @_Once
     def model(self) -> Network:
@@ -71,17 +93,17 @@ class Shared:
 
     @_Once
     def train(self) -> Dataset:
-        return _first(self._load("train"), self.config.train_samples)
+        return self._load("train", self.config.train_samples)
 
     @_Once
     def test(self) -> Dataset:
-        test = self._load("test")
         # What is in files is read no further than is asked for.
-        return _first(test, self.config.samples) if isinstance(test.images, ImageFiles) else test
+        in_files = not self._given and reads_files(self.config.dataset)
+        return self._load("test", self.config.samples if in_files else None)
 
     @_Once
     def sample(self) -> Dataset:
-        return _first(self.test, self.config.samples)
+        return self.test.up_to(self.config.samples)
 
     @_Once
     def trunk(self) -> Trunk:
@@ -132,9 +154,16 @@ class Shared:
             count = min(TRAINING_FEATURES, len(self.train))
             self._sources["train"] = jax.tree.map(partial(_cut, count), self._sources["train"])
 
-    def _load(self, split: str) -> Dataset:
-        images = self.config.images
-        return load(self.config.dataset, split, image_size=images.image_size, **images.pixels)
+    def _load(self, split: str, samples: int | None = None) -> Dataset:
+        config = self.config
+        if self._given:
+            dataset = self._given[split == "test"].up_to(samples)
+        else:
+            pixels = {"image_size": config.image_size, **config.images.pixels}
+            how = {**pixels, "samples": samples, **asdict(config.selection)}
+            dataset = load(config.dataset, split, **how)
+        check_same(self._record, dataset)
+        return dataset
 
 
 def _cut(count: int, rows: Any) -> Any:
@@ -142,7 +171,3 @@ def _cut(count: int, rows: Any) -> Any:
     if not is_in_memory(rows):
         return first
     return np.array(first) if isinstance(rows, np.ndarray) else first.copy()
-
-
-def _first(dataset: Dataset, n: int | None) -> Dataset:
-    return dataset if n is None else dataset.take(n)

@@ -101,7 +101,7 @@ def extract_to_store(
         model, dataset.take(1), images, np.zeros((1, d), np.float32), how.get("precision", "highest")
     ).meta
     pieces = stream(model, lambda start, stop: dataset.images[start:stop], len(dataset), images, **how)
-    store.write(path, pieces, dataset.labels, dataset.index, meta, d)
+    store.write(path, pieces, dataset.labels, dataset.index, meta, d, dataset.ids)
 
 
 def extract_layers(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records import given
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
+from jaxtl.records.names import as_ids
 from jaxtl.records.rows import first_rows
 
 Pathlike = str | os.PathLike[str]
@@ -33,6 +35,8 @@ class Dataset:
         index: int32 [n], the row that each image has in the whole split; 0..n-1 unless it is a selection.
         ids: text [n], what each image is called in its source, such as its file's name; None where the source
             has no names.
+        origin: how the images were found: by what rule splits were made, what was left out, and `notes`,
+            lines that are worth telling.
     """
 
     images: NDArray[np.uint8]
@@ -42,6 +46,7 @@ class Dataset:
     name: str
     index: NDArray[np.int32] = None  # type: ignore[assignment]
     ids: NDArray[np.str_] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.index is None:
@@ -71,7 +76,50 @@ class Dataset:
             raise JaxtlError(f"{where}: has {len(self)} images, asked for {n}; take fewer, or all")
         images = first_rows(self.images, n)
         ids = None if self.ids is None else self.ids[:n]
-        return Dataset(images, self.labels[:n], self.class_names, self.split, self.name, self.index[:n], ids)
+        return replace(self, images=images, labels=self.labels[:n], index=self.index[:n], ids=ids)
+
+    def up_to(self, n: int | None) -> Dataset:
+        """The first n images, or all: where there are fewer, or n is None. Raises JaxtlError if n < 1."""
+        return self if n is None or n >= len(self) else self.take(n)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth telling of how the images were found, in lines."""
+        return tuple(self.origin.get("notes", ()))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: ArrayLike,
+        labels: ArrayLike,
+        class_names: Sequence[str] | None = None,
+        *,
+        split: str = "test",
+        name: str = "arrays",
+        ids: ArrayLike | None = None,
+    ) -> Dataset:
+        """Images that you have in memory.
+
+        Args:
+            images: uint8 [n, h, w], [n, h, w, 1], [n, h, w, 3] or [n, h, w, 4] (opaque or not, the fourth
+                channel is dropped), values 0 to 255; whole numbers of other types within that range are taken
+                as well.
+            labels: [n] or [n, 1]: whole numbers, or names of classes. Numbers may have gaps: 200, 201 and 202
+                are three classes.
+            class_names: by number, `class_names[label]`, or one for each number that occurs, in order; where
+                labels are names, all names in the order that you want. By default numbers or names, sorted.
+            split: "train" or "test".
+            name: what the set is called.
+            ids: [n] texts or numbers, what each image is called.
+
+        Raises:
+            JaxtlError: arrays of other shapes, values or lengths; names that do not fit the labels.
+        """
+        where = f"dataset {name} ({split})"
+        pixels = given.pixels(where, np.asarray(images))
+        numbers, names = given.classes(where, np.asarray(labels), class_names)
+        called = None if ids is None else as_ids(np.asarray(ids))
+        return cls(pixels, numbers, names, split, name, ids=called)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Features on disk, larger than memory: `NAME.npy`, which is memory-mapped, and `NAME.rows.npz` beside it.
 
-The values are a plain float32 [n, d] array that any NumPy opens; the other file holds labels, index and meta,
-and a digest of the first row, so that labels are never taken for those of other features.
+The values are a plain float32 [n, d] array that any NumPy opens; the other file holds labels, index, meta,
+ids where there are, and a digest of the first row, so that labels are never taken for those of other
+features.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ def write(
     index: np.ndarray,
     meta: dict[str, Any],
     d: int,
+    ids: np.ndarray | None = None,
 ) -> None:
     """Write a store, whole or not at all.
 
     Args:
         path: ends in ".npy".
         pieces: float32 [some, d], one after another, len(labels) rows together.
-        labels, index, meta: as of `Features`.
+        labels, index, meta, ids: as of `Features`.
 
     Raises:
         OSError: it cannot be written, or the disk is full.
@@ -53,7 +55,8 @@ def write(
     first = next(pieces)
     # Before the features, so that no row of them ever lacks its label: until they are there, the digest tells
     # an older store's features from these.
-    write_npz(rows_path(path), {"labels": labels, "index": index}, meta | {_FIRST_ROW: _digest(first[0])})
+    rows = {"labels": labels, "index": index} | ({} if ids is None else {"ids": ids})
+    write_npz(rows_path(path), rows, meta | {_FIRST_ROW: _digest(first[0])})
     with replacing(path) as temporary, temporary.open("wb") as stream:
         # Written, not memory-mapped: a full disk is then an error, and not the end of the process.
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(labels), d)}
@@ -98,7 +101,11 @@ def load(path: Pathlike, n: int | None = None) -> Features:
         raise JaxtlError(
             f"{path}: belongs to other labels than {rows_path(path)}; extract the features again"
         )
-    return Features(values, arrays["labels"][: len(values)], arrays["index"][: len(values)], meta)
+    labels, index, ids = (
+        None if (rows := arrays.get(name)) is None else rows[: len(values)]
+        for name in ("labels", "index", "ids")
+    )
+    return Features(values, labels, index, meta, ids)
 
 
 def copied(values: np.ndarray, stop: int) -> Iterable[np.ndarray]:

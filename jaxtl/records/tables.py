@@ -235,11 +235,14 @@ class _Table:
 
 
 def read_columns(path: Pathlike) -> dict[str, list[str]]:
-    """A table that somebody else wrote, as text by column: UTF-8, a header; commas, semicolons or tabs.
+    """A table that somebody else wrote, as text by column: UTF-8, with a header; commas, semicolons or tabs
+    between.
 
     Spaces around cells are dropped, and empty lines.
 
-    Raises JaxtlError for no such file, one that is not such a table, or a row of another length.
+    Raises:
+        JaxtlError: no such file, one that is not such a table, or a row with more or fewer cells than the
+            header.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -247,16 +250,19 @@ def read_columns(path: Pathlike) -> dict[str, list[str]]:
         raise JaxtlError(f"{path}: no such file") from None
     except UnicodeDecodeError:
         raise JaxtlError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
     try:
-        names, *rows = [[cell.strip() for cell in cells] for cells in reader if cells] or [[]]
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        raise JaxtlError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
+        raise JaxtlError(f"{path}: is not a readable CSV file ({error})") from None
+    names, *lines = [[cell.strip() for cell in row] for row in rows] or [[]]
     if not any(names) or len(set(names)) < len(names):
-        raise JaxtlError(f"{path}: its first line must name the columns, each once; it is {names[:4]}")
-    for number, cells in enumerate(rows, 1):
-        if len(cells) != len(names):
-            raise JaxtlError(f"{path}: row {number} has {len(cells)} cells, the header has {len(names)}")
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
-    return dict(zip(names, map(list, columns), strict=True))
+        raise JaxtlError(
+            f"{path}: its first line must name the columns, each once; it is {header.strip()[:80]!r}"
+        )
+    for number, line in enumerate(lines, 2):
+        if line and len(line) != len(names):
+            raise JaxtlError(f"{path}: row {number} has {len(line)} cells, the header has {len(names)}")
+    columns = zip(*filter(None, lines), strict=True)
+    return dict(zip(names, map(list, columns), strict=True)) if any(lines) else {name: [] for name in names}

@@ -123,13 +123,18 @@ def _of_phases(early: dict[str, float | int], late: dict[str, float | int]) -> d
     }
 
 
+def largest_perplexity(n: int) -> float:
+    """What n rows allow, to one decimal."""
+    return float(np.floor((n - 1) / 3 * 10) / 10)
+
+
 def check_perplexity(n: int, perplexity: float) -> None:
     """Raises JaxtlError where n rows are too few for a perplexity: it uses 3 times as many neighbours."""
     check_number("tsne", "perplexity", perplexity, low=1)
     if 3 * perplexity > n - 1:
         # openTSNE would lower the perplexity, or the neighbours that it uses, and go on.
         advice = (
-            f"take perplexity of at most {np.floor((n - 1) / 3 * 10) / 10:g} or more images"
+            f"take perplexity of at most {largest_perplexity(n):g} or more images"
             if n >= 4
             else "take at least 4 images"
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from jaxtl.data import short_name
 from jaxtl.evaluation.catalogue import (
     KNN_ACCURACIES,
     LEAVE_ONE_OUT,
@@ -40,13 +41,11 @@ def title(run: RunData) -> str:
 
 
 def dataset(run: RunData) -> str:
-    """A short name: of a folder its last part, whatever is above it."""
+    """A short name: of a path its last part, whatever is above it."""
     if run.is_comparison:
         return _DATASETS.get(run.config["name"]) or run.config["name"] or _sources(run)
     name = str(run.config.get("dataset", "unknown images"))
-    kind, _, rest = name.partition(":")
-    short = rest.rstrip("/").rpartition("/")[2] if kind in ("folder", "idx") else rest
-    return _DATASETS.get(name) or short or name
+    return _DATASETS.get(name) or short_name(name)
 
 
 def lead(run: RunData) -> str:

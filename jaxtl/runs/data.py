@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ import numpy as np
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS
-from jaxtl.records.arrays import Embedding
+from jaxtl.records.arrays import Dataset, Embedding
 from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import COMPARISON
-from jaxtl.settings import FORMER_PIXELS
+from jaxtl.settings import FORMER_PIXELS, selection_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class RunData:
         measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
             neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
             float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
+        ids: text [n], what each image is called in its source, or None.
+        path: the run's folder, or None.
     """
 
     name: str
@@ -63,6 +66,7 @@ class RunData:
     layers: list[dict[str, Any]] = field(default_factory=list)
     measures: dict[str, np.ndarray] = field(default_factory=dict)
     ids: np.ndarray | None = None
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.embeddings:
@@ -120,7 +124,7 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         raise run.measures.mended(JaxtlError(f"{run.measures}: {fault}"))
     images, fault = None, "a comparison of features holds none"
     if settings.get("kind") != COMPARISON:
-        images, fault = _images(settings, first.index, first.labels)
+        images, fault = _images(run, settings, first)
     return RunData(
         name=run.path.resolve().name,
         labels=first.labels,
@@ -140,6 +144,7 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         layers=[row._asdict() for row in run.layers.read_or([])],
         measures=measures,
         ids=first.ids,
+        path=run.path,
     )
 
 
@@ -201,18 +206,36 @@ def _described(run: RunFolder, meta: dict[str, Any]) -> dict[str, Any]:
     return {**meta, **{name: file.read().values.shape[1] for name, file in there.items()}}
 
 
-def _images(
-    settings: dict[str, Any], index: np.ndarray, labels: np.ndarray | None
-) -> tuple[np.ndarray | None, str]:
+def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple[np.ndarray | None, str]:
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
+    if run.images.is_there:
+        images = run.images.read()
+        return (
+            (images, "") if len(images) == len(first.index) else (None, f"{run.images}: is of other images")
+        )
     try:
         pixels = {part: settings.get(part, former) for part, former in FORMER_PIXELS.items()}
-        dataset = load(name, "test", image_size=settings.get("image_size"), **pixels)
+        how = {"image_size": settings.get("image_size"), **pixels, **asdict(selection_of(settings))}
+        dataset = load(name, "test", samples=int(first.index.max()) + 1, **how)
+        if not _are_those(dataset, first):
+            return None, f"dataset {name} holds other images now than when the run was made"
+        # The first ones, as of every run: what is read when it is asked for stays so.
+        n = len(first.index)
+        are_first = np.array_equal(first.index, np.arange(n))
+        return first_rows(dataset.images, n) if are_first else dataset.images[first.index], ""
     except (JaxtlError, OSError) as error:
         return None, str(error)
-    if index.max() >= len(dataset) or not np.array_equal(dataset.labels[index], labels):
-        return None, f"dataset {name} holds other images now than when the run was made"
-    # The first ones, as of every run: what is read when it is asked for stays so.
-    first = first_rows(dataset.images, len(index))
-    return first if np.array_equal(index, np.arange(len(index))) else dataset.images[index], ""
+
+
+def _are_those(dataset: Dataset, first: Embedding) -> bool:
+    """Whether a set's rows are the images of an embedding, by their classes' names and by their own."""
+    if first.index.max() >= len(dataset):
+        return False
+    classes = [
+        np.array(record.class_names)[labels]
+        for record, labels in ((dataset, dataset.labels[first.index]), (first, first.labels))
+    ]
+    ids = None if dataset.ids is None else dataset.ids[first.index]
+    named = ids is not None and first.ids is not None
+    return np.array_equal(*classes) and not (named and not np.array_equal(ids, first.ids))

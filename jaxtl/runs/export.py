@@ -29,8 +29,8 @@ def export(
 ) -> tuple[list[Path], list[str]]:
     """Write a run, one row an image, for other tools.
 
-    "csv" makes one table: index (row in the dataset's test split), id (what an image is called) where
-    there are some, label and class where they are known, knn_STAGE (label that the
+    "csv" makes one table: index (row in the dataset's test split), id (what the image is called in its
+    source, where it has a name), label and class where they are known, knn_STAGE (label that the
     10 nearest neighbours vote for), head_after and head_probability, STAGE_METHOD_x and STAGE_METHOD_y.
     "parquet" adds what Embedding Atlas reads: image {bytes, path}, PNG, and neighbors_STAGE {ids,
     distances}, nearest first, ids being rows, distances Euclidean between features. "tensorboard" makes a
@@ -130,9 +130,10 @@ def _write_parquet(
             kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
             columns[f"neighbors_{stage}"] = pa.array([{"ids": i, "distances": d} for i, d in rows], kind)
     if run.images is not None:
+        names = [] if run.ids is None else run.ids.tolist()
         images = [
-            {"bytes": _png(image), "path": f"{index}.png"}
-            for image, index in zip(run.images, run.index, strict=True)
+            {"bytes": _png(image), "path": name}
+            for image, name in zip(run.images, names or [f"{index}.png" for index in run.index], strict=True)
         ]
         columns["image"] = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     with replacing(path) as temporary:

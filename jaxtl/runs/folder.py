@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from jaxtl.data import short_name, spelled
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
@@ -22,10 +23,12 @@ from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
     MAKE_AGAIN,
     leftovers,
+    read_json_object,
     remove_leftovers,
     write_json,
     write_text,
 )
+from jaxtl.records.names import is_text, readable
 from jaxtl.records.tables import (
     load_class_scores,
     load_history,
@@ -131,6 +134,8 @@ class _Folder:
 
     def check_new(self) -> None:
         """Raises JaxtlError unless the folder is empty, or does not exist yet."""
+        if not is_text(str(self.path)):
+            raise JaxtlError(f"{readable(self.path)}: its name is not UTF-8; give another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -188,6 +193,8 @@ class RunFolder(_Folder):
         self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
         # The same file, for who shows a run of whatever version.
         self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
+        self.dataset = file("dataset.json", read_json_object, write_json)
+        self.images = file("images.npz", formats.load_images, formats.save_images)
         self.environment = file("environment.json", formats.load_environment, write_json)
         self.timings = file("timings.json", formats.load_timings, write_json)
         self.features = {
@@ -259,6 +266,26 @@ class SeedsFolder(_Folder):
 
     def run_of(self, seed: int) -> RunFolder:
         return RunFolder(self.path / f"seed-{seed}")
+
+
+def fresh_folder(name: str) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
+    number, folder = 1, Path("runs") / name
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def run_name(config: RunConfig) -> str:
+    """What a run's folder is called."""
+    return f"{folder_name(config.dataset)}-{config.samples or 'all'}"
+
+
+def folder_name(dataset: str) -> str:
+    """A dataset as part of a folder's name: what sort of name it is, and of a path its last part."""
+    kind, argument = spelled(dataset)
+    return f"{kind}-{short_name(dataset)}".replace("/", "-").replace(":", "-") if argument else kind
 
 
 def holds_run(path: Pathlike) -> bool:

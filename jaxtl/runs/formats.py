@@ -107,6 +107,18 @@ def load_settings(path: Path) -> dict[str, Any]:
     return record
 
 
+def load_images(path: Path) -> np.ndarray:
+    """Images that were given in Python, uint8 [n, h, w, 1 or 3]: those that are embedded."""
+    images = read_npz(path, ("images",))[0]["images"]
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+        raise JaxtlError(f"{path}: not images uint8 [n, h, w, 1 or 3]; {MAKE_AGAIN}")
+    return images
+
+
+def save_images(path: Path, images: np.ndarray) -> None:
+    write_npz(path, {"images": images}, {})
+
+
 def load_environment(path: Path) -> dict[str, Any]:
     record = read_json_object(path)
     if not isinstance(record.get("versions", {}), dict):

@@ -51,7 +51,9 @@ class Source:
             )
         labels = np.concatenate((train.labels, test.labels))
         together = joined(train.images, test.images)
-        return Dataset(together, labels, train.class_names, "train and test", name)
+        named = train.ids is not None and test.ids is not None
+        ids = np.concatenate((train.ids, test.ids)) if named else None
+        return Dataset(together, labels, train.class_names, "train and test", name, ids=ids)
 
     @cached_property
     def order(self) -> np.ndarray:

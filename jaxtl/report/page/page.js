@@ -56,8 +56,9 @@
     if (packed.ready) return packed;
     packed.labels = unpack(packed.labels, Uint32Array);
     packed.index = unpack(packed.index, Uint32Array);
-    packed.rowOf = new Map(Array.from(packed.index, (value, row) => [String(value), row]));
-    packed.ids?.forEach((id, row) => packed.rowOf.set(id, row));
+    packed.rowOf = new Map(Array.from(packed.index, (value, row) => [value, row]));
+    // What a reader may type: the whole name, or its last part, where only one image has that.
+    packed.rowOfId = namesOf(packed.ids ?? []);
     packed.counts = new Array(packed.classes.length).fill(0);
     for (const label of packed.labels) packed.counts[label]++;
     const kinds = {
@@ -77,6 +78,16 @@
     packed.order = shuffled(packed.n);
     packed.ready = true;
     return packed;
+  }
+
+  function namesOf(ids) {
+    const rows = new Map();
+    ids.forEach((id, row) => {
+      const last = id.slice(id.lastIndexOf("/") + 1).toLowerCase();
+      rows.set(last, rows.has(last) ? undefined : row);
+    });
+    ids.forEach((id, row) => rows.set(id.toLowerCase(), row));
+    return rows;
   }
 
   function shuffled(n) {
@@ -421,7 +432,9 @@
   }
 
   function find(text) {
-    const row = run.rowOf.get(text.trim()) ?? run.rowOf.get(text.trim().replaceAll(",", ""));
+    const value = Number(text.trim().replaceAll(",", ""));
+    const named = run.rowOfId.get(text.trim().normalize("NFC").toLowerCase());
+    const row = named ?? (text.trim() && Number.isInteger(value) ? run.rowOf.get(value) : undefined);
     if (row === undefined) {
       $("found").textContent = `not among the ${number(run.n)} images on the maps`;
       return;
@@ -489,7 +502,9 @@
     if (run.ids) add("name", run.ids[row]);
     if (run.labelled) add("class", className(run.labels[row]));
     for (const [when, what, right] of predictions(row)) add(when, what, !right);
-    const parts = [el("h3", {}, `Image ${run.index[row]}`), el("div", { className: "seen" }, thumb(row, 72), facts)];
+    // A path may be long: it breaks anywhere.
+    const name = run.ids && el("p", { className: "quiet name", style: { overflowWrap: "anywhere" } }, run.ids[row]);
+    const parts = [el("h3", {}, `Image ${run.index[row]}`), ...(name ? [name] : []), el("div", { className: "seen" }, thumb(row, 72), facts)];
     for (const stage of ["before", "after"]) {
       const neighbors = neighborsOf(row, stage);
       if (!neighbors) continue;
@@ -674,6 +689,9 @@
     every().forEach((map) => map.plot?.destroy());
     Object.assign(state, { run: k, hidden: new Set(), selection: [], pinned: -1, hover: -1 });
     run = unpacked(data.runs[k]);
+    $("index").previousElementSibling.textContent = run.ids ? "Image no. or name" : "Image no.";
+    $("index").inputMode = run.ids ? "text" : "numeric";
+    $("index").size = run.ids ? 20 : 7;
     document.querySelectorAll("[data-run]").forEach((part) => { part.hidden = Number(part.dataset.run) !== k; });
     const methods = [...new Set(run.maps.map((map) => map.method))];
     const stages = [...new Set(run.maps.map((map) => map.stage))];

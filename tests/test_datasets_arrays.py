@@ -1,0 +1,121 @@
+"""Data sets that are arrays: of Python, of an .npz, of IDX files; and what a set is called."""
+
+import struct
+import unicodedata
+
+import numpy as np
+import pytest
+
+from jaxtl.data import load, short_name
+from jaxtl.errors import JaxtlError
+from jaxtl.records.arrays import Dataset
+
+
+def both(name):
+    return load(str(name), "train"), load(str(name), "test")
+
+
+def test_arrays_have_splits_or_are_divided(tmp_path):
+    images = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((20, 5, 5), np.uint8)
+    labels = np.array([200, 201] * 10)[:, None]
+    np.savez(
+        tmp_path / "medical.npz",
+        train_images=images[:14],
+        train_labels=labels[:14],
+        val_images=images[14:],
+        val_labels=labels[14:],
+    )
+    test = load(str(tmp_path / "medical.npz"))
+    assert test.images.shape == (6, 5, 5, 1)
+    assert test.class_names == ("200", "201")
+    names = np.array(["x", "y"])
+    ids = np.array([f"patient {k}" for k in range(20)])
+    np.savez(tmp_path / "whole.npz", images=images, labels=labels, class_names=names, ids=ids)
+    train, test = both(f"arrays:{tmp_path / 'whole.npz'}")
+    assert (len(train), len(test)) == (16, 4)
+    assert test.class_names == ("x", "y")
+    assert test.ids.tolist() == [f"patient {value}" for value in test.images[:, 0, 0, 0]]
+    np.savez(tmp_path / "other.npz", values=images)
+    with pytest.raises(JaxtlError, match=r"has no arrays images and labels.*it has values"):
+        load(str(tmp_path / "other.npz"))
+
+
+def test_datasets_are_made_of_arrays():
+    images = np.zeros((3, 4, 4), np.int64)
+    numbers = Dataset.from_arrays(images, [202, 200, 201])
+    assert numbers.class_names == ("200", "201", "202")
+    assert numbers.labels.tolist() == [2, 0, 1]
+    assert numbers.images.dtype == np.uint8
+    named = Dataset.from_arrays(images, ["ärger", unicodedata.normalize("NFD", "ärger"), "a"], ids=[7, 8, 9])
+    assert named.class_names == ("a", "ärger")
+    assert named.ids.tolist() == ["7", "8", "9"]
+    assert Dataset.from_arrays(images, [0, 0, 2], ["x", "y", "z"]).labels.tolist() == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "names", "message"),
+    [
+        (np.zeros((2, 4, 4)), [0, 1], None, "multiply by 255"),
+        (np.full((2, 4, 4), 300), [0, 1], None, "must be 0 to 255, got 300 to 300"),
+        (np.zeros((2, 3, 8, 8), np.uint8), [0, 1], None, "channels first"),
+        (np.zeros((2, 4, 4), np.uint8), [0.5, 1], None, "labels must be whole numbers or names"),
+        (np.zeros((2, 4, 4), np.uint8), [5, 6], ["a"], "1 class_names for labels from 5 to 6"),
+        (np.zeros((2, 4, 4), np.uint8), ["a", "b"], ["a"], "class_names lack b"),
+        (np.zeros((2, 4, 4), np.uint8), [0], None, "labels must be int32"),
+    ],
+)
+def test_wrong_arrays_are_one_line(images, labels, names, message):
+    with pytest.raises(JaxtlError, match=message):
+        Dataset.from_arrays(images, labels, names)
+
+
+# IDX, and names.
+
+
+def write_idx(folder, labels, names=None):
+    for prefix in ("train", "t10k"):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 0x803, len(labels), 2, 2) + bytes(4 * len(labels))
+        )
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 0x801, len(labels)) + bytes(labels)
+        )
+    if names is not None:
+        (folder / "classes.txt").write_text(names, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        ([200, 201, 202], None, ("200", "201", "202")),
+        ([0, 1, 1], "T-shirt\nHose\n", ("T-shirt", "Hose")),
+        ([0, 2, 2], "a\nb\nc\n", ("a", "c")),
+        ([200, 201, 202], "x\ny\nz\n", ("x", "y", "z")),
+    ],
+)
+def test_idx_classes_are_those_that_occur(tmp_path, labels, names, expected):
+    data = load(str(write_idx(tmp_path, labels, names)))
+    assert data.class_names == expected
+    assert [data.class_names[label] for label in data.labels] == [
+        expected[sorted(set(labels)).index(k)] for k in labels
+    ]
+
+
+def test_idx_names_must_fit(tmp_path):
+    with pytest.raises(JaxtlError, match=r"classes\.txt: names 2 classes, the labels are 3 from 0 to 3"):
+        load(str(write_idx(tmp_path, [0, 1, 3], "a\nb\n")))
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("mnist", "mnist"),
+        ("folder:/a/b c/", "b c"),
+        ("csv:x/y.csv", "y"),
+        ("../photos", "photos"),
+        ("tfds:emnist/letters", "emnist/letters"),
+    ],
+)
+def test_a_set_has_a_short_name(name, short):
+    assert short_name(name) == short
