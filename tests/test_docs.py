@@ -50,6 +50,7 @@ NOT_RUN = {
     "mypy": "tests/test_types.py runs it",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
+    "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
 TAKES_LONG = {"run", "scale", "layers", "doctor", "weights_convert"}

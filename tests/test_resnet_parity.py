@@ -62,7 +62,7 @@ def test_every_layer_is_that_of_the_torchvision_installed(depth, size):
     x = reference.images(size)
     expected = reference.torchvision_outputs(config, arrays, x)
     ours = outputs(config, arrays, x)
-    assert list(ours) == list(expected)
+    assert set(ours) == set(expected)
     for name, array in expected.items():
         assert ours[name].shape == array.shape
         assert np.abs(ours[name] - array).max() <= TOLERANCE * np.abs(array).max(), name
