@@ -12,9 +12,12 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
+from jaxtl.machine.engines import default_engine
+from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
 from jaxtl.models.weights import imagenet_path
+from jaxtl.network import footprint
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.reduction import check_settings as check_method
 from jaxtl.runs.folder import RunFolder
@@ -44,6 +47,15 @@ def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> Non
     check_knn(shared.sample.labels[:, None], shared.sample.labels)
     for method in config.methods:
         check_method(method, n, config, embedder.choices[method].name)
+
+
+def check_network_memory(config: RunConfig, shared: Shared) -> None:
+    """Raises JaxtlError where the network's part of a run would not fit into a CPU's memory."""
+    if default_engine() != "cpu":
+        return
+    counts = len(shared.train), len(shared.test)
+    need = footprint.footprint(shared.trunk, len(shared.train.class_names), counts, config.finetuning)
+    footprint.check(need, available_memory(), sum(counts), config.batch_size)
 
 
 def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> None:

@@ -61,6 +61,7 @@ def start(
     experiment = Experiment(config, run, observer or Silent(), options, shared)
     checks.check_settings(config, experiment.shared, experiment.embedder)
     if check_memory:
+        checks.check_network_memory(config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left)
     run.started.write(Started(config, experiment.shared.weights_digest))
     return experiment
@@ -93,6 +94,8 @@ def resume(
     configure(deterministic=started.config.deterministic)
     experiment = Experiment(started.config, run, observer or Silent(), options, shared)
     if check_memory:
+        if experiment.work.learns:
+            checks.check_network_memory(started.config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left, resumed=True)
     checks.check_weights(run, started, experiment.shared)
     run.remove_leftovers()
