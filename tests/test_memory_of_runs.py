@@ -15,6 +15,11 @@ from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.records.rows import StoredRows, disk_takes, first_rows
 
 
+@functools.cache
+def imagenet():
+    return load_model()
+
+
 def stored(array, folder=None):
     rows = StoredRows.empty(array.shape, array.dtype, folder)
     for start in range(0, len(array), 3):
@@ -48,9 +53,9 @@ def test_batches_shrink_with_the_area_of_images():
     assert [default_batch_size(Images(size)) for size in (32, 48, 96, 224, 1024)] == [64, 64, 16, 2, 1]
 
 
-@pytest.mark.parametrize("kept", ["outputs", "images"])
+@pytest.mark.parametrize("kept", ["outputs", pytest.param("images", marks=pytest.mark.slow)])
 def test_training_from_disk_gives_the_bits_of_training_from_memory(kept, tmp_path, monkeypatch):
-    model, train, test = load_model(), load("mnist", "train").take(70), load("mnist", "test").take(20)
+    model, train, test = imagenet(), load("mnist", "train").take(70), load("mnist", "test").take(20)
     config = FinetuneConfig(trainable="2", epochs=2, batch_size=16)
     trunk = Trunk(model, trainable_boundary(model.config, "2"), Images(32), scratch=tmp_path)
     in_memory = [trunk.source(data.images, kept == "outputs") for data in (train, test)]
@@ -68,7 +73,7 @@ def test_training_from_disk_gives_the_bits_of_training_from_memory(kept, tmp_pat
 
 @functools.cache
 def need(samples, image_size=224):
-    model = load_model()
+    model = imagenet()
     trunk = Trunk(model, trainable_boundary(model.config, "10"), Images(image_size))
     return footprint.footprint(trunk, 10, (samples,), FinetuneConfig())
 
