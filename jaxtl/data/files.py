@@ -86,7 +86,7 @@ class ImageFiles:
         if isinstance(key, slice):
             return self._rows(np.arange(n)[key])
         wanted = np.asarray(key)
-        if wanted.dtype.kind not in "iu":
+        if isinstance(key, tuple) or wanted.dtype.kind not in "iu":
             raise TypeError(f"images are indexed by integers and slices, not by {wanted.dtype} or tuples")
         if wanted.size and not (-n <= wanted.min() and wanted.max() < n):
             raise IndexError(f"there are {n} images")

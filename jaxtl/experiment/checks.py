@@ -12,10 +12,13 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
+from jaxtl.machine.engines import default_engine
+from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
 from jaxtl.models.families import FAMILIES
 from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
+from jaxtl.network import footprint
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer
 from jaxtl.reduction import check_settings as check_method
@@ -84,6 +87,15 @@ def settled(config: RunConfig, observer: Observer) -> RunConfig:
     if wanted:
         observer.notify(told_preprocessing(wanted))
     return replace(config, preprocessing=config.images.settled(wanted).preprocessing)
+
+
+def check_network_memory(config: RunConfig, shared: Shared) -> None:
+    """Raises JaxtlError where the network's part of a run would not fit into a CPU's memory."""
+    if default_engine() != "cpu":
+        return
+    counts = len(shared.train), len(shared.test)
+    need = footprint.footprint(shared.trunk, len(shared.train.class_names), counts, config.finetuning)
+    footprint.check(need, available_memory(), sum(counts), config.batch_size)
 
 
 def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> None:

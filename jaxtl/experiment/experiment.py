@@ -69,6 +69,7 @@ def start(
     experiment = Experiment(fitted, run, told, options, shared)
     checks.check_settings(fitted, shared, experiment.embedder)
     if check_memory:
+        checks.check_network_memory(config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left)
     for note in checks.notes(config, shared):
         told.notify(note)
@@ -107,6 +108,8 @@ def resume(
     experiment = Experiment(started.config, run, observer or Silent(), options, shared)
     experiment.shared.expect(run.dataset.read_or({}))
     if check_memory:
+        if experiment.work.learns:
+            checks.check_network_memory(started.config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left, resumed=True)
     checks.check_weights(run, started, experiment.shared)
     run.remove_leftovers()

@@ -223,10 +223,10 @@ def seeds_at_a_time(trunk: Trunk, classes: int, config: FinetuneConfig, source: 
         return 1
     kept = sum(leaf.nbytes for leaf in jax.tree.leaves(source) if is_in_memory(leaf))
     room = _MEMORY_SHARE * device_memory() - kept
-    return max(1, int(room // _bytes_per_seed(trunk, classes, config, isinstance(source, Carry))))
+    return max(1, int(room // bytes_per_seed(trunk, classes, config, isinstance(source, Carry))))
 
 
-def _bytes_per_seed(trunk: Trunk, classes: int, config: FinetuneConfig, keep: bool) -> int:
+def bytes_per_seed(trunk: Trunk, classes: int, config: FinetuneConfig, keep: bool) -> int:
     """An upper bound, from the sizes of the weights that learn and of all layers' outputs of a batch."""
     model = trunk.model
     learning = replace(model.config, classes=classes).layers[trunk.boundary :]

@@ -202,7 +202,8 @@ def _chunks(order: np.ndarray, size: int, most: int | None = None) -> Iterator[t
     n = order.shape[-1]
     steps = n // size
     whole = order[..., : steps * size].reshape(*order.shape[:-1], steps, size)
-    length = min(most or steps, max(1, -(-steps // _CHUNKS_PER_EPOCH)))
+    length = max(1, -(-steps // _CHUNKS_PER_EPOCH))
+    length = min(length, most or length)
     for start in range(0, steps, length):
         yield start * size, whole[..., start : start + length, :]
     if steps * size < n:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,17 @@ import numpy as np
 IN_MEMORY = 2**30
 # Of what a disk has left, what such rows may take.
 _DISK_SHARE = 0.9
+
+
+class _File:
+    """A file without a name, open as long as somebody holds this."""
+
+    def __init__(self, folder: Path | None) -> None:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            self.descriptor = os.dup(file.fileno())
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +40,7 @@ class StoredRows:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    file: IO[bytes]
+    file: _File
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> StoredRows:
@@ -37,7 +48,7 @@ class StoredRows:
 
         `folder`: where the file lies; None takes the system's folder for temporary files.
         """
-        return cls(tuple(shape), np.dtype(dtype), tempfile.TemporaryFile(dir=folder, buffering=0))
+        return cls(tuple(shape), np.dtype(dtype), _File(folder))
 
     @property
     def ndim(self) -> int:
@@ -64,7 +75,7 @@ class StoredRows:
         left = memoryview(np.ascontiguousarray(rows, self.dtype)).cast("B")
         offset = start * self._row_bytes
         while left:
-            done = os.pwrite(self.file.fileno(), left, offset)
+            done = os.pwrite(self.file.descriptor, left, offset)
             left, offset = left[done:], offset + done
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -85,7 +96,7 @@ class StoredRows:
     def _read(self, start: int, rows: np.ndarray) -> None:
         left, offset = memoryview(rows).cast("B"), start * self._row_bytes
         while left:
-            done = os.preadv(self.file.fileno(), [left], offset)
+            done = os.preadv(self.file.descriptor, [left], offset)
             if not done:
                 raise OSError(f"rows from {start} on are no longer on disk")
             left, offset = left[done:], offset + done

@@ -1,0 +1,102 @@
+"""Rows on disk, training from them, and what is refused for want of memory."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from jaxtl import Dataset, FinetuneConfig, Images, load, load_model
+from jaxtl.errors import JaxtlError
+from jaxtl.models.weights import arrays_of
+from jaxtl.network import batches, footprint
+from jaxtl.network.batches import default_batch_size
+from jaxtl.network.finetuning import train_tail
+from jaxtl.network.trunk import Trunk, trainable_boundary
+from jaxtl.records.rows import StoredRows, disk_takes, first_rows
+
+
+@functools.cache
+def imagenet():
+    return load_model()
+
+
+def stored(array, folder=None):
+    rows = StoredRows.empty(array.shape, array.dtype, folder)
+    for start in range(0, len(array), 3):
+        rows.write(start, array[start : start + 3])
+    return rows
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_rows_on_disk_are_indexed_as_an_array_is(dtype, tmp_path):
+    array = np.random.default_rng(0).integers(0, 200, (11, 2, 3)).astype(dtype)
+    rows = stored(array, tmp_path)
+    assert (rows.shape, rows.dtype, rows.ndim, rows.nbytes) == (array.shape, dtype, 3, array.nbytes)
+    for key in (slice(2, 7), slice(None), slice(9, 2, -3), [4, 4, 0, 10], np.array([[1, 2], [3, -1]]), 5):
+        np.testing.assert_array_equal(rows[key], array[key])
+    np.testing.assert_array_equal(np.asarray(first_rows(rows, 4)), array[:4])
+    assert rows[:0].shape == (0, 2, 3)
+
+
+def test_nothing_of_rows_on_disk_is_seen_in_the_folder(tmp_path):
+    rows = stored(np.ones((5, 4), np.float32), tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert rows[:].sum() == 20
+
+
+def test_a_disk_takes_no_more_than_it_has(tmp_path):
+    assert disk_takes(1, tmp_path / "not" / "there" / "yet")
+    assert not disk_takes(2**62, tmp_path)
+
+
+def test_batches_shrink_with_the_area_of_images():
+    assert [default_batch_size(Images(size)) for size in (32, 48, 96, 224, 1024)] == [64, 64, 16, 2, 1]
+
+
+@pytest.mark.parametrize("kept", ["outputs", pytest.param("images", marks=pytest.mark.slow)])
+def test_training_from_disk_gives_the_bits_of_training_from_memory(kept, tmp_path, monkeypatch):
+    model, train, test = imagenet(), load("mnist", "train").take(70), load("mnist", "test").take(20)
+    config = FinetuneConfig(trainable="2", epochs=2, batch_size=16)
+    trunk = Trunk(model, trainable_boundary(model.config, "2"), Images(32), scratch=tmp_path)
+    in_memory = [trunk.source(data.images, kept == "outputs") for data in (train, test)]
+    monkeypatch.setattr(batches, "IN_MEMORY", 0)
+    if kept == "outputs":
+        on_disk = [trunk.source(data.images, True) for data in (train, test)]
+        assert isinstance(on_disk[0].x, StoredRows)
+    else:
+        on_disk = [stored(data.images) for data in (train, test)]
+    results = [train_tail(trunk, train, a, test, b, config) for a, b in (in_memory, on_disk)]
+    assert results[0][1] == results[1][1]
+    for name, values in arrays_of(results[0][0]).items():
+        np.testing.assert_array_equal(values, arrays_of(results[1][0])[name], name)
+
+
+@functools.cache
+def need(samples, image_size=224):
+    model = imagenet()
+    trunk = Trunk(model, trainable_boundary(model.config, "10"), Images(image_size))
+    return footprint.footprint(trunk, 10, (samples,), FinetuneConfig())
+
+
+def test_memory_hardly_follows_from_the_number_of_images():
+    assert need(20_000).total < 3 * 2**30
+    assert need(100_000).total - need(20_000).total < 2 * 2**30
+    assert need(100, image_size=1024).total < 24 * 2**30
+
+
+def test_what_does_not_fit_is_refused_with_the_number_that_does():
+    few, many = need(10), need(5000)
+    footprint.check(many, many.total, 5000, 32)
+    with pytest.raises(
+        JaxtlError, match=r"^memory: 5,000 images .* need about 2\.\d GiB.* images fit"
+    ) as caught:
+        footprint.check(many, few.total + 100 * many.per_image, 5000, 32)
+    assert "--samples" in str(caught.value)
+    with pytest.raises(JaxtlError, match=r"smaller --image-size, or a --batch-size below 32"):
+        footprint.check(many, 2**20, 5000, 32)
+
+
+def test_images_made_when_asked_for_are_not_all_made_for_a_selection():
+    data = load("infinite:1000", "train").take(5)
+    assert isinstance(data, Dataset)
+    assert not isinstance(data.images, np.ndarray)
