@@ -29,11 +29,10 @@ def network(config, size=SIZE):
     arrays = {}
     for layer in config.layers:
         for key, shape in layer.parameters.items():
-            # Fan-in decides the scale: channels out come first in PyTorch's form, last in ours.
-            torch_shape = tuple(reversed(shape)) if len(shape) > 1 else shape
-            arrays[f"{layer.name}/{key}"] = drawn(f"{layer.name}.{kinds.get(key, key)}", torch_shape).T
-            if layer.kind == "depthwise":
-                arrays[f"{layer.name}/{key}"] = arrays[f"{layer.name}/{key}"] / 3
+            # The scale follows from fan-in, by PyTorch's form: channels out, channels in, height, width.
+            order = {"conv": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1), "dense": (1, 0)}.get(layer.kind, (0,))
+            values = drawn(f"{layer.name}.{kinds.get(key, key)}", tuple(shape[k] for k in order))
+            arrays[f"{layer.name}/{key}"] = values.transpose(np.argsort(order))
     preprocessing = config.preprocessing or "unit"
     return Network(config, arrays, size, preprocessing, ("a", "b", "ü"), "a test")
 
@@ -50,10 +49,12 @@ def expected(net):
 
 
 def assert_close(features, wanted):
+    # The images differ, and so must their features, or nothing was compared.
+    assert np.abs(wanted - wanted[0]).max() > 0.1
     np.testing.assert_allclose(features, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
 
 
-CONFIGS = [pytest.param(KERAS, id="keras"), pytest.param(TORCH, id="torch")]
+CONFIGS = [pytest.param(KERAS, id="keras"), pytest.param(TORCH, id="torch", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -148,8 +149,6 @@ def test_weights_decide_the_preprocessing_and_it_is_recorded(few_digits, tmp_pat
     assert "Preprocessing imagenet, which the weights want" in " ".join(told.split())
     features = Features.load(tmp_path / "a.npz")
     assert features.meta["preprocessing"] == "imagenet"
-    jaxtl(*own, tmp_path / "b.npz", "--preprocessing", "0.485,0.456,0.406/0.229,0.224,0.225")
-    np.testing.assert_array_equal(Features.load(tmp_path / "b.npz").values, features.values)
     jaxtl(*own, tmp_path / "c.npz", "--preprocessing", "unit")
     assert np.abs(Features.load(tmp_path / "c.npz").values - features.values).max() > 0.01
 

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zipfile
+from functools import partial
 
 import jax
 import numpy as np
@@ -85,12 +86,16 @@ def run(*arguments):
     return CliRunner().invoke(main, ["torch", *map(str, arguments)])
 
 
+@partial(jax.jit, static_argnums=(0, 3))
+def intermediates(graph, state, images, layers):
+    return nnx.merge(graph, state).intermediates(images, layers)
+
+
 def in_float64(model, images, layers):
-    """Outputs of layers with all weights and products in float64."""
+    """Outputs of layers with all weights and products in float64; compiled once for a kind of network."""
     with jax.enable_x64(True):
         graph, state = nnx.split(model)
-        state = jax.tree.map(lambda a: np.asarray(a, np.float64), state)
-        return jax.jit(lambda s, x: nnx.merge(graph, s).intermediates(x, layers))(state, images)
+        return intermediates(graph, jax.tree.map(lambda a: np.asarray(a, np.float64), state), images, layers)
 
 
 @pytest.mark.parametrize(("library", "size"), [*DEFAULT, *SLOW])
@@ -101,7 +106,7 @@ def test_every_block_is_the_librarys(library, size, known, states, tmp_path):
     model = load_model(tmp_path / "out.safetensors")
     ends = list(model.config.block_ends)
     images = reference.images(size).transpose(0, 2, 3, 1).astype(np.float64)
-    outputs = in_float64(model, images, [*ends, "predictions"])
+    outputs = in_float64(model, images, (*ends, "predictions"))
     for place, layer in enumerate(ends):
         ours, theirs = np.asarray(outputs[layer][0]), known[f"{library}/{size}/{place}"]
         ours = ours if size == reference.WHOLE[library] else ours.mean((0, 1))
