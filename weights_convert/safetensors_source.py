@@ -18,7 +18,8 @@ _DTYPES = {
 def read_safetensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the file's metadata. Raises JaxtlError for a file that is not whole."""
     try:
-        entries = deserialize(data)
+        # It gives them in the order of a randomly seeded hash map.
+        entries = sorted(deserialize(data), key=lambda entry: entry[0])
     except SafetensorError as error:
         raise JaxtlError(f"{where}: a broken safetensors file ({error}); download or save it again") from None
     for name, entry in entries:

@@ -115,6 +115,11 @@ def _transformers_told(
     for name, value in _FIXED.items():
         if beside.get(name, value) != value:
             raise JaxtlError(f"config.json has {name} {beside[name]!r}; jaxtl's MobileNetV2 has {value!r}")
+    if "expanded_conv_add" in {layer.name for layer in config.layers}:
+        raise JaxtlError(
+            f"at width {config.width:g} jaxtl's MobileNetV2 adds the first block's input, as Keras and "
+            "torchvision do, and that of transformers does not"
+        )
     padding = "keras" if beside.get("tf_padding", True) else "symmetric"
     config = replace(config, padding=padding, bn_epsilon=beside.get("layer_norm_eps", config.bn_epsilon))
     if processor.get("do_normalize") is False:

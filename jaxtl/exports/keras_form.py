@@ -123,9 +123,9 @@ def _keras_layer(network: Network, layer: Layer, takes: list[str], shape: list[i
 
 def _model(layers: list[_KerasLayer], network: Network) -> dict[str, Any]:
     return {
-        "module": "keras",
+        "module": "keras.src.models.functional",
         "class_name": "Functional",
-        "registered_name": None,
+        "registered_name": "Functional",
         "config": {
             "name": "mobilenet_v2",
             "trainable": True,

@@ -1,15 +1,13 @@
-"""A network in the form of another library, in one file."""
+"""What of a network is exported, whatever the form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from jaxtl.models.layers import Layer, NetworkConfig
-from jaxtl.settings import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -35,20 +33,3 @@ class Network:
     def of(self, layer: Layer) -> dict[str, np.ndarray]:
         """A layer's own arrays, by their names."""
         return {key: np.asarray(self.arrays[f"{layer.name}/{key}"], np.float32) for key in layer.parameters}
-
-
-def export_network(network: Network, to: str, out: Path) -> list[Path]:
-    """Write a network as "keras" (`.keras`), "torch" (`.safetensors`, and a `.py` that loads it) or "onnx".
-
-    Returns the files written. Raises JaxtlError where a library is not installed, and OSError where a file
-    cannot be written.
-    """
-    from jaxtl.exports import keras_form, onnx_form, torch_form
-
-    forms: dict[str, Callable[[Network, Path], list[Path]]] = {
-        "keras": keras_form.write,
-        "torch": torch_form.write,
-        "onnx": onnx_form.write,
-    }
-    assert set(forms) == set(NETWORKS)
-    return forms[to](network, out)

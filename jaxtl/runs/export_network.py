@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
-from jaxtl.exports.network import Network, export_network
+from jaxtl.exports.forms import export_network
+from jaxtl.exports.network import Network
 from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import NETWORKS, USUAL_PREPROCESSING
