@@ -52,7 +52,7 @@ NOT_RUN = {
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
-TAKES_LONG = {"run", "scale", "layers", "doctor", "weights_convert"}
+TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert"}
 DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
 
@@ -274,6 +274,8 @@ def prepare(folder, digits):
     (run,) = (folder / "runs").iterdir()
     shutil.copytree(run, folder / "runs" / "mnist-all")
     run.rename(folder / "runs" / "mnist-2000")
+    for path in (folder / "runs" / "mnist-2000" / "features").iterdir():
+        shutil.copy(path, folder)
 
 
 def draw_images(folder):
@@ -341,7 +343,9 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("block", [marked(block, "finetune(" in block.text) for block in PYTHON])
+@pytest.mark.parametrize(
+    "block", [marked(block, "finetune(" in block.text or "compare(" in block.text) for block in PYTHON]
+)
 def test_a_block_of_python_runs(block, tmp_path):
     with contextlib.chdir(tmp_path):
         exec(compile(smaller(block.text), block.place, "exec"), {})
