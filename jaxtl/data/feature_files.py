@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records import store
@@ -24,6 +25,10 @@ NAMES = {
     "class_names": ("class_names", "classes", "label_names"),
     "index": ("index",),
 }
+# In which features are given: a record, a file, arrays by name, or an array [n, d] or lists of numbers.
+Source = (
+    Features | Pathlike | Mapping[str, NDArray[np.generic]] | NDArray[np.generic] | Sequence[Sequence[float]]
+)
 SUFFIXES = (".npz", ".npy", ".parquet", ".csv")
 
 
