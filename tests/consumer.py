@@ -53,6 +53,7 @@ images = Images(image_size=48, preprocessing="keras")
 features = jaxtl.extract(model, data, images, batch_size=32, precision="bf16", progress=print, notify=print)
 assert_type(features, Features)
 assert_type(features.values, NDArray[np.float32])
+assert_type(features.labels, NDArray[np.int32] | None)
 assert_type(features.meta["weights_digest"], object)
 assert_type(Features.load("features.npz"), Features)
 
@@ -65,6 +66,16 @@ embedding = jaxtl.reduce(features, "tsne", perplexity=50, landmarks=1000, progre
 assert_type(embedding, Embedding)
 assert_type(embedding.coords, NDArray[np.float32])
 assert_type(embedding.diagnostics["kl_divergence"], object)
+
+compared = jaxtl.compare(
+    "before.npz", features, training_features=("a.npz", "b.npz"), perplexity=20, out="runs/x"
+)
+assert_type(compared, jaxtl.Comparison)
+assert_type(compared.features["after"].labels, NDArray[np.int32] | None)
+assert_type(compared.embeddings["after", "tsne"], Embedding)
+assert_type(compared.score("both", "features", "linear CKA"), Score | None)
+assert_type(compared.scores, list[Score])
+assert_type(compared.folder, Path | None)
 
 estimator = LocallyLinearEmbedding(n_neighbors=12, random_state=0)
 assert_type(estimator.fit(features.values), LocallyLinearEmbedding)
@@ -86,5 +97,6 @@ except JaxtlError as error:
 # What is wrong is told: mypy complains of a comment that stands where there is nothing to complain of.
 jaxtl.extarct(model, data)  # type: ignore[attr-defined]
 jaxtl.load(28)  # type: ignore[arg-type]
+jaxtl.compare("before.npz")  # type: ignore[call-arg]
 jaxtl.reduce(features, "tsne", perplexity=[50])  # type: ignore[arg-type]
 jaxtl.extract(model, data, precision="float64")  # type: ignore[arg-type]

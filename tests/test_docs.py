@@ -53,8 +53,8 @@ NOT_RUN = {
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
-TAKES_LONG = {"run", "scale", "layers", "doctor", "weights_convert"}
-TRAINS = re.compile(r"(finetune|jaxtl\.run)\(")
+TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert"}
+TRAINS = re.compile(r"(finetune|jaxtl\.run|compare)\(")
 DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
 
@@ -277,6 +277,8 @@ def prepare(folder, digits):
     (run,) = (folder / "runs").iterdir()
     shutil.copytree(run, folder / "runs" / "mnist-all")
     run.rename(folder / "runs" / "mnist-2000")
+    for path in (folder / "runs" / "mnist-2000" / "features").iterdir():
+        shutil.copy(path, folder)
 
 
 def draw_images(folder):

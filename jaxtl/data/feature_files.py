@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records import store
@@ -24,6 +25,10 @@ NAMES = {
     "class_names": ("class_names", "classes", "label_names"),
     "index": ("index",),
 }
+# In which features are given: a record, a file, arrays by name, or an array [n, d] or lists of numbers.
+Source = (
+    Features | Pathlike | Mapping[str, NDArray[np.generic]] | NDArray[np.generic] | Sequence[Sequence[float]]
+)
 SUFFIXES = (".npz", ".npy", ".parquet", ".csv")
 
 
@@ -106,29 +111,31 @@ def with_labels(given: Given, labels: np.ndarray) -> Given:
 
 
 def _read_npz(path: Path) -> Given:
-    _refuse_objects(path)
-    arrays, meta = read_npz(path, ())
+    pickled = _pickled(path)
+    for part in NAMES:
+        if name := _part(pickled, part):
+            raise JaxtlError(
+                f"{path}: array {name} holds Python objects, which are not read; save it as numbers, or as "
+                "text with numpy.array(names, dtype=str)"
+            )
+    arrays, meta = read_npz(path, (), pickled)
     return _of_arrays(str(path), arrays, meta)
 
 
-def _refuse_objects(path: Path) -> None:
-    """What NumPy pickles is refused with its name and how to save it instead."""
+def _pickled(path: Path) -> list[str]:
+    """Arrays of a file that hold Python objects; none where it is damaged, which who reads it will say."""
+    names = []
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 with archive.open(member) as stream:
                     version = np.lib.format.read_magic(stream)
-                    if version not in ((1, 0), (2, 0)):
-                        continue
-                    header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-                    if header(stream)[2].hasobject:
-                        name = member.removesuffix(".npy")
-                        raise JaxtlError(
-                            f"{path}: array {name} holds Python objects, which are not read; save it as "
-                            "numbers, or as text with numpy.array(names, dtype=str)"
-                        )
+                    read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0", None)
+                    if read_header and read_header(stream)[2].hasobject:
+                        names.append(member.removesuffix(".npy"))
     except (OSError, ValueError, zipfile.BadZipFile):
-        return  # who reads it says what is wrong with it
+        return []
+    return names
 
 
 def _of_arrays(where: str, arrays: dict[str, np.ndarray], meta: Mapping[str, Any]) -> Given:

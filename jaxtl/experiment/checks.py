@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from jaxtl.costs import table as costs
 from jaxtl.costs.words import spoken
 from jaxtl.errors import JaxtlError
@@ -72,7 +74,11 @@ def notes(config: RunConfig, shared: Shared) -> list[str]:
 def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> None:
     """Raises JaxtlError where settings cannot work on the data or on this machine."""
     trainable_boundary(shared.model.config, config.trainable)
-    _ = shared.train
+    if len(np.unique(shared.train.labels)) < 2:
+        raise JaxtlError(
+            f"dataset {config.dataset} (train): all {len(shared.train):,} images are of one class, and "
+            "there is nothing to learn; take more --train-samples, or data with two classes"
+        )
     n = len(shared.sample)
     check_knn(shared.sample.labels[:, None], shared.sample.labels)
     for method in config.methods:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtl.costs import table as costs
 from jaxtl.costs.words import spoken
-from jaxtl.data.feature_files import given_features, with_labels
+from jaxtl.data.feature_files import Source, given_features, with_labels
 from jaxtl.data.pairs import Pair, paired, training_pair
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import numbers
@@ -245,8 +246,8 @@ class Comparison:
     features: dict[str, Features]
     embeddings: dict[tuple[str, str], Embedding]
     scores: list[Score]
-    class_scores: list[dict[str, Any]]
-    claims: list[dict[str, Any]]
+    class_scores: list[dict[str, str | float | None]]
+    claims: list[dict[str, str | float | None]]
     notes: tuple[str, ...]
     folder: Path | None
 
@@ -266,11 +267,11 @@ class Comparison:
 
 # Long by its docstring, since users call it.
 def compare(
-    before: Features | Pathlike | Mapping[str, Any] | Any,
-    after: Features | Pathlike | Mapping[str, Any] | Any,
+    before: Source,
+    after: Source,
     *,
-    training_features: tuple[Any, Any] | None = None,
-    labels: Any = None,
+    training_features: tuple[Source, Source] | None = None,
+    labels: NDArray[np.generic] | Sequence[int] | Sequence[str] | None = None,
     name: str = "",
     common: bool = False,
     out: Pathlike | None = None,

@@ -18,7 +18,7 @@ KNN_CANDIDATES = 30
 
 
 def knn_accuracy(
-    values: np.ndarray, labels: np.ndarray, n_neighbors: int = 10, folds: int = 5
+    values: np.ndarray, labels: np.ndarray | None, n_neighbors: int = 10, folds: int = 5
 ) -> tuple[float, np.ndarray]:
     """Accuracy of a k-nearest-neighbour classifier under stratified cross-validation.
 
@@ -37,11 +37,14 @@ def knn_accuracy(
         The mean over the folds and each fold's accuracy, float64 [folds]; 0 to 1.
 
     Raises:
-        JaxtlError: fewer than two classes, too few rows for k or the folds, or values that are not finite.
+        JaxtlError: fewer than two classes, or none known (None), too few rows for k or the folds, or values
+            that are not finite.
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
+    if labels is None:
+        raise JaxtlError("k-NN accuracy: needs labels, and these features have none; give them")
     values, labels = np.asarray(values), np.asarray(labels)
     check_knn(values, labels, n_neighbors, folds)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,9 @@ def write_npz(
 
 
 def read_npz(
-    path: str | os.PathLike[str], required: tuple[str, ...]
+    path: str | os.PathLike[str], required: tuple[str, ...], skipped: Collection[str] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read an npz and its `meta` record, a dictionary (empty where it has none).
+    """Read an npz and its `meta` record, a dictionary (empty where it has none); not the `skipped` arrays.
 
     Raises JaxtlError where the file is absent, is not an npz, is truncated, holds pickles or lacks a
     required array.
@@ -154,7 +154,7 @@ def read_npz(
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise JaxtlError(f"{path}: a single .npy array; expected an .npz with {', '.join(required)}")
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files if name not in skipped}
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except IsADirectoryError:
