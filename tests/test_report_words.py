@@ -42,6 +42,7 @@ def test_command_repeats_the_settings():
     assert words[:2] == ["jaxtl", "run"]
     given = run.make_context("run", words[2:]).params
     given["methods"] = given["methods"].split(",")
+    given["preprocessing"] = given["preprocessing"] or "unit"  # where neither user nor weights decide
     for name, value in config.items():
         if "digest" not in name:
             assert given[name] == value, name
