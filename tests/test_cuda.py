@@ -211,7 +211,7 @@ def test_faults_of_the_gpu_pass_through(given):
 
 @pytest.mark.parametrize("look", [cuda.cuml_fault, cuda.jax_gpu_fault])
 @pytest.mark.parametrize(
-    ("found", "extra"),
+    ("driver", "extra"),
     [(NEW, "cuda13"), (OLD, "cuda12"), (Driver((13, 0), (V100,)), "cuda12"), (BROKEN, "cuda13")],
 )
 def test_what_is_not_installed_is_absent(look, driver, extra, given):
@@ -222,7 +222,7 @@ def test_what_is_not_installed_is_absent(look, driver, extra, given):
 
 
 @pytest.mark.parametrize(
-    ("found", "wheel"),
+    ("driver", "wheel"),
     [(NEW, "cuml-cu13"), (NEW, "cuml-cu12"), (OLD, "cuml-cu12"), (Driver((12, 2), (V100,)), "cuml-cu12")],
 )
 def test_cuml_that_fits(driver, wheel, given):
@@ -231,7 +231,7 @@ def test_cuml_that_fits(driver, wheel, given):
 
 
 @pytest.mark.parametrize(
-    ("found", "wheel", "what", "remedy"),
+    ("driver", "wheel", "what", "remedy"),
     [
         (OLD, "cuml-cu13", "this one is for CUDA 12.4", "jaxtl[cuda12]"),
         (OLD, "cuml-cu13", "needs a driver for CUDA 13", "580"),
@@ -268,7 +268,7 @@ def test_two_cumls_are_broken(given):
 
 
 @pytest.mark.parametrize(
-    ("found", "wheels"),
+    ("driver", "wheels"),
     [
         (NEW, ["jax-cuda13-plugin"]),
         (OLD, ["jax-cuda12-plugin"]),

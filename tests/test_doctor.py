@@ -147,9 +147,9 @@ def test_jax_platforms_that_keeps_jax_off_the_gpu_is_healthy(machine, monkeypatc
 @pytest.mark.parametrize(
     ("build", "what", "remedy"),
     [
-        ({"found": BROKEN}, "the driver is ill", "heal it"),
-        ({"found": Driver((12, 4), H200.gpus)}, "cuml-cu13 needs a driver for CUDA 13", "jaxtl[cuda12]"),
-        ({"found": Driver((12, 4), H200.gpus)}, "jax-cuda13-plugin needs a driver for CUDA 13", "580"),
+        ({"driver": BROKEN}, "the driver is ill", "heal it"),
+        ({"driver": Driver((12, 4), H200.gpus)}, "cuml-cu13 needs a driver for CUDA 13", "jaxtl[cuda12]"),
+        ({"driver": Driver((12, 4), H200.gpus)}, "jax-cuda13-plugin needs a driver for CUDA 13", "580"),
         (
             {"probes": [Probe("cuML", 9.0, {}, "ImportError: libcudart")]},
             "cuML: ImportError",

@@ -55,7 +55,7 @@ def _opened(path: Path) -> dict[str, Any]:
     try:
         import datasets
     except ImportError:
-        raise JaxtlError("hf: is read by Hugging Face's library; install it: pip install datasets") from None
+        raise JaxtlError('hf: is read by Hugging Face\'s library: pip install "jaxtl[hf]"') from None
     if not path.is_dir():
         raise JaxtlError(f"{readable(path)}: no such folder; make one with Dataset.save_to_disk")
     try:

@@ -46,7 +46,7 @@ class Dataset:
     name: str
     index: NDArray[np.int32] = None  # type: ignore[assignment]
     ids: NDArray[np.str_] | None = None
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.index is None:
@@ -85,7 +85,8 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth telling of how the images were found, in lines."""
-        return tuple(self.origin.get("notes", ()))
+        notes = self.origin.get("notes", ())
+        return tuple(notes) if isinstance(notes, list | tuple) else ()
 
     @classmethod
     def from_arrays(

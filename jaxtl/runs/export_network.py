@@ -10,7 +10,7 @@ from jaxtl.exports.forms import export_network
 from jaxtl.exports.network import Network
 from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.runs.folder import RunFolder
-from jaxtl.settings import NETWORKS, USUAL_PREPROCESSING
+from jaxtl.settings import NETWORKS, STAGES, USUAL_PREPROCESSING
 
 
 def export(
@@ -35,7 +35,7 @@ def export(
     """
     if to not in NETWORKS:
         raise JaxtlError(f"to must be one of {', '.join(NETWORKS)}, got {to!r}")
-    if stage not in ("before", "after"):
+    if stage not in STAGES:
         raise JaxtlError(f"stage must be before or after for a network, got {stage!r}")
     out = Path(out)
     if out.suffix != NETWORKS[to]:
