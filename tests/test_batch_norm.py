@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from jaxtl.data import load
+from jaxtl.evaluation.catalogue import LOGISTIC_PROBE
+from jaxtl.evaluation.outcome import below_probe, lagging
 from jaxtl.models.weights import arrays_of, load_model
 from jaxtl.network.finetuning import finetune
 from jaxtl.network.head import with_head
 from jaxtl.network.training import Trainer, recalibrate
 from jaxtl.network.trunk import Trunk, trainable_boundary
+from jaxtl.records.tables import Score
 from jaxtl.settings import FinetuneConfig, Images
 
 SMALL = Images(32)
@@ -73,3 +76,42 @@ def test_without_layers_that_learn_there_is_nothing_to_recalibrate(digits):
     trainer = Trainer(trunk, model, FinetuneConfig("none", batch_norm="recalibrated"))
     state = trainer.initial()
     assert recalibrate(trainer, state, trunk.source(train.images, True), train.labels) is state
+
+
+def epochs(*pairs):
+    named = enumerate(pairs, 1)
+    return [{"epoch": k, "accuracy": trained, "test_accuracy": tested} for k, (trained, tested) in named]
+
+
+PROBE = [Score("before", "features", LOGISTIC_PROBE, 0.72, 0.7, 0.74)]
+
+
+@pytest.mark.parametrize(
+    ("history", "way", "words"),
+    [
+        (epochs((0.9, 0.35)), "keras", "try --batch-norm recalibrated, or frozen"),
+        (epochs((0.9, 0.35)), "frozen", "Try more --epochs"),
+        (epochs((0.4, 0.38)), "keras", "Try more --epochs"),
+    ],
+)
+def test_a_network_below_its_own_features_is_told_of_with_the_remedy(history, way, words):
+    told = below_probe(PROBE, history, way)
+    assert told.startswith(
+        f"The tuned network classifies {history[-1]['test_accuracy']:.3f} of the test images"
+    )
+    assert "before fine-tuning 0.720." in told
+    assert words in told
+
+
+@pytest.mark.parametrize("history", [epochs((0.9, 0.68)), epochs((0.99, 0.95)), []])
+def test_a_network_about_as_good_as_its_features_is_not(history):
+    assert below_probe(PROBE, history, "keras") == ""
+    assert below_probe([], history, "keras") == ""
+
+
+def test_tests_that_lag_behind_training_are_explained():
+    history = epochs((0.93, 0.84), (0.97, 0.95))
+    assert "after epoch 1: training normalises with each batch's own" in lagging(history, "keras")
+    assert lagging(history, "frozen") == lagging(history[1:], "keras") == ""
+    assert lagging(history[:1], "recalibrated") == ""
+    assert "epochs 1, 2:" in lagging(epochs((0.9, 0.3), (0.9, 0.4)), "keras")

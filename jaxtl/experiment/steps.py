@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from jaxtl.evaluation import depth
+from jaxtl.evaluation.outcome import below_probe, lagging
 from jaxtl.experiment import numbers
 from jaxtl.experiment.analysis import Analysis
 from jaxtl.experiment.embeddings import Embedder
@@ -115,6 +116,12 @@ class Work(Analysis):
             finetuning.prepare(trunk, classes, counts[0], self.config.finetuning, shape, keep, seeds, streams)
         if "layers" in left:
             trunk.prepare_averages(shape, keep)
+
+    def _score(self, tuned: bool, classes: bool, progress: Progress) -> None:
+        super()._score(tuned, classes, progress)
+        history, batch_norm = self.run.history.read(), self.config.batch_norm
+        remarks = below_probe(self.run.scores.read(), history, batch_norm), lagging(history, batch_norm)
+        self._tell_all([line for line in remarks if line])
 
     # The network.
 

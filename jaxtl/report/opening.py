@@ -14,6 +14,7 @@ from jaxtl.evaluation.catalogue import (
     TEST_ACCURACY,
     Metric,
 )
+from jaxtl.evaluation.outcome import below_probe
 from jaxtl.methods import METHODS, method_label
 from jaxtl.report.markup import (
     MINUS,
@@ -120,6 +121,8 @@ def key_numbers(run: RunData) -> str:
         )
     kinds = accuracies(run)
     numbers = figure or _likeness(run)
+    if below := below_probe(run.scores, run.history, run.config.get("batch_norm", "keras")):
+        numbers += f"<p class='fault'>{escape(below)}</p>"
     if LEAVE_ONE_OUT in kinds:
         numbers += _before_and_after(run, LEAVE_ONE_OUT)
     others = [kind for kind in kinds if kind != LEAVE_ONE_OUT]

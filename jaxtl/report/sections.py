@@ -28,6 +28,7 @@ from jaxtl.evaluation.catalogue import (
     label_of,
 )
 from jaxtl.evaluation.depth import SAMPLES
+from jaxtl.evaluation.outcome import lagging
 from jaxtl.methods import method_label
 from jaxtl.records.tables import Score
 from jaxtl.report import sentences
@@ -271,7 +272,9 @@ def training(run: RunData) -> str:
     metrics = LOSS, ACCURACY, TEST_LOSS, TEST_ACCURACY
     head = ["Epoch", *(metric.label for metric in metrics)]
     rows = [[f"{row['epoch']:.0f}", *(f"{row[m]:.4f}" for m in metrics)] for row in run.history]
-    return section("training", "Training", figures(charts) + details("Every epoch", table(head, rows)))
+    told = lagging(run.history, run.config.get("batch_norm", "keras"))
+    body = figures(charts) + (note(told) if told else "") + details("Every epoch", table(head, rows))
+    return section("training", "Training", body)
 
 
 def all_scores(run: RunData) -> str:
