@@ -17,6 +17,7 @@ MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for 
 
 FILES = {
     "config.json",
+    "dataset.json",
     "environment.json",
     "timings.json",
     "features/before.npz",

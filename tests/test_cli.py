@@ -14,14 +14,6 @@ from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.tables import HISTORY_COLUMNS, load_history, load_scores
 from tests.command_lines import REDUCE, RUN, SMALL, words
 
-# What a run keeps of its numbers until it is done.
-KEPT_OF_BEFORE = (
-    "numbers_features_before.npz",
-    "numbers_maps_before.npz",
-    "averages_before.npz",
-    "layers_before.csv",
-)
-
 
 def test_alone_it_helps(jaxtl):
     code, out, err = jaxtl()
@@ -161,14 +153,13 @@ BAD = [
     (RUN + "extra", "unexpected extra argument"),
     (RUN + "--dataset mnits", "unknown dataset 'mnits'; known are mnist"),
     (RUN + "--dataset idx:{files}/empty", "{files}/empty: has neither"),
-    (RUN + "--dataset folder:{files}/empty", "{files}/empty: has no folder train"),
+    (RUN + "--dataset folder:{files}/empty", "{files}/empty: holds no images and has no class folders"),
     (RUN + "--samples 0", "'0' is neither a number from 1 nor all"),
     (RUN + "--samples -1", "'-1' is neither"),
     (RUN + "--samples abc", "'abc' is neither"),
     (RUN + "--samples ²", "'²' is neither"),
     (RUN + "--samples 1.5", "'1.5' is neither"),
     (RUN + "--samples 11", "10-NN accuracy in 5 folds"),
-    (RUN + "--perplexity 30", "tsne: perplexity 30 needs 91 rows, the features have 60"),
     (RUN + "--perplexity nan", "tsne: perplexity must be"),
     (RUN + "--perplexity 5 --n-neighbors 60", "lle: n_neighbors 60 needs more than 60 rows"),
     (RUN + "--perplexity 5 --n-neighbors 2", "lle: n_neighbors must be"),
@@ -240,7 +231,6 @@ BAD = [
             "truncated": "truncated.npz: not a readable .npz file",
             "alone": "alone.npz: a single .npy array",
             "pickled": "pickled.npz: not a readable .npz file (Object arrays cannot be loaded",
-            "no_labels": "no_labels.npz: has no array labels",
             "nan": "1 NaN or infinite values in 1 of 40 rows, the first in row 7",
             "one_row": "a map needs at least 3 rows",
             "flat": "rows of the features are equal",
@@ -282,7 +272,8 @@ def test_as_a_process_too_there_is_one_line_and_no_traceback(launch):
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert err == (
-        "jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH, infinite:N\n"
+        "jaxtl: unknown dataset 'mnits'; known are mnist, idx:FOLDER, tfds:NAME, folder:PATH, infinite:N, "
+        "csv:FILE, parquet:FILE, arrays:FILE.npz, hf:FOLDER, and paths to what exists\n"
     )
 
 

@@ -28,11 +28,12 @@ def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digit
     done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
     # And what was made at the same time.
     beside = {
+        "dataset.json",
         "environment.json",
         "neighbors/before.npz",
         "embeddings/before_pca.npz",
-        "numbers_features_before.npz",
-        "numbers_embeddings_before.npz",
+        "scores_features_before.npz",
+        "scores_embeddings_before.npz",
         "averages_before.npz",
         "layers_before.csv",
     }
@@ -93,13 +94,14 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     assert kept <= {
         "checkpoint.npz",
         "config.json",
+        "dataset.json",
         "environment.json",
         "features",
         "timings.json",
         "neighbors",
         "embeddings",
-        "numbers_features_before.npz",
-        "numbers_embeddings_before.npz",
+        "scores_features_before.npz",
+        "scores_embeddings_before.npz",
         "averages_before.npz",
         "layers_before.csv",
     }
@@ -113,7 +115,7 @@ def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxtl.experiment.numbers.combine", interrupted)
+        patch.setattr("jaxtl.experiment.scores.combine", interrupted)
         code, _, err = jaxtl("run", "--resume", folder)
     assert code == 130
     assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"

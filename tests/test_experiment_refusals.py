@@ -146,8 +146,8 @@ def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"methods": ("tsne",)}, "perplexity 30"),
         ({"methods": ("tsne",), "perplexity": float("nan")}, "perplexity"),
+        ({"methods": ("tsne",), "perplexity": float("inf")}, "perplexity"),
         ({"methods": ("lle",), "n_neighbors": 60}, "n_neighbors 60"),
         ({"samples": 10}, "10-NN accuracy"),
         ({"trainable": "block_99"}, "no layer 'block_99'"),

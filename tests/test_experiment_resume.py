@@ -18,10 +18,10 @@ from jaxtl.runs import figures
 from tests.run_files import FIGURES, FILES, Notes, finish, stamps
 
 # Numbers that are kept until all are there.
-KEPT = {f"numbers_{part}_{stage}.npz" for part in ("features", "embeddings") for stage in ("before", "after")}
+KEPT = {f"scores_{part}_{stage}.npz" for part in ("features", "embeddings") for stage in ("before", "after")}
 
 
-KEPT.add("numbers_change.npz")
+KEPT.add("scores_change.npz")
 
 
 class Killed(BaseException):

@@ -166,4 +166,4 @@ def test_settings_are_checked_and_older_runs_keep_theirs():
         RunConfig(fit="zoom")
     assert RunConfig(fit="crop").images.fit == "crop"
     older = images_of({"image_size": 96, "preprocessing": "unit"})
-    assert older == Images(96, antialias="off", orientation="stored")
+    assert older == Images(96, "unit", antialias="off", orientation="stored")

@@ -300,8 +300,8 @@ def test_kept_files_of_another_kind_are_named(tmp_path):
     run = RunFolder(tmp_path)
     write_npz(tmp_path / "checkpoint.npz", {"leaf_0000": np.zeros(1)}, {})
     write_npz(tmp_path / "averages_after.npz", {"labels": np.zeros(2), "layer x": np.zeros(2)}, {})
-    write_npz(tmp_path / "numbers_change.npz", {"scores": np.zeros(0), "class_scores": np.zeros(0)}, {})
-    for file in (run.checkpoint, run.averages["after"], run.numbers_of_change):
+    write_npz(tmp_path / "scores_change.npz", {"scores": np.zeros(0), "class_scores": np.zeros(0)}, {})
+    for file in (run.checkpoint, run.averages["after"], run.change_scores):
         with pytest.raises(JaxtlError, match=r"delete it and go on with: jaxtl run --resume") as refusal:
             file.read()
         assert str(refusal.value).startswith(f"{file.path}: ")

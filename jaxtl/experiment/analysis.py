@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import numbers
+from jaxtl.experiment import scores
 from jaxtl.experiment.embeddings import Embedder, Job
 from jaxtl.experiment.schedule import Step
 from jaxtl.machine.child import Pool
@@ -59,15 +59,15 @@ class Analysis:
                 self.embedder.lane(method),
             )  # fmt: skip
 
-    def numbers(self, stage: str, training: bool) -> Iterator[Step]:
+    def scores_of(self, stage: str, training: bool) -> Iterator[Step]:
         """Steps for a stage's numbers; `training`: whether there are training features."""
         needs = {
             "features": (stage, f"training_features_{stage}", f"neighbors_{stage}"),
             "embeddings": (stage, *self._embeddings(stage)),
         }
-        for part, title in (("features", "Numbers of features"), ("embeddings", "Numbers of maps")):
+        for part, title in (("features", "Scores of features"), ("embeddings", "Scores of maps")):
             yield Step(
-                _numbers(part, stage), f"{title} {stage}", (), needs[part],
+                _scores(part, stage), f"{title} {stage}", (), needs[part],
                 partial(self._measure, stage, part, training), beside_training=stage == "before",
             )  # fmt: skip
 
@@ -80,12 +80,12 @@ class Analysis:
         """
         run = self.run
         yield Step(
-            "numbers_change", "Numbers of the change", (), (*STAGES, "finetune"),
+            "scores_change", "Scores of the change", (), (*STAGES, "finetune"),
             partial(self._compare, tuned),
         )  # fmt: skip
         of_classes = (run.class_scores,) if classes else ()
         outputs = (run.scores, *of_classes, run.claims, run.measures)
-        needs = (*(_numbers(part, stage) for stage in STAGES for part in PARTS), "numbers_change")
+        needs = (*(_scores(part, stage) for stage in STAGES for part in PARTS), "scores_change")
         yield Step("scores", "Claims", outputs, needs, partial(self._score, tuned, classes), is_drawn=True)
         yield from self._figures()
         yield Step("report", "Report", (run.report,), ("scores", "layers"), self._write_report)
@@ -128,20 +128,20 @@ class Analysis:
     def _measure(self, stage: str, part: str, training: bool, progress: Progress) -> None:
         methods = list(self._settings.methods)
         given = {"stage": stage, "part": part, "methods": methods, "training": training}
-        self._tell_all(self.call(numbers.measure, given, progress))
+        self._tell_all(self.call(scores.measure, given, progress))
 
     def _compare(self, tuned: bool, progress: Progress) -> None:
-        self._tell_all(self.call(numbers.compare, {"tuned": tuned}, progress))
+        self._tell_all(self.call(scores.compare, {"tuned": tuned}, progress))
 
     def _score(self, tuned: bool, classes: bool, progress: Progress) -> None:
-        numbers.score(self.run, tuned, classes)
+        scores.score(self.run, tuned, classes)
 
     def _tell_all(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.notify(line)
 
     def call(self, function: Callable[..., Any], given: dict[str, Any], progress: Progress) -> Any:
-        """A function of `jaxtl.experiment.numbers`, in a process of its own where JAX computes on a GPU.
+        """A function of `jaxtl.experiment.scores`, in a process of its own where JAX computes on a GPU.
 
         There threads of this process would keep the one that feeds the device waiting for Python's lock.
         """
@@ -149,7 +149,7 @@ class Analysis:
         if default_engine() == "cpu":
             return function(**arguments, progress=progress)
         try:
-            return self.elsewhere.call(f"{numbers.__name__}:{function.__name__}", arguments, progress)
+            return self.elsewhere.call(f"{scores.__name__}:{function.__name__}", arguments, progress)
         except Silence as error:
             raise self.run.mended(JaxtlError(f"{self.run}: {function.__name__}: {error}")) from None
 
@@ -161,5 +161,5 @@ def _embedding(method: str, stage: str) -> str:
     return f"{method}_{stage}"
 
 
-def _numbers(part: str, stage: str) -> str:
-    return f"numbers_{part}_{stage}"
+def _scores(part: str, stage: str) -> str:
+    return f"scores_{part}_{stage}"

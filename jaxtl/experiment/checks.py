@@ -48,7 +48,8 @@ _BEARS_ON = {
 def fitted(config: RunConfig, n: int) -> RunConfig:
     """The settings with a perplexity that n images allow, where that is less than what is asked for."""
     most = largest_perplexity(n)
-    if "tsne" not in config.methods or config.perplexity <= most or most < 1:
+    # What is no number, or infinite, is refused later.
+    if "tsne" not in config.methods or not most < config.perplexity < np.inf or most < 1:
         return config
     return replace(config, perplexity=most)
 

@@ -17,7 +17,7 @@ from jaxtl.costs.words import spoken
 from jaxtl.data.feature_files import Source, given_features, with_labels
 from jaxtl.data.pairs import Pair, paired, training_pair
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import numbers
+from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
@@ -51,7 +51,7 @@ class _Steps(Analysis):
         yield self.environment()
         for stage in STAGES:
             yield from self.neighbors_and_embeddings(stage)
-            yield from self.numbers(stage, config.training)
+            yield from self.scores_of(stage, config.training)
         yield from self.conclusions(tuned=False, classes=config.tells_classes)
 
 
@@ -211,7 +211,7 @@ class ComparisonRun(Experiment):
 
     @cached_property
     def work(self) -> _Steps:
-        elsewhere = Pool((numbers.__name__, "sklearn.neighbors", "scipy.linalg"))
+        elsewhere = Pool((scores.__name__, "sklearn.neighbors", "scipy.linalg"))
         drawer, notify = Drawer(self.folder), self.observer.notify
         return _Steps(self.config, self.folder, self.embedder, drawer, elsewhere, notify)
 

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from jaxtl.experiment import checks, numbers
+from jaxtl.experiment import checks, scores
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.schedule import Schedule, Step
 from jaxtl.experiment.shared import Shared
@@ -142,7 +142,7 @@ class Experiment:
     @cached_property
     def work(self) -> Work:
         """What the steps do, with the processes that they do it in."""
-        elsewhere = Pool((numbers.__name__, "sklearn.neighbors", "scipy.linalg"))
+        elsewhere = Pool((scores.__name__, "sklearn.neighbors", "scipy.linalg"))
         return Work(
             self.config,
             self.folder,
@@ -211,7 +211,7 @@ class Experiment:
 
         Steps may leave themselves out (`Step.useless`), and each decides what of its own work is done again:
         fine-tuning by `Work.learns` and `Work.checkpoint`, numbers by the files of parts that
-        `jaxtl.experiment.numbers` keeps.
+        `jaxtl.experiment.scores` keeps.
         """
         left: list[Step] = []
         for step in reversed(self.steps):

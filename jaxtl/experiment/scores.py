@@ -37,7 +37,7 @@ def measure(
     Raises JaxtlError where files that it needs are damaged.
     """
     run = RunFolder(folder)
-    if run.numbers[stage, part].is_there:
+    if run.stage_scores[stage, part].is_there:
         return []
     features = _finite(run.features[stage])
     if part == "features":
@@ -47,7 +47,7 @@ def measure(
     else:
         embeddings = {method: run.embeddings[stage, method].read() for method in methods}
         made = measure_embeddings(stage, features, embeddings, seed=seed, progress=progress)
-    run.numbers[stage, part].write(made)
+    run.stage_scores[stage, part].write(made)
     return made.left_out
 
 
@@ -57,13 +57,13 @@ def compare(folder: str, seed: int, tuned: bool = True, progress: Progress | Non
     `tuned`: whether the run has a tuned network.
     """
     run, left_out = RunFolder(folder), []
-    if not run.numbers_of_change.is_there:
+    if not run.change_scores.is_there:
         model = run.model.read() if tuned else None
         kinds = ("kernel", "bias")
         head = tuple(model.arrays[f"{model.config.head}/{kind}"] for kind in kinds) if model else None
         features = {stage: _finite(run.features[stage]) for stage in STAGES}
         made = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
-        run.numbers_of_change.write(made)
+        run.change_scores.write(made)
     return left_out
 
 
@@ -74,11 +74,11 @@ def score(run: RunFolder, tuned: bool = True, classes: bool = True) -> None:
         tuned: whether fine-tuning lies between the stages, of which there is a history.
         classes: whether there are numbers of classes.
     """
-    kept = {stage: [run.numbers[stage, part] for part in PARTS] for stage in STAGES}
+    kept = {stage: [run.stage_scores[stage, part] for part in PARTS] for stage in STAGES}
     parts = {stage: [file.read() for file in files] for stage, files in kept.items()}
-    measures = combine(parts, run.numbers_of_change.read(), run.features["before"].read(), tuned)
+    measures = combine(parts, run.change_scores.read(), run.features["before"].read(), tuned)
     _save(run, measures, run.history.read() if tuned else [], classes)
-    for file in (*kept["before"], *kept["after"], run.numbers_of_change):
+    for file in (*kept["before"], *kept["after"], run.change_scores):
         file.remove()
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from jaxtl.evaluation import depth
 from jaxtl.evaluation.outcome import below_probe, lagging
-from jaxtl.experiment import numbers
+from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.schedule import Step
@@ -82,7 +82,7 @@ class Work(Analysis):
         yield from self.neighbors_and_embeddings(stage)
         if stage == "after":
             yield self._training_features(stage, ("trunk_training", "finetune"))
-        yield from self.numbers(stage, training=True)
+        yield from self.scores_of(stage, training=True)
 
     def _frozen(self, name: str, title: str, work: Callable[[Progress], None]) -> Step:
         """What the frozen layers make of a split's images, in memory, where that is kept there at all."""
@@ -205,11 +205,11 @@ class Work(Analysis):
     def _profile_before(self, progress: Progress) -> None:
         if not self.run.averages["before"].is_there:
             self._keep_averages("before")
-        self.call(numbers.profile_before, {}, progress)
+        self.call(scores.profile_before, {}, progress)
 
     def _profile(self, progress: Progress) -> None:
         self._keep_averages("after")
-        self.call(numbers.profile, {}, progress)
+        self.call(scores.profile, {}, progress)
 
     def _keep_averages(self, stage: str) -> None:
         """Keep what the depth profile of a stage is made of; "after", what fine-tuning changed."""

@@ -230,11 +230,11 @@ class RunFolder(_Folder):
             for stage in STAGES
         }
         self.layers_before = file("layers_before.csv", load_layers, save_layers, kept=True)
-        self.numbers = {
-            (stage, part): file(f"numbers_{part}_{stage}.npz", StageMeasures.load, _save_record, kept=True)
+        self.stage_scores = {
+            (stage, part): file(f"scores_{part}_{stage}.npz", StageMeasures.load, _save_record, kept=True)
             for stage, part in product(STAGES, PARTS)
         }
-        self.numbers_of_change = file("numbers_change.npz", StageMeasures.load, _save_record, kept=True)
+        self.change_scores = file("scores_change.npz", StageMeasures.load, _save_record, kept=True)
 
     @property
     def go_on(self) -> str:
