@@ -18,7 +18,7 @@ import jaxtl
 from jaxtl.cli.tables import score_table
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, METRICS
-from jaxtl.experiment import scores
+from jaxtl.experiment.scores import profile, profile_before
 from jaxtl.records.arrays import Features
 from jaxtl.records.tables import load_scores
 from jaxtl.report import build_page, load_run
@@ -148,8 +148,8 @@ def test_the_profile_s_last_layer_has_the_scores_of_the_features(finished, score
         # Averages of another pass differ in the last bits.
         averages = {"first": features.values[:, :4], "out_relu": features.values * np.float32(1 + 1e-6)}
         run.averages[stage].write(Averages(features.labels, averages))
-    scores.profile_before(str(folder), seed=1)
-    scores.profile(str(folder), seed=1)
+    profile_before(str(folder), seed=1)
+    profile(str(folder), seed=1)
     compared = set()
     for row in run.layers.read():
         if row.layer == "out_relu" and (score := scores.get((row.stage, "features", row.metric))):

@@ -203,7 +203,7 @@ def test_every_form_of_file_gives_the_same(tmp_path, name, write):
         ("f.parquet", b"PAR1", "not a readable Parquet"),
         ("f.csv", b"", "first line must name the columns"),
         ("f.csv", b"0.1,0.2\n0.3,0.4\n", "first line holds numbers"),
-        ("f.csv", b"a,b\n1\n", "row 1 has 1 cells, the header has 2"),
+        ("f.csv", b"a,b\n1\n", "row 2 has 1 cells, the header has 2"),
         ("f.csv", b"label,id\nx,y\n", "no columns of numbers"),
         ("f.csv", "a\nä".encode("latin-1"), "not UTF-8"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import embeddings, experiment, steps
+from jaxtl.experiment import analysis, embeddings, experiment
 from jaxtl.machine.child import Child, Pool
 from jaxtl.machine.process import Silence
 from jaxtl.runs import figures
@@ -189,7 +189,7 @@ def test_a_run_killed_before_its_config_was_whole_can_start_again(few, tmp_path)
     with pytest.raises(JaxtlError, match="no run folder"):
         experiment.resume(tmp_path)
     experiment.start(few, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "dataset.json"}
 
 
 def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, contents, tmp_path):
@@ -205,7 +205,14 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match=r"No space left on device.*/model\.safetensors"):
             experiment.start(few, folder).run()
-    done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
+    done = {
+        "config.json",
+        "dataset.json",
+        "timings.json",
+        "history.csv",
+        "features/before.npz",
+        "features/train_before.npz",
+    }
     # And what was made at the same time.
     beside = {
         "checkpoint.npz",
@@ -241,7 +248,7 @@ def test_a_process_for_numbers_that_dies_says_where_and_how_to_go_on(few_run, tm
 
     folder = shutil.copytree(few_run, tmp_path / "run")
     (folder / "scores.csv").unlink()
-    monkeypatch.setattr(steps, "default_engine", lambda: "jax")
+    monkeypatch.setattr(analysis, "default_engine", lambda: "jax")
     monkeypatch.setattr(Pool, "call", die)
     with pytest.raises(JaxtlError) as told:
         experiment.resume(folder).run()

@@ -74,10 +74,14 @@ def start(
     for note in checks.notes(config, shared):
         told.notify(note)
     run.started.write(Started(fitted, shared.weights_digest))
+    _record_images(run, shared)
+    return experiment
+
+
+def _record_images(run: RunFolder, shared: Shared) -> None:
     run.dataset.write(recorded(shared.train, shared.test))
     if shared.is_given:
         run.images.write(kept(shared.sample.images))
-    return experiment
 
 
 def resume(
@@ -107,6 +111,9 @@ def resume(
     configure(deterministic=started.config.deterministic)
     experiment = Experiment(started.config, run, observer or Silent(), options, shared)
     experiment.shared.expect(run.dataset.read_or({}))
+    # Killed between its first two files. Runs of before there was such a record are left as they are.
+    if not run.dataset.is_there and not run.environment.is_there:
+        _record_images(run, experiment.shared)
     if check_memory:
         if experiment.work.learns:
             checks.check_network_memory(started.config, experiment.shared)
