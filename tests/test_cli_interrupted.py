@@ -11,6 +11,7 @@ import pytest
 from tests.command_lines import REDUCE, SMALL, words
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digits, tmp_path):
     """The system itself refuses files over 4 MB, such as the model."""
     folder = tmp_path / "a run"

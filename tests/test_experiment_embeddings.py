@@ -77,7 +77,7 @@ def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
     assert not {"scores.csv", "report.html", "embeddings/before_pca.npz"} & done
 
 
-@pytest.mark.parametrize("fails", ["before", "after"])
+@pytest.mark.parametrize("fails", [pytest.param("before", marks=pytest.mark.slow), "after"])
 def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 2)
     tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
@@ -96,7 +96,7 @@ def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
-@pytest.mark.parametrize("points", [embeddings.FFT_FROM, 10])
+@pytest.mark.parametrize("points", [pytest.param(embeddings.FFT_FROM, marks=pytest.mark.slow), 10])
 def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_path):
     """However many threads its process is told to take."""
     monkeypatch.setattr(embeddings, "FFT_FROM", points)

@@ -152,6 +152,7 @@ def test_a_figure_whose_process_dies_costs_no_other(copy, finished, contents, mo
     assert contents(copy) == contents(finished)
 
 
+@pytest.mark.slow
 def test_the_processes_that_draw_end_with_the_run(copy, monkeypatch):
     started, begin = [], Child.__init__
 

@@ -65,7 +65,13 @@ def plain(model):
 
 
 @pytest.mark.parametrize(
-    ("images", "name"), [(SMALL, "gray"), (SMALL, "colour"), (Images(33, "keras"), "colour")], ids=str
+    ("images", "name"),
+    [
+        (SMALL, "gray"),
+        pytest.param(SMALL, "colour", marks=pytest.mark.slow),
+        (Images(33, "keras"), "colour"),
+    ],
+    ids=str,
 )
 def test_features_are_those_of_the_plain_network(model, plain, images, name, request):
     dataset = request.getfixturevalue(name).take(8)

@@ -53,6 +53,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_two_seeds_compiles_few_programs(few_digits, tmp_path):
     """A process of its own: what other tests compiled would not be compiled again."""
     words = ["run", "--dataset", few_digits, "--samples", "40", "--trainable", "2", "--epochs", "1"]

@@ -220,7 +220,7 @@ DAMAGE = [
     ("classes.csv", cut, "report", "is cut off"),
     ("history.csv", without("2,"), "plot", "line 3: epoch 3 stands where 2 belongs"),
     ("history.csv", cut, "report", "is cut off"),
-    ("history.csv", replaced("1,", "one,"), "score", "line 2: epoch is 'one', not a number"),
+    ("history.csv", replaced("1,", "one,"), "report", "line 2: epoch is 'one', not a number"),
     ("claims.json", edited(lambda r: r["claims"][0].update(value="high")), "report", "value is 'high'"),
     ("claims.json", edited(lambda r: r["claims"][1].pop("words")), "report", "claim 2: it has no words"),
     ("claims.json", edited(lambda r: r.update(claims={})), "report", "there are none"),

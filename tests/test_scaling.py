@@ -111,6 +111,7 @@ def test_more_sizes_and_methods_are_added(copied_study, jaxtl):
     assert {row["n"] for row in table(copied_study) if row["backend"] == "sklearn"} == {"40", "80", "120"}
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_where_it_was(launch, jaxtl, study_arguments, finished_study, tmp_path):
     folder = tmp_path / "study"
     process = launch(*study_arguments, "--out", folder)
