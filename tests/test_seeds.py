@@ -12,7 +12,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
 from jaxtl.evaluation.claims import verdict_of
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
-from jaxtl.experiment import embeddings, experiment, steps
+from jaxtl.experiment import embeddings, experiment, scores
 from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
 from jaxtl.records.tables import Score, load_scores
@@ -95,14 +95,14 @@ def test_claims_are_decided_on_the_mean_over_seeds(done):
 def test_stopped_seeds_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     work = several.start(few, 3, folder)
-    step = steps.Work._score
+    score = scores.score
 
-    def stop(self, progress):
-        if self.config.seed == 4:
+    def stop(run, *arguments):
+        if run.path.name == "seed-4":
             raise KeyboardInterrupt
-        step(self, progress)
+        score(run, *arguments)
 
-    monkeypatch.setattr(steps.Work, "_score", stop)
+    monkeypatch.setattr(scores, "score", stop)
     with pytest.raises(KeyboardInterrupt):
         work.run()
     monkeypatch.undo()

@@ -44,6 +44,15 @@ def pixels_of(page, k):
     )
 
 
+def comes_true(page, condition):
+    """Whether something that a page may still be drawing becomes so: a busy machine takes its time."""
+    for _ in range(40):
+        if condition():
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
 def lonely(places, side, k=0):
     """A row whose dot has no other within a few pixels."""
     inside = np.flatnonzero((np.abs(places - side / 2) < side / 2 - 25).all(axis=1))
@@ -152,7 +161,7 @@ def test_the_legend_hides_and_shows_a_class(page, run):
     assert page.locator("#legend button").nth(0).get_attribute("aria-pressed") == "false"
     left = page.evaluate("jaxtlReport.maps.map((map) => map.plot.get('filteredPoints').length)")
     assert left == [int((run.labels != 0).sum())] * 6
-    assert pixels_of(page, 4) < full
+    assert comes_true(page, lambda: pixels_of(page, 4) < full)
     page.evaluate("jaxtlReport.select(Array.from({ length: 200 }, (_, row) => row))")
     kept = page.evaluate("jaxtlReport.state.selection")
     assert not (run.labels[kept] == 0).any()
