@@ -31,7 +31,7 @@ def evidence(labels, share, names=None, nmi=0.5, **more):
 
 
 def verdict(given, claim):
-    return next(each for each in decide(given) if each.id == claim)
+    return next(decided for decided in decide(given) if decided.id == claim)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_many_small_classes_do_not_make_clusters_by_chance():
 
 
 def test_digits_are_spoken_of_only_where_classes_are_digits():
-    words = [each.text + each.statistic for each in decide(evidence(balanced(10), 0.5))]
+    words = [claim.text + claim.statistic for claim in decide(evidence(balanced(10), 0.5))]
     assert not any("digit" in text or "'1'" in text for text in words)
     numbers = decide(evidence(balanced(10), 0.5, DIGITS, digits=False))
-    assert "pca-before-one" not in {each.id for each in numbers}
+    assert "pca-before-one" not in {pair.id for pair in numbers}
     assert verdict(evidence(balanced(10), 0.5, DIGITS), "pca-before-one")
 
 
@@ -116,11 +116,11 @@ def test_what_counts_as_digits(names, dataset, expected):
 def test_digits_without_a_one_have_no_claim_about_it():
     labels = balanced(10)
     labels[labels == 1] = 2
-    assert "pca-before-one" not in {each.id for each in decide(evidence(labels, 0.5, DIGITS))}
+    assert "pca-before-one" not in {claim.id for claim in decide(evidence(labels, 0.5, DIGITS))}
 
 
 def test_nothing_is_said_of_fine_tuning_where_it_is_not_known():
-    texts = [each.text for each in decide(evidence(balanced(3), 0.5, tuned=False))]
+    texts = [claim.text for claim in decide(evidence(balanced(3), 0.5, tuned=False))]
     assert "After, PCA improves" in texts
     assert not any("tuning" in text for text in texts)
     assert "After fine-tuning, PCA improves" in [e.text for e in decide(evidence(balanced(3), 0.5))]
@@ -163,7 +163,7 @@ def test_without_classes_to_tell_apart_the_rest_is_measured_and_it_is_said_once(
     assert {"effective rank", "intrinsic dimension", "trustworthiness", "linear CKA"} <= metrics
     assert not metrics & {*catalogue.PER_CLASS, *catalogue.KNN_ACCURACIES, catalogue.NMI, catalogue.LOG_ME}
     assert not whole.class_scores
-    assert [each.id for each in whole.verdicts] == ["tsne-before-local"]
+    assert [claim.id for claim in whole.verdicts] == ["tsne-before-local"]
     assert whole.arrays["neighbors_after"].shape == (60, 10)
 
 
@@ -174,7 +174,7 @@ def test_a_class_of_one_image_is_scored_and_what_cannot_be_is_left_out():
     ]
     assert [row["value"] for row in of_one] == [0.0] * 6
     assert all("left out" in line for line in left_out)
-    assert {each.id for each in whole.verdicts} >= {"pca-before-poor", "pca-improves"}
+    assert {claim.id for claim in whole.verdicts} >= {"pca-before-poor", "pca-improves"}
 
 
 def test_training_images_of_one_class_leave_their_classifiers_out():

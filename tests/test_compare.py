@@ -101,7 +101,7 @@ def test_ids_in_either_unicode_spelling_are_one(files):
         ({"features": BEFORE.astype(str)}, {}, "give numbers"),
         ({"ids": IDS.astype(object)}, {}, "array ids holds Python objects"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_compared_is_refused_with_where_and_why(files, before, after, words):
     with pytest.raises(JaxtlError, match=words) as refusal:
         pair_of(*files(before, after))
@@ -137,8 +137,10 @@ def test_features_of_jaxtl_and_arrays_are_taken_as_they_are():
 
 def test_training_features_share_the_classes(files, tmp_path):
     before, after = files({"labels": NAMES[LABELS]}, {})
-    train = [save(tmp_path / f"t{k}.npz", values=v[:20], labels=np.array(["ours", "été"])[np.arange(20) % 2])
-             for k, v in enumerate((BEFORE, AFTER))]  # fmt: skip
+    train = [
+        save(tmp_path / f"t{k}.npz", values=v[:20], labels=np.array(["ours", "été"])[np.arange(20) % 2])
+        for k, v in enumerate((BEFORE, AFTER))
+    ]
     read = comparison.read(before, after, tuple(train))
     assert (
         read.training.before.class_names == read.pair.before.class_names == ("chat", "chien", "ours", "été")
@@ -292,9 +294,17 @@ def test_verbs_for_finished_runs_take_it(jaxtl, labelled, tmp_path):
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["id"] for row in rows] == IDS.tolist()
     assert list(rows[0]) == [
-        "index", "id", "label", "class", "knn_before", "knn_after", "before_pca_x", "before_pca_y",
-        "after_pca_x", "after_pca_y",
-    ]  # fmt: skip
+        "index",
+        "id",
+        "label",
+        "class",
+        "knn_before",
+        "knn_after",
+        "before_pca_x",
+        "before_pca_y",
+        "after_pca_x",
+        "after_pca_y",
+    ]
     code, _, told = jaxtl("layers", labelled)
     assert (code, "knows of no layers" in told) == (2, True)
     code, _, told = jaxtl("run", "--resume", labelled, "--epochs", 3)
@@ -378,10 +388,10 @@ def test_wrong_use_is_one_line_and_leaves_nothing(jaxtl, tmp_path, monkeypatch, 
 
 def test_in_python_nothing_is_left_behind_unless_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    found = jaxtl.compare(BEFORE, {"features": AFTER}, labels=list(NAMES[LABELS]), methods=["pca"], seed=3)
-    assert set(found.embeddings) == {("before", "pca"), ("after", "pca")}
-    assert found.score("after", "pca", LEAVE_ONE_OUT).value > 0.5
-    assert found.score("after", "pca", "luck") is None
-    assert (found.folder, len(found.claims)) == (None, 2)
-    assert repr(found).startswith("Comparison(60 images, 8 and 12 dimensions, ")
+    compared = jaxtl.compare(BEFORE, {"features": AFTER}, labels=list(NAMES[LABELS]), methods=["pca"], seed=3)
+    assert set(compared.embeddings) == {("before", "pca"), ("after", "pca")}
+    assert compared.score("after", "pca", LEAVE_ONE_OUT).value > 0.5
+    assert compared.score("after", "pca", "luck") is None
+    assert (compared.folder, len(compared.claims)) == (None, 2)
+    assert repr(compared).startswith("Comparison(60 images, 8 and 12 dimensions, ")
     assert not list(tmp_path.iterdir())

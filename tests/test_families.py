@@ -273,9 +273,15 @@ def resnet_run(once, few_digits, without_figures):
         weights = folder / "start.safetensors"
         save_weights(weights, *drawn(18, classes=None, width=NARROW), {})
         config = RunConfig(
-            dataset=few_digits, samples=None, image_size=32, model="resnet18", weights=str(weights),
-            trainable="layer4.1", epochs=2, methods=("pca",),
-        )  # fmt: skip
+            dataset=few_digits,
+            samples=None,
+            image_size=32,
+            model="resnet18",
+            weights=str(weights),
+            trainable="layer4.1",
+            epochs=2,
+            methods=("pca",),
+        )
         with without_figures():
             experiment.start(config, folder / "run").run()
 

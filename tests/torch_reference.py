@@ -69,16 +69,16 @@ def outputs(network, blocks, size):
     """Outputs [h, w, c] of the blocks, and the logits, in float64."""
     import torch
 
-    found, modules = {}, dict(network.named_modules())
+    outputs, modules = {}, dict(network.named_modules())
     hooks = [
-        modules[name].register_forward_hook(lambda _, __, out, name=name: found.__setitem__(name, out))
+        modules[name].register_forward_hook(lambda _, __, out, name=name: outputs.__setitem__(name, out))
         for name in blocks
     ]
     with torch.no_grad():
         logits = network(torch.from_numpy(images(size)).double())
     for hook in hooks:
         hook.remove()
-    maps = [found[name][0].numpy().transpose(1, 2, 0) for name in blocks]
+    maps = [outputs[name][0].numpy().transpose(1, 2, 0) for name in blocks]
     return maps, getattr(logits, "logits", logits)[0].numpy()
 
 

@@ -27,10 +27,18 @@ _IDLE = (
 )
 _MODELS = ("Functional", "Sequential", "Model")
 _OPERATIONS = {
-    "TrueDivide": "/", "Divide": "/", "Multiply": "*", "Subtract": "-", "Add": "+",
-    "math.truediv": "/", "math.divide": "/", "math.multiply": "*", "math.subtract": "-", "math.add": "+",
+    "TrueDivide": "/",
+    "Divide": "/",
+    "Multiply": "*",
+    "Subtract": "-",
+    "Add": "+",
+    "math.truediv": "/",
+    "math.divide": "/",
+    "math.multiply": "*",
+    "math.subtract": "-",
+    "math.add": "+",
     "__operators__.add": "+",
-}  # fmt: skip
+}
 
 
 class _Unknown(Exception):

@@ -13,9 +13,17 @@ from weights_convert.sources import MAX_BYTES
 # How each type of values lies in a file, little-endian; NumPy has no bfloat16.
 BFLOAT16 = "bfloat16"
 DTYPES = {
-    "float64": "<f8", "float32": "<f4", "float16": "<f2", BFLOAT16: "<u2",
-    "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "<i1", "uint8": "<u1", "bool": "?",
-}  # fmt: skip
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    BFLOAT16: "<u2",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "<i1",
+    "uint8": "<u1",
+    "bool": "?",
+}
 
 
 @dataclass(frozen=True)

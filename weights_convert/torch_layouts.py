@@ -104,9 +104,14 @@ def _timm_told(
 
 # Settings of transformers' MobileNetV2 of which jaxtl has one value only.
 _FIXED = {
-    "hidden_act": "relu6", "expand_ratio": 6, "output_stride": 32, "depth_divisible_by": 8, "min_depth": 8,
-    "first_layer_is_expansion": True, "num_channels": 3,
-}  # fmt: skip
+    "hidden_act": "relu6",
+    "expand_ratio": 6,
+    "output_stride": 32,
+    "depth_divisible_by": 8,
+    "min_depth": 8,
+    "first_layer_is_expansion": True,
+    "num_channels": 3,
+}
 
 
 def _transformers_told(

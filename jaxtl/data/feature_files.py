@@ -67,9 +67,7 @@ def given_features(source: Given | Features | Pathlike | Any, where: str) -> Giv
     if isinstance(source, Features):
         names = source.meta.get("class_names") if source.labels is not None else None
         meta = {name: value for name, value in source.meta.items() if name != "class_names"}
-        return Given(
-            where, source.values, source.labels, source.ids, tuple(names or ()), source.index, meta
-        )  # fmt: skip
+        return Given(where, source.values, source.labels, source.ids, tuple(names or ()), source.index, meta)
     if isinstance(source, Mapping):
         return _of_arrays(where, {name: np.asarray(array) for name, array in source.items()}, {})
     if isinstance(source, str | Path):
@@ -151,9 +149,15 @@ def _of_arrays(where: str, arrays: dict[str, np.ndarray], meta: Mapping[str, Any
     names = taken["class_names"] if "class_names" in taken else meta.get("class_names") or ()
     meta = {name: value for name, value in meta.items() if name != "class_names"}
     return Given(
-        where, taken["values"], labels, taken.get("ids"), tuple(map(str, np.ravel(names).tolist())),
-        taken.get("index"), meta, tuple(notes),
-    )  # fmt: skip
+        where,
+        taken["values"],
+        labels,
+        taken.get("ids"),
+        tuple(map(str, np.ravel(names).tolist())),
+        taken.get("index"),
+        meta,
+        tuple(notes),
+    )
 
 
 def _part(names: Iterable[str], part: str) -> str | None:
@@ -277,9 +281,7 @@ def _of_table(where: str, columns: dict[str, np.ndarray]) -> Given:
     texts = [name for name in left if columns[name].dtype.kind not in "fiu"]
     notes = [f"{where}: {told} are the features" if not vectors else f"{where}: {told} holds the features"]
     notes += [f"{where}: not looked at: {_few(texts)}"] if texts else []
-    return Given(
-        where, values, own.get("labels"), own.get("ids"), (), own.get("index"), {}, tuple(notes)
-    )  # fmt: skip
+    return Given(where, values, own.get("labels"), own.get("ids"), (), own.get("index"), {}, tuple(notes))
 
 
 def _few(names: Iterable[str]) -> str:

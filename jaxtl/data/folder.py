@@ -152,8 +152,8 @@ class _Seen:
         looked_in = ", ".join(readable(path) for path in split_folders.values()) or readable(base)
         if self.empty:
             return f"{looked_in}: holds no images ({' '.join(SUFFIXES)}) in {', '.join(self.empty[:5])}"
-        found = "holds images but" if self.outside else "holds no images and"
-        return f"{looked_in}: {found} has no class folders; {_LAYOUT}"
+        held = "holds images but" if self.outside else "holds no images and"
+        return f"{looked_in}: {held} has no class folders; {_LAYOUT}"
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:

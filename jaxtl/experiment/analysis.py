@@ -49,15 +49,21 @@ class Analysis:
     def neighbors_and_embeddings(self, stage: str) -> Iterator[Step]:
         run, neighbors = self.run, f"neighbors_{stage}"
         yield Step(
-            neighbors, f"Nearest neighbours {stage}", (run.neighbors[stage],), (stage,),
+            neighbors,
+            f"Nearest neighbours {stage}",
+            (run.neighbors[stage],),
+            (stage,),
             partial(self._find, stage),
-        )  # fmt: skip
+        )
         for method in self._settings.methods:
             yield Step(
-                _embedding(method, stage), self.embedder.title(method, stage),
-                (run.embeddings[stage, method],), (stage, neighbors), partial(self._embed, method, stage),
+                _embedding(method, stage),
+                self.embedder.title(method, stage),
+                (run.embeddings[stage, method],),
+                (stage, neighbors),
+                partial(self._embed, method, stage),
                 self.embedder.lane(method),
-            )  # fmt: skip
+            )
 
     def scores_of(self, stage: str, training: bool) -> Iterator[Step]:
         """Steps for a stage's numbers; `training`: whether there are training features."""
@@ -67,9 +73,13 @@ class Analysis:
         }
         for part, title in (("features", "Scores of features"), ("embeddings", "Scores of maps")):
             yield Step(
-                _scores(part, stage), f"{title} {stage}", (), needs[part],
-                partial(self._measure, stage, part, training), beside_training=stage == "before",
-            )  # fmt: skip
+                _scores(part, stage),
+                f"{title} {stage}",
+                (),
+                needs[part],
+                partial(self._measure, stage, part, training),
+                beside_training=stage == "before",
+            )
 
     def conclusions(self, tuned: bool, classes: bool) -> Iterator[Step]:
         """Steps for what is said of both stages, the figures and the page.
@@ -80,9 +90,12 @@ class Analysis:
         """
         run = self.run
         yield Step(
-            "scores_change", "Scores of the change", (), (*STAGES, "finetune"),
+            "scores_change",
+            "Scores of the change",
+            (),
+            (*STAGES, "finetune"),
             partial(self._compare, tuned),
-        )  # fmt: skip
+        )
         of_classes = (run.class_scores,) if classes else ()
         outputs = (run.scores, *of_classes, run.claims, run.measures)
         needs = (*(_scores(part, stage) for stage in STAGES for part in PARTS), "scores_change")
@@ -97,9 +110,13 @@ class Analysis:
         needs["comparison"] = ("scores", *of_stage["before"], *of_stage["after"])
         for name in figure_names(self._settings):
             yield Step(
-                f"figure_{name}", f"Figure {name}", self.run.figures[name], needs[name],
-                partial(self.drawer.draw, name), draws=True,
-            )  # fmt: skip
+                f"figure_{name}",
+                f"Figure {name}",
+                self.run.figures[name],
+                needs[name],
+                partial(self.drawer.draw, name),
+                draws=True,
+            )
 
     def _embeddings(self, stage: str) -> tuple[str, ...]:
         return tuple(_embedding(method, stage) for method in self._settings.methods)
@@ -116,9 +133,13 @@ class Analysis:
     def _embed(self, method: str, stage: str, progress: Progress) -> None:
         run = self.run
         job = Job(
-            method, stage, run.features[stage].path, run.neighbors[stage].path,
-            run.embeddings[stage, method].path, self._settings.reduction(method),
-        )  # fmt: skip
+            method,
+            stage,
+            run.features[stage].path,
+            run.neighbors[stage].path,
+            run.embeddings[stage, method].path,
+            self._settings.reduction(method),
+        )
         try:
             self.embedder.make(job, progress, self.notify)
         except JaxtlError as error:

@@ -60,15 +60,24 @@ class Work(Analysis):
         yield self._frozen("trunk_training", "Frozen layers, training images", self._trunk_training)
         yield self._training_features("before", ("trunk_training",))
         yield Step(
-            "finetune", f"Fine-tuning, {_counted(self.config.epochs, 'epoch')}", (run.history, run.model),
-            ("trunk_test", "trunk_training"), self._finetune, _NETWORK, is_drawn=True,
-        )  # fmt: skip
+            "finetune",
+            f"Fine-tuning, {_counted(self.config.epochs, 'epoch')}",
+            (run.history, run.model),
+            ("trunk_test", "trunk_training"),
+            self._finetune,
+            _NETWORK,
+            is_drawn=True,
+        )
         yield from self._stage("before")
         if self.config.layers:
             yield Step(
-                "layers_before", "Depth profile before", (), ("trunk_test", "before"), self._profile_before,
+                "layers_before",
+                "Depth profile before",
+                (),
+                ("trunk_test", "before"),
+                self._profile_before,
                 beside_training=True,
-            )  # fmt: skip
+            )
         yield self._features("after", ("trunk_test", "finetune"))
         # Nothing waits for the last ones but the end: what the embeddings wait for comes first.
         yield from self._stage("after")

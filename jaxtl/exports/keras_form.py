@@ -27,9 +27,11 @@ from jaxtl.settings import mean_and_deviation
 _VERSION = "3.0.0"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _STORED_AS = {
-    "Conv2D": "conv2d", "DepthwiseConv2D": "depthwise_conv2d", "BatchNormalization": "batch_normalization",
+    "Conv2D": "conv2d",
+    "DepthwiseConv2D": "depthwise_conv2d",
+    "BatchNormalization": "batch_normalization",
     "Dense": "dense",
-}  # fmt: skip
+}
 
 
 def write(network: Network, out: Path) -> list[Path]:
@@ -73,9 +75,14 @@ def _layers(network: Network) -> Iterator[_KerasLayer]:
             )
             mean, deviation = map(np.array, mean_and_deviation(network.preprocessing))
             yield _KerasLayer(
-                "Rescaling", "rescaling", ["input"], [], [side, side, 3],
-                scale=_number(1 / (255 * deviation)), offset=_number(-mean / deviation),
-            )  # fmt: skip
+                "Rescaling",
+                "rescaling",
+                ["input"],
+                [],
+                [side, side, 3],
+                scale=_number(1 / (255 * deviation)),
+                offset=_number(-mean / deviation),
+            )
             last = "rescaling"
             continue
         if layer.kind == "conv" and layer.stride == 2 and network.config.padding == "symmetric":

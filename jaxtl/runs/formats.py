@@ -30,9 +30,7 @@ if TYPE_CHECKING:  # which import JAX; those who draw need none of it
 Claims = list[dict[str, Any]]
 # What config.json says of itself. An experiment's says nothing.
 COMPARISON = "comparison"
-_KINDS: dict[str | None, type[RunConfig | ComparisonConfig]] = {
-    None: RunConfig, COMPARISON: ComparisonConfig
-}  # fmt: skip
+_KINDS: dict[str | None, type[RunConfig | ComparisonConfig]] = {None: RunConfig, COMPARISON: ComparisonConfig}
 # What timings.json holds beside seconds by step.
 _BEGAN = "began"
 

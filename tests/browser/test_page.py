@@ -46,11 +46,8 @@ def pixels_of(page, k):
 
 def comes_true(page, condition):
     """Whether something that a page may still be drawing becomes so: a busy machine takes its time."""
-    for _ in range(40):
-        if condition():
-            return True
-        page.wait_for_timeout(100)
-    return False
+    tries = (condition() or page.wait_for_timeout(100) for _ in range(40))
+    return any(tries)
 
 
 def lonely(places, side, k=0):
