@@ -69,7 +69,7 @@ def names_of(meta: Mapping[str, object], labels: np.ndarray | None) -> tuple[str
 
 
 def of_meta(meta: Mapping[str, Any], name: str, otherwise: Any) -> Any:
-    """What a file says of itself by a name. Raises JaxtlError where it is of another type than `otherwise`."""
+    """What a file says of itself by a name. Raises JaxtlError unless it is of the type of `otherwise`."""
     value = meta.get(name, otherwise)
     if not isinstance(value, type(otherwise)):
         raise JaxtlError(f"{name} in meta must be a {type(otherwise).__name__}, got {value!r}")
