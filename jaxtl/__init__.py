@@ -20,6 +20,7 @@ _HOME = {
     "extract": "jaxtl.network.extraction",
     "finetune": "jaxtl.network.finetuning",
     "reduce": "jaxtl.reduction",
+    "plot": "jaxtl.plots.shown",
     "compare": "jaxtl.experiment.comparison",
     "Comparison": "jaxtl.experiment.comparison",
     "LocallyLinearEmbedding": "jaxtl.lle.estimator",

@@ -139,11 +139,13 @@ def check_pair(where: str, x: np.ndarray, y: np.ndarray, least: int) -> tuple[np
 def check_labels(where: str, labels: np.ndarray, n: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """The classes, ascending [C], and each point's place among them int [n].
 
-    Raises JaxtlError unless there are n integers of at least `least` classes.
+    Raises JaxtlError unless there are n whole numbers or names of at least `least` classes.
     """
     labels = np.asarray(labels)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise JaxtlError(f"{where}: labels must be integers [{n}], got {labels.dtype} {list(labels.shape)}")
+    if labels.shape != (n,) or labels.dtype.kind not in "iuU":
+        raise JaxtlError(
+            f"{where}: labels must be integers or texts [{n}], got {labels.dtype} {list(labels.shape)}"
+        )
     classes, members = np.unique(labels, return_inverse=True)
     if len(classes) < least:
         raise JaxtlError(

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import check_labels, check_values
@@ -18,7 +19,7 @@ KNN_CANDIDATES = 30
 
 
 def knn_accuracy(
-    values: np.ndarray, labels: np.ndarray | None, n_neighbors: int = 10, folds: int = 5
+    values: ArrayLike, labels: ArrayLike | None, n_neighbors: int = 10, folds: int = 5
 ) -> tuple[float, np.ndarray]:
     """Accuracy of a k-nearest-neighbour classifier under stratified cross-validation.
 
@@ -28,8 +29,8 @@ def knn_accuracy(
     with fewer than `folds` members count too; a class of one can never be recognised.
 
     Args:
-        values: [n, d], finite: features or an embedding.
-        labels: int [n].
+        values: [n, d], finite: features or an embedding, an array or lists.
+        labels: whole numbers or names of classes [n].
         n_neighbors: k, at least 1.
         folds: at least 2.
 

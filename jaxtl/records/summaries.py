@@ -54,6 +54,8 @@ class Told:
     def __repr__(self) -> str:
         return self.summary().line
 
+    __str__ = __repr__
+
     def _repr_html_(self) -> str:
         return self.summary().html
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.bars import with_bar
 from jaxtl.methods import METHODS, Parameter, Seeded
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
@@ -41,6 +42,7 @@ _PIECE = 2**24
 
 
 # Long by its docstring, over a third of it, since users call it.
+@with_bar("Embedding")
 def reduce(
     features: Features | ArrayLike,
     method: str,
@@ -48,7 +50,7 @@ def reduce(
     *,
     known_neighbors: Neighbors | None = None,
     landmarks: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **params: Parameter,
 ) -> Embedding:
     """Embed features in the plane, or in another number of dimensions.
@@ -67,7 +69,7 @@ def reduce(
         landmarks: rows, drawn by the seed, that the method embeds; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
             there are no more rows, and by default, the method embeds all.
-        progress: called with the fraction of the work done, from 0 to 1.
+        progress: True shows a bar; or what is called with the fraction of the work done, from 0 to 1.
         params: the method's own parameters; see `defaults` and the backend's docstring. All have
             `n_components`, by default 2, which figures and the page need: PCA and LLE take any that features
             and neighbours allow, t-SNE by openTSNE 2 or 3.
@@ -86,6 +88,7 @@ def reduce(
     name, function = choice.name, BACKENDS[method][choice.name]
     _check_parameters(method, name, params, landmarks)
     _check_values(method, features.values)
+    progress = progress or None
     tell = progress or (lambda fraction: None)
     tell(0.0)
     if landmarks is not None and landmarks < len(features.values):
