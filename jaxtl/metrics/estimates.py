@@ -144,7 +144,7 @@ def check_labels(where: str, labels: np.ndarray, n: int, least: int = 2) -> tupl
     labels = np.asarray(labels)
     if labels.shape != (n,) or labels.dtype.kind not in "iuU":
         raise JaxtlError(
-            f"{where}: labels must be integers or texts [{n}], got {labels.dtype} {list(labels.shape)}"
+            f"{where}: labels must be integers [{n}] or texts, got {labels.dtype} {list(labels.shape)}"
         )
     classes, members = np.unique(labels, return_inverse=True)
     if len(classes) < least:

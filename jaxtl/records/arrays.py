@@ -55,7 +55,7 @@ class Dataset(summaries.Told):
     name: str
     index: NDArray[np.int32] = None  # type: ignore[assignment]
     ids: NDArray[np.str_] | None = None
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.index is None:
