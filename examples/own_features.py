@@ -19,7 +19,7 @@ names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven",
 ids = np.array([f"scan-{k}" for k in range(len(digits))])
 shown, learned = slice(0, 300), slice(300, 900)
 
-network = MLPClassifier((32,), max_iter=60, random_state=0, early_stopping=True)
+network = MLPClassifier((32,), max_iter=300, tol=1e-3, random_state=0)
 network.fit(pixels[learned], names[learned])
 hidden = np.maximum(pixels @ network.coefs_[0] + network.intercepts_[0], 0)
 

@@ -45,7 +45,6 @@ class RunData(summaries.Told):
         claims: with text, statistic, value, low, high, threshold, direction, verdict, words.
         class_scores: rows stage, space, metric, class, value, low, high.
         layers: rows stage, layer, metric, value, low, high, in the network's order.
-        ids: text [n], what each image is called, or None.
         measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
             neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
             float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
