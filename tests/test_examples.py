@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
 import pytest
+from matplotlib import image
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -37,7 +37,7 @@ def test_an_example_is_linked_from_the_guide(path):
 def test_own_features_are_compared(tmp_path, capsys):
     told = run_example("own_features.py", tmp_path, capsys)
     assert told.count("10-NN accuracy, leave one out") == 2
-    assert matplotlib.image.imread(tmp_path / "own_features.png").shape[2] == 4
+    assert image.imread(tmp_path / "own_features.png").shape[2] == 4
 
 
 @pytest.mark.slow
