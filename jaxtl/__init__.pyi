@@ -21,6 +21,7 @@ from jaxtl.records.arrays import Embedding as Embedding
 from jaxtl.records.arrays import Features as Features
 from jaxtl.records.tables import Score as Score
 from jaxtl.reduction import reduce as reduce
+from jaxtl.runs.data import load_run as load_run
 from jaxtl.settings import FinetuneConfig as FinetuneConfig
 from jaxtl.settings import Images as Images
 from jaxtl.settings import RunConfig as RunConfig

@@ -40,6 +40,7 @@ assert_type(own.notes, tuple[str, ...])
 done = jaxtl.run(RunConfig(test_share=0.5), (own, own), out="run", progress=True)
 assert_type(done.path, Path | None)
 assert_type(done.plot(), Figure)
+assert_type(jaxtl.load_run("runs/mnist-2000").score("after", "features", "silhouette"), Score | None)
 
 model = jaxtl.load_model()
 assert_type(model, Network)

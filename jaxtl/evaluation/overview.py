@@ -34,9 +34,9 @@ def score_table(scores: Sequence[Score]) -> Table | None:
 
 
 def verdicts(claims: Iterable[Mapping[str, object]]) -> str:
-    """How many claims have which verdict, such as "9 hold, 2 do not hold, 1 undecided"."""
+    """How many claims have which verdict, such as "holds 9, does not hold 2, undecided 1"."""
     counts = Counter(str(claim["verdict"]) for claim in claims)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return ", ".join(f"{verdict} {count}" for verdict, count in counts.items())
 
 
 def accuracies_of(scores: Iterable[Score]) -> dict[str, dict[str, float]]:

@@ -105,13 +105,17 @@ class RunData(summaries.Told):
 
     def summary(self) -> summaries.Summary:
         """What is shown of it instead of its arrays: what it is of, and its accuracies."""
-        trained = [f"test accuracy {self.history[-1][TEST_ACCURACY]:.4f}"] if self.history else []
+        epochs = (
+            [f"{len(self.history)} epochs, {TEST_ACCURACY.label} {self.history[-1][TEST_ACCURACY]:.4f}"]
+            if self.history
+            else []
+        )
         rows = [
             ("images", f"{len(self):,}"),
             *summaries.of_rows(self.class_names, self.ids),
             *([("model", self.model)] if self.model else []),
             ("embeddings", ", ".join(method_label(method) for method in self.methods)),
-            *([("training", f"{len(self.history)} epochs, {trained[0]}")] if trained else []),
+            *(("training", line) for line in epochs),
             *([("claims", verdicts(self.claims))] if self.claims else []),
             *([("folder", str(self.path))] if self.path else []),
         ]
