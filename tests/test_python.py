@@ -76,6 +76,7 @@ def test_a_data_set_takes_labels_of_64_bits():
     [
         ({"values": [[1.0], [2.0, 3.0]]}, "values cannot be read as an array"),
         ({"values": [["a", "b"]]}, "values must be float32"),
+        ({"values": "features.npz"}, "values must be an array, got str"),
         ({"values": 3.0}, r"values must be float32 \[n, d\]"),
         ({"values": POINTS, "labels": LABELS / 2}, "labels must be int32"),
         ({"values": POINTS, "labels": LABELS - 1}, "labels must not be negative"),
@@ -98,6 +99,13 @@ def test_metrics_take_lists_and_names():
     accuracy, _ = jaxtl.knn_accuracy(POINTS.tolist(), NAMES.tolist())
     assert accuracy == jaxtl.knn_accuracy(POINTS, LABELS)[0]
     assert metrics.silhouette(POINTS.tolist(), NAMES.tolist()).mean == metrics.silhouette(POINTS, LABELS).mean
+
+
+def test_metrics_refuse_what_is_no_array():
+    with pytest.raises(JaxtlError, match="values must be an array, got Features"):
+        jaxtl.knn_accuracy(Features(POINTS), LABELS)
+    with pytest.raises(JaxtlError, match="values cannot be read as an array"):
+        metrics.effective_rank([[1.0], [2.0, 3.0]])
 
 
 # What is printed.

@@ -13,6 +13,7 @@ from jaxtl.metrics.estimates import check_labels, check_values
 from jaxtl.metrics.voting import Classified, classified, votes
 from jaxtl.neighbors import nearest_rows
 from jaxtl.records.arrays import Neighbors
+from jaxtl.records.given import as_array
 
 # Of so many neighbours ten are nearly always outside a point's own fold of five.
 KNN_CANDIDATES = 30
@@ -46,7 +47,8 @@ def knn_accuracy(
 
     if labels is None:
         raise JaxtlError("k-NN accuracy: needs labels, and these features have none; give them")
-    values, labels = np.asarray(values), np.asarray(labels)
+    where = "k-NN accuracy"
+    values, labels = as_array(where, "values", values), as_array(where, "labels", labels)
     check_knn(values, labels, n_neighbors, folds)
     with warnings.catch_warnings():
         # A rare class is no fault here: the docstring says what becomes of it.

@@ -80,11 +80,15 @@ def as_array(where: str, name: str, values: ArrayLike) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         fault = f"{name} cannot be read as an array ({reason}); give a NumPy array"
         raise JaxtlError(f"{where}: {fault}") from None
+    if array.ndim == 0 and array.dtype.kind in "OU":
+        kind = type(values).__name__
+        raise JaxtlError(f"{where}: {name} must be an array, got {kind}; give its values, or load the file")
+    return array
 
 
 def as_float32(where: str, name: str, values: ArrayLike) -> np.ndarray:

@@ -74,7 +74,8 @@ def listed(names: Iterable[str], count: int | None = None) -> str:
 
 
 def shortened(text: str, most: int = _LETTERS) -> str:
-    """A text of at most so many letters."""
+    """A text of at most so many letters, in one line."""
+    text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
