@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOME = {
     "run": "jaxtl.experiment.run",
     "load": "jaxtl.data",
+    "load_run": "jaxtl.runs.data",
     "load_model": "jaxtl.models.weights",
     "Network": "jaxtl.models.network",
     "MobileNetV2": "jaxtl.models.mobilenet_v2",
@@ -20,6 +21,7 @@ _HOME = {
     "extract": "jaxtl.network.extraction",
     "finetune": "jaxtl.network.finetuning",
     "reduce": "jaxtl.reduction",
+    "plot": "jaxtl.plots.shown",
     "compare": "jaxtl.experiment.comparison",
     "Comparison": "jaxtl.experiment.comparison",
     "LocallyLinearEmbedding": "jaxtl.lle.estimator",

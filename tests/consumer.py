@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import assert_type
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import jaxtl
@@ -36,8 +37,10 @@ assert_type(data.take(100), Dataset)
 own = Dataset.from_arrays(data.images, ["a", "b"], ids=[1, 2], name="own")
 assert_type(own, Dataset)
 assert_type(own.notes, tuple[str, ...])
-done = jaxtl.run(RunConfig(test_share=0.5), (own, own), out="run")
+done = jaxtl.run(RunConfig(test_share=0.5), (own, own), out="run", progress=True)
 assert_type(done.path, Path | None)
+assert_type(done.plot(), Figure)
+assert_type(jaxtl.load_run("runs/mnist-2000").score("after", "features", "silhouette"), Score | None)
 
 model = jaxtl.load_model()
 assert_type(model, Network)
@@ -56,6 +59,9 @@ assert_type(features.values, NDArray[np.float32])
 assert_type(features.labels, NDArray[np.int32] | None)
 assert_type(features.meta["weights_digest"], object)
 assert_type(Features.load("features.npz"), Features)
+assert_type(jaxtl.extract(model, data, layer="block_13_expand_relu", progress=True), Features)
+assert_type(Features([[0.0, 1.0], [2.0, 3.0]], ["a", "b"]).class_names, tuple[str, ...])
+assert_type(Features(features.values, labels=np.arange(3), ids=["x", "y", "z"]), Features)
 
 config = FinetuneConfig(trainable="10", epochs=1)
 tuned, history = jaxtl.finetune(model, data, data, config, images)
@@ -65,6 +71,10 @@ assert_type(history, list[dict[str, float]])
 embedding = jaxtl.reduce(features, "tsne", perplexity=50, landmarks=1000, progress=print)
 assert_type(embedding, Embedding)
 assert_type(embedding.coords, NDArray[np.float32])
+assert_type(jaxtl.reduce([[0.0, 1.0]] * 9, "pca", n_components=1, progress=True), Embedding)
+assert_type(Embedding(np.zeros((3, 2)), [0, 1, 1], method="UMAP"), Embedding)
+assert_type(embedding.plot(title="digits"), Figure)
+assert_type(jaxtl.plot(embedding, embedding), Figure)
 assert_type(embedding.diagnostics["kl_divergence"], object)
 
 compared = jaxtl.compare(
@@ -76,6 +86,7 @@ assert_type(compared.embeddings["after", "tsne"], Embedding)
 assert_type(compared.score("both", "features", "linear CKA"), Score | None)
 assert_type(compared.scores, list[Score])
 assert_type(compared.folder, Path | None)
+assert_type(compared.plot(), Figure)
 
 estimator = LocallyLinearEmbedding(n_neighbors=12, random_state=0)
 assert_type(estimator.fit(features.values), LocallyLinearEmbedding)
@@ -83,6 +94,7 @@ assert_type(estimator.fit_transform(features.values), NDArray[np.float64])
 assert_type(estimator.transform([[0.0] * 1280]), NDArray[np.float64])
 
 accuracy, of_folds = jaxtl.knn_accuracy(embedding.coords, embedding.labels)
+assert_type(jaxtl.knn_accuracy([[0.0, 1.0]], ["a"])[0], float)
 assert_type(accuracy, float)
 
 assert_type(Score("before", "tsne", "10-NN accuracy", 0.7).low, float | None)

@@ -125,7 +125,7 @@ def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
 
 def test_a_path_is_shown_in_one_piece_and_as_it_is(capsys):
     from jaxtl.cli.options import console
-    from jaxtl.cli.terminal import Terminal
+    from jaxtl.machine.terminal import Terminal
 
     path = Path("[red]" + "long " * 40 + "[/b]")
     Terminal(console()).path("Run folder", path)

@@ -47,6 +47,7 @@ NOT_RUN = {
     "python -m pytest": "this is it",
     "timeout -s INT 300 python -m pytest": "likewise",
     "ruff": "CI's",
+    "python -m sphinx": "tests/test_examples.py builds the site",
     "mypy": "tests/test_types.py runs it",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",

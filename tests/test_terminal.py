@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from jaxtl.cli import tables
-from jaxtl.cli.terminal import Terminal
 from jaxtl.evaluation import catalogue
+from jaxtl.machine.terminal import Terminal
 from jaxtl.records.tables import LayerRow, Score
 
 

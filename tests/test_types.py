@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import jaxtl
 
@@ -48,7 +49,8 @@ def test_type_checkers_are_told_the_names_that_there_are():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_signatures_are_whole_and_without_any(name):
     for where, function in _functions(name, getattr(jaxtl, name)):
-        hints = typing.get_type_hints(function)
+        # Records do not import matplotlib, which is slow, to name what they return.
+        hints = typing.get_type_hints(function, localns={"Figure": Figure})
         arguments = set(inspect.signature(function).parameters) - {"self", "cls"}
         assert arguments | {"return"} <= set(hints), where
         unknown = [argument for argument, hint in hints.items() if _holds_any(hint)]

@@ -92,9 +92,9 @@ def compare(
     jaxtl compare before.npz after.npz --training-features train_before.npz train_after.npz
     jaxtl report runs/mine      likewise: jaxtl plot, score, export
     """
-    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.runs.folder import fresh_folder
 
     settings["methods"] = options.parse_names(methods)

@@ -56,8 +56,8 @@ def _plot_embedding(source: Path, out: Path) -> None:
 def score(folder: Path) -> None:
     """Compute all scores of a finished run again, with claims, figures and page."""
     from jaxtl.cli.tables import claims_table, number_table
-    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment.folders import resume_one
+    from jaxtl.machine.terminal import Terminal
 
     console = options.console()
     work = resume_one(folder, observer=Terminal(console))
@@ -76,8 +76,8 @@ def layers(folder: Path) -> None:
     of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
     """
     from jaxtl.cli.tables import layer_table
-    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment.folders import resume_one
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.settings import RunConfig
 
     console = options.console()

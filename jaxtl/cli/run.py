@@ -116,9 +116,9 @@ def run(
     Train more layers:                jaxtl run --trainable block_14_expand
     Embeddings on the CPU:            jaxtl run --backend sklearn,opentsne
     """
-    from jaxtl.cli.terminal import Terminal
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
+    from jaxtl.machine.terminal import Terminal
 
     settings["methods"] = options.parse_names(methods)
     observer = Terminal(options.console())

@@ -17,7 +17,7 @@ from jaxtl.scaling.settings import SIZES
 from jaxtl.settings import TIME_LIMIT
 
 if TYPE_CHECKING:
-    from jaxtl.cli.terminal import Terminal
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.scaling.study import Study
 
 
@@ -101,7 +101,7 @@ def scale(
         _check_forecast(ctx)
         _forecast(out, usual, forecast, methods, backends, memory_limit)
         return
-    from jaxtl.cli.terminal import Terminal
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.scaling import study
     from jaxtl.scaling.plan import Grid
 

@@ -56,8 +56,8 @@ def extract(
     **how: Any,
 ) -> None:
     """Pooled features of images: an npz with values f32 [n, d], labels, index."""
-    from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.models.weights import load_model
     from jaxtl.network.extraction import extract as extract_features
     from jaxtl.network.extraction import extract_to_store
@@ -129,9 +129,9 @@ def finetune(
     **training: Any,
 ) -> None:
     """Train a softmax head and the last layers; the test images are used only to report the accuracy."""
-    from jaxtl.cli.terminal import Terminal
     from jaxtl.data import load
     from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network.finetuning import finetune as tune
     from jaxtl.records.files import check_writable
@@ -182,7 +182,7 @@ def reduce(
     features: Path, method: str, backend: str, seed: int, parameters: tuple[str, ...], out: Path
 ) -> None:
     """Reduce features to two dimensions: an npz with coords f32 [n, 2] and every parameter used."""
-    from jaxtl.cli.terminal import Terminal
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.records import store
     from jaxtl.records.arrays import Features
     from jaxtl.records.files import check_writable

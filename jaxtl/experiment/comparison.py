@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jaxtl.costs import table as costs
@@ -17,14 +18,18 @@ from jaxtl.costs.words import spoken
 from jaxtl.data.feature_files import Source, given_features, with_labels
 from jaxtl.data.pairs import Pair, paired, training_pair
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.schedule import Step
+from jaxtl.machine.bars import watching
 from jaxtl.machine.child import Pool
 from jaxtl.machine.devices import configure
+from jaxtl.plots.shown import plot_stages
 from jaxtl.progress import Notify, Observer, Silent
+from jaxtl.records import summaries
 from jaxtl.records.arrays import Embedding, Features, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.tables import Score
@@ -230,7 +235,7 @@ class ComparisonRun(Experiment):
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(summaries.Told):
     """What `compare` finds.
 
     Attributes:
@@ -256,6 +261,23 @@ class Comparison:
         wanted = (stage, space, metric)
         return next((s for s in self.scores if (s.stage, s.space, s.metric) == wanted), None)
 
+    def summary(self) -> summaries.Summary:
+        """What is shown of it in a notebook: what it is of, and its accuracies, or all numbers."""
+        before, after = (self.features[stage] for stage in STAGES)
+        n, d = before.values.shape
+        rows = [
+            ("images", f"{n:,}"),
+            ("dimensions", f"{d:,} and {after.values.shape[1]:,}"),
+            *summaries.of_rows(before.class_names, before.ids),
+            ("claims", verdicts(self.claims)),
+            *([("folder", str(self.folder))] if self.folder else []),
+        ]
+        return summaries.Summary("Comparison", rows, score_table(self.scores))
+
+    def plot(self) -> Figure:
+        """Its embeddings before over after, a column for each method, as of `jaxtl.plot`."""
+        return plot_stages("comparison", self.embeddings, accuracies_of(self.scores), tuned=False)
+
     def __repr__(self) -> str:
         before, after = (self.features[stage].values.shape for stage in STAGES)
         return (
@@ -280,6 +302,7 @@ def compare(
     n_neighbors: int | None = None,
     seed: int | None = None,
     backend: str = "auto",
+    progress: bool = False,
     observer: Observer | None = None,
 ) -> Comparison:
     """Numbers, claims and embeddings of any two sets of features of the same images, without a network.
@@ -294,7 +317,8 @@ def compare(
         common: whether rows that only one of the two has are left out, and not refused.
         out: a new folder for all files, the figures and the page `report.html`; by default none is kept.
         backend: of the embeddings, as of `jaxtl run --backend`.
-        observer: told of the steps; by default nobody.
+        progress: whether bars show how it gets on, on a terminal or in a notebook.
+        observer: told of the steps instead; by default nobody.
         methods, perplexity, n_neighbors, seed: as of `RunConfig`; where nothing is given the usual, or what
             few rows allow.
 
@@ -307,7 +331,7 @@ def compare(
     labels = None if labels is None else np.asarray(labels)
     compared = read(before, after, training_features, labels, name, common)
     config, lowered = settings(compared, list(insisted), **insisted)
-    watched, options = _Noting(observer or Silent()), EmbeddingOptions(backend)
+    watched, options = _Noting(watching(progress, observer) or Silent()), EmbeddingOptions(backend)
     for line in (*compared.notes, *lowered):
         watched.notify(line)
     if out is not None:

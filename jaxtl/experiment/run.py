@@ -12,6 +12,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment import checks, experiment
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
+from jaxtl.machine.bars import watching
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Dataset, Pathlike
 from jaxtl.runs.data import RunData, load_run
@@ -26,6 +27,7 @@ def run(
     out: Pathlike | None = None,
     backend: str = "auto",
     time_limit: float = TIME_LIMIT,
+    progress: bool = False,
     observer: Observer | None = None,
 ) -> RunData:
     """The whole experiment, as `jaxtl run` does it, into a run folder.
@@ -42,7 +44,8 @@ def run(
         out: the run folder; by default runs/NAME-SAMPLES, or NAME-SAMPLES-2 where that is there.
         backend: libraries to prefer for the embeddings, with commas between, or "auto".
         time_limit: seconds that one embedding by cuML may take.
-        observer: told how the work gets on.
+        progress: whether bars show how the work gets on, on a terminal or in a notebook.
+        observer: told how the work gets on instead; by default nobody.
 
     Returns:
         What the page shows: scores, claims, embeddings, history; `path` is the folder, with report.html.
@@ -51,8 +54,7 @@ def run(
         JaxtlError: settings that cannot work on the images, a folder that holds something else, or a run of
             other settings or images.
     """
-    config = config or RunConfig()
-    given = None
+    config, observer, given = config or RunConfig(), watching(progress, observer), None
     if isinstance(dataset, str):
         config = replace(config, dataset=dataset)
     elif dataset is not None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.given import as_array
 
 _TAILS = (0.025, 0.975)
 _NORMAL = 1.959963984540054
@@ -114,7 +115,7 @@ def _resampled_means(scores: np.ndarray, resamples: int, seed: int) -> Iterator[
 
 def check_values(where: str, values: np.ndarray, least: int = 2) -> np.ndarray:
     """`values` as an array [n, d]; raises JaxtlError unless it is real, finite and has enough rows."""
-    values = np.asarray(values)
+    values = as_array(where, "values", values)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
         raise JaxtlError(f"{where}: needs real numbers [n, d], got {values.dtype} {list(values.shape)}")
     if len(values) < least:
@@ -139,11 +140,13 @@ def check_pair(where: str, x: np.ndarray, y: np.ndarray, least: int) -> tuple[np
 def check_labels(where: str, labels: np.ndarray, n: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """The classes, ascending [C], and each point's place among them int [n].
 
-    Raises JaxtlError unless there are n integers of at least `least` classes.
+    Raises JaxtlError unless there are n whole numbers or names of at least `least` classes.
     """
-    labels = np.asarray(labels)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise JaxtlError(f"{where}: labels must be integers [{n}], got {labels.dtype} {list(labels.shape)}")
+    labels = as_array(where, "labels", labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iuU":
+        raise JaxtlError(
+            f"{where}: labels must be integers [{n}] or texts, got {labels.dtype} {list(labels.shape)}"
+        )
     classes, members = np.unique(labels, return_inverse=True)
     if len(classes) < least:
         raise JaxtlError(

@@ -6,19 +6,21 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import check_labels, check_values
 from jaxtl.metrics.voting import Classified, classified, votes
 from jaxtl.neighbors import nearest_rows
 from jaxtl.records.arrays import Neighbors
+from jaxtl.records.given import as_array
 
 # Of so many neighbours ten are nearly always outside a point's own fold of five.
 KNN_CANDIDATES = 30
 
 
 def knn_accuracy(
-    values: np.ndarray, labels: np.ndarray | None, n_neighbors: int = 10, folds: int = 5
+    values: ArrayLike, labels: ArrayLike | None, n_neighbors: int = 10, folds: int = 5
 ) -> tuple[float, np.ndarray]:
     """Accuracy of a k-nearest-neighbour classifier under stratified cross-validation.
 
@@ -28,8 +30,8 @@ def knn_accuracy(
     with fewer than `folds` members count too; a class of one can never be recognised.
 
     Args:
-        values: [n, d], finite: features or an embedding.
-        labels: int [n].
+        values: [n, d], finite: features or an embedding, an array or lists.
+        labels: whole numbers or names of classes [n].
         n_neighbors: k, at least 1.
         folds: at least 2.
 
@@ -45,7 +47,8 @@ def knn_accuracy(
 
     if labels is None:
         raise JaxtlError("k-NN accuracy: needs labels, and these features have none; give them")
-    values, labels = np.asarray(values), np.asarray(labels)
+    where = "k-NN accuracy"
+    values, labels = as_array(where, "values", values), as_array(where, "labels", labels)
     check_knn(values, labels, n_neighbors, folds)
     with warnings.catch_warnings():
         # A rare class is no fault here: the docstring says what becomes of it.

@@ -6,6 +6,7 @@ the state between two layers is the running activation and at most one saved act
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from flax import nnx
 from jaxtl.errors import JaxtlError
 from jaxtl.models import ops
 from jaxtl.models.layers import Layer, NetworkConfig
+from jaxtl.records.summaries import Summary, Told
 
 
 class Carry(NamedTuple):
@@ -100,7 +102,7 @@ class Dense(nnx.Module):
         return jnp.matmul(x, self.kernel[...], precision=ops.PRECISION) + self.bias[...]
 
 
-class Network(nnx.Module):
+class Network(Told, nnx.Module):
     """A network; its layers with parameters are attributes under their names. A family is a subclass.
 
     Args:
@@ -121,6 +123,20 @@ class Network(nnx.Module):
                 setattr(self, layer.name, BatchNorm(layer, config))
             elif layer.kind == "dense":
                 setattr(self, layer.name, Dense(layer, rngs))
+
+    def summary(self) -> Summary:
+        """What is shown of it instead of its weights."""
+        config = self.config
+        values = sum(math.prod(shape) for shape in config.parameters.values())
+        rows = [
+            ("width", f"{config.width:g}"),
+            ("layers", f"{len(config.backbone_layers)}"),
+            ("features", f"{config.features:,}"),
+            ("classes", f"{config.classes}" if config.classes else "none, without a head"),
+            ("weights", f"{values:,}"),
+            *([("preprocessing", config.preprocessing)] if config.preprocessing else []),
+        ]
+        return Summary(config.label, rows)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits [n, classes] where there is a head, else pooled features [n, features].

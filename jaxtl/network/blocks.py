@@ -110,7 +110,8 @@ def _run_stretches(
     averages = []
     for plan, weights in zip(plans, arrays, strict=True):
         carry = folding.run(plan, weights, carry, form, precision)
-        averages.append(ops.widened(carry.x).mean((1, 2)))
+        output = carry.skip if plan.steps[-1].layer.on_skip else carry.x
+        averages.append(ops.widened(output).mean((1, 2)))
     return averages
 
 

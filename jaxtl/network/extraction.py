@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.bars import with_bar
 from jaxtl.machine.devices import Precision
 from jaxtl.models import ops
 from jaxtl.models.network import Network
@@ -23,36 +25,45 @@ from jaxtl.settings import Images
 STREAMED = 16_384
 
 
+@with_bar("Features")
 def extract(
     model: Network,
     dataset: Dataset,
     images: Images = Images(),
     *,
+    layer: str | None = None,
     batch_size: int | None = None,
     precision: Precision = "highest",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     notify: Notify | None = None,
 ) -> Features:
-    """Global-average-pooled features of every image.
+    """Global-average-pooled features of every image, of the last layer or another.
 
     Args:
         model: with or without a head, which plays no part.
         dataset: n images of any size; they are resized bilinearly.
         images: input size and scaling; by default the scaling that the weights want.
+        layer: whose output is averaged over its pixels, such as "block_13_expand_relu"; names are those of
+            `[layer.name for layer in model.config.layers]`. By default the last before the head.
         batch_size: images per step; None takes what is fastest on the platform. It does not change results
             beyond float32 rounding.
         precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
             `jaxtl.models.ops`.
-        progress: called with the fraction done, 0 to 1.
+        progress: True shows a bar; or what is called with the fraction done, 0 to 1.
         notify: called with one line when a batch did not fit into memory and smaller ones follow.
 
     Returns:
-        Features with float32 values [n, model.config.features].
+        Features with float32 values [n, channels of the layer]; by default [n, model.config.features]. `meta`
+        names the layer.
 
     Raises:
-        JaxtlError: an unknown precision.
+        JaxtlError: an unknown precision or layer, or the head for a layer.
     """
-    images = images.settled(model.config.preprocessing)
+    images, progress = images.settled(model.config.preprocessing), progress or None
+    if layer not in (None, model.config.pooling):
+        how = {"batch_size": batch_size, "precision": precision, "progress": progress, "notify": notify}
+        averages = extract_layers(model, dataset, [layer], images, **how)
+        return features_of(model, dataset, images, averages[layer], precision, layer)
     how = {"progress": progress, "precision": precision, "notify": notify}
     pooled = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, **how)
     return features_of(model, dataset, images, pooled.x, precision)
@@ -124,9 +135,13 @@ def extract_layers(
         For each layer, in the network's order, float32 [n, its channels].
 
     Raises:
-        JaxtlError: an unknown layer or precision.
+        JaxtlError: an unknown layer or precision, or a layer of the head.
     """
     ops.check(precision, None)
+    for name in layers:
+        if model.config.position(name) >= model.config.pooled - 1:
+            last = model.config.backbone_layers[-1].name
+            raise JaxtlError(f"layer {name}: has no pixels to average; take {last} or one before it, or none")
     images = images.settled(model.config.preprocessing)
     positions = {model.config.position(name) + 1 for name in layers}
     return average_layers(
@@ -140,11 +155,12 @@ def features_of(
     images: Images,
     values: np.ndarray,
     precision: Precision = "highest",
+    layer: str | None = None,
 ) -> Features:
     """Pooled values with the record of where they come from."""
     meta = {
         "model": f"{model.config.name} width {model.config.width:g}",
-        "layer": model.config.pooling,
+        "layer": layer or model.config.pooling,
         "weights_digest": tensor_digest(arrays_of(model)),
         "dataset": dataset.name,
         "split": dataset.split,

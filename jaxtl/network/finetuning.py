@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.bars import with_bar
 from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import in_memory
@@ -34,6 +35,7 @@ _MEMORY_SHARE = 0.6
 _WEIGHT_COPIES, _ACTIVATION_COPIES = 6, 12
 
 
+@with_bar("Fine-tuning")
 def finetune(
     model: Network,
     train: Dataset,
@@ -42,7 +44,7 @@ def finetune(
     images: Images = Images(),
     *,
     precision: Precision = "highest",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     notify: Notify | None = None,
 ) -> tuple[Network, list[dict[str, float]]]:
     """Put a softmax head on a model and train it with the last layers.
@@ -55,7 +57,7 @@ def finetune(
         images: input size and scaling.
         precision: of the frozen layers and of the training steps, as in `jaxtl.extract`. Weights, their
             gradients, Adam's moments and moving statistics are float32 at each.
-        progress: called with the fraction done, 0 to 1.
+        progress: True shows a bar; or what is called with the fraction done, 0 to 1.
         notify: called with one line when a batch of the frozen layers, or of the tests, did not fit into
             memory and smaller ones follow. Training never changes its batches.
 
@@ -70,7 +72,9 @@ def finetune(
     trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images, precision)
     keep = trunk.keeps(len(train) + len(test))
     sources = [trunk.source(data.images, keep, notify=notify) for data in (train, test)]
-    return train_tail(trunk, train, sources[0], test, sources[1], config, progress=progress, notify=notify)
+    return train_tail(
+        trunk, train, sources[0], test, sources[1], config, progress=progress or None, notify=notify
+    )
 
 
 def train_tail(

@@ -20,6 +20,7 @@ from jaxtl.evaluation import catalogue
 from jaxtl.methods import METHODS, method_label
 from jaxtl.plots.style import (
     LEGEND_UP_TO,
+    Picture,
     add_legend,
     class_colours,
     legend_height,
@@ -39,7 +40,7 @@ def embedding_figure(embedding: Embedding, accuracy: float | None = None, title:
     """One map, 4 inches wide. `accuracy` is its 10-NN accuracy, leave one out, 0 to 1."""
     names = _class_names([embedding])
     height = 4.55 + 0.2 * bool(title) + legend_height(names, 4.0)
-    figure = Figure(figsize=(4.0, height), layout="constrained")
+    figure = Picture(figsize=(4.0, height), layout="constrained")
     _draw_map(figure.add_subplot(), embedding, names, accuracy, inches=3.6)
     if title:
         figure.suptitle(title, parse_math=False)
@@ -64,7 +65,7 @@ def stage_figure(
     """
     _check_some(embeddings)
     names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
-    figure = Figure(figsize=(width, 3.05 + legend_height(names, width)), layout="constrained")
+    figure = Picture(figsize=(width, 3.05 + legend_height(names, width)), layout="constrained")
     axes = figure.subplots(1, len(embeddings), squeeze=False)
     _draw_row(axes[0], embeddings, names, accuracies or {})
     figure.suptitle(title or stage_title(stage), parse_math=False)
@@ -95,7 +96,7 @@ def comparison_figure(
             "give the same ones in the same order"
         )
     names, width = _class_names([*before, *after]), _COLUMN_INCHES * len(before)
-    figure = Figure(figsize=(width, 5.95 + legend_height(names, width)), layout="constrained")
+    figure = Picture(figsize=(width, 5.95 + legend_height(names, width)), layout="constrained")
     rows = figure.subfigures(2, 1)
     for row, stage, embeddings in zip(rows, STAGES, (before, after), strict=True):
         axes = row.subplots(1, len(embeddings), squeeze=False)
@@ -133,6 +134,7 @@ def _draw_row(
 def _draw_map(
     axes: Axes, embedding: Embedding, names: tuple[str, ...], accuracy: float | None, inches: float
 ) -> None:
+    embedding.check_plane("a figure")
     coords, labels = embedding.coords, embedding.labels
     n, known = len(coords), labels is not None
     if labels is None:

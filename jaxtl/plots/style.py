@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import ParamSpec
 
@@ -23,6 +24,8 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records.files import replacing
 
 _Arguments = ParamSpec("_Arguments")
+# Of pictures in notebooks.
+_NOTEBOOK_DPI = 120
 
 # Petroff's ten colours (2021, arXiv:2107.02270), their cyan made stronger, since it was only 16 from white
 # under protanopia and is now 25. Smallest CIELAB distance (CIE76) between two of them: 19.3 as they are,
@@ -67,6 +70,16 @@ _STYLE = {
     "svg.hashsalt": "jaxtl",
     "pdf.fonttype": 42,  # TrueType, which journals ask for
 }
+
+
+class Picture(Figure):
+    """A figure that notebooks show by itself: others need pyplot, whose backend it may be that draws them."""
+
+    def _repr_png_(self) -> bytes:
+        written = BytesIO()
+        with _style():
+            self.savefig(written, format="png", dpi=_NOTEBOOK_DPI)
+        return written.getvalue()
 
 
 def _style() -> contextlib.AbstractContextManager[None]:

@@ -6,22 +6,31 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records import given
+from jaxtl.methods import METHODS, library_label, method_label
+from jaxtl.records import given, summaries
+from jaxtl.records.checks import check_ids, check_labels, checked_rows, names_of, of_meta
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
 from jaxtl.records.names import as_ids
 from jaxtl.records.rows import first_rows
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Pathlike = str | os.PathLike[str]
+# Who made an embedding, where nobody says.
+UNKNOWN = "unknown"
+# What is shown of a record's meta.
+_TOLD_OF_FEATURES = ("model", "layer", "dataset", "split", "image_size", "preprocessing")
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(summaries.Told):
     """Labelled images of one split.
 
     Attributes:
@@ -52,6 +61,7 @@ class Dataset:
         if self.index is None:
             object.__setattr__(self, "index", np.arange(len(self.images), dtype=np.int32))
         where = f"dataset {self.name} ({self.split})"
+        object.__setattr__(self, "labels", given.as_int32(self.labels))
         if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.shape[3] not in (1, 3):
             raise JaxtlError(
                 f"{where}: images must be uint8 [n, height, width, 1 or 3], got {self.images.dtype} "
@@ -59,15 +69,25 @@ class Dataset:
             )
         if len(self.images) == 0:
             raise JaxtlError(f"{where}: holds no images")
-        _check_labels(where, self.labels, len(self.images))
+        check_labels(where, self.labels, len(self.images))
         if self.labels.max() >= len(self.class_names):
             raise JaxtlError(
                 f"{where}: label {self.labels.max()} is out of range for {len(self.class_names)} classes"
             )
-        _check_ids(where, self.ids, len(self.images))
+        check_ids(where, self.ids, len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def summary(self) -> summaries.Summary:
+        """What is shown of it instead of its arrays."""
+        height, width, channels = self.images.shape[1:]
+        rows = [
+            ("images", f"{len(self):,} of {height} x {width} x {channels}"),
+            ("split", self.split),
+            *summaries.of_rows(self.class_names, self.ids),
+        ]
+        return summaries.Summary(f"Dataset {self.name!r}", rows)
 
     def take(self, n: int) -> Dataset:
         """The first n images. Raises JaxtlError unless 1 <= n <= len(self)."""
@@ -123,9 +143,19 @@ class Dataset:
         return cls(pixels, numbers, names, split, name, ids=called)
 
 
-@dataclass(frozen=True)
-class Features:
+@dataclass(frozen=True, init=False, repr=False)
+class Features(summaries.Told):
     """What a network makes of images.
+
+    Args:
+        values: real numbers [n, d], an array of any library or lists; they become float32.
+        labels: whole numbers [n], not below 0, or names of classes, which are numbered in their order.
+        index: whole numbers [n]; by default 0 to n - 1.
+        meta: what is known of them; with `class_names`, by number.
+        ids: texts [n].
+
+    Raises:
+        JaxtlError: arrays of other shapes or kinds, labels beyond the class names.
 
     Attributes:
         values: float32 [n, d], finite or not: who uses them checks.
@@ -138,20 +168,35 @@ class Features:
     values: NDArray[np.float32]
     labels: NDArray[np.int32] | None
     index: NDArray[np.int32]
-    meta: dict[str, object] = field(default_factory=dict)
-    ids: NDArray[np.str_] | None = None
+    meta: dict[str, object]
+    ids: NDArray[np.str_] | None
 
-    def __post_init__(self) -> None:
-        if self.values.ndim != 2 or self.values.dtype != np.float32:
+    def __init__(
+        self,
+        values: ArrayLike,
+        labels: ArrayLike | None = None,
+        index: ArrayLike | None = None,
+        meta: Mapping[str, object] | None = None,
+        ids: ArrayLike | None = None,
+    ) -> None:
+        points = given.as_float32("features", "values", values)
+        if points.ndim != 2 or points.dtype != np.float32:
             raise JaxtlError(
-                f"features: values must be float32 [n, d], got {self.values.dtype} {list(self.values.shape)}"
+                f"features: values must be float32 [n, d], got {points.dtype} {list(points.shape)}"
             )
-        _check_rows("features", self)
+        _set(self, values=points, **checked_rows("features", len(points), labels, index, meta, ids))
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """In label order; those of numbers where the classes have no names, none without labels."""
-        return _class_names(self.meta, self.labels)
+        return names_of(self.meta, self.labels)
+
+    def summary(self) -> summaries.Summary:
+        """What is shown of it instead of its arrays."""
+        n, d = self.values.shape
+        told = [(name, str(self.meta[name])) for name in _TOLD_OF_FEATURES if self.meta.get(name)]
+        rows = [("values", f"{n:,} x {d:,}"), *summaries.of_rows(self.class_names, self.ids), *told]
+        return summaries.Summary("Features", rows)
 
     def save(self, path: Pathlike) -> None:
         arrays = {"values": self.values, **_if_there("labels", self.labels), "index": self.index}
@@ -164,16 +209,16 @@ class Features:
         arrays.setdefault("index", np.arange(arrays["values"].shape[0] if arrays["values"].ndim else 0))
         with _located(path):
             return cls(
-                _reals(arrays, "values"),
+                given.reals(arrays, "values"),
                 _labels(arrays),
-                _integers(arrays, "index"),
+                given.integers(arrays, "index"),
                 meta,
                 arrays.get("ids"),
             )
 
 
-@dataclass(frozen=True)
-class Neighbors:
+@dataclass(frozen=True, repr=False)
+class Neighbors(summaries.Told):
     """The k nearest neighbours of every point, nearest first, the point itself left out by its index.
 
     Attributes:
@@ -184,6 +229,11 @@ class Neighbors:
     indices: NDArray[np.int32]
     distances: NDArray[np.float32]
 
+    def summary(self) -> summaries.Summary:
+        """What is shown of it instead of its arrays."""
+        n, k = self.indices.shape
+        return summaries.Summary("Neighbors", [("points", f"{n:,}"), ("neighbours of each", f"{k}")])
+
     def save(self, path: Pathlike) -> None:
         write_npz(path, {"indices": self.indices, "distances": self.distances}, {})
 
@@ -192,7 +242,7 @@ class Neighbors:
         """Read `indices` (int) and `distances` (any real dtype), both [n, k], from an npz."""
         arrays, _ = read_npz(path, ("indices", "distances"))
         with _located(path):
-            indices, distances = _integers(arrays, "indices"), _reals(arrays, "distances")
+            indices, distances = given.integers(arrays, "indices"), given.reals(arrays, "distances")
             if indices.ndim != 2 or indices.shape != distances.shape:
                 raise JaxtlError(
                     f"neighbours: indices and distances must be [n, k], got {list(indices.shape)} and "
@@ -203,15 +253,22 @@ class Neighbors:
             return cls(indices, distances)
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """Features in two dimensions: coordinates, and how they were made.
+@dataclass(frozen=True, init=False, repr=False)
+class Embedding(summaries.Told):
+    """Features in few dimensions, as a rule two: coordinates, and how they were made.
+
+    Args:
+        coords: real numbers [n, k], of your own too; others as of `Features` and below.
+
+    Raises:
+        JaxtlError: arrays of other shapes or kinds, coordinates that are not finite, labels beyond the class
+            names.
 
     Attributes:
-        coords: float32 [n, 2], finite.
+        coords: float32 [n, k], finite; figures and the page show those with k of 2.
         labels: int32 [n], or None, as of `Features`.
         index: int32 [n], row of each image in its dataset's split.
-        method: "pca", "tsne" or "lle".
+        method: "pca", "tsne", "lle", or what else made them.
         backend: the library that computed it, such as "sklearn".
         params: every parameter as the library used it.
         diagnostics: what the library says of the result, such as `kl_divergence`.
@@ -225,23 +282,75 @@ class Embedding:
     method: str
     backend: str
     params: dict[str, object]
-    diagnostics: dict[str, object] = field(default_factory=dict)
-    meta: dict[str, object] = field(default_factory=dict)
-    ids: NDArray[np.str_] | None = None
+    diagnostics: dict[str, object]
+    meta: dict[str, object]
+    ids: NDArray[np.str_] | None
 
-    def __post_init__(self) -> None:
-        if self.coords.ndim != 2 or self.coords.shape[1] != 2 or self.coords.dtype != np.float32:
+    def __init__(
+        self,
+        coords: ArrayLike,
+        labels: ArrayLike | None = None,
+        index: ArrayLike | None = None,
+        method: str = UNKNOWN,
+        backend: str = UNKNOWN,
+        params: Mapping[str, object] | None = None,
+        diagnostics: Mapping[str, object] | None = None,
+        meta: Mapping[str, object] | None = None,
+        ids: ArrayLike | None = None,
+    ) -> None:
+        places = given.as_float32("embedding", "coords", coords)
+        if places.ndim != 2 or not places.shape[1] or places.dtype != np.float32:
             raise JaxtlError(
-                f"embedding: coords must be float32 [n, 2], got {self.coords.dtype} {list(self.coords.shape)}"
+                f"embedding: coords must be float32 [n, k], got {places.dtype} {list(places.shape)}"
             )
-        if not np.isfinite(self.coords).all():
+        if not np.isfinite(places).all():
             raise JaxtlError("embedding: coords hold NaN or infinite values")
-        _check_rows("embedding", self)
+        _set(self, coords=places, method=method, backend=backend)
+        _set(self, params=dict(params or {}), diagnostics=dict(diagnostics or {}))
+        _set(self, **checked_rows("embedding", len(places), labels, index, meta, ids))
+
+    def check_plane(self, where: str) -> None:
+        """Raises JaxtlError unless it has two dimensions, which all pictures need."""
+        if self.coords.shape[1] != 2:
+            raise JaxtlError(
+                f"{where}: shows embeddings in 2 dimensions, this one has {self.coords.shape[1]}; make it "
+                "with n_components=2"
+            )
+
+    def plot(self, title: str | None = None, accuracy: float | None = None) -> Figure:
+        """A picture of it, which notebooks show where it is a cell's last line.
+
+        It opens no window and changes nothing of matplotlib's state; `.savefig("map.png")` writes it.
+
+        Args:
+            title: heads the figure.
+            accuracy: 10-NN accuracy, leave one out, 0 to 1, to be told in the picture.
+
+        Raises:
+            JaxtlError: an embedding in other than two dimensions.
+        """
+        # Drawing is far above records, and matplotlib slow to import: it is asked for as users ask for it.
+        import jaxtl
+
+        return jaxtl.plot(self, title=title, accuracy=accuracy)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """In label order; those of numbers where the classes have no names, none without labels."""
-        return _class_names(self.meta, self.labels)
+        return names_of(self.meta, self.labels)
+
+    def summary(self) -> summaries.Summary:
+        """What is shown of it instead of its arrays."""
+        n, k = self.coords.shape
+        method = METHODS.get(self.method)
+        settings = [
+            (name, self.params[name]) for name in (method.settings if method else ()) if name in self.params
+        ]
+        told = [(name, summaries.brief(value)) for name, value in (*settings, *self.diagnostics.items())]
+        rows = [("coords", f"{n:,} x {k}"), *summaries.of_rows(self.class_names, self.ids), *told]
+        made = "" if self.method == UNKNOWN else f" {method_label(self.method)}"
+        made += "" if self.backend == UNKNOWN else f" by {library_label(self.backend)}"
+        return summaries.Summary(f"Embedding{made}", rows)
 
     def save(self, path: Pathlike) -> None:
         record = {
@@ -259,28 +368,16 @@ class Embedding:
         arrays, meta = read_npz(path, ("coords", "index"))
         with _located(path):
             return cls(
-                _reals(arrays, "coords"),
+                given.reals(arrays, "coords"),
                 _labels(arrays),
-                _integers(arrays, "index"),
-                _of_meta(meta, "method", "unknown"),
-                _of_meta(meta, "backend", "unknown"),
-                _of_meta(meta, "params", {}),
-                _of_meta(meta, "diagnostics", {}),
-                _of_meta(meta, "features", {}),
+                given.integers(arrays, "index"),
+                of_meta(meta, "method", UNKNOWN),
+                of_meta(meta, "backend", UNKNOWN),
+                of_meta(meta, "params", {}),
+                of_meta(meta, "diagnostics", {}),
+                of_meta(meta, "features", {}),
                 arrays.get("ids"),
             )
-
-
-def _check_labels(where: str, labels: np.ndarray, n: int) -> None:
-    if labels.shape != (n,) or labels.dtype != np.int32:
-        raise JaxtlError(f"{where}: labels must be int32 [{n}], got {labels.dtype} {list(labels.shape)}")
-    if n and labels.min() < 0:
-        raise JaxtlError(f"{where}: labels must not be negative, found {labels.min()}")
-
-
-def _check_ids(where: str, ids: np.ndarray | None, n: int) -> None:
-    if ids is not None and (ids.shape != (n,) or ids.dtype.kind != "U"):
-        raise JaxtlError(f"{where}: ids must be texts [{n}], got {ids.dtype} {list(ids.shape)}")
 
 
 def _if_there(name: str, array: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -288,24 +385,12 @@ def _if_there(name: str, array: np.ndarray | None) -> dict[str, np.ndarray]:
 
 
 def _labels(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
-    return _integers(arrays, "labels") if "labels" in arrays else None
+    return given.integers(arrays, "labels") if "labels" in arrays else None
 
 
-def _check_rows(where: str, record: Features | Embedding) -> None:
-    n = len(record.values if isinstance(record, Features) else record.coords)
-    if n == 0:
-        raise JaxtlError(f"{where}: holds no rows")
-    if record.labels is not None:
-        _check_labels(where, record.labels, n)
-    _check_ids(where, record.ids, n)
-    if record.index.shape != (n,) or record.index.dtype != np.int32:
-        raise JaxtlError(
-            f"{where}: index must be int32 [{n}], got {record.index.dtype} {list(record.index.shape)}"
-        )
-    if record.labels is not None and record.labels.max() >= len(record.class_names):
-        raise JaxtlError(
-            f"{where}: label {record.labels.max()} is out of range for {len(record.class_names)} class names"
-        )
+def _set(record: Features | Embedding, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(record, name, value)
 
 
 @contextlib.contextmanager
@@ -314,38 +399,3 @@ def _located(path: Pathlike) -> Iterator[None]:
         yield
     except JaxtlError as error:
         raise JaxtlError(f"{path}: {error}; {MAKE_AGAIN}") from None
-
-
-def _reals(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """An array as float32; what is beyond its range becomes infinite, for who uses it to find."""
-    if arrays[name].dtype.kind not in "fiu":
-        raise JaxtlError(f"array {name} has dtype {arrays[name].dtype}, which is not a real number type")
-    with np.errstate(over="ignore"):
-        return arrays[name].astype(np.float32, order="C")
-
-
-def _integers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
-    array, limits = arrays[name], np.iinfo(np.int32)
-    if array.dtype.kind not in "iu":
-        raise JaxtlError(f"array {name} has dtype {array.dtype}, which is not an integer type")
-    if array.size and (array.min() < limits.min or array.max() > limits.max):
-        raise JaxtlError(f"array {name} holds values beyond 32 bits, from {array.min()} to {array.max()}")
-    return array.astype(np.int32)
-
-
-def _of_meta(meta: dict[str, Any], name: str, otherwise: Any) -> Any:
-    value = meta.get(name, otherwise)
-    if not isinstance(value, type(otherwise)):
-        raise JaxtlError(f"{name} in meta must be a {type(otherwise).__name__}, got {value!r}")
-    return value
-
-
-def _class_names(meta: dict[str, Any], labels: np.ndarray | None) -> tuple[str, ...]:
-    if labels is None:
-        return ()
-    names = meta.get("class_names")
-    if names is not None and not (
-        isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    ):
-        raise JaxtlError(f"class_names in meta must be texts, got {names!r}")
-    return tuple(names) if names else tuple(str(k) for k in range(int(labels.max()) + 1))

@@ -1,13 +1,16 @@
-"""Arrays that somebody gives, brought into the form that a `Dataset` has."""
+"""Arrays that somebody gives, or a file holds, brought into the form that records have."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.names import in_order, readable
+from jaxtl.records.names import as_ids, in_order, readable
+
+_INT32 = np.iinfo(np.int32)
 
 
 def pixels(where: str, images: np.ndarray) -> np.ndarray:
@@ -67,3 +70,87 @@ def _named_classes(
     if unknown:
         raise JaxtlError(f"{where}: class_names lack {', '.join(unknown[:5])}, which occur in the labels")
     return np.array([place[label] for label in labels], np.int32), names
+
+
+def as_array(where: str, name: str, values: ArrayLike) -> np.ndarray:
+    """An array of whatever library, or lists, as NumPy's; one that is one already is not touched.
+
+    Raises JaxtlError where it is none, such as rows of different lengths or a tensor on a GPU.
+    """
+    if isinstance(values, np.ndarray):
+        return values
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        fault = f"{name} cannot be read as an array ({reason}); give a NumPy array"
+        raise JaxtlError(f"{where}: {fault}") from None
+    if array.ndim == 0 and array.dtype.kind in "OU":
+        kind = type(values).__name__
+        raise JaxtlError(f"{where}: {name} must be an array, got {kind}; give its values, or load the file")
+    return array
+
+
+def as_float32(where: str, name: str, values: ArrayLike) -> np.ndarray:
+    """Real numbers of any kind as float32, others as they are, for the record to refuse."""
+    array = as_array(where, name, values)
+    # A kind that NumPy does not know; it is ml_dtypes', which JAX has.
+    is_real = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
+    if array.dtype == np.float32 or not is_real:
+        return array
+    # What is beyond the range becomes infinite, for who uses it to find.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, order="C")
+
+
+def as_int32(values: ArrayLike) -> np.ndarray:
+    """Whole numbers of any kind that fit as int32, others as they are, for the record to refuse."""
+    array = as_array("records", "whole numbers", values)
+    fits = not array.size or (
+        array.dtype.kind in "iu" and _INT32.min <= array.min() and array.max() <= _INT32.max
+    )
+    return array.astype(np.int32, copy=False) if fits and array.dtype.kind in "iu" else array
+
+
+def as_texts(ids: ArrayLike | None) -> np.ndarray | None:
+    """Texts as NumPy has them, others as they are, for the record to refuse."""
+    if ids is None:
+        return None
+    array = as_array("records", "ids", ids)
+    if array.dtype.kind == "U" and isinstance(ids, np.ndarray):
+        return array
+    is_text = array.dtype.kind == "U" or all(isinstance(name, str) for name in array.ravel().tolist())
+    return as_ids(array) if is_text else array
+
+
+def numbered(where: str, labels: ArrayLike, class_names: object) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels by number, and the names of the classes where the labels were names; else no names.
+
+    Raises JaxtlError for names that are not among the class names.
+    """
+    array = as_array(where, "labels", labels)
+    texts = array.dtype.kind in "UT" or (
+        array.dtype.kind == "O" and all(isinstance(label, str) for label in array.ravel().tolist())
+    )
+    if not texts or not array.size:
+        return as_int32(array), ()
+    names = class_names if isinstance(class_names, list | tuple) else None
+    return classes(where, array.astype(str), names)
+
+
+def reals(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """An array of a file as float32; what is beyond its range becomes infinite, for who uses it to find."""
+    if arrays[name].dtype.kind not in "fiu":
+        raise JaxtlError(f"array {name} has dtype {arrays[name].dtype}, which is not a real number type")
+    with np.errstate(over="ignore"):
+        return arrays[name].astype(np.float32, order="C")
+
+
+def integers(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """An array of a file as int32. Raises JaxtlError for another kind, or numbers that do not fit."""
+    array = arrays[name]
+    if array.dtype.kind not in "iu":
+        raise JaxtlError(f"array {name} has dtype {array.dtype}, which is not an integer type")
+    if array.size and (array.min() < _INT32.min or array.max() > _INT32.max):
+        raise JaxtlError(f"array {name} holds values beyond 32 bits, from {array.min()} to {array.max()}")
+    return array.astype(np.int32)

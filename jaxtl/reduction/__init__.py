@@ -1,9 +1,9 @@
-"""Features to a two-dimensional embedding: the table of backends that compute the methods.
+"""Features to an embedding in few dimensions: the table of backends that compute the methods.
 
 A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `known_neighbors` after
-`progress` if it can use them. It takes float32 [n, d] and gives coordinates [n, 2], every parameter as used,
-and diagnostics. Its keyword arguments are the method's parameters: their names and defaults stand in its
-signature and nowhere else.
+`progress` if it can use them. It takes float32 [n, d] and gives coordinates [n, n_components], every
+parameter as used, and diagnostics. Its keyword arguments are the method's parameters: their names and
+defaults stand in its signature and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.bars import with_bar
 from jaxtl.methods import METHODS, Parameter, Seeded
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
@@ -40,22 +42,24 @@ _PIECE = 2**24
 
 
 # Long by its docstring, over a third of it, since users call it.
+@with_bar("Embedding")
 def reduce(
-    features: Features,
+    features: Features | ArrayLike,
     method: str,
     backend: str = "auto",
     *,
     known_neighbors: Neighbors | None = None,
     landmarks: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **params: Parameter,
 ) -> Embedding:
-    """Embed features in the plane.
+    """Embed features in the plane, or in another number of dimensions.
 
     The same features, parameters and seed give the same bytes on the same machine.
 
     Args:
-        features: values float32 [n, d], finite, n >= 3 and d >= 2; they may be memory-mapped
+        features: values float32 [n, d], finite, n >= 3 and d >= 2, or an array or lists of such numbers
+            alone, without labels; they may be memory-mapped
             (`jaxtl.records.store.load`); the libraries that are `streamed` in the method's row
             (`jaxtl.methods`) read them piece by piece, as all do with landmarks.
         method: "pca", "tsne" or "lle"; all are in `jaxtl.methods.METHODS`.
@@ -65,22 +69,26 @@ def reduce(
         landmarks: rows, drawn by the seed, that the method embeds; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
             there are no more rows, and by default, the method embeds all.
-        progress: called with the fraction of the work done, from 0 to 1.
-        params: the method's own parameters; see `defaults` and the backend's docstring.
+        progress: True shows a bar; or what is called with the fraction of the work done, from 0 to 1.
+        params: the method's own parameters; see `defaults` and the backend's docstring. All have
+            `n_components`, by default 2, which figures and the page need: PCA and LLE take any that features
+            and neighbours allow, t-SNE by openTSNE 2 or 3.
 
     Returns:
-        coords float32 [n, 2], finite, with every parameter as used and the library's diagnostics.
+        coords float32 [n, n_components], finite, with every parameter as used and the library's diagnostics.
 
     Raises:
         JaxtlError: unknown method, backend or parameter; features or parameters that the method cannot
             work with; a solver that fails.
     """
+    features = features if isinstance(features, Features) else Features(features)
     choice = choose(method, backend)
     if choice.fault:
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
     name, function = choice.name, BACKENDS[method][choice.name]
     _check_parameters(method, name, params, landmarks)
     _check_values(method, features.values)
+    progress = progress or None
     tell = progress or (lambda fraction: None)
     tell(0.0)
     if landmarks is not None and landmarks < len(features.values):

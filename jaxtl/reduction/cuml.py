@@ -14,7 +14,8 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
-from jaxtl.reduction.parameters import check_choice, check_number, versions
+from jaxtl.reduction.parameters import check_choice, check_few_components, check_number, versions
+from jaxtl.reduction.pca import check_number_of_components
 from jaxtl.reduction.tsne import check_perplexity, measure_divergence
 
 # cuML lowers n_neighbors to this with a warning; the point itself counts among them.
@@ -45,26 +46,29 @@ def cuml_pca(
     progress: Progress | None,
     *,
     svd_solver: str = "auto",
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Scores on the first two principal components, by cuML.
+    """Scores on the first principal components, by cuML.
 
     float64 on the device. Each component's sign makes its largest loading positive, scikit-learn's rule.
 
     Args:
         values: [n, d].
         progress: unused, the work is one call.
+        n_components: from 1 to the smaller of n and d.
         svd_solver: "full" (eigenvectors of the covariance), "jacobi" (the same by Jacobi rotations), or
             "auto", which is full.
         seed: unused; neither solver draws anything.
 
-    Diagnostics: `explained_variance_ratio` of the two components, each 0 to 1.
+    Diagnostics: `explained_variance_ratio` of the components, each 0 to 1.
 
     Raises JaxtlError where cuML cannot be imported or the GPU fails.
     """
     check_choice("pca", "svd_solver", svd_solver, ("auto", "full", "jacobi"))
+    check_number_of_components(n_components, values.shape)
     arguments = {
-        "n_components": 2,
+        "n_components": int(n_components),
         "svd_solver": "full" if svd_solver == "auto" else svd_solver,
         "tol": 1e-7,
         "iterated_power": 15,
@@ -96,6 +100,7 @@ def cuml_tsne(
     early_exaggeration_iter: int = 250,
     exaggeration: float = 1.0,
     n_iter: int = 500,
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """t-SNE (van der Maaten & Hinton 2008) by cuML, with interpolation (Linderman et al. 2019).
@@ -113,6 +118,7 @@ def cuml_tsne(
     Args:
         values: [n, d].
         progress: unused.
+        n_components: 2, as cuML has no other.
         perplexity: from 1 to (n - 1) / 3 and below 341, as 3 * perplexity neighbours are used, and cuML
             takes no more than MOST_NEIGHBORS with the point itself.
         initialization: "pca" (scaled to a standard deviation of 1e-4) or "random".
@@ -128,6 +134,7 @@ def cuml_tsne(
     Raises JaxtlError where cuML cannot be imported, the GPU fails or both embeddings hold NaN.
     """
     n = len(values)
+    check_few_components("tsne (cuml)", n_components, (2,), "; take --backend opentsne")
     _check(n, perplexity, initialization, early_exaggeration_iter, n_iter)
     check_number("tsne", "early_exaggeration", early_exaggeration, low=1)
     check_number("tsne", "exaggeration", exaggeration, low=1)

@@ -52,8 +52,8 @@ def place_others(
     place: Place,
     progress: Progress | None,
 ) -> np.ndarray:
-    """Coordinates of all rows, float64 [n, 2]: those of the landmarks as they are, the others placed."""
-    placed, others = np.empty((len(values), 2)), np.ones(len(values), bool)
+    """Coordinates of all rows, float64 [n, k]: those of the landmarks as they are, the others placed."""
+    placed, others = np.empty((len(values), coords.shape[1])), np.ones(len(values), bool)
     others[chosen], placed[chosen] = False, coords
     for start in range(0, len(values), PIECE):
         rows = start + np.flatnonzero(others[start : start + PIECE])
@@ -71,7 +71,7 @@ def placer(
 
     Args:
         method: "pca", "tsne" or "lle".
-        values, coords: of the landmarks, [m, d] and float64 [m, 2].
+        values, coords: of the landmarks, [m, d] and float64 [m, k].
         used: the parameters that the landmarks were embedded with.
     """
     return {"pca": _on_components, "tsne": _by_affinities, "lle": _by_weights}[method](values, coords, used)

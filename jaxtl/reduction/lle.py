@@ -11,7 +11,13 @@ from jaxtl.errors import JaxtlError
 from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
-from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
+from jaxtl.reduction.parameters import (
+    check_choice,
+    check_components,
+    check_jobs,
+    check_number,
+    versions,
+)
 
 if TYPE_CHECKING:
     from jaxtl.lle.estimator import LocallyLinearEmbedding
@@ -31,6 +37,7 @@ def own_lle(
     tol: float = 1e-8,
     max_iter: int = 100,
     n_jobs: int = -1,
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """Standard or modified LLE by `jaxtl.LocallyLinearEmbedding`, on a CPU or JAX's GPU.
@@ -39,12 +46,13 @@ def own_lle(
         values: [n, d].
         progress: unused.
         known_neighbors: exact neighbours, n_neighbors or more of each, where they are known.
+        n_components: from 1 to d, and below n_neighbors.
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         variant: the estimator's `method`, "standard" or "modified".
         reg, engine, solver, tol, max_iter, n_jobs: as there.
         seed: of the eigensolver's starting vectors; it does not show in the embedding.
 
-    Diagnostics: `reconstruction_error`, the sum of the two eigenvalues that are used; `eigenvalues`;
+    Diagnostics: `reconstruction_error`, the sum of the eigenvalues that are used; `eigenvalues`;
     `eigen_residual`; `n_iter`; `connected_components` of the neighbour graph, and a `warning` where the
     embedding shows its pieces and nothing else.
     """
@@ -55,8 +63,9 @@ def own_lle(
     check_choice("lle", "solver", solver, ("auto", "eigh", "sparse", "dense"))
     check_number("lle", "tol", tol, low=0, open_low=True)
     _check_numbers(len(values), n_neighbors, reg, tol, max_iter, n_jobs)
+    _check_components(n_components, n_neighbors, values.shape[1])
     chosen = {
-        "n_components": 2,
+        "n_components": int(n_components),
         "n_neighbors": int(n_neighbors),
         "reg": float(reg),
         "tol": float(tol),
@@ -102,6 +111,7 @@ def sklearn_lle(
     tol: float = 1e-6,
     max_iter: int = 100,
     n_jobs: int = -1,
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """Standard LLE (Roweis & Saul 2000, Science 290:2323) by scikit-learn.
@@ -111,6 +121,7 @@ def sklearn_lle(
     Args:
         values: [n, d].
         progress: unused, the work is one call.
+        n_components: from 1 to d, and below n_neighbors.
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         reg: the local Gram matrix gains reg times its trace on its diagonal, > 0.
         eigen_solver: "arpack", "dense", or "auto", which is dense up to 200 rows as in scikit-learn.
@@ -119,16 +130,17 @@ def sklearn_lle(
         n_jobs: threads of the neighbour search; -1 takes all cores. It does not change the result.
         seed: ARPACK's starting vector.
 
-    Diagnostics: `reconstruction_error`, the sum of the two eigenvalues of (I - W)'(I - W) that are used.
+    Diagnostics: `reconstruction_error`, the sum of the eigenvalues of (I - W)'(I - W) that are used.
     """
     from sklearn.manifold import LocallyLinearEmbedding
 
     n = len(values)
     check_choice("lle", "eigen_solver", eigen_solver, ("auto", "arpack", "dense"))
     _check_numbers(n, n_neighbors, reg, tol, max_iter, n_jobs)
+    _check_components(n_components, n_neighbors, values.shape[1])
     _check_distinct(values, n_neighbors)
     params = {
-        "n_components": 2,
+        "n_components": int(n_components),
         "method": "standard",
         "n_neighbors": int(n_neighbors),
         "neighbors_algorithm": "brute",
@@ -170,6 +182,12 @@ def _check_numbers(n: int, n_neighbors: int, reg: float, tol: float, max_iter: i
     check_number("lle", "tol", tol, low=0)
     check_number("lle", "max_iter", max_iter, low=1, whole=True)
     check_jobs("lle", n_jobs)
+
+
+def _check_components(n_components: int, n_neighbors: int, d: int) -> None:
+    # So many neighbours and one more span a space of that many dimensions around a point.
+    most = min(d, n_neighbors - 1)
+    check_components("lle", n_components, most, f" for {d} features and n_neighbors {n_neighbors}")
 
 
 def _check_distinct(values: np.ndarray, n_neighbors: int) -> None:

@@ -46,6 +46,20 @@ def check_jobs(method: str, n_jobs: Any) -> None:
         check_number(method, "n_jobs (unless -1)", n_jobs, low=1, whole=True)
 
 
+def check_components(method: str, n_components: Any, most: int, why: str = "") -> None:
+    """Raises JaxtlError unless n_components is a whole number from 1 to `most`, which `why` explains."""
+    if isinstance(n_components, Integral) and not isinstance(n_components, bool) and n_components > most:
+        raise JaxtlError(f"{method}: n_components must be at most {most}{why}, got {n_components}")
+    check_number(method, "n_components", n_components, low=1, whole=True)
+
+
+def check_few_components(method: str, n_components: Any, allowed: tuple[int, ...], remedy: str = "") -> None:
+    """Raises JaxtlError unless n_components is among the few that a library has."""
+    if isinstance(n_components, bool) or n_components not in allowed:
+        few = " or ".join(map(str, allowed))
+        raise JaxtlError(f"{method}: n_components must be {few}, got {n_components!r}{remedy}")
+
+
 def versions(*distributions: str) -> dict[str, str]:
     """Version of each installed distribution."""
     return {name: version(name) for name in distributions}

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
-from jaxtl.reduction.parameters import check_choice, versions
+from jaxtl.reduction.parameters import check_choice, check_components, versions
 
 # Doubles of rows held at a time: 32 MiB.
 PIECE = 2**22
@@ -21,30 +21,33 @@ def sklearn_pca(
     progress: Progress | None,
     *,
     svd_solver: str = "auto",
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Scores on the first two principal components, by scikit-learn (Pearson 1901).
+    """Scores on the first principal components, by scikit-learn (Pearson 1901).
 
     Each component's sign makes its largest loading positive, which is scikit-learn's rule.
 
     Args:
         values: [n, d].
         progress: unused, the work is one call.
+        n_components: from 1 to the smaller of n and d; "arpack" takes one less.
         svd_solver: as in scikit-learn, but "auto" always takes an exact one (see `exact_solver`).
         seed: used by "randomized" and "arpack" alone.
 
-    Diagnostics: `explained_variance_ratio` of the two components, each 0 to 1.
+    Diagnostics: `explained_variance_ratio` of the components, each 0 to 1.
     """
     from sklearn.decomposition import PCA
 
     check_choice("pca", "svd_solver", svd_solver, SOLVERS)
     solver = exact_solver(values.shape) if svd_solver == "auto" else svd_solver
-    model = PCA(n_components=2, svd_solver=solver, random_state=seed)
+    check_number_of_components(n_components, values.shape, less=solver == "arpack")
+    model = PCA(n_components=int(n_components), svd_solver=solver, random_state=seed)
     # float64, since the covariance squares the condition: for 10,000 x 1280 features it is off a direct
     # SVD by 3e-13 in 0.43 s, in float32 by 5e-5 in 0.33 s.
     coords = model.fit_transform(values.astype(np.float64))
     params = {
-        "n_components": 2,
+        "n_components": int(n_components),
         "svd_solver": solver,
         "dtype": "float64",
         "seed": int(seed),
@@ -57,9 +60,10 @@ def streamed_pca(
     values: np.ndarray,
     progress: Progress | None,
     *,
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Scores on the first two principal components, in memory that grows with n by them alone.
+    """Scores on the first principal components, in memory that grows with n by them alone.
 
     The rows are read three times, a piece at a time, so that they may be memory-mapped: for their mean,
     for the covariance about it (float64, 8 d^2 bytes), and for their scores. The mean comes first, since a
@@ -69,31 +73,39 @@ def streamed_pca(
     Args:
         values: [n, d].
         progress: called with the fraction of the rows read.
+        n_components: from 1 to the smaller of n and d.
         seed: unused; nothing is drawn.
 
-    Diagnostics: `explained_variance_ratio` of the two components, each 0 to 1.
+    Diagnostics: `explained_variance_ratio` of the components, each 0 to 1.
     """
     from scipy.linalg import eigh
 
     n, d = values.shape
+    check_number_of_components(n_components, values.shape)
     tell = _passes(progress, 3, n)
     mean = sum(piece.sum(axis=0) for piece in _pieces(values, tell(0))) / n
     covariance = np.zeros((d, d))
     for piece in _pieces(values, tell(1)):
         piece -= mean
         covariance += piece.T @ piece
-    variances, components = eigh(covariance, subset_by_index=[d - 2, d - 1])
+    variances, components = eigh(covariance, subset_by_index=[d - n_components, d - 1])
     components = components[:, ::-1]
     components = (components * signs(components)).T
     coords = np.concatenate([(piece - mean) @ components.T for piece in _pieces(values, tell(2))])
     params = {
-        "n_components": 2,
+        "n_components": int(n_components),
         "passes": 3,
         "dtype": "float64",
         "seed": int(seed),
         "versions": versions("scikit-learn", "scipy", "numpy"),
     }
     return coords, params, {"explained_variance_ratio": (variances[::-1] / np.trace(covariance)).tolist()}
+
+
+def check_number_of_components(n_components: Any, shape: tuple[int, int], less: bool = False) -> None:
+    """Raises JaxtlError for more components than features [n, d] have; a solver may need one `less`."""
+    why = f" for features {list(shape)}" + (" by arpack" if less else "")
+    check_components("pca", n_components, min(shape) - less, why)
 
 
 def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndarray]:

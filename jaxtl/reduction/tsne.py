@@ -12,7 +12,13 @@ from jaxtl.machine import cores
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
-from jaxtl.reduction.parameters import check_choice, check_jobs, check_number, versions
+from jaxtl.reduction.parameters import (
+    check_choice,
+    check_few_components,
+    check_jobs,
+    check_number,
+    versions,
+)
 from jaxtl.reduction.pca import exact_solver
 
 # Exact neighbours are the same bytes for any number of threads; Annoy's depend on it, since each thread
@@ -55,6 +61,7 @@ def opentsne(
     neighbors: str = "auto",
     negative_gradient_method: str = "auto",
     n_jobs: int = -1,
+    n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """t-SNE (van der Maaten & Hinton 2008) by openTSNE (Policar et al. 2024, J. Stat. Softw. 109:3).
@@ -63,6 +70,7 @@ def opentsne(
         values: [n, d].
         progress: called with the fraction of iterations done.
         known_neighbors: exact neighbours, 3 * perplexity or more of each, where they are known.
+        n_components: 2 or 3.
         perplexity: from 1 to (n - 1) / 3, as 3 * perplexity neighbours are used.
         initialization: "pca" (scaled to a standard deviation of 1e-4; Kobak & Berens 2019), "random"
             or "spectral".
@@ -72,7 +80,8 @@ def opentsne(
         exaggeration: >= 1, factor in the second phase.
         n_iter: length of the second phase.
         neighbors: "exact", "annoy" (approximate), or "auto": exact up to EXACT_NEIGHBORS_UP_TO rows.
-        negative_gradient_method: "bh" (Barnes-Hut), "fft", or "auto": fft from FFT_FROM rows.
+        negative_gradient_method: "bh" (Barnes-Hut), "fft", in 2 dimensions alone, or "auto": there fft from
+            FFT_FROM rows, else bh.
         n_jobs: threads; -1 takes all cores. It changes the result with "annoy" alone.
         seed: jitter of the initialisation, and Annoy's trees.
 
@@ -81,21 +90,22 @@ def opentsne(
     """
     n = len(values)
     _check(n, perplexity, learning_rate, initialization, neighbors, negative_gradient_method)
+    _check_dimensions(n_components, values.shape[1], initialization, negative_gradient_method)
     check_jobs("tsne", n_jobs)
     early = _phase(n, learning_rate, "early_exaggeration", early_exaggeration, early_exaggeration_iter)
     late = _phase(n, learning_rate, "exaggeration", exaggeration, n_iter)
     if neighbors == "auto":
         neighbors = "exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"
     if negative_gradient_method == "auto":
-        negative_gradient_method = "fft" if n >= FFT_FROM else "bh"
+        negative_gradient_method = "fft" if n >= FFT_FROM and n_components == 2 else "bh"
 
     threads = cores.workers(n_jobs)
     affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
-    start = _initial(values, affinities, initialization, seed)
+    start = _initial(values, affinities, initialization, int(n_components), seed)
     embedding = _descend(start, affinities, [early, late], negative_gradient_method, threads, progress)
 
     params = {
-        "n_components": 2,
+        "n_components": int(n_components),
         "perplexity": float(perplexity),
         "initialization": initialization,
         **_of_phases(early, late),
@@ -160,6 +170,19 @@ def _check(
     check_choice("tsne", "negative_gradient_method", gradient, ("auto", "bh", "fft"))
 
 
+def _check_dimensions(n_components: Any, d: int, initialization: str, gradient: str) -> None:
+    check_few_components("tsne", n_components, (2, 3))
+    if n_components > 2 and gradient == "fft":
+        raise JaxtlError(
+            "tsne: negative_gradient_method fft has 2 dimensions only; take bh or n_components 2"
+        )
+    if n_components > d and initialization == "pca":
+        raise JaxtlError(
+            f"tsne: features of {d} dimensions give no start in {n_components} by pca; take initialization "
+            "random or n_components 2"
+        )
+
+
 def _phase(
     n: int, learning_rate: float | str, name: str, exaggeration: float, n_iter: int
 ) -> dict[str, float | int]:
@@ -199,17 +222,19 @@ def _affinities(
     )
 
 
-def _initial(values: np.ndarray, affinities: Any, initialization: str, seed: int) -> np.ndarray:
+def _initial(
+    values: np.ndarray, affinities: Any, initialization: str, n_components: int, seed: int
+) -> np.ndarray:
     from openTSNE import initialization as schemes
+
+    how = {"n_components": n_components, "random_state": seed}
 
     if initialization == "pca":
         # Its jitter keeps duplicates apart. float64 and an exact solver for the reasons in pca.py.
-        return schemes.pca(
-            values.astype(np.float64), svd_solver=exact_solver(values.shape), random_state=seed
-        )
+        return schemes.pca(values.astype(np.float64), svd_solver=exact_solver(values.shape), **how)
     if initialization == "spectral":
-        return np.ascontiguousarray(schemes.spectral(affinities.P, random_state=seed))
-    return schemes.random(values, random_state=seed)
+        return np.ascontiguousarray(schemes.spectral(affinities.P, **how))
+    return schemes.random(values, **how)
 
 
 def _descend(

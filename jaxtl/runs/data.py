@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.methods import METHODS
+from jaxtl.evaluation.catalogue import TEST_ACCURACY
+from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
+from jaxtl.methods import METHODS, method_label
+from jaxtl.plots.shown import plot_stages
+from jaxtl.records import summaries
 from jaxtl.records.arrays import Dataset, Embedding
 from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
@@ -21,8 +26,8 @@ from jaxtl.runs.formats import COMPARISON
 from jaxtl.settings import FORMER_PIXELS, selection_of
 
 
-@dataclass(frozen=True)
-class RunData:
+@dataclass(frozen=True, repr=False)
+class RunData(summaries.Told):
     """One run, as the page shows it. Sections whose data are empty are left out.
 
     Attributes:
@@ -40,7 +45,6 @@ class RunData:
         claims: with text, statistic, value, low, high, threshold, direction, verdict, words.
         class_scores: rows stage, space, metric, class, value, low, high.
         layers: rows stage, layer, metric, value, low, high, in the network's order.
-        ids: text [n], what each image is called, or None.
         measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
             neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
             float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
@@ -99,7 +103,31 @@ class RunData:
         """The network, by its name in `jaxtl.settings.MODELS` where it is one of those."""
         return str(self.features.get("model") or self.config.get("model") or "").partition(" ")[0]
 
+    def summary(self) -> summaries.Summary:
+        """What is shown of it instead of its arrays: what it is of, and its accuracies."""
+        epochs = (
+            [f"{len(self.history)} epochs, {TEST_ACCURACY.label} {self.history[-1][TEST_ACCURACY]:.4f}"]
+            if self.history
+            else []
+        )
+        rows = [
+            ("images", f"{len(self):,}"),
+            *summaries.of_rows(self.class_names, self.ids),
+            *([("model", self.model)] if self.model else []),
+            ("embeddings", ", ".join(method_label(method) for method in self.methods)),
+            *(("training", line) for line in epochs),
+            *([("claims", verdicts(self.claims))] if self.claims else []),
+            *([("folder", str(self.path))] if self.path else []),
+        ]
+        return summaries.Summary(f"Run {self.name!r}", rows, score_table(self.scores))
+
+    def plot(self) -> Figure:
+        """Its embeddings before over after, a column for each method, as of `jaxtl.plot`."""
+        accuracies = accuracies_of(self.scores)
+        return plot_stages(self.name, self.embeddings, accuracies, tuned=not self.is_comparison)
+
     def score(self, stage: str, space: str, metric: str) -> Score | None:
+        """One number, such as that of "after", "features" and "silhouette"; None where it was not made."""
         wanted = (stage, space, metric)
         return next((s for s in self.scores if (s.stage, s.space, s.metric) == wanted), None)
 
@@ -151,6 +179,8 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
 def _embeddings(run: RunFolder) -> dict[tuple[str, str], Embedding]:
     """Those that are there, of the same images."""
     embeddings = {key: file.read() for key, file in run.embeddings.items() if file.is_there}
+    for key, embedding in embeddings.items():
+        embedding.check_plane(f"{run.embeddings[key]}: a run")
     if not embeddings:
         raise JaxtlError(f"{run}: holds no maps; {run.go_on}")
     first = next(iter(embeddings.values()))

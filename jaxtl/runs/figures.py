@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
+from jaxtl.evaluation.overview import accuracies_of
 from jaxtl.machine.child import Pool
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import Silence
@@ -59,10 +60,7 @@ def _embeddings(run: RunFolder, stage: str, methods: tuple[str, ...]) -> list[Em
 
 def _accuracies(run: RunFolder, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """The accuracy in every space, by stage."""
-    accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
-    for score in run.scores.read():
-        if score.metric == LEAVE_ONE_OUT:
-            accuracies[score.stage][score.space] = score.value
+    accuracies = accuracies_of(run.scores.read())
     for stage in STAGES:
         for space in ("features", *methods):
             if space not in accuracies[stage]:

@@ -1,4 +1,4 @@
-"""What a run shows on a terminal while it works: bars, and a line for what is done."""
+"""What is shown on a terminal or in a notebook while work gets on: bars, and a line for what is done."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,7 +39,7 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._bars = _Bars(console) if console.is_terminal else None
+        self._bars = _Bars(console) if _shows_bars(console) else None
         self._check: Callable[[], None] | None = None
 
     @contextlib.contextmanager
@@ -89,6 +90,11 @@ class Terminal:
     def path(self, title: str, path: Path) -> None:
         """A path in one piece, to be copied: neither broken over lines nor read as markup."""
         self.console.print(f"{title}: [bold]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
+
+
+def _shows_bars(console: Console) -> bool:
+    """Notebooks need a library for bars, and rich warns of its absence; without it they get the lines."""
+    return console.is_terminal and (not console.is_jupyter or find_spec("ipywidgets") is not None)
 
 
 class _Bars:
