@@ -12,7 +12,7 @@ import pytest
 
 import jaxtl as package
 from jaxtl.exports.forms import export_network
-from jaxtl.exports.network import Network
+from jaxtl.exports.network import ExportedNetwork
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import build, load_model
 from jaxtl.records.arrays import Dataset, Features
@@ -36,7 +36,7 @@ def network(config, size=SIZE):
             values = drawn(f"{layer.name}.{kinds.get(key, key)}", tuple(shape[k] for k in order))
             arrays[f"{layer.name}/{key}"] = values.transpose(np.argsort(order))
     preprocessing = config.preprocessing or "unit"
-    return Network(config, arrays, size, preprocessing, ("a", "b", "ü"), "a test")
+    return ExportedNetwork(config, arrays, size, preprocessing, ("a", "b", "ü"), "a test")
 
 
 def images(size=SIZE):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxtl.errors import JaxtlError
 from jaxtl.exports.forms import export_network
-from jaxtl.exports.network import Network
+from jaxtl.exports.network import ExportedNetwork
 from jaxtl.models.weights import imagenet_path, load_arrays
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import NETWORKS, USUAL_PREPROCESSING
@@ -48,7 +48,7 @@ def export(
         raise JaxtlError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
 
 
-def _network(run: RunFolder, stage: str) -> Network:
+def _network(run: RunFolder, stage: str) -> ExportedNetwork:
     run.check()
     config, digest = run.started.read()
     run.check_there([run.model, run.features["after"]])
@@ -61,6 +61,6 @@ def _network(run: RunFolder, stage: str) -> Network:
             raise JaxtlError(f"{path}: not the weights that {run} was started with; restore that file")
     names = tuple(run.features["after"].read().meta.get("class_names", ())) if stage == "after" else ()
     preprocessing = config.preprocessing or USUAL_PREPROCESSING
-    return Network(
+    return ExportedNetwork(
         model, arrays, config.image_size, preprocessing, names, f"jaxtl run, {config.dataset}, {stage}"
     )
