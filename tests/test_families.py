@@ -19,7 +19,6 @@ from jaxtl.models.weights import arrays_of, build, load_arrays, load_model, save
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.settings import MODELS, RunConfig
 from tests.resnet_reference import drawn, images
-from weights_convert.resnet import config_of, from_torchvision, to_torchvision
 
 NARROW = 1 / 8
 
@@ -212,52 +211,6 @@ def test_a_network_without_weights_says_where_to_get_them(jaxtl, tmp_path):
         assert code == 2
         assert "python -m weights_convert torch resnet18.pth resnet18.safetensors" in err
         assert "--weights resnet18.safetensors" in err
-
-
-# Conversion.
-
-
-def test_torchvisions_tensors_go_there_and_back():
-    config, arrays = drawn(50, width=NARROW)
-    tensors = to_torchvision(config, arrays)
-    assert tensors["layer1.0.downsample.0.weight"].shape == (32, 8, 1, 1)
-    assert tensors["bn1.num_batches_tracked"] == 0
-    back, again = from_torchvision(tensors)
-    assert back == config
-    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
-    without, backbone = from_torchvision(tensors, head=False)
-    assert without.classes is None
-    assert set(arrays) - set(backbone) == {"fc/kernel", "fc/bias"}
-
-
-def test_a_network_within_another_and_another_head_are_known():
-    config, arrays = drawn(18, width=NARROW)
-    tensors = {f"model.backbone.{name}": a for name, a in to_torchvision(config, arrays).items()}
-    tensors["model.projector.weight"] = np.zeros(3)
-    assert from_torchvision(tensors)[0] == config
-    tensors["model.backbone.fc.1.weight"] = tensors.pop("model.backbone.fc.weight")
-    assert from_torchvision(tensors)[0].classes is None
-    with pytest.raises(JaxtlError, match="no head that is one linear layer"):
-        from_torchvision(tensors, head=True)
-    twice = {**tensors, **{f"teacher.{name}": array for name, array in tensors.items()}}
-    with pytest.raises(JaxtlError, match="holds 2 ResNets"):
-        from_torchvision(twice)
-
-
-def test_tensors_of_other_networks_are_refused():
-    config, arrays = drawn(18, width=NARROW)
-    tensors = to_torchvision(config, arrays)
-    with pytest.raises(JaxtlError, match=r"f\.pth: holds no ResNet"):
-        config_of({"features.0.0.weight": (32, 3, 3, 3)}, "f.pth")
-    del tensors["layer2.0.bn1.weight"]
-    with pytest.raises(
-        JaxtlError, match=r"f.pth: does not fit ResNet-18 .*missing layer2.0.bn1/gamma \[16\]"
-    ):
-        from_torchvision({**tensors, "layer2.0.se.weight": np.zeros(3)}, "f.pth")
-    deeper = {name.replace("layer1.1", "layer1.5"): array for name, array in tensors.items()}
-    extra = {name.replace("layer1.1", "layer1.2"): array for name, array in tensors.items()}
-    with pytest.raises(JaxtlError, match=r"a ResNet of 3 \+ 2 \+ 2 \+ 2 blocks"):
-        from_torchvision({**deeper, **extra}, "f.pth")
 
 
 # A whole run.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxtl.exports.torchvision import state_dict
 from jaxtl.models import folding
 from jaxtl.models.network import Carry
 from jaxtl.models.resnet import ResNetConfig
@@ -18,7 +19,6 @@ from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 from tests import resnet_reference as reference
-from weights_convert.resnet import to_torchvision
 
 TOLERANCE = 1e-5
 
@@ -73,9 +73,9 @@ def test_torchvision_takes_what_is_given_back_and_finds_its_own_shapes():
     torchvision = pytest.importorskip("torchvision")
     for depth in (18, 34, 50, 101, 152):
         config = ResNetConfig(depth=depth, classes=1000)
-        state = getattr(torchvision.models, config.name)().state_dict()
-        given = to_torchvision(config, {name: np.zeros(s) for name, s in config.parameters.items()})
-        assert {k: v.shape for k, v in given.items()} == {k: tuple(v.shape) for k, v in state.items()}
+        known = getattr(torchvision.models, config.name)().state_dict()
+        given = state_dict(config, {name: np.zeros(s) for name, s in config.parameters.items()})
+        assert {k: v.shape for k, v in given.items()} == {k: tuple(v.shape) for k, v in known.items()}
 
 
 @pytest.fixture(scope="module")
