@@ -47,7 +47,8 @@ def _sized(width: str, shapes: Shapes, usual: ResNetConfig) -> ResNetConfig:
     first = shapes.get("conv1.weight", ())
     if all(repeats) and "conv1.0.weight" in shapes:
         raise JaxtlError(
-            f"a ResNet whose first convolution is three (ResNet-D, ResNet-T), which jaxtl does not have{_INSTEAD}"
+            "a ResNet whose first convolution is three (ResNet-D, ResNet-T), which jaxtl does not have"
+            f"{_INSTEAD}"
         )
     if not all(repeats) or len(first) != 4:
         return usual  # of which too little is there

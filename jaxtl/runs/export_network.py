@@ -36,7 +36,8 @@ def export(
 
     Raises:
         JaxtlError: no such form, stage or run folder, a run that is not finished, weights that are not those
-            it started from, another ending of `out`, a stage of a file or an image size of a run, or a library that is not installed.
+            it started from, another ending of `out`, a stage of a file, an image size of a run, or a library
+            that is not installed.
     """
     if to not in NETWORKS:
         raise JaxtlError(f"to must be one of {', '.join(NETWORKS)}, got {to!r}")
