@@ -247,6 +247,7 @@ def test_a_run_of_a_resnet_has_everything(resnet_run):
     assert json.loads((run / "config.json").read_text(encoding="utf-8"))["model"] == "resnet18"
 
 
+@pytest.mark.slow
 def test_what_a_run_tuned_is_a_resnet_whose_frozen_layers_stayed(resnet_run, few_digits):
     from jaxtl.data import load
     from jaxtl.network.extraction import extract
@@ -264,3 +265,19 @@ def test_what_a_run_tuned_is_a_resnet_whose_frozen_layers_stayed(resnet_run, few
     assert kept.meta["layer"] == "avgpool"
     own = extract(tuned, load(few_digits, "test"), Images(32))
     assert relative_error(own.values, kept.values) <= 1e-5
+
+
+def test_a_runs_network_is_exported_by_the_command(resnet_run, tmp_path, jaxtl):
+    run = resnet_run / "run"
+    for form, name in (("keras", "n.keras"), ("onnx", "n.onnx")):
+        if form == "onnx":
+            pytest.importorskip("onnx")
+        code, out, _ = jaxtl("export", run, "--to", form, "--out", tmp_path / name)
+        assert code == 0
+        assert str(tmp_path / name) in out
+    code, _, error = jaxtl("export", run, "--to", "onnx", "--stage", "both", "--out", tmp_path / "n.onnx")
+    assert (code, "before or after for a network" in error) == (2, True)
+    code, _, error = jaxtl("export", run, "--to", "keras", "--out", tmp_path / "n.onnx")
+    assert (code, "must end in .keras" in error) == (2, True)
+    code, _, error = jaxtl("export", run, "--to", "keras", "--image-size", 32, "--out", tmp_path / "n.keras")
+    assert (code, "a run has an image size of its own" in error) == (2, True)

@@ -43,7 +43,11 @@ def assert_recorded(array, expected, name):
     assert np.abs(array).max() == pytest.approx(expected[-1], rel=TOLERANCE), name
 
 
-@pytest.mark.parametrize(("depth", "size"), reference.CASES)
+# The step of training below takes a ResNet-18 through all of its layers.
+BY_DEPTH = [pytest.param(*case, marks=pytest.mark.slow if case[0] == 18 else ()) for case in reference.CASES]
+
+
+@pytest.mark.parametrize(("depth", "size"), BY_DEPTH)
 def test_every_layer_is_that_of_torchvision(depth, size, recorded):
     config, arrays = reference.drawn(depth)
     prefix = f"{depth} {size} "

@@ -23,7 +23,7 @@ from weights_convert.__main__ import main
 from weights_convert.torch import convert
 
 LIBRARIES = ("torchvision", "timm", "transformers")
-DEFAULT = [("torchvision", 33), ("timm", 33), ("transformers", 32)]
+DEFAULT = [("torchvision", 33), ("timm", 33)]
 SLOW = [pytest.param(name, size, marks=pytest.mark.slow) for name in LIBRARIES for size in (32, 33)]
 
 

@@ -195,7 +195,7 @@ def _config(backbone: _Backbone, origin: TorchSource, head: Any, given: Mapping[
         return replace(config, classes=classes, **given)
     except JaxtlError as error:
         raise JaxtlError(f"{origin.path}: {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise JaxtlError(
             f"{origin.path}: the settings in it or in config.json beside it are damaged ({error}); mend or "
             "move them"
@@ -207,6 +207,8 @@ def _settings(config: Any, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("made_by") != MADE_BY:
         return {}
     noted = json.loads(metadata.get(SETTINGS, "{}"))
+    if not isinstance(noted, dict):
+        raise ValueError(f"{SETTINGS} is no JSON object")
     by_tensors = ("width", "classes", "depth", "stem_kernel")
     return {name: value for name, value in noted.items() if hasattr(config, name) and name not in by_tensors}
 
