@@ -4,14 +4,14 @@ import functools
 import importlib.util
 from unittest import mock
 
+import jax
 import numpy as np
 
-import jaxtl
+from jaxtl.data.preprocess import preprocess
 from jaxtl.exports.forms import export_network
 from jaxtl.exports.network import ExportedNetwork
+from jaxtl.models.network import Carry
 from jaxtl.models.weights import build
-from jaxtl.records.arrays import Dataset
-from jaxtl.settings import Images
 from tests.torch_reference import drawn
 
 SIZE = 33  # odd, so that its maps are odd and even
@@ -39,10 +39,15 @@ def images(size=SIZE):
 
 @functools.cache
 def expected(config):
-    """jaxtl's own features of the images under `network(config)`."""
+    """jaxtl's own features of the images under `network(config)`, by convolutions that compile fast."""
     net = network(config)
-    data = Dataset(images(net.image_size), np.zeros(4, np.int32), ("a",), "test", "x")
-    return jaxtl.extract(build(config, net.arrays), data, Images(net.image_size, net.preprocessing)).values
+    model = build(config, net.arrays)
+
+    def features(pixels):
+        x = preprocess(pixels, net.image_size, net.preprocessing)
+        return model.run(Carry(x), 0, config.pooled, form="xla").x
+
+    return np.asarray(jax.jit(features)(images(net.image_size)))
 
 
 def assert_close(features, wanted):
@@ -69,10 +74,8 @@ def with_keras(config, folder):
 
     (path,) = export_network(network(config), "keras", folder / "n.keras")
     # What layers are given before they are given the file's weights takes a program for every shape.
-    nothing = mock.patch.object(
-        keras.initializers.GlorotUniform, "__call__", lambda _, shape, **__: np.zeros(shape)
-    )
-    with nothing:
+    drawing = keras.initializers.GlorotUniform
+    with mock.patch.object(drawing, "__call__", lambda _, shape, **__: np.zeros(shape)):
         model = keras.saving.load_model(path)
     pooled = keras.Model(model.inputs, model.get_layer(config.pooling).output)
     # One program for all layers, where a plain call would compile each.

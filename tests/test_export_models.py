@@ -108,10 +108,7 @@ def test_weights_decide_the_preprocessing_and_it_is_recorded(few_digits, tmp_pat
     code, _, told = jaxtl(*own, tmp_path / "a.npz")
     assert code == 0
     assert "Preprocessing imagenet, which the weights want" in " ".join(told.split())
-    features = Features.load(tmp_path / "a.npz")
-    assert features.meta["preprocessing"] == "imagenet"
-    jaxtl(*own, tmp_path / "c.npz", "--preprocessing", "unit")
-    assert np.abs(Features.load(tmp_path / "c.npz").values - features.values).max() > 0.01
+    assert Features.load(tmp_path / "a.npz").meta["preprocessing"] == "imagenet"
 
 
 @pytest.mark.parametrize("text", ["caffe", "1,2/3,4", "0,0,0/1,1,0", "0,0,0/1,1,nan", "0,0,0", "/"])

@@ -55,7 +55,7 @@ def test_multiply_adds_are_the_published_ones(depth, billions):
     assert sum(config.multiply_adds(224)) / 1e9 == pytest.approx(billions, rel=1e-3)
 
 
-@pytest.fixture(scope="module", params=[18, 50])
+@pytest.fixture(scope="module", params=[pytest.param(18, marks=pytest.mark.slow), 50])
 def narrow(request):
     """A narrow ResNet, and what each of the first layers hands on for images of an odd size."""
     model = build(*drawn(request.param, width=NARROW))
