@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxtl.exports.torchvision import resnet_modules, state_dict, torch_names
 from jaxtl.models.resnet import ResNetConfig
-from weights_convert.resnet import to_torchvision, torchvision_names
 
 FILE = Path(__file__).parent / "references" / "resnet.npz"
 CLASSES = 10
@@ -79,11 +79,11 @@ def torchvision_step(config, arrays, x, first):
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels(len(x)).astype(np.int64)))
     loss.backward()
     state, tensors = network.state_dict(), dict(network.named_parameters())
-    names = torchvision_names(config)
+    names = torch_names(config.layers, resnet_modules(config))
     result = {"loss": np.float32(loss.item())}
     for name in (f"{layer.name}/{key}" for layer in learning for key in layer.parameters):
         moving = name.split("/")[1].startswith("moving")
-        tensor = (state[names[name]] if moving else tensors[names[name]].grad).numpy()
+        tensor = (state[names[name][0]] if moving else tensors[names[name][0]].grad).numpy()
         result[name] = tensor.transpose(_AXES[tensor.ndim]) if tensor.ndim in _AXES else tensor
     return result
 
@@ -96,7 +96,7 @@ def _torch_network(config, arrays):
     import torchvision
 
     network = getattr(torchvision.models, config.name)(num_classes=config.classes)
-    network.load_state_dict({k: torch.from_numpy(v) for k, v in to_torchvision(config, arrays).items()})
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in state_dict(config, arrays).items()})
     for module in network.modules():
         if isinstance(module, torch.nn.ReLU):
             # Else it would overwrite the outputs of the layers before it.

@@ -1,6 +1,5 @@
-"""A run's network in Keras, torchvision and ONNX Runtime gives the features that jaxtl gives."""
+"""A network of jaxtl's in Keras, torchvision and ONNX Runtime gives the features that jaxtl gives."""
 
-import importlib.util
 import json
 import os
 from dataclasses import replace
@@ -12,81 +11,66 @@ import pytest
 
 import jaxtl as package
 from jaxtl.exports.forms import export_network
-from jaxtl.exports.network import Network
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
-from jaxtl.models.weights import build, load_model
-from jaxtl.records.arrays import Dataset, Features
-from jaxtl.settings import Images, RunConfig
-from tests.torch_reference import drawn
+from jaxtl.models.resnet import ResNetConfig
+from jaxtl.models.weights import load_model
+from jaxtl.records.arrays import Features
+from jaxtl.settings import RunConfig
+from tests.exporting import assert_close, expected, network, with_keras, with_onnx_runtime, with_torch
 
-SIZE = 33  # odd, so that its maps are odd and even
 KERAS = MobileNetV2Config(0.05, classes=3)
 TORCH = replace(KERAS, padding="symmetric", bn_epsilon=1e-5, preprocessing="imagenet")
-
-
-def network(config, size=SIZE):
-    """A narrow network with random weights and statistics; each array is drawn as PyTorch's of that kind."""
-    kinds = {"gamma": "weight", "moving_variance": "weight", "beta": "bias", "moving_mean": "bias"}
-    arrays = {}
-    for layer in config.layers:
-        for key, shape in layer.parameters.items():
-            # The scale follows from fan-in, by PyTorch's form: channels out, channels in, height, width.
-            order = {"conv": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1), "dense": (1, 0)}.get(layer.kind)
-            order = order if len(shape) > 1 else (0,)
-            values = drawn(f"{layer.name}.{kinds.get(key, key)}", tuple(shape[k] for k in order))
-            arrays[f"{layer.name}/{key}"] = values.transpose(np.argsort(order))
-    preprocessing = config.preprocessing or "unit"
-    return Network(config, arrays, size, preprocessing, ("a", "b", "ü"), "a test")
-
-
-def images(size=SIZE):
-    return np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
-
-
-def expected(net):
-    """jaxtl's own features of the images."""
-    data = Dataset(images(net.image_size), np.zeros(4, np.int32), ("a",), "test", "x")
-    model = build(net.config, net.arrays)
-    return package.extract(model, data, Images(net.image_size, net.preprocessing)).values
-
-
-def assert_close(features, wanted):
-    # The images differ, and so must their features, or nothing was compared.
-    assert np.abs(wanted - wanted[0]).max() > 0.1
-    np.testing.assert_allclose(features, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
-
-
-CONFIGS = [pytest.param(KERAS, id="keras"), pytest.param(TORCH, id="torch", marks=pytest.mark.slow)]
+RESNET = ResNetConfig(width=1 / 16, classes=3, preprocessing="imagenet")
+CIFAR = replace(RESNET, stem_kernel=3, stem_stride=1, stem_pool=False)
+BOTTLENECKS = ResNetConfig(50, 1 / 16, padding="keras")
+SLOW = pytest.mark.slow
+CONFIGS = [
+    pytest.param(KERAS, id="keras"),
+    pytest.param(RESNET, id="resnet"),
+    pytest.param(TORCH, id="torch", marks=SLOW),
+    pytest.param(CIFAR, id="cifar", marks=SLOW),
+    pytest.param(BOTTLENECKS, id="bottlenecks", marks=SLOW),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_onnx_runtime_gives_the_same(config, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
-    net = network(config)
-    (path,) = export_network(net, "onnx", tmp_path / "n.onnx")
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    pixels = images().transpose(0, 3, 1, 2).astype(np.float32)
-    features, probabilities = session.run(["features", "probabilities"], {"pixels": pixels})
-    assert_close(features, expected(net))
-    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    pytest.importorskip("onnxruntime")
+    outputs, path = with_onnx_runtime(config, tmp_path)
+    assert_close(outputs["features"], expected(config))
+    if config.classes:
+        np.testing.assert_allclose(outputs["probabilities"].sum(1), 1, atol=1e-5)
     before = path.read_bytes()
-    assert export_network(net, "onnx", path)[0].read_bytes() == before
+    assert export_network(network(config), "onnx", path)[0].read_bytes() == before
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The structure of `inputs`")
 @pytest.mark.parametrize("config", CONFIGS)
 def test_keras_opens_it_and_gives_the_same(config, tmp_path):
-    import keras
+    features, model = with_keras(config, tmp_path)
+    assert_close(features, expected(config))
+    names = [layer.name for layer in config.layers if layer.kind != "input"]
+    assert {layer.name for layer in model.layers} >= set(names)
 
-    net = network(config)
-    (path,) = export_network(net, "keras", tmp_path / "n.keras")
-    model = keras.saving.load_model(path)
-    names = [layer.name for layer in net.config.layers if layer.kind != "input"]
-    assert [layer.name for layer in model.layers if layer.name in names] == names
-    pooled = keras.Model(model.inputs, model.get_layer("global_average_pooling2d").output)
-    # One program for all layers, where a plain call would compile each.
-    assert_close(pooled.predict(images().astype(np.float32), verbose=0), expected(net))
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [KERAS, TORCH, *(replace(config, width=1) for config in (RESNET, CIFAR, BOTTLENECKS))],
+    ids=lambda config: f"{config.name}-{config.padding}",
+)
+def test_torchvision_gives_the_same(config, tmp_path):
+    pytest.importorskip("torchvision")
+    features, loader = with_torch(config, tmp_path)
+    assert_close(features, expected(config))
+    assert network(config).class_names == loader.CLASS_NAMES
+
+
+def test_torchvision_has_no_narrow_resnet(tmp_path):
+    with pytest.raises(package.JaxtlError, match=r"torchvision has no ResNet of width 0\.0625"):
+        export_network(network(RESNET), "torch", tmp_path / "n.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_keras_files_come_back_with_their_preprocessing(tmp_path):
@@ -102,18 +86,6 @@ def test_keras_files_come_back_with_their_preprocessing(tmp_path):
         np.testing.assert_array_equal(getattr(getattr(back, layer), key)[...], array)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_torchvision_gives_the_same(config, tmp_path):
-    pytest.importorskip("torchvision")
-    net = network(config)
-    _, module = export_network(net, "torch", tmp_path / "n.safetensors")
-    spec = importlib.util.spec_from_file_location("exported", module)
-    loader = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loader)
-    assert_close(loader.features(loader.load(), images()).numpy(), expected(net))
-    assert loader.CLASS_NAMES == ("a", "b", "ü")
-
-
 def test_torch_files_have_torchvisions_names(tmp_path):
     from safetensors.numpy import load_file
 
@@ -127,33 +99,16 @@ def test_torch_files_have_torchvisions_names(tmp_path):
         export_network(network(KERAS), "torch", path)
 
 
-def test_a_runs_network_is_exported_by_the_command(few_run, tmp_path, jaxtl):
-    for form, name in (("keras", "n.keras"), ("torch", "n.safetensors"), ("onnx", "n.onnx")):
-        if form == "onnx":
-            pytest.importorskip("onnx")
-        code, out, _ = jaxtl("export", few_run, "--to", form, "--out", tmp_path / name)
-        assert code == 0
-        assert str(tmp_path / name) in out
-    code, _, error = jaxtl("export", few_run, "--to", "onnx", "--stage", "both", "--out", tmp_path / "n.onnx")
-    assert (code, "before or after for a network" in error) == (2, True)
-    code, _, error = jaxtl("export", few_run, "--to", "keras", "--out", tmp_path / "n.onnx")
-    assert (code, "must end in .keras" in error) == (2, True)
-
-
 def test_weights_decide_the_preprocessing_and_it_is_recorded(few_digits, tmp_path, jaxtl):
     from jaxtl.models.weights import save_weights
 
-    net = network(TORCH, 32)
-    save_weights(tmp_path / "w.safetensors", TORCH, net.arrays, {})
+    save_weights(tmp_path / "w.safetensors", RESNET, network(RESNET).arrays, {})
     common = ("extract", "--dataset", few_digits, "--samples", 8, "--image-size", 32)
     own = (*common, "--weights", tmp_path / "w.safetensors", "--out")
     code, _, told = jaxtl(*own, tmp_path / "a.npz")
     assert code == 0
     assert "Preprocessing imagenet, which the weights want" in " ".join(told.split())
-    features = Features.load(tmp_path / "a.npz")
-    assert features.meta["preprocessing"] == "imagenet"
-    jaxtl(*own, tmp_path / "c.npz", "--preprocessing", "unit")
-    assert np.abs(Features.load(tmp_path / "c.npz").values - features.values).max() > 0.01
+    assert Features.load(tmp_path / "a.npz").meta["preprocessing"] == "imagenet"
 
 
 @pytest.mark.parametrize("text", ["caffe", "1,2/3,4", "0,0,0/1,1,0", "0,0,0/1,1,nan", "0,0,0", "/"])

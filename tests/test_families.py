@@ -19,7 +19,6 @@ from jaxtl.models.weights import arrays_of, build, load_arrays, load_model, save
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.settings import MODELS, RunConfig
 from tests.resnet_reference import drawn, images
-from weights_convert.resnet import config_of, from_torchvision, to_torchvision
 
 NARROW = 1 / 8
 
@@ -56,7 +55,7 @@ def test_multiply_adds_are_the_published_ones(depth, billions):
     assert sum(config.multiply_adds(224)) / 1e9 == pytest.approx(billions, rel=1e-3)
 
 
-@pytest.fixture(scope="module", params=[18, 50])
+@pytest.fixture(scope="module", params=[pytest.param(18, marks=pytest.mark.slow), 50])
 def narrow(request):
     """A narrow ResNet, and what each of the first layers hands on for images of an odd size."""
     model = build(*drawn(request.param, width=NARROW))
@@ -214,52 +213,6 @@ def test_a_network_without_weights_says_where_to_get_them(jaxtl, tmp_path):
         assert "--weights resnet18.safetensors" in err
 
 
-# Conversion.
-
-
-def test_torchvisions_tensors_go_there_and_back():
-    config, arrays = drawn(50, width=NARROW)
-    tensors = to_torchvision(config, arrays)
-    assert tensors["layer1.0.downsample.0.weight"].shape == (32, 8, 1, 1)
-    assert tensors["bn1.num_batches_tracked"] == 0
-    back, again = from_torchvision(tensors)
-    assert back == config
-    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
-    without, backbone = from_torchvision(tensors, head=False)
-    assert without.classes is None
-    assert set(arrays) - set(backbone) == {"fc/kernel", "fc/bias"}
-
-
-def test_a_network_within_another_and_another_head_are_known():
-    config, arrays = drawn(18, width=NARROW)
-    tensors = {f"model.backbone.{name}": a for name, a in to_torchvision(config, arrays).items()}
-    tensors["model.projector.weight"] = np.zeros(3)
-    assert from_torchvision(tensors)[0] == config
-    tensors["model.backbone.fc.1.weight"] = tensors.pop("model.backbone.fc.weight")
-    assert from_torchvision(tensors)[0].classes is None
-    with pytest.raises(JaxtlError, match="no head that is one linear layer"):
-        from_torchvision(tensors, head=True)
-    twice = {**tensors, **{f"teacher.{name}": array for name, array in tensors.items()}}
-    with pytest.raises(JaxtlError, match="holds 2 ResNets"):
-        from_torchvision(twice)
-
-
-def test_tensors_of_other_networks_are_refused():
-    config, arrays = drawn(18, width=NARROW)
-    tensors = to_torchvision(config, arrays)
-    with pytest.raises(JaxtlError, match=r"f\.pth: holds no ResNet"):
-        config_of({"features.0.0.weight": (32, 3, 3, 3)}, "f.pth")
-    del tensors["layer2.0.bn1.weight"]
-    with pytest.raises(
-        JaxtlError, match=r"f.pth: does not fit ResNet-18 .*missing layer2.0.bn1/gamma \[16\]"
-    ):
-        from_torchvision({**tensors, "layer2.0.se.weight": np.zeros(3)}, "f.pth")
-    deeper = {name.replace("layer1.1", "layer1.5"): array for name, array in tensors.items()}
-    extra = {name.replace("layer1.1", "layer1.2"): array for name, array in tensors.items()}
-    with pytest.raises(JaxtlError, match=r"a ResNet of 3 \+ 2 \+ 2 \+ 2 blocks"):
-        from_torchvision({**deeper, **extra}, "f.pth")
-
-
 # A whole run.
 
 
@@ -300,6 +253,7 @@ def test_a_run_of_a_resnet_has_everything(resnet_run):
     assert json.loads((run / "config.json").read_text(encoding="utf-8"))["model"] == "resnet18"
 
 
+@pytest.mark.slow
 def test_what_a_run_tuned_is_a_resnet_whose_frozen_layers_stayed(resnet_run, few_digits):
     from jaxtl.data import load
     from jaxtl.network.extraction import extract
@@ -317,3 +271,19 @@ def test_what_a_run_tuned_is_a_resnet_whose_frozen_layers_stayed(resnet_run, few
     assert kept.meta["layer"] == "avgpool"
     own = extract(tuned, load(few_digits, "test"), Images(32))
     assert relative_error(own.values, kept.values) <= 1e-5
+
+
+def test_a_runs_network_is_exported_by_the_command(resnet_run, tmp_path, jaxtl):
+    run = resnet_run / "run"
+    for form, name in (("keras", "n.keras"), ("onnx", "n.onnx")):
+        if form == "onnx":
+            pytest.importorskip("onnx")
+        code, out, _ = jaxtl("export", run, "--to", form, "--out", tmp_path / name)
+        assert code == 0
+        assert str(tmp_path / name) in out
+    code, _, error = jaxtl("export", run, "--to", "onnx", "--stage", "both", "--out", tmp_path / "n.onnx")
+    assert (code, "before or after for a network" in error) == (2, True)
+    code, _, error = jaxtl("export", run, "--to", "keras", "--out", tmp_path / "n.onnx")
+    assert (code, "must end in .keras" in error) == (2, True)
+    code, _, error = jaxtl("export", run, "--to", "keras", "--image-size", 32, "--out", tmp_path / "n.keras")
+    assert (code, "a run has an image size of its own" in error) == (2, True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxtl.exports.torchvision import state_dict
 from jaxtl.models import folding
 from jaxtl.models.network import Carry
 from jaxtl.models.resnet import ResNetConfig
@@ -18,7 +19,6 @@ from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
 from tests import resnet_reference as reference
-from weights_convert.resnet import to_torchvision
 
 TOLERANCE = 1e-5
 
@@ -43,7 +43,11 @@ def assert_recorded(array, expected, name):
     assert np.abs(array).max() == pytest.approx(expected[-1], rel=TOLERANCE), name
 
 
-@pytest.mark.parametrize(("depth", "size"), reference.CASES)
+# The step of training below takes a ResNet-18 through all of its layers.
+BY_DEPTH = [pytest.param(*case, marks=pytest.mark.slow if case[0] == 18 else ()) for case in reference.CASES]
+
+
+@pytest.mark.parametrize(("depth", "size"), BY_DEPTH)
 def test_every_layer_is_that_of_torchvision(depth, size, recorded):
     config, arrays = reference.drawn(depth)
     prefix = f"{depth} {size} "
@@ -73,9 +77,9 @@ def test_torchvision_takes_what_is_given_back_and_finds_its_own_shapes():
     torchvision = pytest.importorskip("torchvision")
     for depth in (18, 34, 50, 101, 152):
         config = ResNetConfig(depth=depth, classes=1000)
-        state = getattr(torchvision.models, config.name)().state_dict()
-        given = to_torchvision(config, {name: np.zeros(s) for name, s in config.parameters.items()})
-        assert {k: v.shape for k, v in given.items()} == {k: tuple(v.shape) for k, v in state.items()}
+        known = getattr(torchvision.models, config.name)().state_dict()
+        given = state_dict(config, {name: np.zeros(s) for name, s in config.parameters.items()})
+        assert {k: v.shape for k, v in given.items()} == {k: tuple(v.shape) for k, v in known.items()}
 
 
 @pytest.fixture(scope="module")

@@ -66,8 +66,13 @@ def keras(source_file: str, out: str, **options: Any) -> None:
 @click.option(
     "--padding", type=click.Choice(["keras", "symmetric"]), help="Of stride 2.  [default: the library's]"
 )
+@click.option(
+    "--stem",
+    type=click.Choice(["imagenet", "cifar"]),
+    help="Of a ResNet: stride 2 and max pooling, or neither.  [default: cifar for a first kernel of 3x3]",
+)
 def torch(source_file: str, out: str, **options: Any) -> None:
-    """Convert MobileNetV2 from torchvision, timm or Hugging Face: .safetensors, .pth, .pt or .bin.
+    """Convert MobileNetV2 or ResNet from torchvision, timm or Hugging Face: .safetensors, .pth, .pt or .bin.
 
     PyTorch need not be installed, and nothing in the file is run.
     """
@@ -91,7 +96,7 @@ def _convert(
         sys.exit(2)
     config = done.config
     top = f"{config.classes} classes" if config.classes else "no top"
-    click.echo(f"{out}: MobileNetV2, width {config.width:g}, {top}, {len(config.parameters)} tensors")
+    click.echo(f"{out}: {config.label}, width {config.width:g}, {top}, {len(config.parameters)} tensors")
     click.echo(f"digest {done.digest}")
     for note in done.notes:
         click.echo(note)

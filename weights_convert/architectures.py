@@ -13,8 +13,8 @@ _SIGNS = (
     ),
     (r"features\.\d+\.block\.\d", "a MobileNetV3 or EfficientNet of torchvision"),
     (r"features\.1\.0\.block\.0\.0", "an EfficientNet of torchvision"),
-    (r"layer1\.0\.conv1\.weight$", "a ResNet"),
-    (r"encoder\.stages\.0\.layers\.0\.layer", "a ResNet of transformers"),
+    (r"layer1\.0\.conv1\.weight$", "a part or a relative of ResNet"),
+    (r"encoder\.stages\.0\.layers\.0\.layer", "a RegNet, or a part of a ResNet of transformers"),
     (r"visual\.|text_model\.|vision_model\.", "a CLIP or SigLIP"),
     (r"patch_embed|patch_embeddings|encoder_layer_0|cls_token|class_token", "a vision transformer"),
     (r"denseblock1", "a DenseNet"),
@@ -35,6 +35,6 @@ def name_architecture(names: Iterable[str]) -> str:
     kind = next((kind for sign, kind in _SIGNS if any(re.search(sign, name) for name in names)), None)
     told = f"it looks like {kind}" if kind else f"its tensors are {some}, ..."
     return (
-        f"holds no MobileNetV2 of torchvision, timm or transformers; {told}; compute its features with its "
-        "own library and give them to jaxtl compare"
+        f"holds no MobileNetV2 or ResNet of torchvision, timm or transformers; {told}; compute its features "
+        "with its own library and give them to jaxtl compare"
     )

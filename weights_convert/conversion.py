@@ -10,6 +10,7 @@ import numpy as np
 
 import jaxtl
 from jaxtl.errors import JaxtlError
+from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import complaints, save_weights
 
@@ -28,7 +29,7 @@ class Conversion:
         notes: lines that a user should read.
     """
 
-    config: MobileNetV2Config
+    config: NetworkConfig
     digest: str
     left_out: tuple[str, ...]
     head: str | None
@@ -46,7 +47,7 @@ def check_output(path: Path, out: Path) -> None:
 
 
 def write(
-    out: Path, config: MobileNetV2Config, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, str]
+    out: Path, config: NetworkConfig, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, str]
 ) -> None:
     """Raises JaxtlError where the file cannot be written."""
     try:
@@ -89,7 +90,7 @@ def width_of(width: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
 
 
 def check_shapes(
-    config: MobileNetV2Config,
+    config: NetworkConfig,
     shapes: Mapping[str, tuple[int, ...]],
     more: Iterable[str],
     where: str,
@@ -104,4 +105,4 @@ def check_shapes(
     wrong = [*complaints(config, shapes), *more]
     if wrong:
         shown = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise JaxtlError(f"{where}: does not fit MobileNetV2 (width {config.width:g}): {shown}; {remedy}")
+        raise JaxtlError(f"{where}: does not fit {config.label} (width {config.width:g}): {shown}; {remedy}")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from weights_convert.nesting import check_nesting
 from weights_convert.sources import MAX_BYTES
 from weights_convert.tensors import DTYPES, Tensor
 
@@ -153,6 +154,8 @@ def _unpickle(stream: io.BytesIO, storage_of: Callable[[str, str, int], _Storage
             raise pickle.UnpicklingError("a memo too large")
     if stream.tell() - start > _MOST_PICKLE:
         raise pickle.UnpicklingError("a pickle too large for weights")
+    stream.seek(start)
+    check_nesting(pickletools.genops(stream))
     stream.seek(start)
     return _Reader(stream, storage_of).load()
 

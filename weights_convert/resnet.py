@@ -1,141 +1,157 @@
-"""torchvision's ResNets: which of their tensors are which of ours, in both directions, as functions of names.
+"""ResNet as torchvision, timm and transformers name it and compute it.
 
-torchvision and timm name the tensors of ResNet-18 to -152 alike: `conv1.weight`, `bn1.running_mean`,
-`layer1.0.downsample.0.weight`, `fc.bias`. A network may stand within another, as in `backbone.conv1.weight`.
+torchvision and timm name the tensors of ResNet-18 to -152 alike, and so do we. Relatives share many of these
+names: ResNeXt, Wide ResNet, and networks with attention are told apart and refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-
-import numpy as np
+from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.models.layers import Layer
+from jaxtl.exports.torchvision import resnet_modules
 from jaxtl.models.resnet import DEPTHS, ResNetConfig
-from jaxtl.models.weights import check_fit
+from weights_convert.layout import Layout, Shapes, check_fixed, told_by_processor, told_by_timm
 
-# Our names of a layer's arrays, and torch's.
-_KEYS = {
-    "conv": {"kernel": "weight"},
-    "dense": {"kernel": "weight", "bias": "bias"},
-    "bn": {
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    },
+# What the first layers do, which no tensor tells: networks for ImageNet's images, and for CIFAR's of 32x32.
+STEMS: dict[str, dict[str, Any]] = {
+    "imagenet": {"stem_stride": 2, "stem_pool": True},
+    "cifar": {"stem_stride": 1, "stem_pool": False},
 }
-# Axes of ours among torch's [out, in, height, width] and [out, in], and the other way.
-_TO_OURS, _TO_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}, {4: (3, 2, 0, 1), 2: (1, 0)}
-# How many batches a normalisation has seen, which nothing depends on.
-_COUNTER = "num_batches_tracked"
-# Names that every ResNet has, and hardly another network.
-_SIGNS = ("layer1.0.conv1.weight", "conv1.weight", "bn1.weight", "layer4.0.conv1.weight")
 _STAGE = re.compile(r"layer([1-4])\.(\d{1,3})\.conv(\d)\.weight")
+_BLOCK = re.compile(r"layer(?P<stage>[1-4])\.(?P<block>\d+)\.(?P<part>conv|bn|downsample\.)(?P<number>\d)")
+_INSTEAD = "; compute its features with its own library and give them to jaxtl compare"
 
 
-def prefixes(names: Iterable[str]) -> list[str]:
-    """What stands before the names of each ResNet among some tensors' names, "" for one by itself.
-
-    None for other networks, so that a checkpoint's family can be told.
-    """
-    known = set(names)
-    ends = [name.removesuffix(_SIGNS[0]) for name in known if name.endswith(_SIGNS[0])]
-    return sorted(prefix for prefix in ends if {prefix + sign for sign in _SIGNS} <= known)
+def _transformers_modules(config: ResNetConfig) -> dict[str, str]:
+    return {name: _transformers_module(name) for name in resnet_modules(config)}
 
 
-def config_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> ResNetConfig:
-    """The network that tensors of torchvision's names belong to, from their names and shapes.
+def _transformers_module(name: str) -> str:
+    match = _BLOCK.fullmatch(name)
+    if not match:
+        return f"embedder.embedder.{'convolution' if name == 'conv1' else 'normalization'}"
+    projects = match["part"] == "downsample."
+    convolves = match["number"] == "0" if projects else match["part"] == "conv"
+    within = "shortcut" if projects else f"layer.{int(match['number']) - 1}"
+    kind = "convolution" if convolves else "normalization"
+    return f"encoder.stages.{int(match['stage']) - 1}.layers.{match['block']}.{within}.{kind}"
 
-    Raises:
-        JaxtlError: they are of no ResNet that jaxtl has, such as ResNeXt, Wide ResNet or one with attention.
-    """
-    if "" not in prefixes(shapes):
+
+def _sized(width: str, shapes: Shapes, usual: ResNetConfig) -> ResNetConfig:
+    """By torchvision's names."""
+    places = [match.groups() for match in map(_STAGE.fullmatch, shapes) if match]
+    repeats = tuple(len({block for stage, block, _ in places if stage == str(n)}) for n in range(1, 5))
+    first = shapes.get("conv1.weight", ())
+    if all(repeats) and "conv1.0.weight" in shapes:
         raise JaxtlError(
-            f"{where}: holds no ResNet of torchvision (conv1.weight, layer1.0.conv1.weight, ...)"
+            "a ResNet whose first convolution is three (ResNet-D, ResNet-T), which jaxtl does not have"
+            f"{_INSTEAD}"
         )
-    found = [match.groups() for match in map(_STAGE.fullmatch, shapes) if match]
-    repeats = tuple(len({block for stage, block, _ in found if stage == str(n)}) for n in range(1, 5))
-    bottleneck = any(number == "3" for *_, number in found)
+    if not all(repeats) or len(first) != 4:
+        return usual  # of which too little is there
+    bottleneck = any(number == "3" for *_, number in places)
     depths = [depth for depth, known in DEPTHS.items() if known == (repeats, 4 if bottleneck else 1)]
     if not depths:
+        kind = "three" if bottleneck else "two"
         raise JaxtlError(
-            f"{where}: a ResNet of {' + '.join(map(str, repeats))} blocks, which is none of "
-            f"{', '.join(map(str, DEPTHS))} layers"
+            f"a ResNet of {' + '.join(map(str, repeats))} blocks of {kind} convolutions, which is none of "
+            f"{', '.join(map(str, DEPTHS))} layers{_INSTEAD}"
         )
-    width, _, kernel = shapes["conv1.weight"][:3]
-    head = {name for name in shapes if name.startswith("fc.")}
-    classes = shapes["fc.weight"][0] if head == {"fc.weight", "fc.bias"} else None
-    if classes is not None and classes < 2:
-        classes = None
-    return ResNetConfig(depth=depths[0], width=width / 64, classes=classes, stem_kernel=kernel)
+    if relative := _relative(shapes):
+        raise JaxtlError(f"{relative}, which jaxtl does not have{_INSTEAD}")
+    stem = STEMS["cifar" if first[2] == 3 else "imagenet"]
+    return replace(usual, depth=depths[0], width=_width(width, first[0]), stem_kernel=first[2], **stem)
 
 
-def from_torchvision(
-    tensors: Mapping[str, np.ndarray], where: str = "weights", head: bool | None = None
-) -> tuple[ResNetConfig, dict[str, np.ndarray]]:
-    """A ResNet and its arrays from torchvision's tensors.
+def _width(width: str, channels: int) -> float:
+    try:
+        return channels / 64 if width == "auto" else float(width)
+    except ValueError:
+        raise JaxtlError(f"width: must be auto or a number such as 0.5, got {width!r}") from None
 
-    Args:
-        tensors: float arrays by torchvision's names, such as those of `model.state_dict()`, perhaps all after
-            one prefix. Counters of batches are passed over, and what has another prefix.
-        where: what holds them, for messages.
-        head: True asks for the softmax head, `fc`, and False for none; None keeps one that is a single linear
-            layer. Whether it was kept is told by `classes` of the network.
 
-    Returns:
-        The network, and float32 arrays by our names, such as "layer1.0.conv1/kernel".
+def _relative(shapes: Shapes) -> str | None:
+    """Which relative of ResNet's has tensors of these shapes; None for a ResNet."""
+    if any(".se." in name or ".attn." in name or ".eca." in name for name in shapes):
+        return "a ResNet with attention (SE-ResNet, ECA-ResNet or the like)"
+    first, second = (shapes.get(f"layer1.0.conv{number}.weight", ()) for number in (1, 2))
+    if len(first) == len(second) == 4 and second[1] != first[0]:
+        return "a ResNeXt, whose convolutions are in groups"
+    if len(first) == 4 and shapes["conv1.weight"][0] < first[0]:
+        return "a Wide ResNet"
+    return None
 
-    Raises:
-        JaxtlError: another network, several of them, no head where one is asked for, or tensors that are
-            missing, left over or misshapen, all on one line.
-    """
-    places = prefixes(tensors)
-    if len(places) > 1:
-        raise JaxtlError(
-            f"{where}: holds {len(places)} ResNets ({', '.join(places)}); save one of them alone"
-        )
-    prefix = places[0] if places else ""
-    given = {
-        name.removeprefix(prefix): array
-        for name, array in tensors.items()
-        if name.startswith(prefix) and not name.endswith(_COUNTER)
+
+def _transformers_sized(width: str, shapes: Shapes, usual: ResNetConfig) -> ResNetConfig:
+    # Of every depth's names those that are there, as torchvision has them.
+    deepest = {_transformers_module(name): name for name in _all_modules()}
+    theirs = {
+        f"{deepest[module]}.{key}": shape
+        for module, _, key, shape in ((*name.rpartition("."), shape) for name, shape in shapes.items())
+        if module in deepest
     }
-    config = config_of({name: np.shape(array) for name, array in given.items()}, where)
-    if head is False or config.classes is None:
-        if head:
-            raise JaxtlError(f"{where}: has no head that is one linear layer (fc.weight, fc.bias)")
-        given = {name: array for name, array in given.items() if not name.startswith(f"{config.head}.")}
-        config = replace(config, classes=None)
-    names = torchvision_names(config)
-    theirs = {name: ours for ours, name in names.items()}
-    arrays = {theirs.get(name, name): _transposed(array, _TO_OURS) for name, array in given.items()}
-    # Under our names, so that what is wrong is told as for any other weights.
-    check_fit(config, arrays, where)
-    return config, arrays
+    return _sized(width, theirs, usual)
 
 
-def to_torchvision(config: ResNetConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors as `torchvision.models.resnet18().load_state_dict` takes them, counters of batches at 0."""
-    names = torchvision_names(config)
-    tensors = {name: _transposed(arrays[ours], _TO_TORCH) for ours, name in names.items()}
-    counters = (layer.name for layer in config.layers if layer.kind == "bn")
-    return {**tensors, **{f"{name}.{_COUNTER}": np.zeros((), np.int64) for name in counters}}
+def _all_modules() -> set[str]:
+    return {name for depth in DEPTHS for name in resnet_modules(replace(_TORCH, depth=depth))}
 
 
-def torchvision_names(config: ResNetConfig) -> dict[str, str]:
-    """torchvision's name of every array, by ours."""
-    return dict(pair for layer in config.layers for pair in _names(layer))
+def _told_by_timm(config: ResNetConfig, beside: dict[str, Any], processor: dict[str, Any]) -> ResNetConfig:
+    architecture = beside.get("architecture")
+    # Their blurring before a stride has no tensors.
+    if isinstance(architecture, str) and architecture.startswith(("resnetaa", "resnetblur")):
+        raise JaxtlError(f"config.json says {architecture}, which jaxtl does not have{_INSTEAD}")
+    return told_by_timm(config, beside, processor)
 
 
-def _names(layer: Layer) -> Iterator[tuple[str, str]]:
-    for key in layer.parameters:
-        yield f"{layer.name}/{key}", f"{layer.name}.{_KEYS[layer.kind][key]}"
+# Settings of transformers' ResNet of which jaxtl has one value only.
+_FIXED = {
+    "hidden_act": "relu",
+    "downsample_in_bottleneck": False,
+    "downsample_in_first_stage": False,
+    "num_channels": 3,
+}
 
 
-def _transposed(array: np.ndarray, axes: Mapping[int, tuple[int, ...]]) -> np.ndarray:
-    array = np.asarray(array, np.float32)
-    return np.ascontiguousarray(array.transpose(axes[array.ndim]) if array.ndim in axes else array)
+def _transformers_told(
+    config: ResNetConfig, beside: dict[str, Any], processor: dict[str, Any]
+) -> ResNetConfig:
+    check_fixed(_FIXED, beside, config.label)
+    return told_by_processor(config, processor)
+
+
+def _notes(config: ResNetConfig) -> list[str]:
+    if config.stem_kernel == 7:
+        return []
+    does = f"stride {config.stem_stride} and {'a' if config.stem_pool else 'no'} max pooling behind it"
+    return [
+        f"the first convolution is {config.stem_kernel}x{config.stem_kernel}: taken with {does}, which no "
+        "tensor tells (--stem)"
+    ]
+
+
+_TORCH = ResNetConfig(preprocessing="imagenet")
+LAYOUTS = (
+    Layout(
+        "torchvision and timm",
+        "layer1.0.conv1.weight",
+        resnet_modules,
+        _TORCH,
+        _sized,
+        _told_by_timm,
+        _notes,
+    ),
+    Layout(
+        "transformers",
+        "embedder.embedder.convolution.weight",
+        _transformers_modules,
+        _TORCH,
+        _transformers_sized,
+        _transformers_told,
+        _notes,
+    ),
+)

@@ -69,7 +69,9 @@ def read_file(path: Path, wanted: str) -> bytes:
             raise JaxtlError(f"{path}: no such file" if not path.exists() else f"{path}: not a plain file")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise JaxtlError(f"{path}: {size:,} bytes; weights of MobileNetV2 stay far below {MAX_BYTES:,}")
+            raise JaxtlError(
+                f"{path}: {size:,} bytes; weights of a network that jaxtl has stay far below {MAX_BYTES:,}"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise JaxtlError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,26 +12,44 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.exports.torchvision import to_ours
+from jaxtl.exports.torchvision import MADE_BY, SETTINGS, to_ours, torch_names
 from jaxtl.models.weights import check_fit, tensor_digest
 from weights_convert.architectures import name_architecture
 from weights_convert.conversion import Conversion, check_output, check_shapes, provenance, write
+from weights_convert.layout import Layout, Names, our_shapes
+from weights_convert.resnet import STEMS
 from weights_convert.tensors import Tensor
-from weights_convert.torch_layouts import LAYOUTS, Layout, our_shapes
+from weights_convert.torch_layouts import LAYOUTS
 from weights_convert.torch_source import TorchSource, read_torch
 
 _COUNTER = "num_batches_tracked"
-_HEAD = ("predictions/kernel", "predictions/bias")
 
 
 @dataclass(frozen=True)
 class _Backbone:
-    """A network in a file: whose names, after which prefix; its tensors by our names, and the rest."""
+    """A network in a file.
+
+    Attributes:
+        layout: whose names it has, after `prefix`.
+        config: the network without a head, as its tensors tell it.
+        tensors: by our names.
+        rest: all other tensors of the file, by their names.
+    """
 
     layout: Layout
     prefix: str
+    config: Any
     tensors: dict[str, Tensor]
     rest: dict[str, Tensor]
+
+    @property
+    def names(self) -> Names:
+        return self.layout.names(self.config)
+
+    @property
+    def head(self) -> tuple[str, str]:
+        """Our names of the head's arrays, whether or not there is one."""
+        return f"{self.config.head}/kernel", f"{self.config.head}/bias"
 
 
 def convert(
@@ -43,6 +62,7 @@ def convert(
     preprocessing: str | None = None,
     epsilon: float | None = None,
     padding: str | None = None,
+    stem: str | None = None,
     licence: str = "not stated",
     source: str | None = None,
 ) -> Conversion:
@@ -59,6 +79,7 @@ def convert(
             beside `path` say, or what the library's own weights want.
         epsilon, padding: as `bn_epsilon` and `padding` of `jaxtl.MobileNetV2Config`, where they are not the
             library's usual ones.
+        stem: of a ResNet, one of `weights_convert.resnet.STEMS`; None goes by the size of the first kernel.
         licence: of the weights, for the metadata.
         source: where the weights come from, for the metadata.
 
@@ -68,19 +89,20 @@ def convert(
     """
     check_output(Path(path), Path(out))
     origin = read_torch(path, key)
-    backbone = _locate(origin)
-    found_head, note = (None, "the head was left out") if head is False else _find_head(backbone)
-    if head and not found_head:
+    backbone = _locate(origin, width)
+    own_head, note = (None, "the head was left out") if head is False else _find_head(backbone)
+    if head and not own_head:
         raise JaxtlError(f"{origin.path}: --head: {note}; leave out --head")
-    tensors = {**backbone.tensors, **(found_head or {})}
     given = {"preprocessing": preprocessing, "bn_epsilon": epsilon, "padding": padding}
-    config = _config(backbone, origin, width, tensors, {k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    config = _config(backbone, origin, own_head, {**given, **_stem(stem, backbone, origin)})
+    tensors = {**backbone.tensors, **(own_head or {})}
     arrays = _read(config, backbone, tensors, origin)
     framework = f"PyTorch, names of {backbone.layout.library}"
     write(Path(out), config, arrays, provenance(origin.path, origin.sha256, framework, licence, source))
     taken = {id(tensor) for tensor in tensors.values()}
     left = tuple(name for name, t in backbone.rest.items() if id(t) not in taken and not _is_counter(name))
-    place = next((name for name, t in backbone.rest.items() if t is tensors.get(_HEAD[0])), None)
+    place = next((name for name, t in backbone.rest.items() if t is tensors.get(backbone.head[0])), None)
     return Conversion(
         config,
         tensor_digest(arrays),
@@ -90,37 +112,53 @@ def convert(
     )
 
 
-def _locate(origin: TorchSource) -> _Backbone:
+def _locate(origin: TorchSource, width: str) -> _Backbone:
     """The one backbone in a file: most of its layout's names are there, after one prefix."""
-    candidates = []
-    for layout in LAYOUTS:
-        names = layout.names()
-        for name in origin.tensors:
-            if name == layout.signature or name.endswith(f".{layout.signature}"):
-                prefix = name.removesuffix(layout.signature)
-                mine = {
-                    ours: origin.tensors[prefix + theirs]
-                    for ours, (theirs, _) in names.items()
-                    if prefix + theirs in origin.tensors and ours not in _HEAD
-                }
-                if len(mine) > len(names) // 2:
-                    candidates.append((layout, prefix, mine))
+    try:
+        candidates = [
+            backbone
+            for layout in LAYOUTS
+            for prefix in layout.prefixes(origin.tensors)
+            if (backbone := _backbone(origin, layout, prefix, width))
+        ]
+    except JaxtlError as error:
+        raise JaxtlError(f"{origin.path}: {error}") from None
     if not candidates:
         raise JaxtlError(f"{origin.path}: {name_architecture(origin.tensors)}")
     if len(candidates) > 1:
-        places = ", ".join(f"{prefix or 'at the top'} ({layout.library})" for layout, prefix, _ in candidates)
+        places = ", ".join(f"{b.prefix or 'at the top'} ({b.layout.library})" for b in candidates)
         raise JaxtlError(
             f"{origin.path}: holds {len(candidates)} backbones: {places}; save one of them alone"
         )
-    layout, prefix, mine = candidates[0]
+    return candidates[0]
+
+
+def _backbone(origin: TorchSource, layout: Layout, prefix: str, width: str) -> _Backbone | None:
+    """What stands after a prefix, if it is a network of a layout."""
+    inside = {name.removeprefix(prefix): t for name, t in origin.tensors.items() if name.startswith(prefix)}
+    config = layout.config(width, {name: t.shape for name, t in inside.items()}, layout.usual)
+    names = layout.names(config)
+    mine = {ours: inside[theirs] for ours, (theirs, _) in names.items() if theirs in inside}
+    if len(mine) <= len(names) // 2:
+        return None
     taken = {id(tensor) for tensor in mine.values()}
     rest = {name: t for name, t in sorted(origin.tensors.items()) if id(t) not in taken}
-    return _Backbone(layout, prefix, mine, rest)
+    return _Backbone(layout, prefix, config, mine, rest)
+
+
+def _stem(stem: str | None, backbone: _Backbone, origin: TorchSource) -> dict[str, Any]:
+    if stem is None:
+        return {}
+    if not hasattr(backbone.config, "stem_pool"):
+        raise JaxtlError(f"{origin.path}: --stem is for ResNets, and this is {backbone.config.label}")
+    if stem not in STEMS:
+        raise JaxtlError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}")
+    return STEMS[stem]
 
 
 def _find_head(backbone: _Backbone) -> tuple[dict[str, Tensor] | None, str]:
-    """The one linear layer beside the backbone, as `predictions`, and a line about it."""
-    features = backbone.tensors["Conv_1/kernel"].shape[:1] if "Conv_1/kernel" in backbone.tensors else ()
+    """The one linear layer beside the backbone, by our names, and a line about it."""
+    features = (backbone.config.features,)
     rest = {name: t for name, t in backbone.rest.items() if t.is_float and not _in_backbone(name, backbone)}
     if not rest:
         return None, "there is no head"
@@ -132,7 +170,7 @@ def _find_head(backbone: _Backbone) -> tuple[dict[str, Tensor] | None, str]:
         return None, f"the head was left out: it is not one linear layer on the pooled features ({some})"
     if weight.shape[0] < 2:
         return None, f"the head was left out: it has one class only ({some})"
-    return dict(zip(_HEAD, (weight, bias), strict=True)), (
+    return dict(zip(backbone.head, (weight, bias), strict=True)), (
         f"the head of {weight.shape[0]} classes was kept: {name.removesuffix('.weight')}"
     )
 
@@ -140,9 +178,7 @@ def _find_head(backbone: _Backbone) -> tuple[dict[str, Tensor] | None, str]:
 def _in_backbone(name: str, backbone: _Backbone) -> bool:
     """Whether a tensor stands within the backbone's own modules, where it must be known."""
     inside = name.removeprefix(backbone.prefix)
-    first = {
-        theirs.split(".")[0] for ours, (theirs, _) in backbone.layout.names().items() if ours not in _HEAD
-    }
+    first = {theirs.split(".")[0] for theirs, _ in backbone.names.values()}
     return name.startswith(backbone.prefix) and inside.split(".")[0] in first
 
 
@@ -150,38 +186,40 @@ def _is_counter(name: str) -> bool:
     return name.endswith(_COUNTER)
 
 
-def _config(
-    backbone: _Backbone,
-    origin: TorchSource,
-    width: str,
-    tensors: Mapping[str, Tensor],
-    given: Mapping[str, Any],
-) -> Any:
-    layout = backbone.layout
+def _config(backbone: _Backbone, origin: TorchSource, head: Any, given: Mapping[str, Any]) -> Any:
+    """The network: as its tensors tell it, then the files beside it, then the file itself, then the user."""
     try:
-        shapes = _shapes(backbone, tensors)
-        config = layout.told(layout.config(width, shapes, layout.usual), *origin.beside)
-        classes = shapes[_HEAD[0]][-1] if _HEAD[0] in shapes else None
+        config = backbone.layout.told(backbone.config, *origin.beside)
+        config = replace(config, **_settings(config, origin.metadata))
+        classes = head[backbone.head[0]].shape[0] if head else None
         return replace(config, classes=classes, **given)
     except JaxtlError as error:
         raise JaxtlError(f"{origin.path}: {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise JaxtlError(
-            f"{origin.path}: config.json beside it is damaged ({error}); mend or move it"
+            f"{origin.path}: the settings in it or in config.json beside it are damaged ({error}); mend or "
+            "move them"
         ) from None
 
 
-def _shapes(backbone: _Backbone, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    names = backbone.layout.names()
-    by_theirs = {names[ours][0]: tensor.shape for ours, tensor in tensors.items()}
-    return our_shapes(names, by_theirs)
+def _settings(config: Any, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `jaxtl export` noted of a network beyond what its tensors tell."""
+    if metadata.get("made_by") != MADE_BY:
+        return {}
+    noted = json.loads(metadata.get(SETTINGS, "{}"))
+    if not isinstance(noted, dict):
+        raise ValueError(f"{SETTINGS} is no JSON object")
+    by_tensors = ("width", "classes", "depth", "stem_kernel")
+    return {name: value for name, value in noted.items() if hasattr(config, name) and name not in by_tensors}
 
 
 def _read(
     config: Any, backbone: _Backbone, tensors: Mapping[str, Tensor], origin: TorchSource
 ) -> dict[str, np.ndarray]:
     """Values by our names and in our form. Raises JaxtlError with all that is wrong."""
-    names = backbone.layout.names()
+    layers, modules = config.layers, backbone.layout.modules(replace(config, classes=None))
+    in_file = next((name for name, t in backbone.rest.items() if t is tensors.get(backbone.head[0])), "")
+    names = torch_names(layers, {**modules, config.head: in_file.removesuffix(".weight")})
     more = [
         f"unexpected {name} {list(t.shape)}"
         for name, t in backbone.rest.items()
@@ -189,8 +227,11 @@ def _read(
     ]
     more += [f"{names[n][0]} is {t.dtype}, needs a float" for n, t in tensors.items() if not t.is_float]
     more += [f"{names[n][0]} {fault}" for n, t in tensors.items() if (fault := t.fault())]
-    remedy = f"check --width, and that the file is whole and of {backbone.layout.library}'s own MobileNetV2"
-    check_shapes(config, _shapes(backbone, tensors), more, origin.path, remedy)
+    remedy = (
+        f"check --width, and that the file is whole and a {config.label} as {backbone.layout.library} has it"
+    )
+    shapes = our_shapes(names, {names[ours][0]: tensor.shape for ours, tensor in tensors.items()})
+    check_shapes(config, shapes, more, origin.path, remedy)
     arrays = {ours: to_ours(tensor.read(), names[ours][1]) for ours, tensor in tensors.items()}
     check_fit(config, arrays, origin.path)
     return arrays
@@ -205,12 +246,15 @@ def _notes(
         if preprocessing
         else f"as the weights of {backbone.layout.library} want; --preprocessing says otherwise"
         if config.preprocessing == usual.preprocessing
+        else "by what jaxtl noted in it"
+        if origin.metadata.get("made_by") == MADE_BY
         else "by the files beside it"
     )
     place = f" at {backbone.prefix.removesuffix('.')}" if backbone.prefix else ""
     notes = [
         f"names of {backbone.layout.library}{place}, padding {config.padding}, epsilon {config.bn_epsilon:g}",
         f"preprocessing {config.preprocessing}, {why}",
+        *backbone.layout.notes(config),
         head,
     ]
     if origin.others:

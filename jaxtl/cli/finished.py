@@ -112,7 +112,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("folder", type=options.PATH, metavar="RUN")
+@click.argument("source", type=options.PATH, metavar="RUN|FILE.safetensors")
 @click.option(
     "--to",
     "form",
@@ -133,28 +133,37 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     metavar="PATH",
     help="A file .parquet, .csv, .keras, .safetensors (torch) or .onnx; for tensorboard a folder.",
 )
-def export(folder: Path, form: str, stage: str | None, out: Path) -> None:
+@click.option(
+    "--image-size",
+    type=int,
+    metavar="N",
+    help="Pixels of the network's images, for a file of weights, which does not tell it.",
+)
+def export(source: Path, form: str, stage: str | None, out: Path, image_size: int | None) -> None:
     """A finished run for other tools: one row per image, with its class, predictions and embeddings; or its
-    network for other libraries.
+    network, or that of a file of weights, for other libraries.
 
     \b
     jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector
     jaxtl export RUN --to parquet --out run.parquet       then: embedding-atlas run.parquet --image image
             --x after_tsne_x --y after_tsne_y --neighbors neighbors_after
     jaxtl export RUN --to onnx --out tuned.onnx           pixels in, features and probabilities out
+    jaxtl export tuned.safetensors --to onnx --image-size 96 --out tuned.onnx
     """
     if form in NETWORKS:
         from jaxtl.runs.export_network import export as export_network
 
         options.check_suffix(out, NETWORKS[form])
-        for path in export_network(folder, form, out, stage or "after"):
+        for path in export_network(source, form, out, stage, image_size):
             click.echo(str(path))
         return
+    if image_size is not None:
+        raise click.UsageError("--image-size is for networks (--to keras, torch, onnx)")
     from jaxtl.runs.export import export as export_run
 
     if form != "tensorboard":
         options.check_suffix(out, f".{form}")
-    written, notes = export_run(folder, form, out, stage or "both")
+    written, notes = export_run(source, form, out, stage or "both")
     for note in notes:
         click.echo(note, err=True)
     for path in written:

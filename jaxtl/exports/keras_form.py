@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.exports.network import Network
-from jaxtl.exports.shapes import input_shapes
-from jaxtl.models.layers import Layer
+from jaxtl.exports.network import ExportedNetwork
+from jaxtl.exports.shapes import entering
+from jaxtl.models.layers import Layer, NetworkConfig
 from jaxtl.records.files import replacing
 from jaxtl.settings import mean_and_deviation
 
@@ -34,7 +34,7 @@ _STORED_AS = {
 }
 
 
-def write(network: Network, out: Path) -> list[Path]:
+def write(network: ExportedNetwork, out: Path) -> list[Path]:
     """Write OUT.keras. Raises JaxtlError where h5py is not installed."""
     layers = list(_layers(network))
     members = {
@@ -64,57 +64,61 @@ class _KerasLayer:
         self.settings = settings
 
 
-def _layers(network: Network) -> Iterator[_KerasLayer]:
-    last, shapes = "input", input_shapes(network)
+def _layers(network: ExportedNetwork) -> Iterator[_KerasLayer]:
+    entries = entering(network)
     for layer in network.config.layers:
-        taken, shape = [last], shapes[layer.name]
+        layers, shape = entries[layer.name]
         if layer.kind == "input":
-            side = network.image_size
-            yield _KerasLayer(
-                "InputLayer", "input", [], [], [], batch_shape=[None, side, side, 3], dtype="float32"
-            )
-            mean, deviation = map(np.array, mean_and_deviation(network.preprocessing))
-            yield _KerasLayer(
-                "Rescaling",
-                "rescaling",
-                ["input"],
-                [],
-                [side, side, 3],
-                scale=_number(1 / (255 * deviation)),
-                offset=_number(-mean / deviation),
-            )
-            last = "rescaling"
+            yield from _scaling(network)
             continue
-        if layer.kind == "conv" and layer.stride == 2 and network.config.padding == "symmetric":
-            yield _KerasLayer("ZeroPadding2D", "Conv1_pad", taken, [], shape, padding=[[1, 1], [1, 1]])
-            taken, shape = ["Conv1_pad"], [shape[0] + 2, shape[1] + 2, shape[2]]
-        if layer.adds:
-            taken = [layer.adds, last]
-        yield _keras_layer(network, layer, taken, shape)
-        last = layer.name
+        # The running activation first: Keras numbers the arrays of layers that are equally far from the end
+        # by the order in which it comes to them from there, which then is ours, a projection's last.
+        takes = ["rescaling" if name == "input" else name for name in reversed(layers)]
+        if width := _pads_around(network.config, layer):
+            # Zeros before max pooling too: it follows a ReLU, so that they change no maximum.
+            pad = f"{layer.name}_pad"
+            yield _KerasLayer("ZeroPadding2D", pad, takes, [], shape, padding=[[width, width]] * 2)
+            takes, shape = [pad], [shape[0] + 2 * width, shape[1] + 2 * width, shape[2]]
+        yield _keras_layer(network, layer, takes, shape)
+
+
+def _scaling(network: ExportedNetwork) -> Iterator[_KerasLayer]:
+    """The input of pixels of 0 to 255, and what the network wants of them."""
+    side = network.image_size
+    yield _KerasLayer("InputLayer", "input", [], [], [], batch_shape=[None, side, side, 3], dtype="float32")
+    mean, deviation = map(np.array, mean_and_deviation(network.preprocessing))
+    scale, offset = _number(1 / (255 * deviation)), _number(-mean / deviation)
+    yield _KerasLayer("Rescaling", "rescaling", ["input"], [], [side, side, 3], scale=scale, offset=offset)
+
+
+def _pads_around(config: NetworkConfig, layer: Layer) -> int:
+    """Pixels on every side that a layer of its own pads, where Keras's strided one itself would not."""
+    strided = layer.kind in ("conv", "maxpool") and layer.stride > 1
+    return layer.kernel_size // 2 if strided and config.padding == "symmetric" else 0
 
 
 def _number(values: np.ndarray) -> float | list[float]:
     return float(values[0]) if len(set(values.tolist())) == 1 else values.tolist()
 
 
-def _keras_layer(network: Network, layer: Layer, takes: list[str], shape: list[int]) -> _KerasLayer:
+def _keras_layer(network: ExportedNetwork, layer: Layer, takes: list[str], shape: list[int]) -> _KerasLayer:
     """One of our layers as Keras's, which takes a [h, w, c] of `shape`."""
     config, name, arrays = network.config, layer.name, list(network.of(layer).values())
+    strides = {"strides": [layer.stride] * 2, "padding": "same" if _pads_itself(config, layer) else "valid"}
     if layer.kind in ("conv", "depthwise"):
         kind = "Conv2D" if layer.kind == "conv" else "DepthwiseConv2D"
-        size = {"kernel_size": [layer.kernel_size] * 2, "strides": [layer.stride] * 2, "use_bias": False}
-        # Before a depthwise convolution of stride 2 there is a layer that pads.
-        own = layer.stride == 1 or (layer.kind == "conv" and config.padding == "keras")
+        size = {"kernel_size": [layer.kernel_size] * 2, "use_bias": False}
         filters = {"filters": layer.channels} if layer.kind == "conv" else {}
-        return _KerasLayer(
-            kind, name, takes, arrays, shape, padding="same" if own else "valid", **size, **filters
-        )
+        return _KerasLayer(kind, name, takes, arrays, shape, **strides, **size, **filters)
+    if layer.kind == "maxpool":
+        size = {"pool_size": [layer.kernel_size] * 2}
+        return _KerasLayer("MaxPooling2D", name, takes, arrays, shape, **strides, **size)
     if layer.kind == "bn":
         how = {"axis": -1, "epsilon": config.bn_epsilon, "momentum": config.bn_momentum}
         return _KerasLayer("BatchNormalization", name, takes, arrays, shape, **how)
-    if layer.kind == "relu6":
-        return _KerasLayer("ReLU", name, takes, arrays, shape, max_value=6.0)
+    if layer.kind in ("relu", "relu6"):
+        most = 6.0 if layer.kind == "relu6" else None
+        return _KerasLayer("ReLU", name, takes, arrays, shape, max_value=most)
     if layer.kind == "pad":
         padding = [list(sides) for sides in (config.pads_with(layer, size) for size in shape[:2])]
         return _KerasLayer("ZeroPadding2D", name, takes, arrays, shape, padding=padding)
@@ -128,13 +132,18 @@ def _keras_layer(network: Network, layer: Layer, takes: list[str], shape: list[i
     raise JaxtlError(f"layer {name}: a layer of kind {layer.kind} has no form in Keras's files yet")
 
 
-def _model(layers: list[_KerasLayer], network: Network) -> dict[str, Any]:
+def _pads_itself(config: NetworkConfig, layer: Layer) -> bool:
+    """Whether Keras's layer is to pad; else there is nothing to pad, or a layer before it has padded."""
+    return layer.pads and (layer.stride == 1 or config.padding == "keras")
+
+
+def _model(layers: list[_KerasLayer], network: ExportedNetwork) -> dict[str, Any]:
     return {
         "module": "keras.src.models.functional",
         "class_name": "Functional",
         "registered_name": "Functional",
         "config": {
-            "name": "mobilenet_v2",
+            "name": network.config.name,
             "trainable": True,
             "layers": [_described(layer) for layer in layers],
             "input_layers": [[layers[0].name, 0, 0]],

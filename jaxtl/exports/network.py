@@ -11,7 +11,7 @@ from jaxtl.models.layers import Layer, NetworkConfig
 
 
 @dataclass(frozen=True)
-class Network:
+class ExportedNetwork:
     """What is exported.
 
     Attributes:

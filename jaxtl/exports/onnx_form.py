@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.exports.network import Network
-from jaxtl.exports.shapes import explicit_padding, input_shapes
+from jaxtl.exports.network import ExportedNetwork
+from jaxtl.exports.shapes import entering, explicit_padding
 from jaxtl.models.layers import Layer
 from jaxtl.records.files import replacing
 from jaxtl.settings import mean_and_deviation
@@ -22,7 +22,7 @@ _OPSET, _IR = 13, 8
 PIXELS, FEATURES, PROBABILITIES = "pixels", "features", "probabilities"
 
 
-def write(network: Network, out: Path) -> list[Path]:
+def write(network: ExportedNetwork, out: Path) -> list[Path]:
     """Write OUT.onnx. Raises JaxtlError where the package onnx is not installed."""
     try:
         import onnx
@@ -38,23 +38,23 @@ def write(network: Network, out: Path) -> list[Path]:
 class _Graph:
     """Nodes and constants as they are added, layer by layer."""
 
-    def __init__(self, onnx: Any, network: Network) -> None:
+    def __init__(self, onnx: Any, network: ExportedNetwork) -> None:
         self._onnx, self._network = onnx, network
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
-        self._shapes = input_shapes(network)
+        self._entries = entering(network)
 
     def model(self) -> Any:
         helper, config = self._onnx.helper, self._network.config
         kind, side = self._onnx.TensorProto.FLOAT, self._network.image_size
-        x = self._rescale()
+        self._rescale()
         for layer in config.layers:
             if layer.kind != "input":
-                x = self._add(layer, x)
+                self._add(layer)
         pixels = helper.make_tensor_value_info(PIXELS, kind, ["n", 3, side, side])
         ends = {FEATURES: config.features} | ({PROBABILITIES: config.classes} if config.classes else {})
         outputs = [helper.make_tensor_value_info(name, kind, ["n", size]) for name, size in ends.items()]
-        graph = helper.make_graph(self._nodes, "mobilenet_v2", [pixels], outputs, self._constants)
+        graph = helper.make_graph(self._nodes, config.name, [pixels], outputs, self._constants)
         opset = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=_IR, producer_name="jaxtl")
         helper.set_model_props(model, self._notes())
@@ -82,9 +82,10 @@ class _Graph:
         )
         return self._node("Add", [self._node("Mul", [PIXELS, scale], "scaled"), offset], "input")
 
-    def _add(self, layer: Layer, x: str) -> str:
+    def _add(self, layer: Layer) -> str:
         arrays, name = self._network.of(layer), layer.name
-        side = self._shapes[name][0]
+        layers, (side, *_) = self._entries[name]
+        x = FEATURES if layer.kind == "dense" else layers[-1]
         if layer.kind in ("conv", "depthwise"):
             return self._convolution(layer, arrays, x, side)
         if layer.kind == "bn":
@@ -92,6 +93,10 @@ class _Graph:
             return self._node(
                 "BatchNormalization", [x, *inputs], name, epsilon=self._network.config.bn_epsilon
             )
+        if layer.kind == "relu":
+            return self._node("Relu", [x], name)
+        if layer.kind == "maxpool":
+            return self._node("MaxPool", [x], name, **self._window(layer, side))
         if layer.kind == "relu6":
             bounds = [self._constant(f"{name}/{end}", np.float32(v)) for end, v in (("low", 0), ("high", 6))]
             return self._node("Clip", [x, *bounds], name)
@@ -100,7 +105,7 @@ class _Graph:
             pads = np.array([0, 0, before, before, 0, 0, after, after], np.int64)
             return self._node("Pad", [x, self._constant(f"{name}/pads", pads)], name)
         if layer.kind == "add":
-            return self._node("Add", [str(layer.adds), x], name)
+            return self._node("Add", list(layers), name)
         if layer.kind == "pool":
             return self._node("Flatten", [self._node("GlobalAveragePool", [x], name)], FEATURES)
         if layer.kind == "dense":
@@ -112,13 +117,14 @@ class _Graph:
         ((key, kernel),) = arrays.items()
         axes = (3, 2, 0, 1) if layer.kind == "conv" else (2, 3, 0, 1)
         weights = self._constant(f"{layer.name}/{key}", np.ascontiguousarray(kernel.transpose(axes)))
+        groups = 1 if layer.kind == "conv" else layer.channels_in
+        return self._node("Conv", [x, weights], layer.name, **self._window(layer, side), group=groups)
+
+    def _window(self, layer: Layer, side: int) -> dict[str, list[int]]:
+        """How a convolution or max pooling goes over its input; ONNX pads pooling with minus infinity."""
         before, after = explicit_padding(self._network.config, layer, side)
-        return self._node(
-            "Conv",
-            [x, weights],
-            layer.name,
-            kernel_shape=[layer.kernel_size] * 2,
-            strides=[layer.stride] * 2,
-            pads=[before, before, after, after],
-            group=1 if layer.kind == "conv" else layer.channels_in,
-        )
+        return {
+            "kernel_shape": [layer.kernel_size] * 2,
+            "strides": [layer.stride] * 2,
+            "pads": [before, before, after, after],
+        }

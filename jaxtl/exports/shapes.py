@@ -1,29 +1,63 @@
-"""The size of what enters each layer, for files that state it."""
+"""What enters each layer, and its size, for files that state them."""
 
 from __future__ import annotations
 
-from jaxtl.exports.network import Network
+from typing import NamedTuple
+
+from jaxtl.exports.network import ExportedNetwork
 from jaxtl.models.layers import Layer, NetworkConfig
 from jaxtl.models.ops import output_size
 
 
-def input_shapes(network: Network) -> dict[str, list[int]]:
-    """[h, w, channels] of what enters each layer, [channels] for a head, by its name."""
-    side, channels, shapes = network.image_size, 3, {}
-    for layer in network.config.layers:
-        shapes[layer.name] = [channels] if layer.kind == "dense" else [side, side, channels]
-        side, channels = _side(network.config, layer, side), layer.channels
-    return shapes
+class Entering(NamedTuple):
+    """What enters a layer.
+
+    Attributes:
+        layers: names of those whose output it takes: one, none for the input, and for an "add" the two, of
+            which the residual connection is the first.
+        shape: [h, w, channels] of each, [channels] for a head.
+    """
+
+    layers: tuple[str, ...]
+    shape: list[int]
+
+
+class _At(NamedTuple):
+    """An activation: the layer that made it, its size and its channels."""
+
+    layer: str
+    side: int
+    channels: int
+
+
+def entering(network: ExportedNetwork) -> dict[str, Entering]:
+    """What enters each layer, by the layer's name."""
+    config, entries = network.config, {}
+    # As `jaxtl.models.network.Carry` has it: the running activation, and the one kept for an "add".
+    running = kept = _At("", network.image_size, 3)
+    for layer in config.layers:
+        taken = kept if layer.on_skip else running
+        layers = (kept.layer, running.layer) if layer.kind == "add" else (taken.layer,)
+        shape = [taken.channels] if layer.kind == "dense" else [taken.side, taken.side, taken.channels]
+        entries[layer.name] = Entering(layers if layer.kind != "input" else (), shape)
+        after = _At(layer.name, _side(config, layer, taken.side), layer.channels)
+        if layer.on_skip:
+            kept = after
+            continue
+        running = after
+        if layer.name in config.saved:
+            kept = after
+    return entries
 
 
 def explicit_padding(config: NetworkConfig, layer: Layer, side: int) -> tuple[int, int]:
-    """What a convolution itself pads each side of its square input with, before and after."""
+    """What a convolution or max pooling itself pads each side of its square input with, before and after."""
     return config.pads_with(layer, side) if layer.pads else (0, 0)
 
 
 def _side(config: NetworkConfig, layer: Layer, side: int) -> int:
     if layer.kind == "pad":
         return side + sum(config.pads_with(layer, side))
-    if layer.kind in ("conv", "depthwise"):
+    if layer.kind in ("conv", "depthwise", "maxpool"):
         return output_size(side, layer.kernel_size, layer.stride, explicit_padding(config, layer, side))
     return side

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -21,6 +21,8 @@ _PARAMETERS = {
     },
     "dense": {"kernel": ("weight", (1, 0)), "bias": ("bias", (0,))},
 }
+# Metadata of the files that are exported: who made them, and the network's settings, by which they come back.
+MADE_BY, SETTINGS = "jaxtl export", "settings"
 _IN_BLOCK = re.compile(r"(?:expanded_conv|block_(?P<number>\d+))_(?P<part>[a-z]+?)(?P<bn>_BN)?")
 # Module and its batch normalisation within a block; the first block has no expansion.
 _FIRST = {"depthwise": ("0.0", "0.1"), "project": ("1", "2")}
@@ -37,6 +39,34 @@ _ENDS = {
 def mobilenet_v2_modules(config: NetworkConfig) -> dict[str, str]:
     """torchvision's module for each of our layers that holds arrays, such as "features.1.conv.0.0"."""
     return named_modules(config.layers, _ENDS, _in_block)
+
+
+def resnet_modules(config: NetworkConfig) -> dict[str, str]:
+    """The same for a ResNet, whose names are torchvision's."""
+    return {layer.name: layer.name for layer in config.layers if layer.parameters}
+
+
+# By family.
+MODULES: dict[str, Callable[[NetworkConfig], dict[str, str]]] = {
+    "mobilenet_v2": mobilenet_v2_modules,
+    "resnet": resnet_modules,
+}
+
+
+def state_dict(config: NetworkConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays as torchvision's network takes them in `load_state_dict`: float32, counters of batches at 0.
+
+    Args:
+        arrays: by our names, as `jaxtl.models.weights` has them.
+    """
+    names = torch_names(config.layers, MODULES[config.family](config))
+    state = {
+        theirs: np.ascontiguousarray(np.asarray(arrays[ours], np.float32).transpose(axes))
+        for ours, (theirs, axes) in names.items()
+    }
+    norms = [name.removesuffix(".running_mean") for name in state if name.endswith(".running_mean")]
+    state |= {f"{name}.num_batches_tracked": np.array(0, np.int64) for name in norms}
+    return dict(sorted(state.items()))
 
 
 def _in_block(number: int, part: str, bn: bool) -> str:
