@@ -101,7 +101,7 @@ def _convert(
     for note in done.notes:
         click.echo(note)
     if done.head:
-        click.echo(f"predictions is {done.head}")
+        click.echo(f"{config.head} is {done.head}")
     _tell_left_out(done.left_out, state)
 
 
