@@ -85,7 +85,7 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
     """In a folder of the command's own choosing; the tables tell what the files hold."""
     monkeypatch.chdir(tmp_path)
     args = ["--dataset", few_digits, "--samples", "ALL", *SMALL, "--trainable", 2, "--epochs", 1]
-    code, _, err = jaxtl("run", *args, "--methods", "pca, lle")
+    code, _, err = jaxtl("run", *args, "--methods", "pca, lle", "--no-layers")
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"Run folder: {folder.relative_to(tmp_path)}" in err.splitlines()
@@ -211,7 +211,10 @@ BAD = [
     ("extract", "Missing option '--out'"),
     (REDUCE + "--method umap", "'umap' is not one of"),
     (REDUCE + "--backend cuda", "pca has no backend 'cuda'"),
-    (REDUCE + "--set perplexity=5", "--set perplexity: pca has no such parameter; it has svd_solver, seed"),
+    (
+        REDUCE + "--set perplexity=5",
+        "--set perplexity: pca has no such parameter; it has svd_solver, n_components, seed",
+    ),
     *(
         (REDUCE + f"--set {name}=1", f"--set {name}: pca has no such")
         for name in ("progress", "features", "method")

@@ -51,7 +51,7 @@ def test_features_of_some_images_are_those_among_more(model, gray, features, n):
     assert np.array_equal(extract(model, gray.take(n), SMALL).values, features.values[:n])
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 200, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, pytest.param(200, marks=pytest.mark.slow), 1000])
 def test_the_batch_size_changes_no_more_than_rounding(model, gray, features, batch_size):
     n = 20 if batch_size == 1 else 200
     values = extract(model, gray.take(n), SMALL, batch_size=batch_size).values
@@ -268,7 +268,13 @@ def test_layers_of_one_pass_are_the_averages_of_their_outputs(model, gray, featu
 
 
 # Before the first block's end, at and within blocks, within a residual block, after the pooling; none kept.
-@pytest.mark.parametrize("trainable", ["Conv1_relu", "block_16_expand", "10", "14", "none", "all"])
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        "block_16_expand",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("Conv1_relu", "10", "14", "none", "all")),
+    ],
+)
 def test_a_trunk_s_pass_gives_the_averages_of_all_blocks_too(model, gray, trainable):
     trunk = Trunk(model, trainable_boundary(model.config, trainable), SMALL)
     keep = trainable != "all"

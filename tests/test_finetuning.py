@@ -281,6 +281,7 @@ def test_it_learns_and_says_how_far(tuned, test):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "10", "block_13_depthwise", "all")),
     ],
 )
+@pytest.mark.slow
 def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, train, test, trainable):
     # Learning slowly, so that rounding is not blown up by Adam's first steps.
     few, config = train.take(64), FinetuneConfig(trainable=trainable, epochs=1, learning_rate=1e-6)
@@ -302,6 +303,7 @@ def test_digits_made_when_asked_for_train_without_a_kept_trunk(pretrained, test,
     assert np.isfinite(history[0]["loss"])
 
 
+@pytest.mark.slow
 def test_an_accelerator_keeps_the_trunk_s_outputs_and_trains_alike(pretrained, train, test, monkeypatch):
     few, config = train.take(70), FinetuneConfig(trainable="none", epochs=2)
     trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "none"), Images(32), form="matmul")

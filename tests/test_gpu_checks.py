@@ -67,6 +67,7 @@ def test_a_killed_process_is_reported_and_replaced(blobs, tmp_path):
     check_a_killed_reducer(blobs, "sklearn", tmp_path)
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_features(tmp_path):
     apart = networks.compute_apart("features", 40, tmp_path, on_cpu=True, deterministic=True)
     np.testing.assert_array_equal(apart, networks.features(40))

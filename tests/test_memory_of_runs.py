@@ -53,7 +53,8 @@ def test_batches_shrink_with_the_area_of_images():
     assert [default_batch_size(Images(size)) for size in (32, 48, 96, 224, 1024)] == [64, 64, 16, 2, 1]
 
 
-@pytest.mark.parametrize("kept", ["outputs", pytest.param("images", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kept", ["outputs", "images"])
+@pytest.mark.slow
 def test_training_from_disk_gives_the_bits_of_training_from_memory(kept, tmp_path, monkeypatch):
     model, train, test = imagenet(), load("mnist", "train").take(70), load("mnist", "test").take(20)
     config = FinetuneConfig(trainable="2", epochs=2, batch_size=16)

@@ -187,6 +187,7 @@ for method, params in runs:
 """
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_in_another_process():
     runs = [
         subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout

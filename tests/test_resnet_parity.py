@@ -44,10 +44,10 @@ def assert_recorded(array, expected, name):
 
 
 # The step of training below takes a ResNet-18 through all of its layers.
-BY_DEPTH = [pytest.param(*case, marks=pytest.mark.slow if case[0] == 18 else ()) for case in reference.CASES]
 
 
-@pytest.mark.parametrize(("depth", "size"), BY_DEPTH)
+@pytest.mark.parametrize(("depth", "size"), reference.CASES)
+@pytest.mark.slow
 def test_every_layer_is_that_of_torchvision(depth, size, recorded):
     config, arrays = reference.drawn(depth)
     prefix = f"{depth} {size} "

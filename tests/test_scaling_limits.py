@@ -128,6 +128,7 @@ def test_another_machine_in_a_curve_is_told(copied_study):
     assert notes() == []
 
 
+@pytest.mark.slow
 def test_a_peak_that_cannot_be_told_from_files_is_left_to_the_parent(finished_study, tmp_path, monkeypatch):
     request = request_of(
         finished_study, tmp_path / "e.npz", "pca", "jaxtl", params={"seed": 1}, streamed=True
@@ -210,6 +211,7 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
     assert trials.load(copied_study / "points" / "lle_jaxtl_40.json") == lle
 
 
+@pytest.mark.slow
 def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied_study):
     (copied_study / "maps" / "pca_sklearn_40.npz").unlink()
     trial = trials.load(copied_study / "points" / "pca_sklearn_80.json")
