@@ -43,11 +43,9 @@ def assert_recorded(array, expected, name):
     assert np.abs(array).max() == pytest.approx(expected[-1], rel=TOLERANCE), name
 
 
-# The step of training below takes a ResNet-18 through all of its layers.
-
-
-@pytest.mark.parametrize(("depth", "size"), reference.CASES)
+# Otherwise the step of training below is the proof, which takes a ResNet-18 through all of its layers.
 @pytest.mark.slow
+@pytest.mark.parametrize(("depth", "size"), reference.CASES)
 def test_every_layer_is_that_of_torchvision(depth, size, recorded):
     config, arrays = reference.drawn(depth)
     prefix = f"{depth} {size} "
