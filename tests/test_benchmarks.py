@@ -264,6 +264,7 @@ def test_the_smoke_suite_has_every_case(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_results_become_tables_and_comparisons(smoke, monkeypatch, capsys):
     result = smoke / "smoke.json"
     assert run_main(monkeypatch, "table", result) == 0
@@ -272,6 +273,7 @@ def test_results_become_tables_and_comparisons(smoke, monkeypatch, capsys):
     assert "slower" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_measured_again(smoke, monkeypatch, capsys):
     before = json.loads((smoke / "smoke.json").read_text())
     options = ("--out", smoke, "--resume", "--only", "lle,help")

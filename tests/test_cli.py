@@ -81,6 +81,7 @@ def test_weights_from_one_command_serve_the_next(jaxtl, few_digits, tmp_path):
     assert features.meta["split"] == "train"
 
 
+@pytest.mark.slow
 def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
     """In a folder of the command's own choosing; the tables tell what the files hold."""
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,7 @@ def test_report_refuses_in_one_line(jaxtl, finished, arguments, message, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     scores = (folder / "scores.csv").read_bytes()

@@ -131,6 +131,7 @@ def test_only_the_figure_of_which_a_file_is_missing_is_drawn_again(copy, finishe
     assert contents(copy) == contents(finished)
 
 
+@pytest.mark.slow
 def test_a_figure_whose_process_dies_costs_no_other(copy, finished, contents, monkeypatch):
     call = Child.call
 

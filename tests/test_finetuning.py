@@ -187,6 +187,7 @@ def test_adam_is_keras_s_for_gradients_of_every_size():
     np.testing.assert_allclose(ours, variable, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_step_gives_keras_s_parameters(tails, train):
     reference, trainer, features = tails(10)
     batch = np.arange(BATCH)
@@ -295,6 +296,7 @@ def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, t
 
 
 @pytest.mark.parametrize("trainable", ["none", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_digits_made_when_asked_for_train_without_a_kept_trunk(pretrained, test, trainable, monkeypatch):
     # As where all layers learn, and where the outputs of many digits do not fit.
     monkeypatch.setattr(Trunk, "keeps", lambda self, n: False)

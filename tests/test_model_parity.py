@@ -152,6 +152,7 @@ def count(config):
 @pytest.mark.parametrize(
     ("size", "padding", "last"), [(50, "keras", "predictions"), (48, "symmetric", "block_3_depthwise")]
 )
+@pytest.mark.slow
 def test_all_forms_of_convolution_agree(size, padding, last):
     config = MobileNetV2Config(0.35, classes=10, padding=padding)
     graph, state = nnx.split(build(config, random_arrays(config)))

@@ -215,6 +215,7 @@ def test_features_of_the_first_layers_lose_little(model, digits, form):
         assert 0 < np.abs(values - whole).max() < 2 * 4 * ROUNDING[precision] * whole.max()
 
 
+@pytest.mark.slow
 def test_features_of_digits_keep_what_tells_classes_apart(features, digits):
     """On digits the network multiplies rounding: float32's own by 100 and more (see test_model_parity)."""
     exact = features["highest"].values
@@ -227,12 +228,14 @@ def test_features_of_digits_keep_what_tells_classes_apart(features, digits):
         assert abs(knn_accuracy(features[name].values, digits.labels)[0] - accuracy) < 0.06
 
 
+@pytest.mark.slow
 def test_features_record_their_precision(features):
     for name, record in features.items():
         assert record.meta["precision"] == name
         assert record.values.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_reduced_training_step_is_the_float32_one_nearly(model, train):
     boundary = trainable_boundary(model.config, "10")
     head = with_head(model, 10, seed=0)
@@ -257,6 +260,7 @@ def test_a_reduced_training_step_is_the_float32_one_nearly(model, train):
         assert other == pytest.approx(loss, rel=4 * ROUNDING[name])
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_given_its_precision_and_learns(model, train, digits, monkeypatch):
     trunks = []
 

@@ -264,6 +264,7 @@ def test_a_damaged_file_is_one_line_that_names_it_and_how_to_go_on(
     assert contents(copy) == before
 
 
+@pytest.mark.slow
 def test_to_delete_a_damaged_file_and_go_on_mends_the_run(copy, finished, contents):
     for name in ("claims.json", "embeddings/after_pca.npz", "timings.json"):
         (copy / name).unlink()

@@ -188,6 +188,7 @@ def test_a_trial_is_tried_again_where_a_limit_is_higher(status, limits, settled)
     assert made("lle", 1000, 1.0, status).settled(limits) is settled
 
 
+@pytest.mark.slow
 def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied_study, monkeypatch):
     grid, features = study.Grid("40", "pca,lle"), copied_study / "points" / "features_40.json"
     kept = features.read_bytes()
