@@ -88,6 +88,7 @@ def test_leave_one_out_differs_where_votes_are_tied_only(arguments):
     assert abs(ours - theirs) <= tied
 
 
+@pytest.mark.slow
 def test_t_sne_of_all_libraries_is_about_as_good():
     qualities = {
         peer.__name__: answer(peer, "tsne", n=N)["quality"]

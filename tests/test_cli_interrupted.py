@@ -108,6 +108,7 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "scores.csv").unlink()

@@ -77,6 +77,7 @@ def test_without_deformation_it_is_the_digit_itself():
     np.testing.assert_array_equal(infinite.interpolated(framed, *rest), load("mnist", "train").images[:5])
 
 
+@pytest.mark.slow
 def test_selections_stay_unmade_and_extraction_takes_them():
     many = load("infinite:100000000", "train")
     few = many.take(70)

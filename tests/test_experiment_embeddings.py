@@ -77,7 +77,8 @@ def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
     assert not {"scores.csv", "report.html", "embeddings/before_pca.npz"} & done
 
 
-@pytest.mark.parametrize("fails", [pytest.param("before", marks=pytest.mark.slow), "after"])
+@pytest.mark.parametrize("fails", ["before", "after"])
+@pytest.mark.slow
 def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 2)
     tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)

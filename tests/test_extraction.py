@@ -51,7 +51,9 @@ def test_features_of_some_images_are_those_among_more(model, gray, features, n):
     assert np.array_equal(extract(model, gray.take(n), SMALL).values, features.values[:n])
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, pytest.param(200, marks=pytest.mark.slow), 1000])
+@pytest.mark.parametrize(
+    "batch_size", [7, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 200)), 1000]
+)
 def test_the_batch_size_changes_no_more_than_rounding(model, gray, features, batch_size):
     n = 20 if batch_size == 1 else 200
     values = extract(model, gray.take(n), SMALL, batch_size=batch_size).values

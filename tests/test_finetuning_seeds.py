@@ -129,6 +129,7 @@ def test_seeds_together_end_where_each_ends_alone(tail, apart):
     assert len(set(losses)) == 3
 
 
+@pytest.mark.slow
 def test_seeds_that_were_stopped_at_different_epochs_go_on_to_the_same_bits(tail, apart, checkpoints):
     configs = slow_configs()
     alone = train_tail(*tail, configs[1], start=checkpoints[1])

@@ -81,6 +81,7 @@ def test_another_process_gives_the_same_features(tmp_path):
         (("-m", "gpu"), "test_tsne_by_cuml_is_no_worse_than_opentsnes[10000]"),
     ],
 )
+@pytest.mark.slow
 def test_they_are_collected_when_asked_for_only(arguments, said, pytestconfig):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "tests/gpu"]
     done = subprocess.run([*command, *arguments], cwd=pytestconfig.rootpath, capture_output=True, text=True)

@@ -71,6 +71,7 @@ class Notes(Silent):
         self.lines.append(text)
 
 
+@pytest.mark.slow
 def test_every_file_of_a_run_knows_its_images(run, photos):
     ids = load(str(photos), test_share=0.4).ids.tolist()
     assert len(set(ids)) == 36

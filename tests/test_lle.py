@@ -93,6 +93,7 @@ def test_is_scikit_learns(method, n_neighbors, n_components, features):
         check_sound(model)
 
 
+@pytest.mark.slow
 def test_is_scikit_learns_at_2000_points(features):
     peer = theirs(features, eigen_solver="arpack")
     check_same(ours(features), peer)
@@ -266,6 +267,7 @@ def test_values_beyond_float32_are_refused():
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_neither_threads_nor_seed_show(method, features):
     values = features[:500]
     model = ours(values, method=method, n_jobs=1)

@@ -156,6 +156,7 @@ def test_forms_agree_in_value_and_gradients(name, size, form):
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 @pytest.mark.parametrize("form", ["matmul", "xla"])
+@pytest.mark.slow
 def test_a_bfloat16_convolution_loses_what_its_operands_lose(name, size, form):
     result = outcome(name, form, "bf16", *operands(name, size))
     assert_error_is_of_rounding(result, exact(name, size, form), size_of_terms(name, size), "bf16")

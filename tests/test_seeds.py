@@ -92,6 +92,7 @@ def test_claims_are_decided_on_the_mean_over_seeds(done):
     assert "Over 3 seeds" in (done / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_stopped_seeds_end_as_if_they_had_not_been(few, done, contents, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     work = several.start(few, 3, folder)
