@@ -97,7 +97,8 @@ def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
-@pytest.mark.parametrize("points", [pytest.param(embeddings.FFT_FROM, marks=pytest.mark.slow), 10])
+@pytest.mark.parametrize("points", [embeddings.FFT_FROM, 10])
+@pytest.mark.slow
 def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_path):
     """However many threads its process is told to take."""
     monkeypatch.setattr(embeddings, "FFT_FROM", points)

@@ -241,6 +241,7 @@ def resnet_run(once, few_digits, without_figures):
     return once("resnet_run", make)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_resnet_has_everything(resnet_run):
     run = resnet_run / "run"
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -273,6 +274,7 @@ def test_what_a_run_tuned_is_a_resnet_whose_frozen_layers_stayed(resnet_run, few
     assert relative_error(own.values, kept.values) <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_runs_network_is_exported_by_the_command(resnet_run, tmp_path, jaxtl):
     run = resnet_run / "run"
     for form, name in (("keras", "n.keras"), ("onnx", "n.onnx")):

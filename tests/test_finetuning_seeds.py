@@ -81,6 +81,7 @@ def stacked(trees):
     return jax.tree.map(lambda *arrays: np.stack(arrays), *trees)
 
 
+@pytest.mark.slow
 def test_a_diverging_training_stops_with_advice(tail):
     with pytest.raises(JaxtlError, match="lower learning_rate"):
         train_tail(*tail, FinetuneConfig(epochs=3, learning_rate=1e30))
@@ -107,6 +108,7 @@ def slow_configs():
     return [FinetuneConfig(seed=seed, epochs=2, learning_rate=1e-6) for seed in SEEDS]
 
 
+@pytest.mark.slow
 def test_seeds_together_end_where_each_ends_alone(tail, apart):
     kept, fractions = [], []
     together = train_tails(

@@ -207,7 +207,7 @@ CUTS = [
 ]
 
 
-@pytest.mark.parametrize("form", ["matmul", "xla", "mixed"])
+@pytest.mark.parametrize("form", ["matmul", "xla", pytest.param("mixed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("start", "stop"), CUTS)
 def test_folded_stretch_is_the_plain_one(start, stop, form, small_model):
     model, carries = small_model

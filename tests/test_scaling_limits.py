@@ -13,6 +13,7 @@ from jaxtl.scaling.trials import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_ME
 from tests.studies import LIMITS, children, made, request_of, stamps, table
 
 
+@pytest.mark.slow
 def test_over_time_is_recorded_and_larger_sizes_are_not_tried(copied_study):
     again = study.prepare(copied_study, {}, study.Grid("40,80", "pca", "jaxtl"), Limits(1e-4, 2**36))
     trial_of = {(p.method, p.backend, p.n): p for curve in again.run() for p in curve.trials}
