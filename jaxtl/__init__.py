@@ -26,7 +26,7 @@ _HOME = {
     "Comparison": "jaxtl.experiment.comparison",
     "LocallyLinearEmbedding": "jaxtl.lle.estimator",
     "knn_accuracy": "jaxtl.metrics",
-    "Dataset": "jaxtl.records.arrays",
+    "Dataset": "jaxtl.records.dataset",
     "Features": "jaxtl.records.arrays",
     "Embedding": "jaxtl.records.arrays",
     "Score": "jaxtl.records.tables",

@@ -16,9 +16,9 @@ from jaxtl.models.weights import load_model as load_model
 from jaxtl.network.extraction import extract as extract
 from jaxtl.network.finetuning import finetune as finetune
 from jaxtl.plots.shown import plot as plot
-from jaxtl.records.arrays import Dataset as Dataset
 from jaxtl.records.arrays import Embedding as Embedding
 from jaxtl.records.arrays import Features as Features
+from jaxtl.records.dataset import Dataset as Dataset
 from jaxtl.records.tables import Score as Score
 from jaxtl.reduction import reduce as reduce
 from jaxtl.runs.data import load_run as load_run

@@ -164,8 +164,7 @@ class Selection:
     def __post_init__(self) -> None:
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise JaxtlError(f"test_share must be above 0 and below 1, such as 0.2, got {self.test_share}")
-        if not 0 <= self.split_seed < 2**32:
-            raise JaxtlError(f"split_seed must be 0 to {2**32 - 1}, got {self.split_seed}")
+        _check_seed(self.split_seed, "split_seed")
 
 
 @dataclass(frozen=True)
@@ -232,14 +231,14 @@ class RunConfig:
     dataset: str = "mnist"
     samples: int | None = 2000
     train_samples: int | None = None
-    image_size: int = 48
+    image_size: int = Images.image_size
     preprocessing: str | None = None
     weights: str | None = None
     model: str | None = None
-    trainable: str = "10"
-    epochs: int = 5
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    trainable: str = FinetuneConfig.trainable
+    epochs: int = FinetuneConfig.epochs
+    batch_size: int = FinetuneConfig.batch_size
+    learning_rate: float = FinetuneConfig.learning_rate
     methods: tuple[str, ...] = tuple(METHODS)
     perplexity: float = 30.0
     n_neighbors: int = 12
@@ -247,19 +246,19 @@ class RunConfig:
     deterministic: bool = False
     layers: bool = True
     seed: int = TYPICAL_SEED
-    antialias: str = "auto"
-    orientation: str = "exif"
-    alpha: str = "white"
-    fit: str = "stretch"
-    batch_norm: str = "keras"
-    test_share: float | None = None
-    split_seed: int = 0
-    train_split: str | None = None
-    test_split: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    split_column: str | None = None
-    skip_bad: bool = False
+    antialias: str = Images.antialias
+    orientation: str = Images.orientation
+    alpha: str = Images.alpha
+    fit: str = Images.fit
+    batch_norm: str = FinetuneConfig.batch_norm
+    test_share: float | None = Selection.test_share
+    split_seed: int = Selection.split_seed
+    train_split: str | None = Selection.train_split
+    test_split: str | None = Selection.test_split
+    image_column: str | None = Selection.image_column
+    label_column: str | None = Selection.label_column
+    split_column: str | None = Selection.split_column
+    skip_bad: bool = Selection.skip_bad
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
@@ -338,9 +337,9 @@ def _check_methods(methods: tuple[str, ...]) -> None:
         raise JaxtlError(f"methods: got {', '.join(unknown) or 'none'}; the methods are {', '.join(METHODS)}")
 
 
-def _check_seed(seed: int) -> None:
+def _check_seed(seed: int, name: str = "seed") -> None:
     if not 0 <= seed < 2**32:
-        raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {seed}")
+        raise JaxtlError(f"{name}: must be 0 to {2**32 - 1}, got {seed}")
 
 
 def selection_of(settings: Mapping[str, Any]) -> Selection:

@@ -25,6 +25,7 @@ import pytest
 from jaxtl.settings import RunConfig
 from tests.random_weights import random_arrays, random_images
 from tests.studies import LIMITS, SMALL
+from tests.tuning import BATCH, STEPS
 
 # More processes than this wait for memory and for each other's fixtures.
 MOST_WORKERS = 8
@@ -339,3 +340,27 @@ def small_model():
 
     carries = jax.jit(every)(state, random_images(50))
     return model, carries
+
+
+@pytest.fixture(scope="session")
+def train():
+    """The training digits of tests of fine-tuning."""
+    from jaxtl.data import load
+
+    return load("mnist", "train").take(STEPS * BATCH)
+
+
+@pytest.fixture(scope="session")
+def test():
+    """The test digits of tests of fine-tuning."""
+    from jaxtl.data import load
+
+    return load("mnist", "test").take(200)
+
+
+@pytest.fixture(scope="session")
+def pretrained():
+    """The bundled network."""
+    from jaxtl.models.weights import load_model
+
+    return load_model()

@@ -8,7 +8,7 @@ import pytest
 
 from jaxtl.data import load, short_name
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 
 
 def both(name):

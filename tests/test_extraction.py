@@ -13,7 +13,7 @@ from jaxtl.network import batches, layers
 from jaxtl.network.blocks import run_blocks
 from jaxtl.network.extraction import extract, extract_layers
 from jaxtl.network.trunk import Trunk, trainable_boundary
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.settings import Images
 
 SMALL = Images(32)

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.models.network import Carry
-from jaxtl.models.weights import arrays_of, load_model
+from jaxtl.models.weights import arrays_of
 from jaxtl.network.adam import keras_adam
 from jaxtl.network.finetuning import finetune, train_tail
 from jaxtl.network.head import evaluate, with_head
@@ -21,33 +21,13 @@ from jaxtl.network.layers import enter
 from jaxtl.network.training import Checkpoint, Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
+from tests.tuning import BATCH, STEPS
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
-BATCH = 32
-
-
 # What the frozen layers hand on: 10 is the experiment's boundary, 14 lies within a residual block.
-STEPS = 50
-
-
 HANDED_ON = {10: ["block_16_expand"], 14: ["block_15_depthwise_relu", "block_14_add"]}
-
-
-@pytest.fixture(scope="module")
-def train():
-    return load("mnist", "train").take(STEPS * BATCH)
-
-
-@pytest.fixture(scope="module")
-def test():
-    return load("mnist", "test").take(200)
-
-
-@pytest.fixture(scope="module")
-def pretrained():
-    return load_model()
 
 
 def keras_model(model, trainable):

@@ -4,38 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.models.network import Carry
-from jaxtl.models.weights import arrays_of, load_model
+from jaxtl.models.weights import arrays_of
 from jaxtl.network import finetuning
 from jaxtl.network.finetuning import train_tail, train_tails
 from jaxtl.network.head import with_head
 from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Trunk, trainable_boundary
 from jaxtl.settings import FinetuneConfig, Images
-
-BATCH = 32
-
-
-# What the frozen layers hand on: 10 is the experiment's boundary, 14 lies within a residual block.
-STEPS = 50
-
-
-@pytest.fixture(scope="module")
-def train():
-    return load("mnist", "train").take(STEPS * BATCH)
-
-
-@pytest.fixture(scope="module")
-def test():
-    return load("mnist", "test").take(200)
-
-
-@pytest.fixture(scope="module")
-def pretrained():
-    return load_model()
-
+from tests.tuning import BATCH
 
 SEEDS = (1, 2, 5)
 

@@ -15,7 +15,8 @@ from jaxtl.experiment.checks import fitted, notes
 from jaxtl.experiment.shared import Shared
 from jaxtl.progress import Silent
 from jaxtl.records import store
-from jaxtl.records.arrays import Dataset, Embedding, Features
+from jaxtl.records.arrays import Embedding, Features
+from jaxtl.records.dataset import Dataset
 from jaxtl.report import build_page
 from jaxtl.runs.data import load_run
 from jaxtl.runs.export import export

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Dataset, Embedding, Features
+from jaxtl.records.arrays import Embedding, Features
+from jaxtl.records.dataset import Dataset
 from jaxtl.records.files import check_writable, read_npz, remove_leftovers, replacing, write_json, write_npz
 from jaxtl.records.tables import HISTORY_COLUMNS, Score, load_history, load_scores, save_history, save_scores
 

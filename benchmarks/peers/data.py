@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 
 # Manifests and results say "map" of the embedding.
 SPACES = ("features", "map")

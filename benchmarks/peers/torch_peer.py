@@ -22,7 +22,7 @@ from benchmarks.peers import data, quality
 from benchmarks.peers.data import open_data as open_data
 from benchmarks.peers.timing import Result, measured
 from benchmarks.peers.torch_network import Enter, backbone, halves
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.settings import FinetuneConfig
 
 MODE = os.environ.get("BENCHMARK_TORCH", "eager")

@@ -11,8 +11,6 @@ from jaxtl.cli import options
 from jaxtl.cli.run import work_off
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
-from jaxtl.methods import LIBRARIES, METHODS
-from jaxtl.settings import TIME_LIMIT
 
 
 @click.command()
@@ -42,21 +40,7 @@ from jaxtl.settings import TIME_LIMIT
     help="The folder to write, new or empty.  [default: runs/BEFORE-AFTER]",
 )
 @click.option("--resume", type=options.FOLDER, metavar="DIR", help="Continue a stopped comparison.")
-@options.setting("--methods", ",".join(METHODS), "Embeddings to compute.", metavar="M,...")
-@options.method_settings
-@options.setting(
-    "--backend",
-    "auto",
-    f"Libraries to prefer for the embeddings: {', '.join(LIBRARIES)}. auto takes cuML where it works.",
-    metavar="NAME,...",
-)
-@options.limit(
-    "--time-limit",
-    "SECONDS",
-    "For one embedding by cuML; one that takes longer is stopped.",
-    default=TIME_LIMIT,
-    show_default=True,
-)
+@options.embeddings
 @options.seed
 @click.pass_context
 def compare(

@@ -11,7 +11,7 @@ import click
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS
-from jaxtl.methods import METHODS, Method
+from jaxtl.methods import LIBRARIES, METHODS, Method
 from jaxtl.settings import (
     ALPHA,
     ANTIALIAS,
@@ -20,6 +20,7 @@ from jaxtl.settings import (
     MODELS,
     ORIENTATIONS,
     PREPROCESSING,
+    TIME_LIMIT,
     FinetuneConfig,
     Images,
     RunConfig,
@@ -217,6 +218,24 @@ training = together(
 )
 method_settings = together(
     *(_of_method(method, name) for method in METHODS.values() for name in method.settings)
+)
+# Of verbs that make all embeddings of a folder.
+embeddings = together(
+    setting("--methods", ",".join(METHODS), "Embeddings to compute.", metavar="M,..."),
+    method_settings,
+    setting(
+        "--backend",
+        "auto",
+        f"Libraries to prefer for the embeddings: {', '.join(LIBRARIES)}. auto takes cuML where it works.",
+        metavar="NAME,...",
+    ),
+    limit(
+        "--time-limit",
+        "SECONDS",
+        "For one embedding by cuML; one that takes longer is stopped.",
+        default=TIME_LIMIT,
+        show_default=True,
+    ),
 )
 seed = setting(
     "--seed",

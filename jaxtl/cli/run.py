@@ -11,8 +11,7 @@ from jaxtl.cli import options
 from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
-from jaxtl.methods import LIBRARIES, METHODS
-from jaxtl.settings import MOST_SEEDS, TIME_LIMIT, RunConfig
+from jaxtl.settings import MOST_SEEDS, RunConfig
 
 if TYPE_CHECKING:
     from jaxtl.experiment.embeddings import EmbeddingOptions
@@ -48,21 +47,7 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
 @options.images
 @options.weights
 @options.training
-@options.setting("--methods", ",".join(METHODS), "Embeddings to compute.", metavar="M,...")
-@options.method_settings
-@options.setting(
-    "--backend",
-    "auto",
-    f"Libraries to prefer for the embeddings: {', '.join(LIBRARIES)}. auto takes cuML where it works.",
-    metavar="NAME,...",
-)
-@options.limit(
-    "--time-limit",
-    "SECONDS",
-    "For one embedding by cuML; one that takes longer is stopped.",
-    default=TIME_LIMIT,
-    show_default=True,
-)
+@options.embeddings
 @options.computing
 @options.setting(
     "--layers/--no-layers",

@@ -11,7 +11,7 @@ from jaxtl.data import arrays, folder, huggingface, idx, infinite, table, tfds
 from jaxtl.data.files import Reading
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.records.names import is_text, readable
 from jaxtl.settings import Images, Selection
 

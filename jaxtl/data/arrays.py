@@ -10,7 +10,7 @@ import numpy as np
 from jaxtl.data import splits
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.records.files import read_npz
 from jaxtl.records.names import readable
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtl.data import idx
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.host import cpu_count
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 
 LARGEST = 100_000_000
 # Simard's smoothing, in pixels, and the root mean square of the displacement along each axis that his

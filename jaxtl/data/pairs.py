@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtl.data.feature_files import Given
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Features
+from jaxtl.records.names import in_order, readable
 
 # 10 nearest neighbours in each of 5 folds, and t-SNE's smallest perplexity, ask for so many.
 LEAST_ROWS = 13
@@ -149,7 +149,9 @@ class _Matched:
         return rows, others
 
     def _names(self) -> tuple[str, ...]:
-        names = [tuple(map(_readable, given.class_names)) for given in self.files if given.class_names]
+        names = [
+            tuple(readable(n).strip() for n in given.class_names) for given in self.files if given.class_names
+        ]
         if len(names) == 2 and names[0] != names[1]:
             before, after = self.files
             raise JaxtlError(
@@ -260,11 +262,9 @@ def _texts(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "S":
         values = np.array([text.decode("utf-8", "backslashreplace") for text in values.tolist()], dtype=str)
     texts = values.astype(str)
-    return texts if values.dtype.kind != "U" else np.array([_readable(t) for t in texts.tolist()], dtype=str)
-
-
-def _readable(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()
+    if values.dtype.kind != "U":
+        return texts
+    return np.array([readable(text).strip() for text in texts.tolist()], dtype=str)
 
 
 def _in_order(classes: Sequence[str] | np.ndarray, names: Sequence[str]) -> list[str]:
@@ -272,8 +272,7 @@ def _in_order(classes: Sequence[str] | np.ndarray, names: Sequence[str]) -> list
     occurring = set(np.unique(np.array(classes, dtype=str)).tolist()) if len(classes) else set()
     if occurring <= set(names):
         return [name for name in names if name in occurring]
-    numbers = all(name.removeprefix("-").isdecimal() and name.isascii() for name in occurring)
-    return sorted(occurring, key=int if numbers else str)
+    return list(in_order(occurring))
 
 
 def _numbered(

@@ -14,7 +14,8 @@ from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.bars import watching
 from jaxtl.progress import Observer, Silent
-from jaxtl.records.arrays import Dataset, Pathlike
+from jaxtl.records.arrays import Pathlike
+from jaxtl.records.dataset import Dataset
 from jaxtl.runs.data import RunData, load_run
 from jaxtl.runs.folder import RunFolder, fresh_folder, run_name
 from jaxtl.settings import TIME_LIMIT, RunConfig, Selection

@@ -20,7 +20,7 @@ from jaxtl.network.batches import rows
 from jaxtl.network.blocks import Blocks
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import first_rows, is_in_memory
 from jaxtl.runs.dataset import check_same
 from jaxtl.settings import RunConfig

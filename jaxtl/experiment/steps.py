@@ -20,7 +20,8 @@ from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import train_tails
 from jaxtl.network.training import Checkpoint
 from jaxtl.progress import Notify, Progress
-from jaxtl.records.arrays import Dataset, Features
+from jaxtl.records.arrays import Features
+from jaxtl.records.dataset import Dataset
 from jaxtl.runs.figures import Drawer
 from jaxtl.runs.folder import RunFile, RunFolder
 from jaxtl.runs.formats import Averages, Weights

@@ -18,7 +18,8 @@ from jaxtl.network.blocks import average_layers
 from jaxtl.network.layers import run_layers
 from jaxtl.progress import Notify, Progress
 from jaxtl.records import store
-from jaxtl.records.arrays import Dataset, Features, Pathlike
+from jaxtl.records.arrays import Features, Pathlike
+from jaxtl.records.dataset import Dataset
 from jaxtl.settings import Images
 
 # Images at a time where features are streamed: whole batches for any platform, 80 MiB of features.

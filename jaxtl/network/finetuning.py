@@ -25,7 +25,7 @@ from jaxtl.network.head import evaluate, with_head
 from jaxtl.network.training import Checkpoint, State, Trainer, recalibrate, run_epoch
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import is_in_memory
 from jaxtl.settings import FinetuneConfig, Images
 

@@ -18,7 +18,8 @@ from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.methods import METHODS, method_label
 from jaxtl.plots.shown import plot_stages
 from jaxtl.records import summaries
-from jaxtl.records.arrays import Dataset, Embedding
+from jaxtl.records.arrays import Embedding
+from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxtl.data.resize import resize_image
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 
 # Images of an array whose pixels are looked at.
 _LOOKED_AT = 16

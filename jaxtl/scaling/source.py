@@ -20,7 +20,7 @@ from jaxtl.models.weights import load_model
 from jaxtl.network.extraction import features_of, stream
 from jaxtl.progress import Notify, Progress
 from jaxtl.records import store
-from jaxtl.records.arrays import Dataset
+from jaxtl.records.dataset import Dataset
 from jaxtl.scaling.settings import Settings
 
 FEATURES = "features.npy"
