@@ -8,7 +8,7 @@ import pytest
 from jaxtl import Dataset, FinetuneConfig, Images, load, load_model
 from jaxtl.errors import JaxtlError
 from jaxtl.models.weights import arrays_of
-from jaxtl.network import batches, footprint
+from jaxtl.network import batches, footprint, trunk
 from jaxtl.network.batches import default_batch_size
 from jaxtl.network.finetuning import train_tail
 from jaxtl.network.trunk import Trunk, trainable_boundary
@@ -58,28 +58,29 @@ def test_batches_shrink_with_the_area_of_images():
 def test_training_from_disk_gives_the_bits_of_training_from_memory(kept, tmp_path, monkeypatch):
     model, train, test = imagenet(), load("mnist", "train").take(70), load("mnist", "test").take(20)
     config = FinetuneConfig(trainable="2", epochs=2, batch_size=16)
-    trunk = Trunk(model, trainable_boundary(model.config, "2"), Images(32), scratch=tmp_path)
-    in_memory = [trunk.source(data.images, kept == "outputs") for data in (train, test)]
+    frozen = Trunk(model, trainable_boundary(model.config, "2"), Images(32), scratch=tmp_path)
+    in_memory = [frozen.source(data.images, kept == "outputs") for data in (train, test)]
     monkeypatch.setattr(batches, "IN_MEMORY", 0)
     if kept == "outputs":
-        on_disk = [trunk.source(data.images, True) for data in (train, test)]
+        on_disk = [frozen.source(data.images, True) for data in (train, test)]
         assert isinstance(on_disk[0].x, StoredRows)
     else:
         on_disk = [stored(data.images) for data in (train, test)]
-    results = [train_tail(trunk, train, a, test, b, config) for a, b in (in_memory, on_disk)]
+    results = [train_tail(frozen, train, a, test, b, config) for a, b in (in_memory, on_disk)]
     assert results[0][1] == results[1][1]
     for name, values in arrays_of(results[0][0]).items():
         np.testing.assert_array_equal(values, arrays_of(results[1][0])[name], name)
 
 
-@functools.cache
 def need(samples, image_size=224):
     model = imagenet()
-    trunk = Trunk(model, trainable_boundary(model.config, "10"), Images(image_size))
-    return footprint.footprint(trunk, 10, (samples,), FinetuneConfig())
+    frozen = Trunk(model, trainable_boundary(model.config, "10"), Images(image_size))
+    return footprint.footprint(frozen, 10, (samples,), FinetuneConfig())
 
 
-def test_memory_hardly_follows_from_the_number_of_images():
+@pytest.mark.parametrize("disk_has_room", [True, False])
+def test_memory_hardly_follows_from_the_number_of_images(disk_has_room, monkeypatch):
+    monkeypatch.setattr(trunk, "disk_takes", lambda *_: disk_has_room)
     assert need(20_000).total < 3 * 2**30
     assert need(100_000).total - need(20_000).total < 2 * 2**30
     assert need(100, image_size=1024).total < 24 * 2**30

@@ -33,6 +33,8 @@ from jaxtl.settings import FinetuneConfig, Images
 _MEMORY_SHARE = 0.6
 # Weights, gradients, steps and two moments, some twice; outputs, their gradients, and operands of products.
 _WEIGHT_COPIES, _ACTIVATION_COPIES = 6, 12
+# What a frozen layer reads and writes, padded, and its convolution's own memory; the next one takes it over.
+_FROZEN_COPIES = 4
 
 
 @with_bar("Fine-tuning")
@@ -231,15 +233,21 @@ def seeds_at_a_time(trunk: Trunk, classes: int, config: FinetuneConfig, source: 
 
 
 def bytes_per_seed(trunk: Trunk, classes: int, config: FinetuneConfig, keep: bool) -> int:
-    """An upper bound, from the sizes of the weights that learn and of all layers' outputs of a batch."""
+    """An upper bound, from the sizes of the weights that learn and of layers' outputs of a batch.
+
+    The outputs of layers that learn are all kept for their gradients; those of frozen layers are not.
+    """
     model = trunk.model
     learning = replace(model.config, classes=classes).layers[trunk.boundary :]
     weights = sum(math.prod(shape) for layer in learning for shape in layer.parameters.values())
-    layers = model.config.backbone_layers[trunk.boundary if keep else 0 :]
+    layers = model.config.backbone_layers
     image = jax.ShapeDtypeStruct((1, *[trunk.images.image_size] * 2, 3), np.float32)
     outputs = jax.eval_shape(lambda x: model.intermediates(x, [layer.name for layer in layers]), image)
-    activations = sum(output.size for output in outputs.values())
-    return 4 * (_WEIGHT_COPIES * weights + _ACTIVATION_COPIES * config.batch_size * activations)
+    sizes = [outputs[layer.name].size for layer in layers]
+    activations = _ACTIVATION_COPIES * sum(sizes[trunk.boundary :])
+    if not keep:
+        activations += _FROZEN_COPIES * max(sizes[: trunk.boundary], default=0)
+    return 4 * (_WEIGHT_COPIES * weights + config.batch_size * activations)
 
 
 def _check_finite(loss: float, epoch: int, config: FinetuneConfig) -> None:
