@@ -8,7 +8,7 @@ from jaxtl.data import load
 from jaxtl.evaluation.catalogue import LOGISTIC_PROBE
 from jaxtl.evaluation.outcome import below_probe, lagging
 from jaxtl.models.weights import arrays_of, load_model
-from jaxtl.network.finetuning import finetune
+from jaxtl.network.finetuning import train_tail
 from jaxtl.network.head import with_head
 from jaxtl.network.training import Trainer, recalibrate
 from jaxtl.network.trunk import Trunk, trainable_boundary
@@ -26,8 +26,11 @@ def digits():
 @pytest.fixture(scope="module")
 def tuned(digits):
     """Networks after a few steps on few images, by what became of the statistics."""
+    trunk = Trunk(load_model(), trainable_boundary(load_model().config, "3"), SMALL)
+    train, test = digits
+    sources = [trunk.source(data.images, True) for data in digits]
     return {
-        way: finetune(load_model(), *digits, FinetuneConfig("3", 3, batch_norm=way), SMALL)
+        way: train_tail(trunk, train, sources[0], test, sources[1], FinetuneConfig("3", 3, batch_norm=way))
         for way in ("keras", "frozen", "recalibrated")
     }
 

@@ -54,7 +54,7 @@ NOT_RUN = {
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
-TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert"}
+TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert", "keras", "onnx"}
 TRAINS = re.compile(r"(finetune|jaxtl\.run|compare)\(")
 DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
@@ -263,14 +263,18 @@ def options_of(command):
 
 
 @pytest.fixture(scope="module")
-def prepared(few_digits, tmp_path_factory):
+def prepared(few_digits, once, without_figures):
     """A folder with what the commands read: two finished runs, digits in IDX files, images in folders."""
-    folder = tmp_path_factory.mktemp("docs")
-    prepare(folder, few_digits)
-    return folder
+
+    def make(folder):
+        with without_figures():
+            prepare(folder, few_digits)
+
+    return once("docs", make)
 
 
 def prepare(folder, digits):
+    folder.mkdir()
     shutil.copytree(digits.removeprefix("idx:"), folder / "kmnist")
     draw_images(folder / "my-images")
     list_photos(folder, shutil.copytree(folder / "my-images" / "train", folder / "photos"))

@@ -70,7 +70,9 @@ def pixels(images, dataset):
 
 @pytest.fixture(scope="module")
 def tails(pretrained, train):
-    """A function of `trainable`: Keras's and our trainable layers, and what Keras's frozen ones hand to them.
+    """A function of `trainable` and the steps to take: Keras's and our trainable layers, and their input.
+
+    Their input is what Keras's frozen layers hand to them.
 
     Starting from two trunks, activations that lie within rounding of a kink of ReLU6 fall to different
     sides, which says nothing of the training step.
@@ -78,11 +80,11 @@ def tails(pretrained, train):
     return functools.cache(functools.partial(build_tails, pretrained, train))
 
 
-def build_tails(pretrained, train, trainable):
+def build_tails(pretrained, train, trainable, steps=1):
     model = with_head(pretrained, 10, seed=0)
     whole = keras_model(model, trainable)
     inputs = [whole.get_layer(name).output for name in HANDED_ON[trainable]]
-    images = pixels(Images(), train.take(STEPS * BATCH if trainable == 10 else BATCH))
+    images = pixels(Images(), train.take(steps * BATCH))
     handed = keras.Model(whole.input, inputs).predict(images, verbose=0)
     handed = handed if isinstance(handed, list) else [handed]
     boundary = trainable_boundary(pretrained.config, str(trainable))
@@ -192,7 +194,7 @@ def test_one_step_gives_keras_s_parameters(tails, train):
 @pytest.mark.slow
 def test_fifty_steps_stay_as_close_to_keras_as_keras_to_itself(tails, train):
     """Keras given features that differ by 1e-6, as one step's gradients do: training blows rounding up."""
-    reference, trainer, features = tails(10)
+    reference, trainer, features = tails(10, STEPS)
     started = arrays_of(trainer.model(trainer.initial()))
     batches = np.arange(len(train)).reshape(-1, BATCH)
     assert len(batches) == STEPS
