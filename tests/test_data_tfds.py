@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxtl.data import load
+from jaxtl.data import load, tfds
+from jaxtl.data.files import ImageFiles
 from jaxtl.data.resize import resize_image
 from jaxtl.errors import JaxtlError
 
@@ -146,7 +147,7 @@ COLOUR = {
 }
 
 
-def test_images_of_many_sizes_are_resized_and_validation_stands_in_for_test(tmp_path):
+def test_images_of_many_sizes_are_resized_and_validation_stands_in_for_test(tmp_path, monkeypatch):
     pictures = [picture(9, 5), picture(6, 7)]
     train = [{"image": image, "label": label} for image, label in zip(pictures, ("bee", "ant"), strict=True)]
     write_tfds(tmp_path, COLOUR, {"train": train, "validation": train[:1]})
@@ -159,6 +160,11 @@ def test_images_of_many_sizes_are_resized_and_validation_stands_in_for_test(tmp_
     assert dataset.class_names == ("ant", "bee")
     tested = load("tfds:tiny", "test", **plain)
     np.testing.assert_array_equal(tested.images, dataset.images[:1])
+    # Those that memory should not hold are decoded when they are asked for.
+    monkeypatch.setattr(tfds, "IN_MEMORY", 0)
+    large = load("tfds:tiny", "train", **plain)
+    assert isinstance(large.images, ImageFiles)
+    np.testing.assert_array_equal(large.images[[1, 0]], dataset.images[::-1])
 
 
 def test_a_missing_test_split_and_missing_labels_are_named(tmp_path):

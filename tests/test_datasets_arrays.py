@@ -6,9 +6,11 @@ import unicodedata
 import numpy as np
 import pytest
 
-from jaxtl.data import load, short_name
+from jaxtl.data import arrays, load, short_name
 from jaxtl.errors import JaxtlError
+from jaxtl.records import members
 from jaxtl.records.dataset import Dataset
+from jaxtl.records.rows import StoredRows
 
 
 def both(name):
@@ -38,6 +40,54 @@ def test_arrays_have_splits_or_are_divided(tmp_path):
     np.savez(tmp_path / "other.npz", values=images)
     with pytest.raises(JaxtlError, match=r"has no arrays images and labels.*it has values"):
         load(str(tmp_path / "other.npz"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_larger_than_memory_should_hold_lie_on_disk(save, tmp_path, monkeypatch):
+    """Read piece by piece: of these, two images at a time."""
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3)).astype(np.int32)
+    labels = np.array(["b", "a", "b"] * 3)
+    save(tmp_path / "set.npz", images=images, labels=labels, splits=np.array(["test", "train", "train"] * 3))
+    save(tmp_path / "whole.npz", images=images, labels=labels)
+    names = [str(tmp_path / "set.npz"), str(tmp_path / "whole.npz")]
+    small = [load(name, split, samples=4) for name in names for split in ("train", "test")]
+    monkeypatch.setattr(arrays, "IN_MEMORY", 0)
+    monkeypatch.setattr(members, "PIECE", 2 * images[0].nbytes)
+    large = [load(name, split, samples=4) for name in names for split in ("train", "test")]
+    for ours, theirs in zip(large, small, strict=True):
+        assert isinstance(ours.images, StoredRows)
+        np.testing.assert_array_equal(np.asarray(ours.images), theirs.images)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_array_equal(small[0].images, images[[1, 2, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"images": np.zeros((3, 4, 4), np.uint8), "labels": [0, 1]}, r"has 3 images, and labels is \[2\]"),
+        (
+            {"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, 1], "ids": ["a"]},
+            r"has 2 images, and ids is \[1\]",
+        ),
+        ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, "multiply by 255"),
+        ({"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": [0, 1]}, r"\[2, 3, 8, 8\], channels first"),
+        ({"images": np.full((2, 4, 4), 300), "labels": [0, 1]}, "must be 0 to 255, got 300 to 300"),
+        ({"images": np.array([{}, {}]), "labels": [0, 1]}, "images must be"),
+    ],
+)
+def test_wrong_arrays_of_a_file_are_one_line(held, message, tmp_path):
+    np.savez(tmp_path / "set.npz", **held)
+    with pytest.raises(JaxtlError, match=message) as caught:
+        load(str(tmp_path / "set.npz"), "train")
+    assert str(caught.value).startswith(str(tmp_path / "set.npz"))
+
+
+def test_a_cut_file_of_arrays_is_one_line(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, images=np.zeros((9, 40, 40), np.uint8), labels=np.arange(9))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(JaxtlError, match=r"set\.npz: not a readable \.npz file"):
+        load(str(path))
 
 
 def test_datasets_are_made_of_arrays():

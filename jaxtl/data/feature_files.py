@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records import store
 from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.files import read_npz
+from jaxtl.records.members import members
 from jaxtl.records.tables import read_columns
 
 # What the parts of a file may be called, by what they are; the first that is there is taken.
@@ -122,18 +122,10 @@ def _read_npz(path: Path) -> Given:
 
 def _pickled(path: Path) -> list[str]:
     """Arrays of a file that hold Python objects; none where it is damaged, which who reads it will say."""
-    names = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    version = np.lib.format.read_magic(stream)
-                    read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0", None)
-                    if read_header and read_header(stream)[2].hasobject:
-                        names.append(member.removesuffix(".npy"))
-    except (OSError, ValueError, zipfile.BadZipFile):
+        return [name for name, member in members(path).items() if member.dtype.hasobject]
+    except JaxtlError:
         return []
-    return names
 
 
 def _of_arrays(where: str, arrays: dict[str, np.ndarray], meta: Mapping[str, Any]) -> Given:

@@ -8,20 +8,21 @@ import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxtl.data import prepare, splits
-from jaxtl.data.decode import UNREADABLE, decode
-from jaxtl.data.files import read
+from jaxtl.data.files import ImageFiles, Reading
+from jaxtl.data.inspection import inspect, refuse
 from jaxtl.data.listing import Rows
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
 from jaxtl.records.names import readable
+from jaxtl.records.rows import IN_MEMORY
 from jaxtl.settings import Selection
 
 if TYPE_CHECKING:
@@ -117,26 +118,41 @@ def _decoded(
     shape: tuple[int, int, int],
     varying: bool,
     request: Request,
-) -> tuple[np.ndarray, list[int], list[dict[str, str]]]:
-    """The first images that are asked for, their rows, and those left out, with the reason."""
-    wanted = len(examples) if request.samples is None else min(request.samples, len(examples))
-    images, kept, left_out = np.empty((wanted, *shape), np.uint8), list[int](), list[dict[str, str]]()
-    reading = replace(request.reading, channels=shape[2])
-    for row in range(len(examples)):
-        if len(kept) == wanted:
-            break
-        try:
-            encoded = examples[row][key]
-            images[len(kept)] = read(encoded, reading) if varying else decode(encoded, shape[2])
-            kept.append(row)
-        except UNREADABLE as error:
-            reason = prepare.first_line(error)
-            if not request.selection.skip_bad:
-                raise JaxtlError(
-                    f"tfds:{name}: {request.split} image {row} is unreadable ({reason})"
-                ) from None
-            left_out.append({"id": f"{request.split} image {row}", "reason": reason})
-    return images[: len(kept)], kept, left_out
+) -> tuple[np.ndarray | ImageFiles, list[int], list[dict[str, str]]]:
+    """The first images that are asked for, their rows, and those left out, with the reason.
+
+    They are decoded when they are asked for where together they are large.
+    """
+    encoded = _Encoded(examples, key)
+    looked_at = inspect(encoded, request.samples, request.selection.skip_bad)
+    bad = [(f"{request.split} image {row}", reason) for row, reason in looked_at.faults.items()]
+    if bad and not request.selection.skip_bad:
+        refuse(f"tfds:{name}", len(looked_at.rows) + len(bad), bad)
+    if not looked_at.rows:
+        raise JaxtlError(f"tfds:{name}: no {request.split} image can be read")
+    # What declares a size keeps it, as it is: `preprocess` resizes those as Keras does.
+    as_stored = Reading(orientation=False)
+    reading = replace(request.reading if varying else as_stored, channels=shape[2])
+    images = ImageFiles(Rows(encoded, np.array(looked_at.rows)), reading)
+    return (
+        images if images.nbytes > IN_MEMORY else np.asarray(images),
+        looked_at.rows,
+        [{"id": image, "reason": reason} for image, reason in bad],
+    )
+
+
+@dataclass(frozen=True)
+class _Encoded(Sequence[bytes]):
+    """The encoded images of examples, each read when it is asked for."""
+
+    examples: Sequence[dict[str, Any]]
+    key: str
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self.examples[int(row)][self.key]
 
 
 def _text(value: Any) -> str:

@@ -189,6 +189,8 @@ class Trunk:
 
     def _fetched(self, images: Any) -> Any:
         """Images in memory, or in one file where they are large; as they are where the disk is too small."""
+        if isinstance(images, StoredRows):
+            return images
         if not self.streams(images, keep=False):
             return np.asarray(images)
         if not disk_takes(images.nbytes, self.scratch):

@@ -148,13 +148,24 @@ def read_npz(
     Raises JaxtlError where the file is absent, is not an npz, is truncated, holds pickles or lacks a
     required array.
     """
+    # Opened here, since NumPy leaves a file open that it cannot read.
+    with readable_npz(path), Path(path).open("rb") as stream:
+        archive = np.load(stream, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise JaxtlError(f"{path}: a single .npy array; expected an .npz with {', '.join(required)}")
+        arrays = {name: archive[name] for name in archive.files if name not in skipped}
+    missing = [name for name in required if name not in arrays]
+    if missing:
+        known = ", ".join(arrays) or "none"
+        raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {known}); {MAKE_AGAIN}")
+    return arrays, _read_meta(path, arrays.pop("meta", np.array("{}")))
+
+
+@contextlib.contextmanager
+def readable_npz(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns what NumPy, zipfile and zlib raise at an npz that is absent or damaged into a JaxtlError."""
     try:
-        # Opened here, since NumPy leaves a file open that it cannot read.
-        with Path(path).open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise JaxtlError(f"{path}: a single .npy array; expected an .npz with {', '.join(required)}")
-            arrays = {name: archive[name] for name in archive.files if name not in skipped}
+        yield
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -166,11 +177,6 @@ def read_npz(
         if "contains pickled" in reason:  # what NumPy takes every unknown file for
             reason = "its contents are no arrays"
         raise JaxtlError(f"{path}: not a readable .npz file ({reason}); {MAKE_AGAIN}") from None
-    missing = [name for name in required if name not in arrays]
-    if missing:
-        known = ", ".join(arrays) or "none"
-        raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {known}); {MAKE_AGAIN}")
-    return arrays, _read_meta(path, arrays.pop("meta", np.array("{}")))
 
 
 def _read_meta(path: str | os.PathLike[str], record: np.ndarray) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,25 +15,28 @@ _INT32 = np.iinfo(np.int32)
 
 
 def pixels(where: str, images: np.ndarray) -> np.ndarray:
-    """uint8 [n, h, w, 1 or 3]."""
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
-        raise JaxtlError(
-            f"{where}: images are {list(images.shape)}, channels first; give numpy.moveaxis(images, 1, 3)"
-        )
-    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
-        raise JaxtlError(
-            f"{where}: images must be [n, height, width] or [n, height, width, 1, 3 or 4], got "
-            f"{list(images.shape)}"
-        )
-    if images.dtype.kind not in "iu":
-        hint = "; multiply by 255 and round what lies in 0 to 1" if images.dtype.kind == "f" else ""
-        raise JaxtlError(f"{where}: images must be whole numbers 0 to 255 (uint8), got {images.dtype}{hint}")
+    """uint8 [n, h, w, 1 or 3]. Raises JaxtlError for arrays that are no images."""
+    check_pixels(where, images.shape, images.dtype)
+    images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 and images.size and not 0 <= images.min() <= images.max() <= 255:
         raise JaxtlError(f"{where}: images must be 0 to 255, got {images.min()} to {images.max()}")
     images = images[..., :3] if images.shape[3] == 4 else images
     return np.ascontiguousarray(images.astype(np.uint8, copy=False))
+
+
+def check_pixels(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raises JaxtlError unless it is whole numbers [n, h, w] or [n, h, w, 1, 3 or 4]."""
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
+        raise JaxtlError(
+            f"{where}: images are {list(shape)}, channels first; give numpy.moveaxis(images, 1, 3)"
+        )
+    if len(shape) != 3 and (len(shape) != 4 or shape[3] not in (1, 3, 4)):
+        raise JaxtlError(
+            f"{where}: images must be [n, height, width] or [n, height, width, 1, 3 or 4], got {list(shape)}"
+        )
+    if dtype.kind not in "iu":
+        hint = "; multiply by 255 and round what lies in 0 to 1" if dtype.kind == "f" else ""
+        raise JaxtlError(f"{where}: images must be whole numbers 0 to 255 (uint8), got {dtype}{hint}")
 
 
 def classes(
