@@ -333,9 +333,10 @@ def test_other_frameworks_have_the_same_network(folder, library, needs, environm
         pytest.skip(f"{library} with {needs} is not installed")
     with Worker(f"benchmarks.peers.{library}_peer", Deadline(300), ENVIRONMENT | environment) as peer:
         peer.call("open_data", folder=str(folder))
-        # Features go to 6, and float32 rounding makes them differ by 3e-4 from a float64 run's.
+        # Features go to 6. How float32 rounds depends on the processor: on one, Keras was up to 5.3e-4 and
+        # jaxtl 1.8e-4 away from a float64 run. An epsilon off by 1 % makes 0.03.
         quality = peer.call("forward", batch_size=64, n=256)["quality"]
-        assert quality["largest_difference"] < 5e-4
+        assert quality["largest_difference"] < 1e-3
         trained = peer.call("finetune", train=1920, test=256, epochs=1, seed=0)["quality"]
     ours = jaxtl_peer.finetune(1920, 256, 1, 0)["quality"]
     # Other heads and other orders: 0.81 to 0.89 was seen.
