@@ -115,7 +115,9 @@ def test_every_class_has_its_rows(finished):
     with (finished / "classes.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0]) == CLASS_COLUMNS
-    assert len(rows) == 2 * (1 + len(METHODS)) * len(PER_CLASS) * 10
+    assert (
+        len([row for row in rows if row["stage"] in STAGES]) == 2 * (1 + len(METHODS)) * len(PER_CLASS) * 10
+    )
     values, labels = space(finished, "after", "tsne")
     ones = metrics.leave_one_out_knn(exact_neighbors(values, 10), labels).correct[labels == 1].mean()
     those = [

@@ -93,11 +93,11 @@ class Analysis:
             "scores_change",
             "Scores of the change",
             (),
-            (*STAGES, "finetune"),
+            (*STAGES, *(f"neighbors_{stage}" for stage in STAGES), "finetune"),
             partial(self._compare, tuned),
         )
         of_classes = (run.class_scores,) if classes else ()
-        outputs = (run.scores, *of_classes, run.claims, run.measures)
+        outputs = (run.scores, *of_classes, run.image_rows, run.claims, run.measures)
         needs = (*(_scores(part, stage) for stage in STAGES for part in PARTS), "scores_change")
         yield Step("scores", "Claims", outputs, needs, partial(self._score, tuned, classes), is_drawn=True)
         yield from self._figures()
@@ -155,7 +155,7 @@ class Analysis:
         self._tell_all(self.call(scores.compare, {"tuned": tuned}, progress))
 
     def _score(self, tuned: bool, classes: bool, progress: Progress) -> None:
-        scores.score(self.run, tuned, classes)
+        scores.score(self.run, self._settings.methods, self._settings.seed, tuned, classes)
 
     def _tell_all(self, lines: Sequence[str]) -> None:
         for line in lines:
