@@ -60,7 +60,7 @@ def plan_comparison(
 def maps_kept(
     embeddings: Mapping[tuple[str, str], Embedding],
     features: Features,
-    reseeded: Mapping[str, Embedding] | None = None,
+    reseeded: Embedding | None = None,
     seed: int = 0,
 ) -> StageMeasures:
     """Neighbours kept between the embeddings of both stages, of each method that has both.
@@ -68,17 +68,17 @@ def maps_kept(
     Args:
         embeddings: by stage and method.
         features: of any stage, whose classes are those of all.
-        reseeded: embeddings of the features before with another seed, by method.
+        reseeded: an embedding of the features before with another seed, by one of these methods.
         seed: of the bootstrap over images.
     """
     whole = StageMeasures()
     for method in dict.fromkeys(method for _, method in embeddings):
         pair = [embeddings.get((stage, method)) for stage in STAGES]
-        near = [_plane_neighbors(embedding) for embedding in pair if embedding is not None]
+        near = [plane_neighbors(embedding) for embedding in pair if embedding is not None]
         if len(near) == len(STAGES):
             whole.take(_kept(method, near[0], near[1], features, seed))
-        if again := (reseeded or {}).get(method):
-            whole.take(_reseeded(method, near[0], _plane_neighbors(again), seed))
+        if reseeded is not None and reseeded.method == method and pair[0] is not None:
+            whole.take(_reseeded(method, near[0], plane_neighbors(reseeded), seed))
     return whole
 
 
@@ -174,7 +174,8 @@ def _sizes(n: int) -> list[int]:
     return [k for k in KEEPING if k <= n - 2]
 
 
-def _plane_neighbors(embedding: Embedding) -> Neighbors:
+def plane_neighbors(embedding: Embedding) -> Neighbors:
+    """As many neighbours of every point of an embedding as any number here looks at."""
     # By a tree, in a moment: no device is kept busy with it.
     return exact_neighbors(embedding.coords, min(max(KEEPING), len(embedding.coords) - 1), engine="cpu")
 

@@ -85,11 +85,12 @@ def score(
     parts = {stage: [file.read() for file in files] for stage, files in kept.items()}
     features, both = run.features["before"].read(), run.change_scores.read()
     places = product(STAGES, methods)
-    both.take(maps_kept({place: run.embeddings[place].read() for place in places}, features, seed=seed))
+    maps = {place: run.embeddings[place].read() for place in places}
+    both.take(maps_kept(maps, features, run.reseeded.read_or(None), seed))
     measures = combine(parts, both, features, tuned)
     run.image_rows.write(image_rows(measures.arrays, features))
     _save(run, measures, run.history.read() if tuned else [], classes)
-    for file in (*kept["before"], *kept["after"], run.change_scores):
+    for file in (*kept["before"], *kept["after"], run.change_scores, run.reseeded):
         file.remove()
 
 

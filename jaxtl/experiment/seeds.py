@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.seeds import claims_over_seeds, scores_over_seeds
+from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT
+from jaxtl.evaluation.change import plane_neighbors
+from jaxtl.evaluation.plan import FEATURES
+from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds
 from jaxtl.experiment import experiment
 from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
+from jaxtl.metrics import Estimate, linear_cka, neighbors_kept
 from jaxtl.progress import Observer, Silent
+from jaxtl.records.arrays import Neighbors
 from jaxtl.records.tables import Score
 from jaxtl.report.document import write_report
 from jaxtl.runs.folder import RunFolder, SeedsFolder
-from jaxtl.settings import MOST_SEEDS, RunConfig
+from jaxtl.settings import MOST_SEEDS, STAGES, RunConfig
 
 
 class Seeds:
@@ -54,11 +61,33 @@ class Seeds:
         for number, work in enumerate(self._together(), 1):
             self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
             runs.append(work.run())
-        scores = scores_over_seeds(runs)
+        scores = [*scores_over_seeds(runs), *self._between()]
         self.folder.claims.write(claims_over_seeds([run.claims.read() for run in self.folders]))
         with self._observer.step("Report over the seeds"):
             write_report(self.folders, self.folder.report.path)
         self.folder.scores.write(scores)
+        return scores
+
+    def _between(self) -> list[Score]:
+        """What two seeds have in common: what differs between them, fine-tuning did by chance."""
+        folders, seed = self.folders, self._config.seed
+        features = [run.features["after"] for run in folders]
+        near = [run.neighbors["after"] for run in folders]
+
+        def alike(one: int, other: int) -> Estimate:
+            return linear_cka(features[one].read().values, features[other].read().values).debiased
+
+        scores = []
+        with self._observer.step("Seeds compared"):
+            scores.append(Score("after", FEATURES, SEEDS_CKA, *over_pairs(len(folders), alike)))
+            spaces = {("after", FEATURES): [file.read() for file in near]}
+            for place in product(STAGES, self._config.methods):
+                maps = [run.embeddings[place].read() for run in folders]
+                spaces[place] = [plane_neighbors(embedding) for embedding in maps]
+            for place, found in spaces.items():
+                if len(found[0].indices) > N_NEIGHBORS + 1:
+                    kept = partial(_kept, found, seed)
+                    scores.append(Score(*place, SEEDS_KEPT, *over_pairs(len(folders), kept)))
         return scores
 
     def experiments(self) -> Iterator[Experiment]:
@@ -102,6 +131,10 @@ class Seeds:
             return experiment.start(config, folder.path, self._observer, self._options, **how)
         except JaxtlError as error:
             raise JaxtlError(f"{error}; then {self.folder.go_on}") from None
+
+
+def _kept(neighbors: Sequence[Neighbors], seed: int, one: int, other: int) -> Estimate:
+    return neighbors_kept(neighbors[one], neighbors[other], N_NEIGHBORS, seed=seed).mean
 
 
 def start(

@@ -237,6 +237,8 @@ class RunFolder(_Folder):
             (stage, part): file(f"scores_{part}_{stage}.npz", StageMeasures.load, _save_record, kept=True)
             for stage, part in product(STAGES, PARTS)
         }
+        # A map of the features before with another seed: what it keeps of the first is chance's part.
+        self.reseeded = file("reseeded_tsne.npz", Embedding.load, _save_record, kept=True)
         self.change_scores = file("scores_change.npz", StageMeasures.load, _save_record, kept=True)
 
     @property
