@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT
+from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT, Metric
 from jaxtl.evaluation.change import plane_neighbors
 from jaxtl.evaluation.plan import FEATURES
 from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds
@@ -70,25 +70,30 @@ class Seeds:
 
     def _between(self) -> list[Score]:
         """What two seeds have in common: what differs between them, fine-tuning did by chance."""
-        folders, seed = self.folders, self._config.seed
+        folders, scores = self.folders, []
         features = [run.features["after"] for run in folders]
-        near = [run.neighbors["after"] for run in folders]
 
         def alike(one: int, other: int) -> Estimate:
             return linear_cka(features[one].read().values, features[other].read().values).debiased
 
-        scores = []
         with self._observer.step("Seeds compared"):
-            scores.append(Score("after", FEATURES, SEEDS_CKA, *over_pairs(len(folders), alike)))
-            spaces = {("after", FEATURES): [file.read() for file in near]}
+            scores += self._compared("after", FEATURES, SEEDS_CKA, alike)
+            spaces = {("after", FEATURES): [run.neighbors["after"].read() for run in folders]}
             for place in product(STAGES, self._config.methods):
-                maps = [run.embeddings[place].read() for run in folders]
-                spaces[place] = [plane_neighbors(embedding) for embedding in maps]
-            for place, found in spaces.items():
-                if len(found[0].indices) > N_NEIGHBORS + 1:
-                    kept = partial(_kept, found, seed)
-                    scores.append(Score(*place, SEEDS_KEPT, *over_pairs(len(folders), kept)))
+                spaces[place] = [plane_neighbors(run.embeddings[place].read()) for run in folders]
+            for place, neighbors in spaces.items():
+                kept = partial(_kept, neighbors, self._config.seed)
+                scores += self._compared(*place, SEEDS_KEPT, kept)
         return scores
+
+    def _compared(
+        self, stage: str, space: str, metric: Metric, compare: Callable[[int, int], Estimate]
+    ) -> list[Score]:
+        try:
+            return [Score(stage, space, metric, *over_pairs(len(self.seeds), compare))]
+        except JaxtlError as error:
+            self._observer.notify(f"{metric.label}, {space} {stage}: left out ({error})")
+            return []
 
     def experiments(self) -> Iterator[Experiment]:
         """The runs, each begun or gone on with when it is asked for.

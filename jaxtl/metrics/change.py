@@ -120,14 +120,12 @@ def moved_from_neighbors(
         JaxtlError: k out of range, other numbers of points, or values that are not finite.
     """
     where = "movement"
-    nearest, after = check_pair(where, before.indices[:, :n_neighbors], after, 3)
+    nearest, after = check_pair(where, before.indices, after, 3)
     n = len(after)
-    _check_size(where, n_neighbors, n)
-    if nearest.shape[1] < n_neighbors:
-        raise JaxtlError(f"{where}: n_neighbors must be at most {nearest.shape[1]}, got {n_neighbors}")
+    _check_size(where, n_neighbors, n, nearest.shape[1])
     rng = np.random.default_rng(seed)
     others = np.arange(n) if n <= OTHERS else np.sort(rng.choice(n, OTHERS, replace=False))
-    scores = _between(before.indices[:, :n_neighbors], after, others)
+    scores = _between(nearest[:, :n_neighbors], after, others)
     return Moved(mean_estimate(scores, resamples, seed), scores)
 
 
@@ -188,9 +186,11 @@ def difference(fixed: int, broken: int, n: int) -> Estimate:
     return Estimate(value, float(min(value, max(-1.0, low))), float(max(value, min(1.0, high))))
 
 
-def _check_size(where: str, k: int, n: int) -> None:
+def _check_size(where: str, k: int, n: int, known: int) -> None:
     if not 1 <= k <= n - 2:
         raise JaxtlError(f"{where}: n_neighbors must be 1 to {n - 2} for {n} points, got {k}")
+    if k > known:
+        raise JaxtlError(f"{where}: n_neighbors must be at most {known}, as many as are known, got {k}")
 
 
 def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
