@@ -30,6 +30,7 @@ FILES = {
     "model.safetensors",
     "scores.csv",
     "classes.csv",
+    "images.csv",
     "claims.json",
     "measures.npz",
     "report.html",

@@ -31,7 +31,7 @@ ROOT = Path(jaxtl.__file__).parent
 PLAIN = {"loss", "accuracy", "test_loss", "test_accuracy", "seconds", "bytes", "trust"}
 # Metrics are functions below the catalogue, whose errors begin with what they are functions of.
 BELOW = ROOT / "metrics"
-HOME = {ROOT / "evaluation" / "catalogue.py", ROOT / "evaluation" / "sources.py"}
+HOME = {ROOT / "evaluation" / f"{name}.py" for name in ("catalogue", "change_catalogue", "sources")}
 
 
 def texts(tree):

@@ -4,6 +4,8 @@ To add a metric: one row here, at the place where it is to stand in files and ta
 `jaxtl.evaluation.scoring` that computes it. Scores, claims, tables, figures, the page and the scaling study
 take names and directions from here, and a test finds each that is spelled elsewhere.
 
+Metrics of the change, image by image, come first: they stand in `jaxtl/evaluation/change_catalogue.py`.
+
 Nothing is imported but the works that are cited, so that help and tables stay light.
 """
 
@@ -13,75 +15,19 @@ from collections.abc import Mapping
 from math import inf
 
 from jaxtl.evaluation import sources
-from jaxtl.evaluation.sources import Source
-
-UP, DOWN = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"
-# Of all metrics that look at nearest neighbours, but for those that look at every number of them.
-N_NEIGHBORS = 10
-
-
-class Metric(str):
-    """A metric's key, as it stands in files, with what is to be said of it.
-
-    Attributes:
-        definition: what it is, a sentence without its subject.
-        least, most: its range; infinite where it has no bound.
-        better: UP where more is better, DOWN where less is, "" where neither is.
-        sources: the works that propose it; none where there is nothing to propose, as of seconds.
-        label: its name on screens and pages; the key where no other is given.
-        short: a name for where there is hardly room, such as under a small picture.
-    """
-
-    definition: str
-    least: float
-    most: float
-    better: str
-    sources: tuple[Source, ...]
-    label: str
-    short: str
-
-    def __new__(
-        cls,
-        key: str,
-        definition: str,
-        bounds: tuple[float, float],
-        better: str,
-        *cited: Source,
-        label: str = "",
-        short: str = "",
-    ) -> Metric:
-        metric = super().__new__(cls, key)
-        metric.definition, metric.better, metric.sources = definition, better, cited
-        metric.least, metric.most = bounds
-        metric.label = label or key
-        metric.short = short or metric.label
-        METRICS[key] = metric
-        return metric
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        # In another process, and as a copy, it is its key.
-        return str, (str(self),)
-
-    @property
-    def headed(self) -> str:
-        """The label with an arrow that says which way is better, for the head of a row."""
-        return f"{self.label} {self.better}".rstrip()
-
-    @property
-    def sentence(self) -> str:
-        """The definition as a sentence."""
-        return f"{self.definition[0].upper()}{self.definition[1:]}."
-
-    @property
-    def range(self) -> str:
-        """Such as "0 to 1", "from 0" or "any number"."""
-        if self.least == -inf:
-            return "any number"
-        return f"from {self.least:g}" if self.most == inf else f"{self.least:g} to {self.most:g}"
-
-
-METRICS: dict[str, Metric] = {}
-"""By key, in the order in which they stand in files and tables."""
+from jaxtl.evaluation.change_catalogue import CHANGE as CHANGE
+from jaxtl.evaluation.change_catalogue import KEEPING as KEEPING
+from jaxtl.evaluation.change_catalogue import KEPT as KEPT
+from jaxtl.evaluation.change_catalogue import KNN_OUTCOMES as KNN_OUTCOMES
+from jaxtl.evaluation.change_catalogue import MOVED as MOVED
+from jaxtl.evaluation.change_catalogue import P_VALUES as P_VALUES
+from jaxtl.evaluation.change_catalogue import PROBE_OUTCOMES as PROBE_OUTCOMES
+from jaxtl.evaluation.change_catalogue import Outcomes as Outcomes
+from jaxtl.evaluation.metric import DOWN as DOWN
+from jaxtl.evaluation.metric import METRICS as METRICS
+from jaxtl.evaluation.metric import N_NEIGHBORS as N_NEIGHBORS
+from jaxtl.evaluation.metric import UP as UP
+from jaxtl.evaluation.metric import Metric as Metric
 
 _SHARE, _FROM_0, _FROM_1, _ANY = (0, 1), (0, inf), (1, inf), (-inf, inf)
 
@@ -253,6 +199,21 @@ QNX_AUC = Metric(
     sources.LEE_VERLEYSEN,
     sources.LEE_2015,
 )
+FEATURES_KEPT = Metric(
+    "10 nearest of the features kept",
+    "mean share of an image's 10 nearest in the map that are among its 10 nearest in the features",
+    _SHARE,
+    UP,
+    sources.LEE_VERLEYSEN,
+)
+RESEED_KEPT = Metric(
+    "10 nearest kept under another seed",
+    "mean share of an image's 10 nearest in the map that stay so where the same features are drawn with "
+    "another seed: what the map keeps where nothing changed",
+    _SHARE,
+    UP,
+    sources.WATTENBERG,
+)
 FAITHFULNESS = (TRUSTWORTHINESS, CONTINUITY, SHEPARD, QNX_AUC)
 
 # What features promise for a task before anything is trained.
@@ -292,6 +253,22 @@ PROCRUSTES = Metric(
     _SHARE,
     "",
     sources.SCHONEMANN,
+)
+
+SEEDS_CKA = Metric(
+    "linear CKA of two seeds",
+    "likeness of features after fine-tuning under two seeds, mean of all pairs: what chance alone changes",
+    (-1, 1),
+    "",
+    sources.KORNBLITH,
+    sources.NGUYEN,
+)
+SEEDS_KEPT = Metric(
+    "10 nearest kept by two seeds",
+    "mean share of an image's 10 nearest under one seed that are so under another, mean of all pairs",
+    _SHARE,
+    "",
+    sources.LEE_VERLEYSEN,
 )
 
 # Of fine-tuning, by epoch. The keys are columns of history.csv.

@@ -62,8 +62,11 @@ class StageMeasures:
             names = zip(meta["scores"], arrays.pop("scores").tolist(), strict=True)
             classes = zip(meta["class_scores"], arrays.pop("class_scores").tolist(), strict=True)
             return cls(
-                [Score(*key, *numbers) for key, numbers in names],
-                [dict(zip((*_CLASS_KEYS, *Estimate._fields), (*k, *v), strict=True)) for k, v in classes],
+                [Score(*key, *map(_known, numbers)) for key, numbers in names],
+                [
+                    dict(zip((*_CLASS_KEYS, *Estimate._fields), (*key, *map(_known, numbers)), strict=True))
+                    for key, numbers in classes
+                ],
                 _stripped(arrays, "array_"),
                 _stripped(arrays, "correct_"),
                 list(meta["left_out"]),
@@ -82,9 +85,12 @@ class Measures:
         scores: long-form, each with its 95 % interval: by stage, then space, then as in the catalogue.
         class_scores: rows stage, space, metric, class, value, low, high, in the same order.
         arrays: what a page shows point by point: knn_STAGE int32 [n] (the class that most of a point's 10
-            nearest others in the features are of), neighbors_STAGE int32 [n, 10], head_after int32 [n] and
-            head_probability float32 [n] (the tuned head's class, and how sure it is),
-            confusion_STAGE_SPACE float32 [C, C], qnx_k int32 [K] and qnx_STAGE_METHOD float32 [K].
+            nearest others in the features are of), knn_training_STAGE and probe_STAGE int32 [n] (the classes
+            that the 10 nearest training images and the logistic probe name), neighbors_STAGE int32 [n, 10],
+            head_after int32 [n] and head_probability float32 [n] (the tuned head's class, and how sure it
+            is), outcome_knn and outcome_probe uint8 [n] (places in `jaxtl.metrics.change.OUTCOMES`), kept,
+            moved, kept_METHOD and trust_STAGE_METHOD float32 [n], confusion_STAGE_SPACE float32 [C, C], qnx_k
+            int32 [K] and qnx_STAGE_METHOD float32 [K].
         verdicts: on the claims.
     """
 
@@ -96,6 +102,11 @@ class Measures:
 
 def _numbers(rows: list[list[float]]) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, len(Estimate._fields))
+
+
+def _known(number: float) -> float | None:
+    """A bound that nobody knows is None, and not a number in the file."""
+    return None if np.isnan(number) else number
 
 
 def _stripped(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.progress import Notify, Progress
+from jaxtl.records.arrays import Features
 from jaxtl.records.tables import Score
 
+# The space of what a network makes of images, as tables name it.
+FEATURES = "features"
 # Of a task that is over sooner than matters.
 _SHORT = 0.2
 
@@ -126,3 +131,31 @@ def _longest_first(plans: Sequence[Plan]) -> list[cores.Task]:
 def scores_of(stage: str, space: str, estimates: Mapping[str, Estimate]) -> list[Score]:
     """Rows of estimates, by metric, of one stage and space."""
     return [Score(stage, space, metric, *map(float, estimate)) for metric, estimate in estimates.items()]
+
+
+def class_scores_of(
+    stage: str,
+    space: str,
+    metric: str,
+    classes: np.ndarray,
+    estimates: Sequence[Estimate],
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Rows of one estimate for each class, whose names are given in label order."""
+    row = {"stage": stage, "space": space, "metric": metric}
+    return [
+        row | {"class": names[label]} | estimate._asdict()
+        for label, estimate in zip(classes, estimates, strict=True)
+    ]
+
+
+def tell_classes(features: Features) -> str:
+    """Why what needs classes is left out, a line; nothing where there are classes to tell apart."""
+    if features.labels is None:
+        return "what needs labels is left out (there are none)"
+    count, n = len(np.unique(features.labels)), len(features.labels)
+    if count == 1:
+        return f"what needs classes is left out (all {n:,} images are of one class)"
+    if count == n:
+        return f"what needs classes is left out (each of the {n:,} images is a class of its own)"
+    return ""

@@ -5,7 +5,7 @@ Rows come in the order of the catalogue, whatever the order of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxtl import metrics
-from jaxtl.evaluation import catalogue
+from jaxtl.evaluation import catalogue, change
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
 from jaxtl.evaluation.claims import Evidence, are_digits, decide
 from jaxtl.evaluation.measures import Measures, StageMeasures
-from jaxtl.evaluation.plan import Plan, run, scores_of
+from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, run, scores_of, tell_classes
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
@@ -25,7 +25,6 @@ from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.tables import Score
 
-_FEATURES = "features"
 _STAGES = ("before", "after", "both")
 
 
@@ -62,14 +61,17 @@ def measure(
     plans = {
         stage: (
             _plan_features(stage, own, neighbors[stage], training.get(stage), seed),
-            _plan_embeddings(stage, own, embeddings[stage], seed),
+            _plan_embeddings(stage, own, embeddings[stage], neighbors[stage], seed),
         )
         for stage, own in features.items()
     }
-    compared = _plan_comparison(features, head, seed)
+    compared = change.plan_comparison(features, neighbors, head, seed)
     run([*chain(*plans.values()), compared], progress, notify)
     stages = {stage: [plan.rows() for plan in pair] for stage, pair in plans.items()}
-    return combine(stages, compared.rows(), next(iter(features.values())))
+    first, maps = next(iter(features.values())), _by_place(embeddings)
+    both = compared.rows()
+    both.take(change.maps_kept(maps, first, seed=seed))
+    return combine(stages, both, first)
 
 
 def measure_features(
@@ -92,13 +94,17 @@ def measure_embeddings(
     stage: str,
     features: Features,
     embeddings: dict[str, Embedding],
+    neighbors: Neighbors | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StageMeasures:
-    """The numbers of one stage's embeddings; arguments and errors as of `measure`."""
-    plan = _plan_embeddings(stage, features, embeddings, seed)
+    """The numbers of one stage's embeddings; arguments and errors as of `measure`.
+
+    Without neighbours of the features nothing is said of how many each image keeps.
+    """
+    plan = _plan_embeddings(stage, features, embeddings, neighbors, seed)
     run([plan], progress, notify)
     return plan.rows()
 
@@ -106,21 +112,25 @@ def measure_embeddings(
 def measure_change(
     features: dict[str, Features],
     head: tuple[np.ndarray, np.ndarray] | None = None,
+    neighbors: dict[str, Neighbors] | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StageMeasures:
-    """The numbers that compare both stages' features; arguments and errors as of `measure`."""
-    plan = _plan_comparison(features, head, seed)
+    """The numbers that compare both stages' features; arguments and errors as of `measure`.
+
+    Without neighbours there are none of images one by one, but for what the head makes of them.
+    """
+    plan = change.plan_comparison(features, neighbors, head, seed)
     run([plan], progress, notify)
     return plan.rows()
 
 
 def combine(
-    stages: dict[str, Sequence[StageMeasures]], change: StageMeasures, first: Features, tuned: bool = True
+    stages: dict[str, Sequence[StageMeasures]], both: StageMeasures, first: Features, tuned: bool = True
 ) -> Measures:
-    """What `measure` finds, from the numbers of each stage's features and embeddings, and of the change.
+    """What `measure` finds, from the numbers of each stage's features and embeddings, and of both together.
 
     Args:
         first: the features of any stage, whose labels and names of classes are those of all.
@@ -131,7 +141,8 @@ def combine(
         for part in parts:
             whole.take(part)
             correct |= {(stage, space): right for space, right in part.correct.items()}
-    whole.take(change)
+    whole.take(both)
+    whole.take(change.outcomes(whole.arrays, first))
     spaces = [score.space for score in whole.scores]
     scores, class_scores = _ordered(whole.scores, whole.class_scores, spaces)
     estimates = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in scores}
@@ -144,7 +155,7 @@ def _ordered(
     scores: list[Score], class_scores: list[dict[str, Any]], methods: Iterable[str]
 ) -> tuple[list[Score], list[dict[str, Any]]]:
     """Rows by stage; what is promised of fine-tuning last; by space, features first; as in the catalogue."""
-    spaces, known = list(dict.fromkeys([_FEATURES, *methods])), list(catalogue.METRICS)
+    spaces, known = list(dict.fromkeys([FEATURES, *methods])), list(catalogue.METRICS)
 
     def place(stage: str, space: str, metric: str) -> tuple[int, bool, int, int]:
         promised = metric in catalogue.TRANSFERABILITY
@@ -163,41 +174,34 @@ def _plan_features(
     stage: str, features: Features, neighbors: Neighbors, training_features: Features | None, seed: int
 ) -> Plan:
     plan, values = Plan(stage), features.values
-    known = plan.add("neighbors", _FEATURES, lambda: neighbors)
-    plan.add("nearest", _FEATURES, partial(_shown_neighbors, stage), [known])
+    known = plan.add("neighbors", FEATURES, lambda: neighbors)
+    plan.add("nearest", FEATURES, partial(_shown_neighbors, stage), [known])
     classes = tell_classes(features)
     if classes:
-        plan.add("classes", _FEATURES, lambda: StageMeasures(left_out=[f"{stage}: {classes}"]))
+        plan.add("classes", FEATURES, lambda: StageMeasures(left_out=[f"{stage}: {classes}"]))
     else:
-        _plan_space(plan, _FEATURES, values, features, known, seed)
+        _plan_space(plan, FEATURES, values, features, known, seed)
         if training_features is not None and training_features.labels is not None:
             _plan_classifiers(plan, features, training_features, seed)
-    spectrum = plan.add("spectrum", _FEATURES, lambda: metrics.spectrum(values), seconds=1.3)
+    spectrum = plan.add("spectrum", FEATURES, lambda: metrics.spectrum(values), seconds=1.3)
     _plan_description(plan, values, known, spectrum, seed)
     if stage == "before" and not classes:
         _plan_promise(plan, features, spectrum)
     return plan
 
 
-def tell_classes(features: Features) -> str:
-    """Why what needs classes is left out, a line; nothing where there are classes to tell apart."""
-    if features.labels is None:
-        return "what needs labels is left out (there are none)"
-    count, n = len(np.unique(features.labels)), len(features.labels)
-    if count == 1:
-        return f"what needs classes is left out (all {n:,} images are of one class)"
-    if count == n:
-        return f"what needs classes is left out (each of the {n:,} images is a class of its own)"
-    return ""
-
-
-def _plan_embeddings(stage: str, features: Features, embeddings: dict[str, Embedding], seed: int) -> Plan:
+def _plan_embeddings(
+    stage: str, features: Features, embeddings: dict[str, Embedding], neighbors: Neighbors | None, seed: int
+) -> Plan:
     plan = Plan(stage)
     anchored = plan.add(
-        "anchored", _FEATURES, lambda: metrics.anchored(features.values, seed=seed), seconds=3.0
+        "anchored", FEATURES, lambda: metrics.anchored(features.values, seed=seed), seconds=3.0
     )
     for method, embedding in embeddings.items():
-        _plan_embedding(plan, method, embedding.coords, features, anchored, seed)
+        its_neighbors = _plan_embedding(plan, method, embedding.coords, features, anchored, seed)
+        if neighbors is not None:
+            kept = partial(_features_kept, stage, method, neighbors, seed)
+            plan.attempt_rows(catalogue.FEATURES_KEPT, method, kept, [its_neighbors])
     return plan
 
 
@@ -218,17 +222,32 @@ def _plan_space(plan: Plan, space: str, values: np.ndarray, of: Features, neighb
 def _plan_classifiers(plan: Plan, features: Features, training_features: Features, seed: int) -> None:
     """What classifiers that know the training images' classes make of these images."""
     given = (training_features.values, training_features.labels, features.values, features.labels)
-    for metric, seconds, classifier in (
-        (catalogue.TRAIN_TO_TEST, 2.0, partial(metrics.train_to_test_knn, n_neighbors=N_NEIGHBORS)),
-        (catalogue.RIDGE_PROBE, 7.0, metrics.ridge_probe),
-        (catalogue.LOGISTIC_PROBE, 6.0, metrics.logistic_probe),
+    for metric, name, seconds, classifier in (
+        (
+            catalogue.TRAIN_TO_TEST,
+            "knn_training",
+            2.0,
+            partial(metrics.train_to_test_knn, n_neighbors=N_NEIGHBORS),
+        ),
+        (catalogue.RIDGE_PROBE, "", 7.0, metrics.ridge_probe),
+        (catalogue.LOGISTIC_PROBE, "probe", 6.0, metrics.logistic_probe),
     ):
-        plan.attempt(metric, _FEATURES, lambda c=classifier: c(*given, seed=seed).accuracy, seconds=seconds)
+        classify = partial(_classified, plan.stage, metric, name, partial(classifier, *given, seed=seed))
+        plan.attempt_rows(metric, FEATURES, classify, seconds=seconds)
+
+
+def _classified(
+    stage: str, metric: str, name: str, classify: Callable[[], metrics.Classified]
+) -> StageMeasures:
+    """A classifier's accuracy, and under its name, if it has one, the classes that it names."""
+    classified = classify()
+    arrays = {f"{name}_{stage}": classified.predicted.astype(np.int32)} if name else {}
+    return StageMeasures(scores_of(stage, FEATURES, {metric: classified.accuracy}), arrays=arrays)
 
 
 def _plan_description(plan: Plan, values: np.ndarray, neighbors: str, spectrum: str, seed: int) -> None:
     """What the features are like."""
-    stage, space = plan.stage, _FEATURES
+    stage, space = plan.stage, FEATURES
 
     def sizes(basis: metrics.Spectrum) -> StageMeasures:
         size = metrics.dimensions(values, basis)
@@ -255,11 +274,14 @@ def _plan_description(plan: Plan, values: np.ndarray, neighbors: str, spectrum: 
 
 def _plan_embedding(
     plan: Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int
-) -> None:
-    """How well an embedding keeps the classes apart, and how true it is to the features."""
+) -> str:
+    """How well an embedding keeps the classes apart, and how true it is to the features.
+
+    Returns the name of the task that finds its neighbours.
+    """
     count = min(KNN_CANDIDATES, len(coords) - 1)
+    neighbors = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
     if not tell_classes(of):
-        neighbors = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
         _plan_space(plan, method, coords, of, neighbors, seed)
         # An embedding holds no training images, so its probes are tried on folds of the test images.
         for metric, probe in (
@@ -269,38 +291,20 @@ def _plan_embedding(
             plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
+    return neighbors
 
 
 def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:
     """What is said of fine-tuning before it."""
     values, labels = before.values, before.labels
-    plan.attempt(catalogue.LOG_ME, _FEATURES, lambda: metrics.log_me(values, labels), seconds=1.7)
+    plan.attempt(catalogue.LOG_ME, FEATURES, lambda: metrics.log_me(values, labels), seconds=1.7)
     plan.attempt(
         catalogue.H_SCORE,
-        _FEATURES,
+        FEATURES,
         lambda basis: metrics.h_score(values, labels, basis).shrunk,
         [spectrum],
         seconds=0.6,
     )
-
-
-def _plan_comparison(
-    features: dict[str, Features], head: tuple[np.ndarray, np.ndarray] | None, seed: int
-) -> Plan:
-    """What fine-tuning did to the features as a whole."""
-    plan = Plan("both")
-    if "after" not in features:
-        return plan
-    before, after = features["before"].values, features["after"].values
-    plan.attempt(
-        catalogue.LINEAR_CKA, _FEATURES, lambda: metrics.linear_cka(before, after).debiased, seconds=2.7
-    )
-    plan.attempt(
-        catalogue.PROCRUSTES, _FEATURES, lambda: metrics.procrustes(before, after, seed=seed), seconds=5.6
-    )
-    if head is not None:
-        plan.add("head", _FEATURES, lambda: _head(after, *head))
-    return plan
 
 
 def _shown_neighbors(stage: str, neighbors: Neighbors) -> StageMeasures:
@@ -330,7 +334,7 @@ def _votes(
         {f"confusion_{stage}_{space}": confusion.value.astype(np.float32)},
         {space: voted.correct},
     )
-    if space == _FEATURES:
+    if space == FEATURES:
         rows.arrays[f"knn_{stage}"] = voted.predicted.astype(np.int32)
     return rows
 
@@ -369,16 +373,18 @@ def _truth(
     )
 
 
-def _head(values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> StageMeasures:
-    logits = values.astype(np.float64) @ kernel + bias
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
+def _features_kept(
+    stage: str, method: str, of_features: Neighbors, seed: int, own: Neighbors
+) -> StageMeasures:
+    kept = metrics.neighbors_kept(own, of_features, N_NEIGHBORS, seed=seed)
     return StageMeasures(
-        arrays={
-            "head_after": shares.argmax(axis=1).astype(np.int32),
-            "head_probability": shares.max(axis=1).astype(np.float32),
-        }
+        scores_of(stage, method, {catalogue.FEATURES_KEPT: kept.mean}),
+        arrays={f"trust_{stage}_{method}": kept.scores.astype(np.float32)},
     )
+
+
+def _by_place(embeddings: dict[str, dict[str, Embedding]]) -> dict[tuple[str, str], Embedding]:
+    return {(stage, method): one for stage, own in embeddings.items() for method, one in own.items()}
 
 
 def _nearest(neighbors: Neighbors) -> Neighbors:
@@ -387,8 +393,4 @@ def _nearest(neighbors: Neighbors) -> Neighbors:
 
 def _class_scores(stage: str, space: str, metric: str, scored: Any, of: Features) -> list[dict[str, Any]]:
     """A row for each class of `scored`, which has `classes` and an estimate `per_class`."""
-    row = {"stage": stage, "space": space, "metric": metric}
-    return [
-        row | {"class": of.class_names[label]} | estimate._asdict()
-        for label, estimate in zip(scored.classes, scored.per_class, strict=True)
-    ]
+    return class_scores_of(stage, space, metric, scored.classes, scored.per_class, of.class_names)

@@ -8,15 +8,20 @@ number that does not depend on the seed is no surer for being found again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import P_VALUES
 from jaxtl.evaluation.claims import in_digits, verdict_of
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.tables import Score
+
+# Up to as many seeds all pairs of them are compared; of more each with its next two.
+_ALL_PAIRS = 5
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -34,13 +39,53 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def scores_over_seeds(runs: Sequence[Sequence[Score]]) -> list[Score]:
-    """Mean of every number that all runs have, in the order of the first.
+    """Mean of every number that all runs have, in the order of the first, but for p-values.
 
     The interval is over seeds and test images together; over seeds alone for what has none of its own.
     """
     by_key = [{(score.stage, score.space, score.metric): score for score in run} for run in runs]
     shared = [key for key in by_key[0] if all(key in scores for scores in by_key)]
+    shared = [key for key in shared if key[2] not in P_VALUES]
     return [Score(*key, *_mean([_estimate(scores[key]) for scores in by_key])) for key in shared]
+
+
+def over_pairs(count: int, compare: Callable[[int, int], Estimate]) -> Estimate:
+    """Mean of what pairs of seeds have in common, with its 95 % interval over seeds and test images.
+
+    Pairs that share a seed are not independent: the error is that of leaving out one seed, with all of its
+    pairs, at a time (the jackknife of Tukey 1958). Of two seeds there is one pair, whose own interval is that
+    over images.
+
+    Args:
+        count: of the seeds, at least 2.
+        compare: of two of them, by their places.
+    """
+    compared = {pair: compare(*pair) for pair in _pairs(count)}
+    own = list(compared.values())
+    value = float(np.mean([estimate.value for estimate in own]))
+    half = _error_without_one(count, {pair: estimate.value for pair, estimate in compared.items()})
+    below = _average([estimate.value - estimate.low for estimate in own])
+    above = _average([estimate.high - estimate.value for estimate in own])
+    return Estimate(value, value - float(np.hypot(half, below)), value + float(np.hypot(half, above)))
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    if count <= _ALL_PAIRS:
+        return list(combinations(range(count), 2))
+    return [(one, (one + step) % count) for step in (1, 2) for one in range(count)]
+
+
+def _error_without_one(count: int, values: Mapping[tuple[int, int], float]) -> float:
+    """Half of an interval over seeds; 0 where there are too few to tell."""
+    from scipy.stats import t
+
+    if count < 3:
+        return 0.0
+    without = [
+        np.mean([value for pair, value in values.items() if seed not in pair]) for seed in range(count)
+    ]
+    error = np.sqrt((count - 1) * np.var(without))
+    return float(t.ppf(0.975, count - 1) * error)
 
 
 def claims_over_seeds(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

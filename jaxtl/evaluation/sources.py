@@ -130,6 +130,42 @@ SCHONEMANN = Source(
     "10.1007/BF02289451",
 )
 
+# Of what became of each image.
+BOGGUST = Source(
+    "A. Boggust, B. Carter, A. Satyanarayan: Embedding Comparator: Visualizing differences in global "
+    "structure and local neighborhoods via small multiples. IUI 2022.",
+    "10.1145/3490099.3511122",
+)
+SIVARAMAN = Source(
+    "V. Sivaraman, Y. Wu, A. Perer: Emblaze: Illuminating machine learning representations through "
+    "interactive comparison of embedding spaces. IUI 2022.",
+    "10.1145/3490099.3511137",
+)
+MANN_WHITNEY = Source(
+    "H. B. Mann, D. R. Whitney: On a test of whether one of two random variables is stochastically larger "
+    "than the other. Annals of Mathematical Statistics 18, 1947.",
+    "10.1214/aoms/1177730491",
+)
+WILSON = Source(
+    "E. B. Wilson: Probable inference, the law of succession, and statistical inference. Journal of the "
+    "American Statistical Association 22, 1927.",
+    "10.1080/01621459.1927.10502953",
+)
+MCNEMAR = Source(
+    "Q. McNemar: Note on the sampling error of the difference between correlated proportions or "
+    "percentages. Psychometrika 12, 1947.",
+    "10.1007/BF02295996",
+)
+BONETT_PRICE = Source(
+    "D. G. Bonett, R. M. Price: Adjusted Wald confidence interval for a difference of binomial proportions "
+    "based on paired data. Journal of Educational and Behavioral Statistics 37, 2012.",
+    "10.3102/1076998611411915",
+)
+WATTENBERG = Source(
+    "M. Wattenberg, F. Viégas, I. Johnson: How to use t-SNE effectively. Distill, 2016.",
+    "10.23915/distill.00002",
+)
+
 # Of what features promise.
 YOU = Source(
     "K. You, Y. Liu, J. Wang, M. Long: LogME: Practical assessment of pre-trained models for transfer "

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import RESEED_KEPT
 from jaxtl.experiment import scores
 from jaxtl.experiment.embeddings import Embedder, Job
 from jaxtl.experiment.schedule import Step
@@ -21,6 +22,11 @@ from jaxtl.report.document import write_report
 from jaxtl.runs.figures import Drawer
 from jaxtl.runs.folder import PARTS, RunFolder, figure_names
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
+
+# The method whose embeddings depend on the seed.
+_SEEDED = "tsne"
+# Beyond, one more t-SNE map would take a good part of the run's time; below, it is made to see what it keeps.
+RESEEDED_UP_TO = 5000
 
 
 class Analysis:
@@ -89,19 +95,35 @@ class Analysis:
             classes: whether there are numbers of classes.
         """
         run = self.run
+        yield from self._again()
         yield Step(
             "scores_change",
             "Scores of the change",
             (),
-            (*STAGES, "finetune"),
+            (*STAGES, *(f"neighbors_{stage}" for stage in STAGES), "finetune"),
             partial(self._compare, tuned),
         )
         of_classes = (run.class_scores,) if classes else ()
-        outputs = (run.scores, *of_classes, run.claims, run.measures)
+        outputs = (run.scores, *of_classes, run.image_rows, run.claims, run.measures)
         needs = (*(_scores(part, stage) for stage in STAGES for part in PARTS), "scores_change")
+        needs += ("reseeded",) * self._reseeds
         yield Step("scores", "Claims", outputs, needs, partial(self._score, tuned, classes), is_drawn=True)
         yield from self._figures()
         yield Step("report", "Report", (run.report,), ("scores", "layers"), self._write_report)
+
+    @property
+    def _reseeds(self) -> bool:
+        return _SEEDED in self._settings.methods and self.embedder.points <= RESEEDED_UP_TO
+
+    def _again(self) -> Iterator[Step]:
+        """t-SNE before once more with another seed, which tells what moves where no feature has changed.
+
+        Last of what is embedded: on a machine with few cores it is made while the network trains.
+        """
+        if self._reseeds:
+            title = f"{self.embedder.title(_SEEDED, 'before')}, another seed"
+            needs = "before", "neighbors_before"
+            yield Step("reseeded", title, (), needs, self._reseed, self.embedder.lane(_SEEDED))
 
     def _figures(self) -> Iterator[Step]:
         of_stage = {stage: self._embeddings(stage) for stage in STAGES}
@@ -146,6 +168,19 @@ class Analysis:
             # Another library or more time, which a resumed run may be given, can help.
             raise run.mended(error) from None
 
+    def _reseed(self, progress: Progress) -> None:
+        run = self.run
+        if run.reseeded.is_there:
+            return
+        params = {**self._settings.reduction(_SEEDED), "seed": self._settings.seed ^ 1}
+        features, neighbors = run.features["before"].path, run.neighbors["before"].path
+        job = Job(_SEEDED, "before", features, neighbors, run.reseeded.path, params)
+        try:
+            self.embedder.make(job, progress, self.notify)
+        except JaxtlError as error:
+            # A number less, and no run that fails for it.
+            self.notify(f"{RESEED_KEPT.label}: left out ({error})")
+
     def _measure(self, stage: str, part: str, training: bool, progress: Progress) -> None:
         methods = list(self._settings.methods)
         given = {"stage": stage, "part": part, "methods": methods, "training": training}
@@ -155,7 +190,7 @@ class Analysis:
         self._tell_all(self.call(scores.compare, {"tuned": tuned}, progress))
 
     def _score(self, tuned: bool, classes: bool, progress: Progress) -> None:
-        scores.score(self.run, tuned, classes)
+        scores.score(self.run, self._settings.methods, self._settings.seed, tuned, classes)
 
     def _tell_all(self, lines: Sequence[str]) -> None:
         for line in lines:

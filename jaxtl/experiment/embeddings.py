@@ -63,7 +63,7 @@ class Embedder:
     Args:
         methods: some of "pca", "tsne", "lle".
         options: what with.
-        points: of one embedding.
+        points: of one embedding; an attribute, too.
 
     Raises JaxtlError where a library that is asked for cannot work.
     """
@@ -71,7 +71,7 @@ class Embedder:
     def __init__(self, methods: Sequence[str], options: EmbeddingOptions, points: int) -> None:
         if not options.time_limit > 0:
             raise JaxtlError(f"time_limit: must be above 0 seconds, got {options.time_limit}")
-        self._options, self._points = options, points
+        self._options, self.points = options, points
         self._lock = threading.Lock()
         self._idle: dict[str, list[Reducer]] = {}
         self._busy: list[Reducer] = []
@@ -115,7 +115,7 @@ class Embedder:
             at_once = count if self._by_interpolation(method) else 1
             if not choice.on_gpu and (
                 doubt := costs.check_memory(
-                    known, method, choice.name, self._points, available, at_once, resumed
+                    known, method, choice.name, self.points, available, at_once, resumed
                 )
             ):
                 notify(doubt)
@@ -127,9 +127,7 @@ class Embedder:
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
             rounds = 1 if self._by_interpolation(method) else count
-            known_seconds.append(
-                (method_label(method), cost and rounds * cost.seconds_at(self._points).value)
-            )
+            known_seconds.append((method_label(method), cost and rounds * cost.seconds_at(self.points).value))
         return known_seconds
 
     def make(self, job: Job, progress: Progress, notify: Notify) -> None:
@@ -169,7 +167,7 @@ class Embedder:
         two embeddings of 10,000 points take 36 s side by side, and 72 s one after the other.
         """
         choice = self.choices[method]
-        return choice.name == "opentsne" and self._points >= FFT_FROM and cpu_count() > 1
+        return choice.name == "opentsne" and self.points >= FFT_FROM and cpu_count() > 1
 
     def _here(self, job: Job, progress: Progress) -> Embedding:
         embedding = reduce(

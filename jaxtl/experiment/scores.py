@@ -6,11 +6,13 @@ Parts of them are kept in files until all are there, so that a stopped run does 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import depth
+from jaxtl.evaluation.change import image_rows, maps_kept
 from jaxtl.evaluation.measures import Measures
 from jaxtl.evaluation.scoring import combine, measure_change, measure_embeddings, measure_features
 from jaxtl.progress import Progress
@@ -46,7 +48,8 @@ def measure(
         made = measure_features(stage, features, neighbors, training_features, seed=seed, progress=progress)
     else:
         embeddings = {method: run.embeddings[stage, method].read() for method in methods}
-        made = measure_embeddings(stage, features, embeddings, seed=seed, progress=progress)
+        neighbors = run.neighbors[stage].read()
+        made = measure_embeddings(stage, features, embeddings, neighbors, seed=seed, progress=progress)
     run.stage_scores[stage, part].write(made)
     return made.left_out
 
@@ -62,23 +65,32 @@ def compare(folder: str, seed: int, tuned: bool = True, progress: Progress | Non
         kinds = ("kernel", "bias")
         head = tuple(model.arrays[f"{model.config.head}/{kind}"] for kind in kinds) if model else None
         features = {stage: _finite(run.features[stage]) for stage in STAGES}
-        made = measure_change(features, head, seed=seed, progress=progress, notify=left_out.append)
+        neighbors = {stage: run.neighbors[stage].read() for stage in STAGES}
+        made = measure_change(features, head, neighbors, seed=seed, progress=progress, notify=left_out.append)
         run.change_scores.write(made)
     return left_out
 
 
-def score(run: RunFolder, tuned: bool = True, classes: bool = True) -> None:
-    """Decide the claims and write all numbers; what was kept goes.
+def score(
+    run: RunFolder, methods: Sequence[str], seed: int, tuned: bool = True, classes: bool = True
+) -> None:
+    """Compare the embeddings, decide the claims and write all numbers; what was kept goes.
 
     Args:
+        methods, seed: of the run.
         tuned: whether fine-tuning lies between the stages, of which there is a history.
         classes: whether there are numbers of classes.
     """
     kept = {stage: [run.stage_scores[stage, part] for part in PARTS] for stage in STAGES}
     parts = {stage: [file.read() for file in files] for stage, files in kept.items()}
-    measures = combine(parts, run.change_scores.read(), run.features["before"].read(), tuned)
+    features, both = run.features["before"].read(), run.change_scores.read()
+    places = product(STAGES, methods)
+    maps = {place: run.embeddings[place].read() for place in places}
+    both.take(maps_kept(maps, features, run.reseeded.read_or(None), seed))
+    measures = combine(parts, both, features, tuned)
+    run.image_rows.write(image_rows(measures.arrays, features))
     _save(run, measures, run.history.read() if tuned else [], classes)
-    for file in (*kept["before"], *kept["after"], run.change_scores):
+    for file in (*kept["before"], *kept["after"], run.change_scores, run.reseeded):
         file.remove()
 
 

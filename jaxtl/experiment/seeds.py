@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.seeds import claims_over_seeds, scores_over_seeds
+from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT, Metric
+from jaxtl.evaluation.change import plane_neighbors
+from jaxtl.evaluation.plan import FEATURES
+from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds
 from jaxtl.experiment import experiment
 from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
+from jaxtl.metrics import Estimate, linear_cka, neighbors_kept
 from jaxtl.progress import Observer, Silent
+from jaxtl.records.arrays import Neighbors
 from jaxtl.records.tables import Score
 from jaxtl.report.document import write_report
 from jaxtl.runs.folder import RunFolder, SeedsFolder
-from jaxtl.settings import MOST_SEEDS, RunConfig
+from jaxtl.settings import MOST_SEEDS, STAGES, RunConfig
 
 
 class Seeds:
@@ -54,12 +61,39 @@ class Seeds:
         for number, work in enumerate(self._together(), 1):
             self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
             runs.append(work.run())
-        scores = scores_over_seeds(runs)
+        scores = [*scores_over_seeds(runs), *self._between()]
         self.folder.claims.write(claims_over_seeds([run.claims.read() for run in self.folders]))
         with self._observer.step("Report over the seeds"):
             write_report(self.folders, self.folder.report.path)
         self.folder.scores.write(scores)
         return scores
+
+    def _between(self) -> list[Score]:
+        """What two seeds have in common: what differs between them, fine-tuning did by chance."""
+        folders, scores = self.folders, []
+        features = [run.features["after"] for run in folders]
+
+        def alike(one: int, other: int) -> Estimate:
+            return linear_cka(features[one].read().values, features[other].read().values).debiased
+
+        with self._observer.step("Seeds compared"):
+            scores += self._compared("after", FEATURES, SEEDS_CKA, alike)
+            spaces = {("after", FEATURES): [run.neighbors["after"].read() for run in folders]}
+            for place in product(STAGES, self._config.methods):
+                spaces[place] = [plane_neighbors(run.embeddings[place].read()) for run in folders]
+            for place, neighbors in spaces.items():
+                kept = partial(_kept, neighbors, self._config.seed)
+                scores += self._compared(*place, SEEDS_KEPT, kept)
+        return scores
+
+    def _compared(
+        self, stage: str, space: str, metric: Metric, compare: Callable[[int, int], Estimate]
+    ) -> list[Score]:
+        try:
+            return [Score(stage, space, metric, *over_pairs(len(self.seeds), compare))]
+        except JaxtlError as error:
+            self._observer.notify(f"{metric.label}, {space} {stage}: left out ({error})")
+            return []
 
     def experiments(self) -> Iterator[Experiment]:
         """The runs, each begun or gone on with when it is asked for.
@@ -102,6 +136,10 @@ class Seeds:
             return experiment.start(config, folder.path, self._observer, self._options, **how)
         except JaxtlError as error:
             raise JaxtlError(f"{error}; then {self.folder.go_on}") from None
+
+
+def _kept(neighbors: Sequence[Neighbors], seed: int, one: int, other: int) -> Estimate:
+    return neighbors_kept(neighbors[one], neighbors[other], N_NEIGHBORS, seed=seed).mean
 
 
 def start(

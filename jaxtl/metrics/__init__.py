@@ -1,5 +1,12 @@
 """The metrics: functions of arrays, each with a 95 % interval."""
 
+from jaxtl.metrics.change import Kept as Kept
+from jaxtl.metrics.change import Moved as Moved
+from jaxtl.metrics.change import Paired as Paired
+from jaxtl.metrics.change import mcnemar as mcnemar
+from jaxtl.metrics.change import moved_from_neighbors as moved_from_neighbors
+from jaxtl.metrics.change import neighbors_kept as neighbors_kept
+from jaxtl.metrics.change import paired_outcomes as paired_outcomes
 from jaxtl.metrics.clusters import KMeansAgreement as KMeansAgreement
 from jaxtl.metrics.clusters import Silhouette as Silhouette
 from jaxtl.metrics.clusters import calinski_harabasz as calinski_harabasz

@@ -27,7 +27,7 @@ class Points:
             self._rows -= self._rows.mean(axis=0)
         self._norms = np.einsum("nd,nd->n", self._rows, self._rows)
 
-    def squared(self, some: slice | np.ndarray, others: slice) -> np.ndarray:
+    def squared(self, some: slice | np.ndarray, others: slice | np.ndarray) -> np.ndarray:
         """Squared distances float64 [len(some), len(others)], not negative."""
         asked, rows = self._rows[some], self._rows[others]
         if self._few:

@@ -17,7 +17,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records.given import as_array
 
 _TAILS = (0.025, 0.975)
-_NORMAL = 1.959963984540054
+NORMAL = 1.959963984540054
 # Scores with so few different values are resampled by how often each comes up.
 _FEW = 64
 # Draws of points made at a time.
@@ -88,7 +88,7 @@ def jackknife_estimate(
 
 def normal_estimate(value: float, error: float, least: float = -np.inf, most: float = np.inf) -> Estimate:
     """`value` with 1.96 standard errors either side, kept within what it can be."""
-    value, half = float(value), _NORMAL * float(error)
+    value, half = float(value), NORMAL * float(error)
     return Estimate(value, min(value, max(least, value - half)), max(value, min(most, value + half)))
 
 

@@ -52,6 +52,25 @@ class LayerRow(NamedTuple):
 SCORE_COLUMNS = ("stage", "space", "metric", "value", "low", "high")
 CLASS_COLUMNS = ("stage", "space", "metric", "class", "value", "low", "high")
 LAYER_COLUMNS = LayerRow._fields
+# Of images.csv, in their order: whole numbers, texts that may be empty, and numbers that may be.
+IMAGE_COLUMNS = (
+    "index",
+    "id",
+    "class",
+    "knn_before",
+    "knn_after",
+    "probe_before",
+    "probe_after",
+    "head",
+    "confidence",
+    "outcome_knn",
+    "outcome_probe",
+    "kept",
+    "moved",
+)
+_IMAGE_NUMBERS = ("confidence", "kept", "moved")
+# Of the columns that follow, one for each embedding that there is: all hold numbers.
+_OF_EMBEDDINGS = ("kept_", "trust_")
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
 
 
@@ -83,6 +102,25 @@ def load_class_scores(path: Pathlike) -> list[dict[str, Any]]:
     table.refuse(lambda row: not math.isfinite(row["value"]), "is not finite")
     table.check_grid(CLASS_COLUMNS[:3], ("class",))
     return table.rows
+
+
+def save_images(path: Pathlike, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write one CSV row for each image, all with the columns of the first; numbers with 6 decimals.
+
+    The columns are IMAGE_COLUMNS, then kept_METHOD and trust_STAGE_METHOD. What is not known is empty.
+    """
+    columns = list(rows[0])
+    cells = ([_image_cell(row[name]) for name in columns] for row in rows)
+    write_table(path, columns, cells)
+
+
+def load_images(path: Pathlike) -> list[dict[str, Any]]:
+    """Read what `save_images` wrote, numbers that are empty as None; errors as of `load_history`."""
+    header = _header(path)
+    more = [name for name in header if name.startswith(_OF_EMBEDDINGS)]
+    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(IMAGE_COLUMNS, str)
+    kinds |= dict.fromkeys((*_IMAGE_NUMBERS, *more), _number_or_none) | {"index": _whole}
+    return _Table(path, (*IMAGE_COLUMNS, *more), kinds).rows
 
 
 def save_layers(path: Pathlike, rows: Iterable[LayerRow]) -> None:
@@ -135,6 +173,10 @@ def _decimals(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
+def _image_cell(value: Any) -> Any:
+    return _decimals(value) if value is None or isinstance(value, float) else value
+
+
 # What is read of a cell; ValueError says what it is not.
 
 
@@ -149,6 +191,13 @@ def _number(cell: str) -> float:
         return float(cell)
     except ValueError:
         raise ValueError(f"is {cell!r}, not a number" if cell else "is empty") from None
+
+
+def _whole(cell: str) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        raise ValueError(f"is {cell!r}, not a whole number" if cell else "is empty") from None
 
 
 def _number_or_none(cell: str) -> float | None:
@@ -232,6 +281,15 @@ class _Table:
             return kind(cell)
         except ValueError as error:
             raise self.fault(f"line {line}: {name} {error}") from None
+
+
+def _header(path: Pathlike) -> list[str]:
+    """The names in a table's first line, as far as they can be told; who reads the table finds its faults."""
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace", newline="") as stream:
+            return next(csv.reader(stream), [])
+    except (FileNotFoundError, csv.Error):
+        return []
 
 
 def read_columns(path: Pathlike) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import TEST_ACCURACY
 from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.methods import METHODS, method_label
+from jaxtl.metrics.change import OUTCOMES
 from jaxtl.plots.shown import plot_stages
 from jaxtl.records import summaries
 from jaxtl.records.arrays import Embedding
@@ -45,10 +46,12 @@ class RunData(summaries.Told):
         images_fault: why there are no images.
         claims: with text, statistic, value, low, high, threshold, direction, verdict, words.
         class_scores: rows stage, space, metric, class, value, low, high.
+        image_rows: one for each image, in order, as `jaxtl.records.tables.load_images` reads them: classes
+            named before and after, what became of the image, neighbours kept; none in runs of before there
+            were such rows.
         layers: rows stage, layer, metric, value, low, high, in the network's order.
-        measures: arrays by name: knn_before and head_after int [n], head_probability float [n],
-            neighbors_before and neighbors_after int [n, k] (rows of the embeddings), confusion_STAGE_SPACE
-            float [classes, classes], qnx_k int [K] with qnx_STAGE_METHOD float [K].
+        measures: arrays by name, as of `jaxtl.evaluation.measures.Measures`: of each image, and of classes
+            and sizes of neighbourhoods.
         ids: text [n], what each image is called in its source, or None.
         path: the run's folder, or None.
     """
@@ -68,6 +71,7 @@ class RunData(summaries.Told):
     images_fault: str = ""
     claims: list[dict[str, Any]] = field(default_factory=list)
     class_scores: list[dict[str, Any]] = field(default_factory=list)
+    image_rows: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
     measures: dict[str, np.ndarray] = field(default_factory=dict)
     ids: np.ndarray | None = None
@@ -170,11 +174,19 @@ def load_run(folder: str | os.PathLike[str]) -> RunData:
         images_fault=fault,
         claims=run.claims.read_or([]),
         class_scores=run.class_scores.read_or([]),
+        image_rows=_image_rows(run, first),
         layers=[row._asdict() for row in run.layers.read_or([])],
         measures=measures,
         ids=first.ids,
         path=run.path,
     )
+
+
+def _image_rows(run: RunFolder, first: Embedding) -> list[dict[str, Any]]:
+    rows = run.image_rows.read_or([])
+    if rows and [row["index"] for row in rows] != first.index.tolist():
+        raise run.image_rows.mended(JaxtlError(f"{run.image_rows}: is of other images than the maps"))
+    return rows
 
 
 def _embeddings(run: RunFolder) -> dict[tuple[str, str], Embedding]:
@@ -194,7 +206,8 @@ def _embeddings(run: RunFolder) -> dict[tuple[str, str], Embedding]:
 
 def _fault_of_measures(measures: dict[str, np.ndarray], n: int, classes: int) -> str:
     """What keeps arrays from being those of n images; nothing where they are."""
-    ends = {"knn": classes, "head": classes, "neighbors": n}
+    ends = {"knn": classes, "probe": classes, "head": classes, "neighbors": n, "outcome": len(OUTCOMES)}
+    ends |= dict.fromkeys(("kept", "moved", "trust"), 2)  # shares
     for name, array in measures.items():
         kind = name.partition("_")[0]
         if kind not in ends:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.metrics.change import OUTCOMES
 from jaxtl.plots.sprites import picture, tiled
 from jaxtl.records.files import replacing, write_text
 from jaxtl.records.tables import as_csv
@@ -20,7 +22,8 @@ from jaxtl.settings import EXPORTS, STAGES
 
 # The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).
 SPRITE_SIDE = 8192
-_PREDICTIONS = {"before": ("knn_before",), "after": ("knn_after", "head_after", "head_probability")}
+_CLASSIFIERS = ("knn", "knn_training", "probe")
+_HEAD = ("head_after", "head_probability")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -31,7 +34,11 @@ def export(
 
     "csv" makes one table: index (row in the dataset's test split), id (what the image is called in its
     source, where it has a name), label and class where they are known, knn_STAGE (label that the
-    10 nearest neighbours vote for), head_after and head_probability, STAGE_METHOD_x and STAGE_METHOD_y.
+    10 nearest neighbours vote for), knn_training_STAGE and probe_STAGE (that the 10 nearest training images
+    and the logistic probe name), head_after and head_probability, trust_STAGE_METHOD (share of the 10 nearest
+    in the embedding that are so in the features), STAGE_METHOD_x and STAGE_METHOD_y. Of both stages it also
+    has outcome_knn and outcome_probe (right, fixed, broken or wrong), kept and kept_METHOD (share of the 10
+    nearest before that are so after) and moved.
     "parquet" adds what Embedding Atlas reads: image {bytes, path}, PNG, and neighbors_STAGE {ids,
     distances}, nearest first, ids being rows, distances Euclidean between features. "tensorboard" makes a
     folder for the embedding projector: features and embeddings as TSV, metadata, a sprite of the images and
@@ -93,8 +100,19 @@ def _of_images(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:
     if run.labels is not None:
         columns["label"] = run.labels
         columns["class"] = [run.class_names[label] for label in run.labels]
-    predictions = [name for stage in stages for name in _PREDICTIONS[stage]]
-    return columns | {name: run.measures[name] for name in predictions if name in run.measures}
+    names = [f"{name}_{stage}" for stage in stages for name in _CLASSIFIERS]
+    names += _HEAD if "after" in stages else ()
+    names += [f"trust_{stage}_{method}" for stage, method in product(stages, run.methods)]
+    columns |= {name: run.measures[name] for name in names if name in run.measures}
+    return columns | (_changes(run) if len(stages) > 1 else {})
+
+
+def _changes(run: RunData) -> dict[str, Any]:
+    """What became of each image between the stages."""
+    known = [name for name in ("outcome_knn", "outcome_probe") if name in run.measures]
+    told = {name: [OUTCOMES[code] for code in run.measures[name]] for name in known}
+    names = ("kept", "moved", *(f"kept_{method}" for method in run.methods))
+    return told | {name: run.measures[name] for name in names if name in run.measures}
 
 
 def _embedded(run: RunData, stages: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -32,9 +32,11 @@ from jaxtl.records.names import is_text, readable
 from jaxtl.records.tables import (
     load_class_scores,
     load_history,
+    load_images,
     load_layers,
     save_class_scores,
     save_history,
+    save_images,
     save_layers,
     save_scores,
 )
@@ -214,6 +216,7 @@ class RunFolder(_Folder):
         self.history = file("history.csv", load_history, save_history)
         self.scores = file("scores.csv", formats.load_scores, save_scores)
         self.class_scores = file("classes.csv", load_class_scores, save_class_scores)
+        self.image_rows = file("images.csv", load_images, save_images)
         self.claims = file("claims.json", formats.load_claims, formats.save_claims)
         self.measures = file("measures.npz", formats.load_measures, formats.save_measures)
         self.layers = file("layers.csv", formats.load_layers, save_layers)
@@ -234,6 +237,8 @@ class RunFolder(_Folder):
             (stage, part): file(f"scores_{part}_{stage}.npz", StageMeasures.load, _save_record, kept=True)
             for stage, part in product(STAGES, PARTS)
         }
+        # A map of the features before with another seed: what it keeps of the first is chance's part.
+        self.reseeded = file("reseeded_tsne.npz", Embedding.load, _save_record, kept=True)
         self.change_scores = file("scores_change.npz", StageMeasures.load, _save_record, kept=True)
 
     @property

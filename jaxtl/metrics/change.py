@@ -1,0 +1,230 @@
+"""What became of each point between two spaces: neighbours kept, places lost, classes put right or wrong.
+
+All of it is free of scale: a space that is shifted, rotated, mirrored or stretched as a whole has changed
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxtl.errors import JaxtlError
+from jaxtl.machine.cores import share
+from jaxtl.metrics.distances import BLOCK, Points
+from jaxtl.metrics.estimates import NORMAL, Estimate, check_pair, mean_estimate
+from jaxtl.records.arrays import Neighbors
+
+# What became of a point whose class a classifier names before and after, by number.
+OUTCOMES = ("right", "fixed", "broken", "wrong")
+# Others that stand for all of them: then the error of a share is below 0.005, whatever the share.
+OTHERS = 10_000
+
+
+class Kept(NamedTuple):
+    """How many nearest neighbours are the same in two spaces.
+
+    Attributes:
+        mean: of `scores`, 0 to 1.
+        chance: what unrelated spaces give, k / (n - 1).
+        scores: float64 [n], share of each point's k nearest in one space that are so in the other.
+    """
+
+    mean: Estimate
+    chance: float
+    scores: np.ndarray
+
+
+class Moved(NamedTuple):
+    """How far points went from those that were nearest.
+
+    Attributes:
+        mean: of `scores`.
+        scores: float64 [n]; 0 where the former neighbours are the nearest still, 0.5 by chance, 1 where they
+            are the farthest.
+    """
+
+    mean: Estimate
+    scores: np.ndarray
+
+
+class Paired(NamedTuple):
+    """The same points, classified before and after.
+
+    Attributes:
+        outcomes: uint8 [n], places in OUTCOMES.
+        right, fixed, broken, wrong: shares of the points, which add up to 1.
+        gained: difference of the accuracies, the share fixed less the share broken; -1 to 1.
+        p_value: of McNemar's exact test that a change fixes and breaks with one probability.
+    """
+
+    outcomes: np.ndarray
+    right: Estimate
+    fixed: Estimate
+    broken: Estimate
+    wrong: Estimate
+    gained: Estimate
+    p_value: float
+
+
+def neighbors_kept(
+    before: Neighbors, after: Neighbors, n_neighbors: int = 10, *, resamples: int = 1000, seed: int = 0
+) -> Kept:
+    """Share of each point's k nearest in one space that are among its k nearest in the other.
+
+    Its mean is Q_NX(k) of Lee & Verleysen 2009 between the two spaces. Embedding Comparator (Boggust et al.
+    2022) and Emblaze (Sivaraman et al. 2022) show what is shared of neighbourhoods in the same way.
+
+    Args:
+        before, after: neighbours of the same n points, at least k of each.
+        n_neighbors: k, 1 to n - 2: of n - 1 all would be kept whatever happened.
+        resamples, seed: of the bootstrap over points; the neighbours are taken as given.
+
+    Raises:
+        JaxtlError: k out of range, or other numbers of points.
+    """
+    where = "neighbours kept"
+    n = len(before.indices)
+    if len(after.indices) != n:
+        raise JaxtlError(
+            f"{where}: {n} points against {len(after.indices)}; give the same ones, in one order"
+        )
+    known = min(before.indices.shape[1], after.indices.shape[1])
+    _check_size(where, n_neighbors, n)
+    if n_neighbors > known:
+        raise JaxtlError(
+            f"{where}: n_neighbors must be at most the {known} that are known, got {n_neighbors}"
+        )
+    scores = _shared(before.indices[:, :n_neighbors], after.indices[:, :n_neighbors])
+    return Kept(mean_estimate(scores, resamples, seed), n_neighbors / (n - 1), scores)
+
+
+def moved_from_neighbors(
+    before: Neighbors, after: np.ndarray, n_neighbors: int = 10, *, resamples: int = 1000, seed: int = 0
+) -> Moved:
+    """How many others have come between a point and those that were its k nearest.
+
+    Of each point: the chance that another one, which was not among its k nearest before, is nearer to it
+    after than one that was; ties count by half. That is the statistic of Mann & Whitney 1947 over its
+    largest value, of the ranks that continuity (Venna & Kaski 2001) looks at beyond k. Only the order of
+    distances plays a part. With more than 10,000 points the others are a random 10,000 of them.
+
+    Args:
+        before: neighbours of n points, at least k of each.
+        after: [n, d], finite, the space in which the points lie now.
+        n_neighbors: k, 1 to n - 2.
+        resamples, seed: of the bootstrap over points; the seed draws the others too.
+
+    Raises:
+        JaxtlError: k out of range, other numbers of points, or values that are not finite.
+    """
+    where = "movement"
+    nearest, after = check_pair(where, before.indices, after, 3)
+    n = len(after)
+    _check_size(where, n_neighbors, n, nearest.shape[1])
+    rng = np.random.default_rng(seed)
+    others = np.arange(n) if n <= OTHERS else np.sort(rng.choice(n, OTHERS, replace=False))
+    scores = _between(nearest[:, :n_neighbors], after, others)
+    return Moved(mean_estimate(scores, resamples, seed), scores)
+
+
+def paired_outcomes(before: np.ndarray, after: np.ndarray) -> Paired:
+    """What two classifiers, or one before and after a change, make of the same points.
+
+    Intervals of the shares are Wilson's (1927), that of their difference is Bonett & Price's (2012): both
+    hold where nothing was fixed or broken, of which a bootstrap says that nothing ever will be.
+
+    Args:
+        before, after: bool [n], whether each point's class was named rightly; n at least 1.
+
+    Raises JaxtlError where there are none, or not as many of both.
+    """
+    before, after = np.asarray(before, bool), np.asarray(after, bool)
+    if before.shape != after.shape or before.ndim != 1 or not len(before):
+        raise JaxtlError(
+            f"outcomes: needs as many points before as after, got {list(before.shape)} and "
+            f"{list(after.shape)}"
+        )
+    outcomes = (2 * ~after + 1 * ~before).astype(np.uint8)
+    counts = [int(count) for count in np.bincount(outcomes, minlength=len(OUTCOMES))]
+    n, (_, fixed, broken, _) = len(before), counts
+    shares = [wilson(count, n) for count in counts]
+    return Paired(outcomes, *shares, difference(fixed, broken, n), mcnemar(fixed, broken))
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """p of McNemar's test (1947) in its exact, two-sided form, which no number of changes is too small for.
+
+    The chance that at least as uneven a split of `fixed + broken` changes comes of a fair coin; 1 where
+    nothing changed.
+    """
+    from scipy.stats import binomtest
+
+    changed = fixed + broken
+    return float(binomtest(fixed, changed).pvalue) if changed else 1.0
+
+
+def wilson(count: int, n: int) -> Estimate:
+    """A share of n points with Wilson's score interval (1927), which is never of no width."""
+    value, spread = count / n, NORMAL**2 / n
+    middle = value + spread / 2
+    half = np.sqrt(spread * (value * (1 - value) + spread / 4))
+    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+    return Estimate(value, float(min(value, max(0.0, low))), float(max(value, min(1.0, high))))
+
+
+def difference(fixed: int, broken: int, n: int) -> Estimate:
+    """Gain of accuracy on the same n points, with the adjusted Wald interval of Bonett & Price 2012.
+
+    Fagerland, Lydersen & Laake 2014 recommend it, for all sizes, of those that are computed by hand.
+    """
+    value = (fixed - broken) / n
+    more, less = (fixed + 1) / (n + 2), (broken + 1) / (n + 2)
+    half = NORMAL * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    low, high = more - less - half, more - less + half
+    return Estimate(value, float(min(value, max(-1.0, low))), float(max(value, min(1.0, high))))
+
+
+def _check_size(where: str, k: int, n: int, known: int) -> None:
+    if not 1 <= k <= n - 2:
+        raise JaxtlError(f"{where}: n_neighbors must be 1 to {n - 2} for {n} points, got {k}")
+    if k > known:
+        raise JaxtlError(f"{where}: n_neighbors must be at most {known}, as many as are known, got {k}")
+
+
+def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Share of each row of [n, k] that stands in the same row of the other, too."""
+    n, k = one.shape
+    rows = n * np.arange(n, dtype=np.int64)[:, None]
+    same = np.isin((rows + one).ravel(), (rows + other).ravel(), assume_unique=True)
+    return same.reshape(n, k).mean(axis=1)
+
+
+def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of the `others` that lie nearer than one of each point's own `nearest` [n, k]; float64 [n]."""
+    (n, k), d = nearest.shape, values.shape[1]
+    points, centred = Points(values), values - values.mean(axis=0, dtype=np.float64)
+    # What a product rounds by: squared distances that differ by less are equal.
+    rounding = 4 * d * np.finfo(np.float64).eps * float(np.einsum("nd,nd->n", centred, centred).max())
+    column = np.full(n, -1)
+    column[others] = np.arange(len(others))
+    size = max(1, min(256, BLOCK // max(len(others), k * d)))
+    scores = np.empty(n)
+
+    def fill(start: int) -> None:
+        rows = np.arange(start, min(start + size, n))
+        apart = points.squared(rows, others)
+        known = column[np.column_stack([rows, nearest[rows]])]
+        line, place = np.nonzero(known >= 0)
+        # Neither the point itself nor a former neighbour has come between.
+        apart[line, known[line, place]] = np.inf
+        steps = centred[nearest[rows]] - centred[rows, None]
+        between = np.zeros(len(rows))
+        for limit in np.einsum("rkd,rkd->kr", steps, steps):
+            nearer = np.count_nonzero(apart < (limit - rounding)[:, None], axis=1)
+            between += (nearer + np.count_nonzero(apart <= (limit + rounding)[:, None], axis=1)) / 2
+        scores[rows] = between / (k * (len(others) - np.bincount(line, minlength=len(rows))))
+
+    share(fill, range(0, n, size))
+    return scores
