@@ -12,6 +12,7 @@ from jaxtl.data.listing import Listing
 from jaxtl.data.request import Loaded, Request
 from jaxtl.data.splits import role_of
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import counted
 from jaxtl.records.names import readable
 from jaxtl.records.tables import read_columns
 
@@ -85,9 +86,8 @@ def listed(
     for name in filter(None, (image if encoded is None else None, label, split)):
         empty = [row for row, text in enumerate(table[name], 1) if not text]
         if empty:
-            raise JaxtlError(
-                f"{where}: {len(empty):,} rows have nothing in column {name}, the first is row {empty[0]}"
-            )
+            rows = counted(len(empty), "row has", "rows have")
+            raise JaxtlError(f"{where}: {rows} nothing in column {name}, the first is row {empty[0]}")
     ids = table[image]
     if encoded is not None and not all(ids):
         named = columns.pick_or_none(where, known, None, columns.ID, "id")

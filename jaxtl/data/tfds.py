@@ -21,6 +21,7 @@ from jaxtl.data.listing import Rows
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
+from jaxtl.progress import counted
 from jaxtl.records.names import readable
 from jaxtl.settings import Selection
 
@@ -71,7 +72,8 @@ def load(name: str, request: Request) -> Loaded:
     ids = None if named is None else np.array([_text(examples[row][named]) for row in kept], dtype=str)
     names = tuple(builder.info.features[keys[1]].names)
     if left_out:
-        origin["notes"] = [*origin["notes"], f"{len(left_out)} unreadable {request.split} images left out"]
+        told = f"{counted(len(left_out), f'unreadable {request.split} image')} left out"
+        origin["notes"] = [*origin["notes"], told]
     return Loaded(images, labels[kept], names, ids, {**origin, "left_out": left_out})
 
 
