@@ -65,6 +65,11 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
     metavar="R",
 )
 @click.option("--repeats", "seeds", type=_SEEDS, hidden=True, expose_value=True)
+@click.option(
+    "--forecast",
+    is_flag=True,
+    help="Compute and write nothing: check all settings, and print how long the run would take.",
+)
 @screen.as_json
 @screen.quiet
 @click.pass_context
@@ -77,6 +82,7 @@ def run(
     time_limit: float,
     compilation_cache: Path,
     seeds: int,
+    forecast: bool,
     in_json: bool,
     **settings: Any,
 ) -> None:
@@ -106,7 +112,8 @@ def run(
     The full test set:                jaxtl run --samples all
     Your own images:                  jaxtl run --dataset my-images --image-size 96
     Train more layers:                jaxtl run --trainable block_14_expand
-    Embeddings on the CPU:            jaxtl run --backend sklearn,opentsne
+    Maps made on the CPU:             jaxtl run --backend sklearn,opentsne
+    How long would it take?           jaxtl run --samples all --forecast
     """
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
@@ -117,6 +124,11 @@ def run(
         raise JaxtlError("--resume continues in the run's own folder: leave out --out")
     configure(compilation_cache=compilation_cache, notify=observer.notify)
     made_with = EmbeddingOptions(backend, time_limit)
+    if forecast:
+        if resume:
+            raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
+        _print_forecast(RunConfig(**settings), seeds, out, observer, made_with, in_json)
+        return
     if resume:
         if options.given(ctx, "seeds"):
             raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
@@ -137,6 +149,28 @@ def _started(
     if count > 1:
         return seeds.start(config, count, folder, observer, made_with)
     return experiment.start(config, folder, observer, made_with)
+
+
+def _print_forecast(
+    config: RunConfig,
+    count: int,
+    out: Path | None,
+    observer: Observer,
+    made_with: EmbeddingOptions,
+    in_json: bool,
+) -> None:
+    from jaxtl.cli.tables import forecast_table
+    from jaxtl.costs.forecast import SHARED
+    from jaxtl.experiment import experiment
+    from jaxtl.runs.folder import fresh_folder, run_name
+
+    folder = out or fresh_folder(run_name(config))
+    taken = experiment.planned(config, folder, observer, made_with).forecast().times(count, SHARED)
+    if in_json:
+        screen.print_json(taken.as_dict())
+        return
+    screen.print_table(screen.results(), forecast_table(taken))
+    click.echo(f"In all: {taken.total}, as on {taken.machine}")
 
 
 def work_off(work: Experiment | Seeds, observer: Terminal, in_json: bool) -> None:

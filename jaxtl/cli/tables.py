@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jaxtl.costs.forecast import Forecast
+from jaxtl.costs.words import duration
 from jaxtl.evaluation.catalogue import (
     DOWN,
     LEAVE_ONE_OUT,
@@ -142,6 +144,14 @@ def change_line(change: Mapping[str, Any], classifiers: Mapping[str, str]) -> st
             "were kept."
         )
     return " ".join(said)
+
+
+def forecast_table(taken: Forecast) -> Table:
+    """What each step of a run is expected to add to the time of the whole."""
+    table = _table("A run, expected", ("step",), "time")
+    for name, seconds in taken.parts:
+        table.add_row(name, "unknown" if seconds is None else duration(seconds))
+    return table
 
 
 def history_table(scores: list[Score], every: bool = True) -> Table:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxtl.costs import table as costs
-from jaxtl.costs.words import spoken
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import Shared
@@ -127,23 +126,22 @@ def _work(shared: Shared) -> float:
     return sum(shared.model.config.multiply_adds(size)) / sum(measured.multiply_adds(size))
 
 
-def expectation(
-    config: RunConfig, shared: Shared, embedder: Embedder, learns: bool, embeddings: Mapping[str, int]
-) -> str:
-    """What the main steps that are left will take, one line; nothing where nothing is left or known.
+def expected(
+    config: RunConfig, shared: Shared, embedder: Embedder, embeddings: Mapping[str, int], learns: bool
+) -> tuple[dict[str, float | None], list[tuple[str, float | None]], str]:
+    """Seconds of the network, and of the embeddings that are left, as far as they are known, and where.
 
     Args:
-        learns: whether fine-tuning is left.
         embeddings: how many of each method are left.
+        learns: whether fine-tuning is left.
     """
     known = costs.reference()
-    network: list[tuple[str, float | None]] = []
+    network: dict[str, float | None] = {}
     # The costs are a CPU's.
     if learns and cuda.jax_gpu_fault():
         train, test = len(shared.train), len(shared.test)
         taken = costs.network_seconds(
             known, train + test, config.epochs * train, config.image_size, config.trainable, _work(shared)
         )
-        network = list(zip(("features", "fine-tuning"), taken, strict=True))
-    forecast = spoken([*network, *embedder.expected(embeddings, known)])
-    return forecast and f"Expect about: {forecast} (as on {known.machine})"
+        network = dict(zip(("features", "fine-tuning"), taken, strict=True))
+    return network, embedder.expected(embeddings, known), known.machine
