@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from jaxtl.cli import headings, options, screen
+from jaxtl.errors import JaxtlError
 from jaxtl.settings import EXPORTS, NETWORKS, STAGES
 
 
@@ -66,6 +67,10 @@ def export(source: Path, form: str, stage: str | None, out: Path, image_size: in
         raise click.UsageError("--image-size is for networks (--to keras, torch, onnx)")
     from jaxtl.runs.export import export as export_run
 
+    if source.is_file():
+        from jaxtl.records.kinds import kind_of
+
+        raise JaxtlError(f"{source}: holds {kind_of(source)}; --to {form} takes the folder of a run")
     if form != "tensorboard":
         options.check_suffix(out, f".{form}")
     written, notes = export_run(source, form, out, stage or "both")

@@ -11,7 +11,7 @@ from jaxtl.data import columns
 from jaxtl.data.listing import Listing
 from jaxtl.data.request import Loaded, Request
 from jaxtl.data.splits import role_of
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.progress import counted
 from jaxtl.records.names import readable
 from jaxtl.records.tables import read_columns
@@ -159,7 +159,7 @@ def _read_parquet(path: Path, request: Request) -> tuple[pa.Table, list[str] | N
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise JaxtlError('Parquet is read by PyArrow; install it: pip install "jaxtl[parquet]"') from None
+        raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
     where = readable(path)
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:

@@ -19,7 +19,7 @@ from jaxtl.data.decode import UNREADABLE, decode
 from jaxtl.data.files import read
 from jaxtl.data.listing import Rows
 from jaxtl.data.request import Loaded, Request
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.machine.child import Child
 from jaxtl.progress import counted
 from jaxtl.records.names import readable
@@ -174,7 +174,7 @@ def _prepare(name: str, builder: DatasetBuilder) -> None:
     if missing:
         raise JaxtlError(
             f"tfds:{name}: is not prepared in {root}, and preparing needs {' and '.join(missing)}: "
-            'pip install "jaxtl[tfds]"'
+            f"{install('tfds')}"
         )
     _log.info("tfds:%s: downloading and preparing into %s, once", name, builder.data_dir)
     with Child(environment={"CUDA_VISIBLE_DEVICES": "-1"}) as child:

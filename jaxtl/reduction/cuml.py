@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, check_few_components, check_number, versions
@@ -298,8 +298,8 @@ def _on_device(method: str, fallback: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise JaxtlError(
-            f"{method} (cuml): cannot be imported ({_line(error)}); install jaxtl[cuda13] or "
-            f"jaxtl[cuda12], or take --backend {fallback}"
+            f"{method} (cuml): cannot be imported ({_line(error)}); {install('cuda13')}, or "
+            f"cuda12, or take --backend {fallback}"
         ) from None
     except MemoryError as error:
         raise JaxtlError(

@@ -94,6 +94,8 @@ class Study:
         plan.check_sizes(self.sizes, self.methods, self.settings)
         self.source.check(self.sizes[-1])
         quality.check(self.source.labels(self.sizes[0]))
+        for note in self.source.whole.notes:
+            self.observer.notify(note)
         check_writable(self.folder / CONFIG)
         self._check_disk()
 
