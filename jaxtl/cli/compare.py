@@ -81,8 +81,8 @@ def compare(
 
     \b
     jaxtl compare before.npz after.npz --out runs/mine
-    jaxtl compare before.npz after.npz --training-features train_before.npz train_after.npz
-    jaxtl show runs/mine        the results again; likewise: jaxtl report, plot, score, export
+    jaxtl compare before.npz after.npz --training-features old.npz new.npz
+    jaxtl show runs/mine      likewise: jaxtl report, plot, score, export
     """
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions

@@ -50,10 +50,13 @@ def export(source: Path, form: str, stage: str | None, out: Path, image_size: in
 
     \b
     jaxtl export RUN --to csv --out images.csv
-    jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector
-    jaxtl export RUN --to parquet --out run.parquet       then: embedding-atlas run.parquet --image image
-            --x after_tsne_x --y after_tsne_y --neighbors neighbors_after
-    jaxtl export RUN --to onnx --out tuned.onnx           pixels in, features and probabilities out
+    jaxtl export RUN --to tensorboard --out projector
+      then: tensorboard --logdir projector
+    jaxtl export RUN --to parquet --out run.parquet
+      then: embedding-atlas run.parquet --image image --x after_tsne_x
+            --y after_tsne_y --neighbors neighbors_after
+    jaxtl export RUN --to onnx --out tuned.onnx
+      pixels in, features and probabilities out
     jaxtl export tuned.safetensors --to onnx --image-size 96 --out tuned.onnx
     """
     if form in NETWORKS:

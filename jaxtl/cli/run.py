@@ -103,17 +103,17 @@ def run(
       scores.csv, classes.csv, claims.json, layers.csv, measures.npz
       model.safetensors, history.csv
       config.json, environment.json, timings.json
-    STAGE is before or after, METHOD pca, tsne or lle. With --seeds it holds seed-N/,
-    each such a folder, and scores.csv, claims.json and report.html over all.
+    STAGE is before or after, METHOD pca, tsne or lle. With --seeds it holds
+    seed-N/, each such a folder, and scores, claims and report of them all.
 
     \b
-    Continue a stopped run:           jaxtl run --resume runs/mnist-2000
-    See its results again:            jaxtl show runs/mnist-2000
-    The full test set:                jaxtl run --samples all
-    Your own images:                  jaxtl run --dataset my-images --image-size 96
-    Train more layers:                jaxtl run --trainable block_14_expand
-    Maps made on the CPU:             jaxtl run --backend sklearn,opentsne
-    How long would it take?           jaxtl run --samples all --forecast
+    Continue a stopped run:      jaxtl run --resume runs/mnist-2000
+    See its results again:       jaxtl show runs/mnist-2000
+    The full test set:           jaxtl run --samples all
+    Your own images:             jaxtl run --dataset my-images --image-size 96
+    Train more layers:           jaxtl run --trainable block_14_expand
+    Maps made on the CPU:        jaxtl run --backend sklearn,opentsne
+    How long would it take?      jaxtl run --samples all --forecast
     """
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions

@@ -86,16 +86,16 @@ def scale(
 
     \b
     The folder then holds
-      scaling.csv    every number: seconds, bytes, 10-NN accuracy, trustworthiness, ...; one number per row
-      fits.csv       power laws of seconds and bytes, exponents with their intervals
-      figures/       seconds, memory, quality, maps: .png, .svg
-      maps/          METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
-      features.npy   [n, 1280], to be embedded: jaxtl reduce DIR/features.npy --set landmarks=5000 ...
+      scaling.csv   seconds, bytes, 10-NN accuracy, ...: one number in each row
+      fits.csv      power laws of seconds and bytes, exponents with intervals
+      figures/      seconds, memory, quality, maps: .png, .svg
+      maps/         METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
+      features.npy  [n, 1280], which jaxtl reduce takes too
 
     \b
-    Continue a stopped study:         jaxtl scale --out DIR
-    More of the same study:           jaxtl scale --out DIR --sizes 100000 --methods pca,tsne@5000
-    What would a million take?        jaxtl scale --out DIR --forecast 1000000
+    Continue a stopped study:    jaxtl scale --out DIR
+    More of the same study:      jaxtl scale --out DIR --sizes 100000
+    What would a million take?   jaxtl scale --out DIR --forecast 1000000
     """
     from jaxtl.runs.folder import folder_name
 
