@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 OTHERS = "Options"
@@ -40,6 +42,21 @@ _COMMANDS = {
 }
 
 
+# Ranges as click writes them, and as people do.
+_RANGES = {
+    r"\b(\S+)<=x<=(\S+)\b": r"\1 to \2",
+    r"\b(\S+)<x<(\S+)\b": r"between \1 and \2",
+    r"\bx>=(\S+)\b": r"from \1",
+    r"\bx>(\S+)\b": r"above \1",
+}
+
+
+def _spoken(text: str) -> str:
+    for written, words in _RANGES.items():
+        text = re.sub(written, words, text)
+    return text
+
+
 class Command(click.Command):
     """A verb whose help shows its options under headings, where there are many."""
 
@@ -51,7 +68,7 @@ class Command(click.Command):
         for param in params:
             if record := param.get_help_record(ctx):
                 heading = _HEADING.get(param.name or "", OTHERS) if len(params) > self._FEW else OTHERS
-                sections[heading].append(record)
+                sections[heading].append((record[0], _spoken(record[1])))
         for heading, records in sections.items():
             if records:
                 with formatter.section(heading):

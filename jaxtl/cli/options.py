@@ -113,8 +113,7 @@ _SELECTING = (
         "--test-share",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         metavar="X",
-        help="Of a set without test images: the share of each class to set aside as such, above 0 and below "
-        "1.  [default: 0.2]",
+        help="Of a set without test images: the share of each class to set aside as such.  [default: 0.2]",
     ),
     setting(
         "--split-seed",
@@ -179,6 +178,7 @@ images = together(
     click.option(
         "--preprocessing",
         type=Preprocessing(),
+        metavar="unit|keras|imagenet|R,G,B/R,G,B",
         help="What pixels are scaled to. unit: 0 to 1; keras: -1 to 1, as when the ImageNet weights were "
         "trained; imagenet: torchvision's mean and deviation; or a mean and deviation, R,G,B/R,G,B, of "
         "pixels from 0 to 1.  [default: what the weights want, if their file says so, else unit]",
@@ -215,6 +215,7 @@ train_samples = setting(
     "all",
     "How many training images to train on: the first N, or all.",
     type=Count(),
+    metavar="N|all",
 )
 training = together(
     setting(
@@ -224,9 +225,9 @@ training = together(
         "first layer or part to train, such as block_16_expand_BN or layer4.",
         metavar="LAYERS",
     ),
-    setting("--epochs", _TUNE.epochs, "Passes over the training images, from 1.", metavar="N"),
-    setting("--batch-size", _TUNE.batch_size, "Training images in each step, from 1.", metavar="N"),
-    setting("--learning-rate", _TUNE.learning_rate, "Step size of Adam, above 0.", metavar="X"),
+    setting("--epochs", _TUNE.epochs, "How many times to go over the training images, from 1.", metavar="N"),
+    setting("--batch-size", _TUNE.batch_size, "How many training images in each step, from 1.", metavar="N"),
+    setting("--learning-rate", _TUNE.learning_rate, "How far each step goes (Adam's), above 0.", metavar="X"),
     setting(
         "--batch-norm",
         _TUNE.batch_norm,
@@ -241,7 +242,7 @@ method_settings = together(
 )
 # Of verbs that make all embeddings of a folder.
 embeddings = together(
-    setting("--methods", ",".join(METHODS), "Maps to make: some of these.", metavar="M,..."),
+    setting("--methods", ",".join(METHODS), "Which maps to make.", metavar="M,..."),
     method_settings,
     setting(
         "--backend",

@@ -43,6 +43,7 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
     RunConfig.samples,
     "How many test images to look at: the first N, or all.",
     type=options.Count(),
+    metavar="N|all",
 )
 @options.train_samples
 @options.images
@@ -60,7 +61,7 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
     "--seeds",
     1,
     "Do the whole experiment R times, with the random seeds S, S+1, ... (S is --seed), for intervals over "
-    "the seeds. 1 to 1000.",
+    "the seeds.",
     type=_SEEDS,
     metavar="R",
 )

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 @options.setting(
     "--split", "test", "Whether training or test images are taken.", type=click.Choice(["train", "test"])
 )
-@options.setting("--samples", "all", "How many images to take: the first N, or all.", type=options.Count())
+@options.setting(
+    "--samples", "all", "How many images to take: the first N, or all.", type=options.Count(), metavar="N|all"
+)
 @options.images
 @options.weights
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Images that pass through the network at a time, from 1.  [default: what is fastest here]",
+    help="Images that pass through the network at a time.  [default: what is fastest here]",
 )
 @options.computing
 @click.option(
@@ -254,6 +256,7 @@ def reduce(
 def _spoken(diagnostics: Mapping[str, Any]) -> Iterator[str]:
     """What a library says of its embedding, in the catalogue's words; of what is in no catalogue, its own."""
     from jaxtl.evaluation.catalogue import DIAGNOSTICS, EXPLAINED_VARIANCE
+    from jaxtl.reduction.cuml import RETRIED
 
     for name, value in diagnostics.items():
         if name in DIAGNOSTICS:
@@ -263,7 +266,7 @@ def _spoken(diagnostics: Mapping[str, Any]) -> Iterator[str]:
         elif name == "of_landmarks":
             yield from (f"{said}, of the landmarks" for said in _spoken(value))
         elif name == "retried_after_nan":
-            yield from ["made again with another seed, since the first gave no numbers"] * bool(value)
+            yield from [RETRIED] * bool(value)
         elif name == "placed":
             yield f"{counted(value, 'image')} placed among the landmarks"
         elif isinstance(value, str):

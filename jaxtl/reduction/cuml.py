@@ -18,6 +18,8 @@ from jaxtl.reduction.parameters import check_choice, check_few_components, check
 from jaxtl.reduction.pca import check_number_of_components
 from jaxtl.reduction.tsne import check_perplexity, measure_divergence
 
+# What `retried_after_nan` says, in words.
+RETRIED = "made again with another seed, since the first one gave NaN"
 # cuML lowers n_neighbors to this with a warning; the point itself counts among them.
 MOST_NEIGHBORS = 1023
 # In units of the farthest neighbour of all. To have an entropy of log(perplexity) over 3 * perplexity
