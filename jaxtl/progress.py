@@ -1,4 +1,4 @@
-"""Who is told how work gets on."""
+"""Who is told how work gets on, and how things are counted in what is told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from typing import Protocol
 Progress = Callable[[float], None]
 # Takes one line worth knowing.
 Notify = Callable[[str], None]
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """Such as "1 epoch", "2,000 images" and "3 classes"; `several` is the plural, where it is no -s."""
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
 
 
 @dataclass

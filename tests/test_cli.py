@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 
 import jaxtl as package
-from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
+from jaxtl.evaluation.catalogue import (
+    EXPLAINED_VARIANCE,
+    KL_DIVERGENCE,
+    LEAVE_ONE_OUT,
+    RECONSTRUCTION_ERROR,
+)
+from jaxtl.methods import LIBRARIES, METHODS
 from jaxtl.models.weights import load_arrays
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.tables import HISTORY_COLUMNS, load_history, load_scores
 from tests.command_lines import REDUCE, RUN, SMALL, words
+
+# What a library says of its embedding, by method.
+TOLD = {"pca": EXPLAINED_VARIANCE, "tsne": KL_DIVERGENCE, "lle": RECONSTRUCTION_ERROR}
 
 
 def test_alone_it_helps(jaxtl):
@@ -52,7 +61,8 @@ def test_features_then_maps_then_pictures(jaxtl, tmp_path):
         with np.load(out) as archive:
             assert (archive["coords"].dtype, archive["coords"].shape) == (np.float32, (60, 2))
         embedding = Embedding.load(out)
-        assert said.startswith(f"{out}: {method} by {embedding.backend}")
+        assert said.startswith(f"{out}: {METHODS[method].label} by {LIBRARIES[embedding.backend]}; ")
+        assert TOLD[method].label in said
         chosen = {"seed": 3} | {name: float(value) for name, value in (name.split("=") for name in setting)}
         assert chosen.items() <= embedding.params.items()
     assert jaxtl("plot", tmp_path / "pca.npz")[:2] == (0, f"{tmp_path / 'pca.png'}\n")
@@ -86,13 +96,13 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
     """In a folder of the command's own choosing; the tables tell what the files hold."""
     monkeypatch.chdir(tmp_path)
     args = ["--dataset", few_digits, "--samples", "ALL", *SMALL, "--trainable", 2, "--epochs", 1]
-    code, _, err = jaxtl("run", *args, "--methods", "pca, lle", "--no-layers")
+    code, out, err = jaxtl("run", *args, "--methods", "pca, lle", "--no-layers")
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"Run folder: {folder.relative_to(tmp_path)}" in err.splitlines()
     shown = (LEAVE_ONE_OUT, *HISTORY_COLUMNS)
     for score in (score for score in load_scores(folder / "scores.csv") if score.metric in shown):
-        assert f"{score.value:.{4 if score.space == 'model' else 3}f}" in err
+        assert f"{score.value:.{4 if score.space == 'model' else 3}f}" in out
     code, out, err = jaxtl("plot", folder, "--out", "again")
     assert code == 0, err
     figures = sorted((folder / "figures").iterdir())
@@ -125,11 +135,10 @@ def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
 
 
 def test_a_path_is_shown_in_one_piece_and_as_it_is(capsys):
-    from jaxtl.cli.options import console
-    from jaxtl.machine.terminal import Terminal
+    from jaxtl.cli.screen import observer
 
     path = Path("[red]" + "long " * 40 + "[/b]")
-    Terminal(console()).path("Run folder", path)
+    observer().path("Run folder", path)
     assert capsys.readouterr().err == f"Run folder: {path}\n"
 
 

@@ -37,7 +37,7 @@ def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     scores = (folder / "scores.csv").read_bytes()
     (folder / "scores.csv").write_text("spoiled")
-    code, _, said = jaxtl("score", folder)
+    code, said, _ = jaxtl("score", folder)
     assert code == 0, said
     assert (folder / "scores.csv").read_bytes() == scores
     assert "trustworthiness" in said

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from jaxtl.errors import install
 from jaxtl.machine import cuda
 from jaxtl.machine.cuda import Driver, Fault, Gpu
 
@@ -217,7 +218,7 @@ def test_faults_of_the_gpu_pass_through(given):
 def test_what_is_not_installed_is_absent(look, driver, extra, given):
     given(driver)
     fault = look()
-    assert fault.remedy == f'pip install "jaxtl[{extra}]"'
+    assert fault.remedy == install(extra)
     assert not fault.broken
 
 
@@ -233,7 +234,7 @@ def test_cuml_that_fits(driver, wheel, given):
 @pytest.mark.parametrize(
     ("driver", "wheel", "what", "remedy"),
     [
-        (OLD, "cuml-cu13", "this one is for CUDA 12.4", "jaxtl[cuda12]"),
+        (OLD, "cuml-cu13", "this one is for CUDA 12.4", ".[cuda12]"),
         (OLD, "cuml-cu13", "needs a driver for CUDA 13", "580"),
         (Driver((11, 8), (H200,)), "cuml-cu12", "this one is for CUDA 11.8", "535"),
         (
@@ -256,7 +257,7 @@ def test_cuml_that_does_not_fit_is_broken(driver, wheel, what, remedy, given):
 
 def test_no_extra_is_offered_for_a_driver_that_is_too_old_for_both(given):
     given(Driver((11, 8), (H200,)), "cuml-cu13")
-    assert "jaxtl[" not in cuda.cuml_fault().remedy
+    assert ".[" not in cuda.cuml_fault().remedy
 
 
 def test_two_cumls_are_broken(given):

@@ -103,7 +103,7 @@ def test_tensorflow_is_needed_to_prepare_but_not_to_read(prepared, tmp_path):
     assert out["tensorflow"] is False
     assert out["message"] == (
         f"tfds:mnist: is not prepared in {tmp_path}, and preparing needs tensorflow and "
-        'importlib_resources: pip install "jaxtl[tfds]"'
+        'importlib_resources: run pip install ".[tfds]" in the checkout of jaxtl'
     )
 
 

@@ -258,7 +258,7 @@ def test_columns_may_be_named(tmp_path):
         ("", "its first line must name the columns"),
         ("path,label\n", "holds no images"),
         ("path,label\na.png\n", "row 2 has 1 cells, the header has 2"),
-        ("path,label\na.png,\n", "1 rows have nothing in column label, the first is row 1"),
+        ("path,label\na.png,\n", "1 row has nothing in column label, the first is row 1"),
         ("path,label\na.png,x\nb.png,x\n", r"2 of 2 are unreadable images.*a\.png \(no such file\)"),
     ],
 )

@@ -85,9 +85,10 @@ def prose_of(name):
 
 
 def commands_of(text):
-    """Each command of some lines of shell as its words; `A && B` is two."""
+    """Each command of some lines of shell as its words; `A && B` is two, and where output goes is left out."""
     for line in text.replace("\\\n", " ").splitlines():
-        groups = itertools.groupby(shlex.split(line, comments=True), lambda word: word == "&&")
+        words = itertools.takewhile(lambda word: word not in (">", "|"), shlex.split(line, comments=True))
+        groups = itertools.groupby(words, lambda word: word == "&&")
         yield from (list(words) for is_and, words in groups if not is_and)
 
 

@@ -14,6 +14,7 @@ from jaxtl.doctor import report as doctor
 from jaxtl.doctor.cards import card_lines
 from jaxtl.doctor.clashes import clashes
 from jaxtl.doctor.probes import Probe, try_library
+from jaxtl.errors import install
 from jaxtl.machine import cuda
 from jaxtl.machine.cuda import Driver, Fault, Gpu
 
@@ -132,8 +133,8 @@ def test_gpu_without_its_libraries_is_healthy(machine):
     report = doctor.examine()
     assert report.healthy
     assert asked == ["CPU libraries", "JAX"]
-    assert 'JAX has no CUDA plugin installed; pip install "jaxtl[cuda13]"' in report.notes
-    assert 'cuML is not installed; pip install "jaxtl[cuda13]"' in report.notes
+    assert f"JAX has no CUDA plugin installed; {install('cuda13')}" in report.notes
+    assert f"cuML is not installed; {install('cuda13')}" in report.notes
 
 
 def test_jax_platforms_that_keeps_jax_off_the_gpu_is_healthy(machine, monkeypatch):
@@ -148,24 +149,24 @@ def test_jax_platforms_that_keeps_jax_off_the_gpu_is_healthy(machine, monkeypatc
     ("build", "what", "remedy"),
     [
         ({"driver": BROKEN}, "the driver is ill", "heal it"),
-        ({"driver": Driver((12, 4), H200.gpus)}, "cuml-cu13 needs a driver for CUDA 13", "jaxtl[cuda12]"),
+        ({"driver": Driver((12, 4), H200.gpus)}, "cuml-cu13 needs a driver for CUDA 13", ".[cuda12]"),
         ({"driver": Driver((12, 4), H200.gpus)}, "jax-cuda13-plugin needs a driver for CUDA 13", "580"),
         (
             {"probes": [Probe("cuML", 9.0, {}, "ImportError: libcudart")]},
             "cuML: ImportError",
-            "jaxtl[cuda13]",
+            ".[cuda13]",
         ),
-        ({"probes": [Probe("CuPy", 9.0, {}, "no result within 120 s")]}, "CuPy: no result", "jaxtl[cuda13]"),
+        ({"probes": [Probe("CuPy", 9.0, {}, "no result within 120 s")]}, "CuPy: no result", ".[cuda13]"),
         ({"probes": [Probe("CuPy", 9.0, {}, "OutOfMemoryError: x")]}, "CuPy: OutOfMemory", "other processes"),
         (
             {"probes": [Probe("JAX", 9.0, {}, "its process was ended by SIGSEGV")]},
             "JAX: its process was ended",
-            "jaxtl[cuda13]",
+            ".[cuda13]",
         ),
         (
             {"probes": [Probe("JAX", 1.0, {"devices": "cpu"}, said="RuntimeError: no cuPTI")]},
             "JAX finds no GPU, though its plugin and the driver are there: RuntimeError: no cuPTI",
-            "jaxtl[cuda13]",
+            ".[cuda13]",
         ),
         ({"fault": Fault("the choice met a wall", "go round", True)}, "the choice met a wall", "go round"),
     ],

@@ -250,7 +250,7 @@ def test_what_cannot_be_exported_is_told_in_one_line(folder, tmp_path):
 
 def test_without_pyarrow_parquet_says_what_to_install(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(JaxtlError, match=r'pip install "jaxtl\[parquet\]"'):
+    with pytest.raises(JaxtlError, match=r'run pip install "\.\[parquet\]"'):
         export(folder, "parquet", tmp_path / "run.parquet")
     assert list(tmp_path.iterdir()) == [folder]
 

@@ -1,11 +1,14 @@
 """What maps will take: power laws, the memory that is left, what fits, and the refusal before any work."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from jaxtl.costs import table as costs
+from jaxtl.costs.forecast import SHARED
 from jaxtl.costs.power_law import PowerLaw, fit
 from jaxtl.costs.table import Cost, Costs
 from jaxtl.costs.words import spoken
@@ -19,6 +22,8 @@ from jaxtl.scaling.trials import Trial
 from jaxtl.settings import RunConfig
 
 GIB = 2**30
+# Seconds that whole runs took.
+RECORDED = Path(__file__).parent / "references" / "runs.json"
 
 
 def law(coefficient, exponent, sizes=(1000, 2000, 5000, 10_000)):
@@ -318,13 +323,13 @@ def test_a_run_says_what_it_will_take(config, tmp_path):
     from jaxtl.experiment import experiment
 
     work = experiment.start(config, tmp_path / "run")
-    text = work.expectation()
-    assert text.startswith("Expect about: features ")
+    text = work.forecast().line()
     # Training is known for the last ten layers alone.
-    assert "fine-tuning" not in text
+    assert re.match(r"Expect at least \d+ s \(fine-tuning is unknown\) in all: compilation ", text)
     assert text.endswith(f"(as on {costs.reference().machine})")
-    for name in ("PCA", "t-SNE", "LLE"):
-        assert name in text
+    for name in ("features", "neighbours", "PCA", "t-SNE", "LLE", "scores", "figures and page"):
+        assert f"{name} " in text
+    assert "depth profile" not in text  # of a run with --no-layers
     # What is done is not told of.
     for output in (
         "history.csv",
@@ -334,5 +339,45 @@ def test_a_run_says_what_it_will_take(config, tmp_path):
     ):
         (tmp_path / "run" / output).parent.mkdir(exist_ok=True)
         (tmp_path / "run" / output).touch()
-    assert "LLE" not in work.expectation()
-    assert "features" not in work.expectation()
+    left = work.forecast()
+    assert not {"LLE", "features", "fine-tuning", "compilation"} & set(dict(left.parts))
+    assert left.seconds == pytest.approx(sum(dict(left.parts).values()))
+
+
+def test_a_run_without_depth_profile_or_fewer_epochs_takes_less():
+    whole = planned(RunConfig())
+    assert {"compilation", "depth profile", "scores"} <= set(dict(whole.parts))
+    assert planned(RunConfig(layers=False)).seconds < whole.seconds
+    shorter = dict(planned(RunConfig(epochs=1)).parts)
+    assert shorter["fine-tuning"] == pytest.approx(dict(whole.parts)["fine-tuning"] / 5)
+    five = whole.times(5, SHARED)
+    assert whole.seconds < five.seconds < 5 * whole.seconds
+    assert dict(five.parts)["features"] == dict(whole.parts)["features"]
+
+
+def planned(config):
+    from jaxtl.experiment import experiment
+
+    return experiment.planned(config, Path("nowhere")).forecast()
+
+
+@pytest.mark.parametrize("recorded", json.loads(RECORDED.read_text())["runs"], ids=lambda run: run["of"])
+def test_forecasts_are_within_a_factor_of_two_of_recorded_runs(recorded):
+    """Of whole runs on the machine of the reference costs, when it had nothing else to do."""
+    expected = planned(RunConfig(**recorded["settings"])).seconds
+    assert recorded["seconds"] / 2 < expected < 2 * recorded["seconds"]
+
+
+def test_a_forecast_of_a_run_writes_nothing(jaxtl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = jaxtl("run", "--forecast")
+    assert code == 0
+    assert re.search(r"^t-SNE +\d[\d.]* s$", out, re.MULTILINE)
+    assert re.search(r"^In all: about \d[\d.]* min, as on AMD EPYC", out, re.MULTILINE)
+    code, out, _ = jaxtl("run", "--forecast", "--json", "--seeds", 3)
+    taken = json.loads(out)
+    assert taken["seconds"] == pytest.approx(sum(taken["parts"].values()))
+    code, _, err = jaxtl("run", "--forecast", "--perplexity", "nan")
+    assert (code, "perplexity must be" in err) == (2, True)
+    assert jaxtl("run", "--forecast", "--resume", "run")[0] == 2
+    assert not list(tmp_path.iterdir())

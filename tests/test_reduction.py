@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.machine import cuda
 from jaxtl.methods import METHODS
 from jaxtl.metrics import knn_accuracy
@@ -302,7 +302,7 @@ def test_refuses_in_one_line_before_work_starts(data, method, params, message):
 # Which backend is taken. None of this needs a GPU.
 
 BROKEN = cuda.Fault("the driver does not answer", "restart the machine", broken=True)
-ABSENT = cuda.Fault("cuML is not installed", 'pip install "jaxtl[cuda13]"', broken=False)
+ABSENT = cuda.Fault("cuML is not installed", install("cuda13"), broken=False)
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_a_backend_that_is_installed_and_broken_is_never_passed_over_in_silence(
 
 def test_cuml_asked_for_where_it_cannot_work_is_an_error_with_the_remedy(machine):
     machine(cuml=ABSENT)
-    with pytest.raises(JaxtlError, match=r"cuML is not installed; pip install \"jaxtl\[cuda13\]\""):
+    with pytest.raises(JaxtlError, match=r"cuML is not installed; run pip install \"\.\[cuda13\]\""):
         reduce(blobs(), "pca", "cuml")
     machine(cuml=BROKEN, gpu=BROKEN)
     with pytest.raises(

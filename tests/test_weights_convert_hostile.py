@@ -287,7 +287,7 @@ def test_only_the_members_needed_are_unpacked(tmp_path):
 def test_without_h5py_the_line_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "in.h5").write_bytes(hdf5(tensors()))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(JaxtlError, match=r'pip install "jaxtl\[convert\]"'):
+    with pytest.raises(JaxtlError, match=r'run pip install "\.\[convert\]" in the checkout of jaxtl'):
         convert(tmp_path / "in.h5", tmp_path / "out.safetensors")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from weights_convert.sources import MAX_BYTES
 
 _MAX_OBJECTS = 100_000
@@ -66,7 +66,7 @@ def opened(data: bytes, where: str, attributes: tuple[str, ...] = ()) -> Iterato
     try:
         import h5py
     except ImportError:
-        raise JaxtlError('Keras files are read with h5py: pip install "jaxtl[convert]"') from None
+        raise JaxtlError(f"Keras files are read with h5py: {install('convert')}") from None
     with contextlib.ExitStack() as stack:
         with _broken_file(where):
             file = stack.enter_context(h5py.File(io.BytesIO(data), "r"))

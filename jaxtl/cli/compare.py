@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from jaxtl.cli import options
+from jaxtl.cli import headings, options, screen
 from jaxtl.cli.run import work_off
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="The same for features of your own, from two files.")
 @click.argument("before", type=options.FILE, required=False, metavar="BEFORE")
 @click.argument("after", type=options.FILE, required=False, metavar="AFTER")
 @click.option(
@@ -21,16 +21,18 @@ from jaxtl.machine.devices import configure
     type=options.FILE,
     nargs=2,
     metavar="B A",
-    help="Features of labelled training images before and after, by which the others are classified.",
+    help="Features of labelled training images, before and after, from which the others are classified.",
 )
 @click.option(
     "--labels",
     type=options.FILE,
     metavar="FILE",
-    help="Labels in the order of BEFORE, if the files hold none: .npy, or text with one on a line.",
+    help="Classes in the order of BEFORE, if the files hold none: .npy, or a text file with one on a line.",
 )
 @click.option(
-    "--common", is_flag=True, help="Compare the ids that both files have, and leave out the others."
+    "--common",
+    is_flag=True,
+    help="Compare the images that both files have, by their ids, and leave out the others.",
 )
 @click.option("--name", default="", metavar="TEXT", help="What the features are of, for the page.")
 @click.option(
@@ -39,9 +41,13 @@ from jaxtl.machine.devices import configure
     metavar="DIR",
     help="The folder to write, new or empty.  [default: runs/BEFORE-AFTER]",
 )
-@click.option("--resume", type=options.FOLDER, metavar="DIR", help="Continue a stopped comparison.")
+@click.option(
+    "--resume", type=options.FOLDER, metavar="DIR", help="Continue the stopped comparison in this folder."
+)
 @options.embeddings
 @options.seed
+@screen.as_json
+@screen.quiet
 @click.pass_context
 def compare(
     ctx: click.Context,
@@ -56,39 +62,40 @@ def compare(
     methods: str,
     backend: str,
     time_limit: float,
+    in_json: bool,
     **settings: Any,
 ) -> None:
-    """Numbers, claims, figures and the page for features of your own, before and after; no network needed.
+    """Scores, claims, figures and the page for features of your own, before and after; no network needed.
 
     BEFORE and AFTER hold features of the same images, of any two numbers of dimensions:
 
     \b
-      .npz            values, features or embeddings [n, d]; labels, ids and class_names where there are some
-      .npy            features [n, d] alone
-      .parquet        a column of vectors, or columns of numbers; label and id where there are some
-      .csv            columns of numbers, with a header; label and id where there are some
+      .npz        values, features or embeddings [n, d]; labels, ids, class_names
+      .npy        features [n, d] alone
+      .parquet    a column of vectors, or columns of numbers; label, id
+      .csv        columns of numbers, with a header; label, id
 
-    Labels are numbers or names. Without them, what needs none is computed. Rows are matched by id where both
-    files have ids (in any order), else they must be in the same order.
+    Labels (the classes of the images, numbers or names), ids and class names may be left out. Without labels,
+    what needs none is computed. Rows are matched by id where both files have ids (in any order), else they
+    must be in the same order.
 
     \b
     jaxtl compare before.npz after.npz --out runs/mine
-    jaxtl compare before.npz after.npz --training-features train_before.npz train_after.npz
-    jaxtl report runs/mine      likewise: jaxtl plot, score, export
+    jaxtl compare before.npz after.npz --training-features old.npz new.npz
+    jaxtl show runs/mine      likewise: jaxtl report, plot, score, export
     """
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
-    from jaxtl.machine.terminal import Terminal
     from jaxtl.runs.folder import fresh_folder
 
     settings["methods"] = options.parse_names(methods)
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
-    observer, made_with = Terminal(options.console()), EmbeddingOptions(backend, time_limit)
+    observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)
     configure(notify=observer.notify)
     if resume:
         if before or out or training_features or labels:
             raise JaxtlError("--resume continues with the features in its folder: give nothing else")
-        work_off(folders.resume_one(resume, insisted, observer, made_with), observer)
+        work_off(folders.resume_one(resume, insisted, observer, made_with), observer, in_json)
         return
     if before is None or after is None:
         raise click.UsageError("give two files of features, BEFORE and AFTER", ctx)
@@ -99,7 +106,7 @@ def compare(
     work = comparison.start(compared, config, folder, observer, made_with)
     for line in (*compared.notes, *lowered):
         observer.notify(line)
-    work_off(work, observer)
+    work_off(work, observer, in_json)
 
 
 def _read_labels(path: Path) -> Any:

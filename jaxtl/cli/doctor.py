@@ -6,11 +6,14 @@ import sys
 
 import click
 
+from jaxtl.cli import headings, screen
 
-@click.command()
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+
+@click.command(cls=headings.Command, short_help="What works on this machine, and what to do about the rest.")
+@screen.as_json
+@screen.quiet
 def doctor(in_json: bool) -> None:
-    """What this machine computes with, what does not work, and what to do about it.
+    """Print what this machine computes with, what does not work, and what to do about it.
 
     Exit code 0 where all that is installed works (a machine without a GPU is healthy), else 1.
     """

@@ -1,27 +1,34 @@
-"""The verbs for finished runs: figures, scores, the page, files for other tools."""
+"""The verbs that make parts of a finished run again: figures, scores, the depth profile, the page."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from jaxtl.cli import options
+from jaxtl.cli import headings, options, screen
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import EXPORTS, NETWORKS, STAGES
+
+if TYPE_CHECKING:
+    from jaxtl.experiment.experiment import Experiment
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Draw one embedding, or a run's figures again.")
 @click.argument("source", type=options.PATH, metavar="RUN|E.npz")
 @click.option(
     "--out",
     type=options.PATH,
     metavar="PATH",
-    help="For an embedding, the picture (.png, .svg, .pdf); for a run, the folder.  "
+    help="Of an embedding, the picture to write (.png, .svg, .pdf); of a run, the folder.  "
     "[default: E.png; RUN/figures]",
 )
+@screen.quiet
 def plot(source: Path, out: Path | None) -> None:
-    """Draw one embedding, or the figures of a finished run again."""
+    """Draw one embedding (E.npz of jaxtl reduce), or the figures of a finished run again.
+
+    Prints the files that it wrote, one on a line.
+    """
     if source.is_dir():
         from jaxtl.runs.figures import save_figures
 
@@ -47,60 +54,84 @@ def _plot_embedding(source: Path, out: Path) -> None:
             neighbors = exact_neighbors(embedding.coords, N_NEIGHBORS)
             accuracy = leave_one_out_knn(neighbors, embedding.labels).accuracy.value
     except JaxtlError as error:
-        click.echo(f"drawn without its {LEAVE_ONE_OUT.label}: {error}", err=True)
+        screen.tell(f"drawn without its {LEAVE_ONE_OUT.label}: {error}")
     save(embedding_figure(embedding, accuracy), out)
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Compute all scores of a finished run again.")
 @click.argument("folder", type=options.FOLDER, metavar="RUN")
-def score(folder: Path) -> None:
-    """Compute all scores of a finished run again, with claims, figures and page."""
-    from jaxtl.cli.tables import claims_table, number_table
-    from jaxtl.experiment.folders import resume_one
-    from jaxtl.machine.terminal import Terminal
+@screen.as_json
+@screen.quiet
+def score(folder: Path, in_json: bool) -> None:
+    """Compute all scores of a finished run or comparison again, and print them.
 
-    console = options.console()
-    work = resume_one(folder, observer=Terminal(console))
-    scores = work.redo("scores", "figures", "report")
-    console.print(number_table(scores))
-    if claims := work.folder.claims.read():
-        console.print(claims_table(claims))
+    Claims, figures and page, which show the scores, are made again too. To read the scores that are there:
+    jaxtl show RUN --all.
+    """
+    from jaxtl.cli import results
+
+    work = _opened(folder)
+    # What the last of the steps reads is no reason to lose the work of those before it.
+    for file in (work.folder.history, work.folder.model):
+        file.read_or(None)
+    work.redo("scores", "figures", "report")
+    results.show(results.read(folder), in_json, every=True)
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Compute the scores at the end of every block again.")
 @click.argument("folder", type=options.FOLDER, metavar="RUN")
-def layers(folder: Path) -> None:
-    """Where in the network a finished run's task is solved, and what fine-tuning moved.
+@screen.as_json
+@screen.quiet
+def layers(folder: Path, in_json: bool) -> None:
+    """Where in the network a finished run's classes can be told apart, and what fine-tuning changed there.
 
-    At the end of every block: 10-NN accuracy, accuracy of a ridge probe, effective rank, and the linear CKA
-    of before and after. Where accuracy falls before fine-tuning, blocks are worth unfreezing.
+    Computes and prints, for the end of every block: how well the 10 nearest neighbours and a linear
+    classifier (ridge probe) tell the classes, over how many dimensions the features spread (effective rank),
+    and how alike they are before and after (linear CKA, 1 where nothing changed). Blocks behind the one where
+    accuracy falls before fine-tuning are worth training: see jaxtl run --trainable.
     """
     from jaxtl.cli.tables import layer_table
-    from jaxtl.experiment.folders import resume_one
-    from jaxtl.machine.terminal import Terminal
     from jaxtl.settings import RunConfig
 
-    console = options.console()
-    work = resume_one(folder, observer=Terminal(console))
+    work = _opened(folder)
     if not isinstance(work.config, RunConfig):
         raise JaxtlError(f"{folder}: is a comparison of features, which knows of no layers")
     if not work.config.layers:
         raise JaxtlError(f"{folder}: was made with --no-layers; make a new run without that")
     work.redo("layers", "figures", "report")
-    console.print(layer_table(work.folder.layers.read()))
-    console.print(f"Picture: {work.folder.figures['layers'][0]}", highlight=False, soft_wrap=True)
+    rows, picture = work.folder.layers.read(), work.folder.figures["layers"][0].path
+    if in_json:
+        screen.print_json({"layers": rows, "picture": picture})
+        return
+    screen.print_table(screen.results(), layer_table(rows))
+    screen.print_path("Picture", picture)
 
 
-@click.command()
+def _opened(folder: Path) -> Experiment:
+    """A finished run or comparison. Raises JaxtlError for what is none of these."""
+    from jaxtl.experiment.folders import resume_one
+    from jaxtl.runs.folder import holds_seeds, run_folders
+
+    if holds_seeds(folder):
+        first = run_folders(folder)[0]
+        raise JaxtlError(f"{folder}: holds several seeds; give the folder of one, such as {first}")
+    return resume_one(folder, observer=screen.observer())
+
+
+@click.command(cls=headings.Command, short_help="Write the page of one run, or of several to compare.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=options.PATH)
 @click.option(
     "--out",
     type=options.FILE,
     metavar="F.html",
-    help="Where to write the page.  [default: report.html, in the run's folder if there is one run]",
+    help="The page to write.  [default: report.html, in the run's folder if there is one run]",
 )
+@screen.quiet
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """One page of a finished run, or of several to compare, that opens offline in any browser."""
+    """Write one page of a finished run, or of several to compare, that opens offline in any browser.
+
+    Prints where it is.
+    """
     from jaxtl.report.document import write_report
     from jaxtl.runs.folder import RunFolder, run_folders
 
@@ -109,62 +140,3 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     options.check_suffix(path, ".html")
     write_report([folder for run in runs for folder in run_folders(run)], path)
     click.echo(str(path))
-
-
-@click.command()
-@click.argument("source", type=options.PATH, metavar="RUN|FILE.safetensors")
-@click.option(
-    "--to",
-    "form",
-    type=click.Choice([*EXPORTS, *NETWORKS]),
-    required=True,
-    help="tensorboard: embedding projector; parquet: Embedding Atlas; csv: one table; keras, torch, onnx: "
-    "the network.",
-)
-@click.option(
-    "--stage",
-    type=click.Choice([*STAGES, "both"]),
-    help="Before or after fine-tuning, or both.  [default: both; for a network after]",
-)
-@click.option(
-    "--out",
-    type=options.PATH,
-    required=True,
-    metavar="PATH",
-    help="A file .parquet, .csv, .keras, .safetensors (torch) or .onnx; for tensorboard a folder.",
-)
-@click.option(
-    "--image-size",
-    type=int,
-    metavar="N",
-    help="Pixels of the network's images, for a file of weights, which does not tell it.",
-)
-def export(source: Path, form: str, stage: str | None, out: Path, image_size: int | None) -> None:
-    """A finished run for other tools: one row per image, with its class, predictions and embeddings; or its
-    network, or that of a file of weights, for other libraries.
-
-    \b
-    jaxtl export RUN --to tensorboard --out projector     then: tensorboard --logdir projector
-    jaxtl export RUN --to parquet --out run.parquet       then: embedding-atlas run.parquet --image image
-            --x after_tsne_x --y after_tsne_y --neighbors neighbors_after
-    jaxtl export RUN --to onnx --out tuned.onnx           pixels in, features and probabilities out
-    jaxtl export tuned.safetensors --to onnx --image-size 96 --out tuned.onnx
-    """
-    if form in NETWORKS:
-        from jaxtl.runs.export_network import export as export_network
-
-        options.check_suffix(out, NETWORKS[form])
-        for path in export_network(source, form, out, stage, image_size):
-            click.echo(str(path))
-        return
-    if image_size is not None:
-        raise click.UsageError("--image-size is for networks (--to keras, torch, onnx)")
-    from jaxtl.runs.export import export as export_run
-
-    if form != "tensorboard":
-        options.check_suffix(out, f".{form}")
-    written, notes = export_run(source, form, out, stage or "both")
-    for note in notes:
-        click.echo(note, err=True)
-    for path in written:
-        click.echo(str(path))

@@ -8,31 +8,39 @@ from typing import NoReturn
 import click
 
 import jaxtl
+from jaxtl.cli import headings, screen
 from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
 from jaxtl.cli.errors import Stopped, advise, explain
-from jaxtl.cli.finished import export, layers, plot, report, score
+from jaxtl.cli.export import export
+from jaxtl.cli.finished import layers, plot, report, score
 from jaxtl.cli.run import run
 from jaxtl.cli.scaling import scale
+from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, finetune, reduce
 from jaxtl.errors import JaxtlError
 
-_VERBS = (run, compare, extract, finetune, reduce, plot, score, layers, report, export, scale, doctor)
+_VERBS = (run, compare, extract, finetune, reduce, plot, show, score, layers, report, export, scale, doctor)
 
 
 @click.group(
+    cls=headings.Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(jaxtl.__version__, prog_name="jaxtl")
+@screen.quiet
+@click.version_option(jaxtl.__version__, "-V", "--version", prog_name="jaxtl")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """What transfer learning does to a network's features, in pictures and in numbers.
 
     \b
-    jaxtl run            the whole experiment: features before, fine-tuning, features after
-    jaxtl compare B A    the same for features of your own, before and after, from files
-    jaxtl COMMAND -h     the settings of one step
+    jaxtl run            the whole experiment on handwritten digits, in minutes
+    jaxtl show RUN       what it found
+    jaxtl COMMAND -h     what a command does, and its options
+
+    Results go to standard output, progress and notes to standard error. Exit code 0 where all went well, 2
+    after one line that says what to mend, 130 after Ctrl-C.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -28,9 +28,6 @@ from jaxtl.settings import (
     mean_and_deviation,
 )
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -38,8 +35,13 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
 
 _RUN, _TUNE, _IMAGES, _SELECTION = RunConfig(), FinetuneConfig(), Images(), Selection()
-# Settings of methods whose names are no words for a help text.
-_WORDS = {"n_neighbors": "Neighbours"}
+# What settings of methods do, with their unit and range; of others the help tells the name alone.
+_WORDS = {
+    "perplexity": "t-SNE: about how many neighbours of an image pull on it in the map; more shows coarser "
+    "structure. From 1 to a third of the number of images.",
+    "n_neighbors": "LLE: how many neighbours each image is rebuilt from; more smooths the map. From 3 to the "
+    "number of images less 1.",
+}
 
 
 class Count(click.ParamType):
@@ -94,125 +96,144 @@ def limit(name: str, unit: str, help: str, **more: Any) -> Decorator:
 def _of_method(method: Method, name: str) -> Decorator:
     default = getattr(_RUN, name)
     metavar = "K" if isinstance(default, int) else "X"
-    word = _WORDS.get(name, name.replace("_", " ").capitalize())
-    return setting(f"--{name.replace('_', '-')}", default, f"{word} of {method.label}.", metavar=metavar)
+    words = _WORDS.get(name, f"{method.label}: its {name.replace('_', ' ')}.")
+    return setting(f"--{name.replace('_', '-')}", default, words, metavar=metavar)
 
 
 dataset = setting(
     "--dataset",
     _RUN.dataset,
-    "mnist (comes with jaxtl), infinite:N (its digits, each with a random deformation, fixed by the seed), "
-    "tfds:NAME, idx:FOLDER, hf:FOLDER, or a path: to a folder that has a folder of images for each class, "
-    "with train and test above them or not; to a CSV or Parquet table of images and classes; to an .npz.",
+    "A path: to a folder with a folder of images for each class, which may stand in folders train and test; "
+    "to a CSV or Parquet table of images and classes; to an .npz. Or a name: mnist (comes with jaxtl), "
+    "infinite:N (N of its digits, each randomly deformed), tfds:NAME, idx:FOLDER, hf:FOLDER.",
     metavar="PATH|NAME",
 )
-selection = together(
+_SELECTING = (
     click.option(
         "--test-share",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         metavar="X",
-        help="Share of each class that is set aside as test images, of a set that has none.  [default: 0.2]",
+        help="Of a set without test images: the share of each class to set aside as such.  [default: 0.2]",
     ),
     setting(
         "--split-seed",
         _SELECTION.split_seed,
-        "Of that choice.",
+        "Random seed of the choice of test images, for --test-share.",
         type=click.IntRange(0, 2**32 - 1),
         metavar="N",
     ),
     click.option(
         "--train-split",
         metavar="NAME",
-        help="The split to train on, by its name in the set; for tfds also as 'train[:80%]'.  [default: "
-        "train or the like]",
+        help="The part of the set to train on, by its name there; of tfds: also such as 'train[:80%]'.  "
+        "[default: train or the like]",
     ),
     click.option(
         "--test-split",
         metavar="NAME",
-        help="The split with the test images.  [default: test or the like, else validation]",
+        help="The part of the set with the test images, likewise.  [default: test or the like, else "
+        "validation]",
     ),
     click.option(
-        "--image-column", metavar="NAME", help="Column of a table that holds the images or their paths."
+        "--image-column",
+        metavar="NAME",
+        help="Of a table: the column with the images or their paths.  [default: image, path or the like]",
     ),
-    click.option("--label-column", metavar="NAME", help="Column that holds the classes."),
-    click.option("--split-column", metavar="NAME", help="Column that holds the names of splits."),
+    click.option(
+        "--label-column",
+        metavar="NAME",
+        help="Of a table: the column with the classes.  [default: label, class or the like]",
+    ),
+    click.option(
+        "--split-column",
+        metavar="NAME",
+        help="Of a table: the column that says train or test.  [default: split or the like, if there is one]",
+    ),
     click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and list them."),
 )
+selection = together(*_SELECTING)
+# Of a study, which takes training and test images together, so that none are to be set aside.
+study_selection = together(*_SELECTING[2:])
 weights = together(
     click.option(
         "--model",
         type=click.Choice(list(MODELS)),
-        help="The network. All but MobileNetV2 need --weights.  [default: that of the weights]",
+        help="The network. All but mobilenet_v2 need --weights.  [default: that of the weights]",
     ),
     click.option(
         "--weights",
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="Safetensors weights to start from.  [default: MobileNetV2's of ImageNet, in jaxtl]",
+        help="Weights to start from, .safetensors, of jaxtl or converted for it.  [default: MobileNetV2's of "
+        "ImageNet, which come with jaxtl]",
     ),
 )
 images = together(
     setting(
         "--image-size",
         _IMAGES.image_size,
-        "Images are resized to this height and width, 32 to 1024.",
+        "Height and width that images are resized to, 32 to 1024.",
         metavar="PIXELS",
     ),
     click.option(
         "--preprocessing",
         type=Preprocessing(),
-        help="unit: [0, 1]; keras: [-1, 1], as when the ImageNet weights were trained; imagenet: "
-        "torchvision's mean and deviation; or a mean and deviation, R,G,B/R,G,B, of pixels in [0, 1].  "
-        "[default: what the weights want, if their file says so, else unit]",
+        metavar="unit|keras|imagenet|R,G,B/R,G,B",
+        help="What pixels are scaled to. unit: 0 to 1; keras: -1 to 1, as when the ImageNet weights were "
+        "trained; imagenet: torchvision's mean and deviation; or a mean and deviation, R,G,B/R,G,B, of "
+        "pixels from 0 to 1.  [default: what the weights want, if their file says so, else unit]",
     ),
     setting(
         "--antialias",
         _IMAGES.antialias,
-        "Average over what each new pixel covers where an image shrinks. auto: for images in files, and not "
-        "for arrays of one size, which are resized as Keras does it.",
+        "Whether an image that shrinks is averaged over what each new pixel covers. auto: images in files "
+        "are, arrays of one size are not, as in Keras.",
         type=click.Choice(ANTIALIAS),
     ),
     setting(
         "--fit",
         _IMAGES.fit,
-        "Images that are not square: stretch them, crop the middle, or pad them with black.",
+        "What is done with images that are not square: stretch them, crop them to the middle, or pad them "
+        "with black.",
         type=click.Choice(FITS),
     ),
     setting(
         "--orientation",
         _IMAGES.orientation,
-        "exif: turn photos as their EXIF orientation says; stored: leave them as they are stored.",
+        "exif: turn photos as the camera noted (EXIF); stored: leave them as they are stored.",
         type=click.Choice(ORIENTATIONS),
     ),
     setting(
         "--alpha",
         _IMAGES.alpha,
-        "Transparent pixels: lay them over white, or drop the transparency.",
+        "What is done with transparent pixels: lay them over white, or drop the transparency.",
         type=click.Choice(ALPHA),
     ),
 )
 train_samples = setting(
     "--train-samples",
     "all",
-    "Train on the first N training images, or all where there are fewer.",
+    "How many training images to train on: the first N, or all.",
     type=Count(),
+    metavar="N|all",
 )
 training = together(
     setting(
         "--trainable",
         _TUNE.trainable,
-        "Layers to train besides the head: the last LAYERS layers as Keras counts them, all, none, or the "
-        "name of the first trainable layer or part, such as block_16_expand_BN or layer4.",
+        "Layers to train besides the head: a number, counted from the end as Keras counts; all; none; or the "
+        "first layer or part to train, such as block_16_expand_BN or layer4.",
         metavar="LAYERS",
     ),
-    setting("--epochs", _TUNE.epochs, "Passes over the training images.", metavar="N"),
-    setting("--batch-size", _TUNE.batch_size, "Training images per step.", metavar="N"),
-    setting("--learning-rate", _TUNE.learning_rate, "Learning rate of the optimizer.", metavar="X"),
+    setting("--epochs", _TUNE.epochs, "How many times to go over the training images, from 1.", metavar="N"),
+    setting("--batch-size", _TUNE.batch_size, "How many training images in each step, from 1.", metavar="N"),
+    setting("--learning-rate", _TUNE.learning_rate, "How far each step goes (Adam's), above 0.", metavar="X"),
     setting(
         "--batch-norm",
         _TUNE.batch_norm,
-        "Moving statistics of batch normalisations that learn. keras: follow the batches, too slowly for "
-        "a few thousand images; frozen: stay; recalibrated: are taken from all training images at the end.",
+        "Statistics that the trained batch normalisations are tested with. keras: they follow the batches, "
+        "too slowly for a few thousand images; frozen: they stay as they were; recalibrated: they are taken "
+        "from all training images at the end.",
         type=click.Choice(BATCH_NORM),
     ),
 )
@@ -221,18 +242,19 @@ method_settings = together(
 )
 # Of verbs that make all embeddings of a folder.
 embeddings = together(
-    setting("--methods", ",".join(METHODS), "Embeddings to compute.", metavar="M,..."),
+    setting("--methods", ",".join(METHODS), "Which maps to make.", metavar="M,..."),
     method_settings,
     setting(
         "--backend",
         "auto",
-        f"Libraries to prefer for the embeddings: {', '.join(LIBRARIES)}. auto takes cuML where it works.",
+        f"Libraries to prefer for the maps: {', '.join(LIBRARIES)}. auto takes cuML where there is a GPU for "
+        "it.",
         metavar="NAME,...",
     ),
     limit(
         "--time-limit",
         "SECONDS",
-        "For one embedding by cuML; one that takes longer is stopped.",
+        "Time that cuML may take for one map; one that takes longer is stopped.",
         default=TIME_LIMIT,
         show_default=True,
     ),
@@ -240,7 +262,7 @@ embeddings = together(
 seed = setting(
     "--seed",
     _RUN.seed,
-    "Random seed; the same seed gives the same bytes on the same machine, cores and versions.",
+    "Random seed. The same seed gives the same bytes on the same machine, cores and versions.",
     type=click.IntRange(0, 2**32 - 1),
     metavar="N",
 )
@@ -248,7 +270,8 @@ computing = together(
     setting(
         "--precision",
         _RUN.precision,
-        "Precision of the network's products: highest is float32; the others are faster on some GPUs.",
+        "Precision of the network's products. highest: float32; the others are faster on some GPUs and less "
+        "exact.",
         type=click.Choice(PRECISIONS),
     ),
     click.option(
@@ -259,19 +282,12 @@ computing = together(
     setting(
         "--compilation-cache",
         "auto",
-        "Keep what JAX compiles here, for the next process. auto: in the user's cache folder where there is "
-        "a GPU; none: keep nothing.",
+        "Where compiled programs are kept for the next call. auto: in the user's cache folder where there is "
+        "a GPU, else nowhere; none: nowhere.",
         type=FOLDER,
         metavar="DIR",
     ),
 )
-
-
-def console() -> Console:
-    """Where progress and tables go: standard error."""
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def selected(settings: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import options
+from jaxtl.cli import headings, options, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
@@ -17,31 +17,33 @@ if TYPE_CHECKING:
     from jaxtl.experiment.embeddings import EmbeddingOptions
     from jaxtl.experiment.experiment import Experiment
     from jaxtl.experiment.seeds import Seeds
+    from jaxtl.machine.terminal import Terminal
     from jaxtl.progress import Observer
 
 _SEEDS = click.IntRange(1, MOST_SEEDS)
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Features of your images before fine-tuning and after.")
 @click.option(
     "--out",
     type=options.FOLDER,
     metavar="DIR",
-    help="The run folder, new or empty.  [default: runs/DATASET-SAMPLES]",
+    help="The run folder to write, new or empty.  [default: runs/DATASET-SAMPLES]",
 )
 @click.option(
     "--resume",
     type=options.FOLDER,
     metavar="DIR",
-    help="Continue a stopped run, with the settings it was started with.",
+    help="Continue the stopped run in this folder, with the settings it was started with.",
 )
 @options.dataset
 @options.selection
 @options.setting(
     "--samples",
     RunConfig.samples,
-    "Embed the first N test images, or all where there are fewer.",
+    "How many test images to look at: the first N, or all.",
     type=options.Count(),
+    metavar="N|all",
 )
 @options.train_samples
 @options.images
@@ -52,18 +54,25 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
 @options.setting(
     "--layers/--no-layers",
     RunConfig.layers,
-    "Also score the features at the end of every block, on up to 4000 images.",
+    "Whether the features at the end of every block are scored too, on up to 4000 images.",
 )
 @options.seed
 @options.setting(
     "--seeds",
     1,
-    "Do the whole experiment R times, with seeds S, S+1, ...; scores get intervals over the seeds. "
-    "S is --seed.",
+    "Do the whole experiment R times, with the random seeds S, S+1, ... (S is --seed), for intervals over "
+    "the seeds.",
     type=_SEEDS,
     metavar="R",
 )
 @click.option("--repeats", "seeds", type=_SEEDS, hidden=True, expose_value=True)
+@click.option(
+    "--forecast",
+    is_flag=True,
+    help="Compute and write nothing: check all settings, and print how long the run would take.",
+)
+@screen.as_json
+@screen.quiet
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -74,13 +83,16 @@ def run(
     time_limit: float,
     compilation_cache: Path,
     seeds: int,
+    forecast: bool,
+    in_json: bool,
     **settings: Any,
 ) -> None:
-    """The experiment: embeddings of a network's features before and after transfer learning.
+    """Look at a network's features of your images, fine-tune the network on them, and look again.
 
-    With no options, the founding experiment: MobileNetV2 with ImageNet weights computes features of MNIST at
-    48x48. The 1280 pooled features of 2000 test images are embedded by PCA, t-SNE and LLE; the last 10 layers
-    and a softmax head are trained on 60,000 images for 5 epochs; the same images are embedded again.
+    With no options, the founding experiment: MobileNetV2 with ImageNet weights computes 1280 features of each
+    of 2000 handwritten digits (MNIST's test images, at 48x48), and PCA, t-SNE and LLE draw maps of them; the
+    last 10 layers and a softmax head are trained on 60,000 other digits for 5 epochs; the same 2000 are
+    mapped again. It ends by printing what it found, as jaxtl show does.
 
     \b
     The run folder then holds
@@ -92,25 +104,32 @@ def run(
       scores.csv, classes.csv, claims.json, layers.csv, measures.npz
       model.safetensors, history.csv
       config.json, environment.json, timings.json
-    With --seeds it holds seed-N/, each such a folder, and scores.csv, claims.json and report.html over all.
+    STAGE is before or after, METHOD pca, tsne or lle. With --seeds it holds
+    seed-N/, each such a folder, and scores, claims and report of them all.
 
     \b
-    Continue a stopped run:           jaxtl run --resume runs/mnist-2000
-    The full test set:                jaxtl run --samples all
-    Your own images:                  jaxtl run --dataset my-images --image-size 96
-    Train more layers:                jaxtl run --trainable block_14_expand
-    Embeddings on the CPU:            jaxtl run --backend sklearn,opentsne
+    Continue a stopped run:      jaxtl run --resume runs/mnist-2000
+    See its results again:       jaxtl show runs/mnist-2000
+    The full test set:           jaxtl run --samples all
+    Your own images:             jaxtl run --dataset my-images --image-size 96
+    Train more layers:           jaxtl run --trainable block_14_expand
+    Maps made on the CPU:        jaxtl run --backend sklearn,opentsne
+    How long would it take?      jaxtl run --samples all --forecast
     """
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
-    from jaxtl.machine.terminal import Terminal
 
     settings["methods"] = options.parse_names(methods)
-    observer = Terminal(options.console())
+    observer = screen.observer()
     if resume and out:
         raise JaxtlError("--resume continues in the run's own folder: leave out --out")
     configure(compilation_cache=compilation_cache, notify=observer.notify)
     made_with = EmbeddingOptions(backend, time_limit)
+    if forecast:
+        if resume:
+            raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
+        _print_forecast(RunConfig(**settings), seeds, out, observer, made_with, in_json)
+        return
     if resume:
         if options.given(ctx, "seeds"):
             raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
@@ -118,7 +137,7 @@ def run(
         work = folders.resume(resume, asked, observer, made_with)
     else:
         work = _started(RunConfig(**settings), seeds, out, observer, made_with)
-    work_off(work, observer)
+    work_off(work, observer, in_json)
 
 
 def _started(
@@ -133,15 +152,33 @@ def _started(
     return experiment.start(config, folder, observer, made_with)
 
 
-def work_off(work: Experiment | Seeds, observer: Any) -> None:
-    """Run it, and show what came out and where it is; `observer` is a Terminal."""
-    from jaxtl.cli.tables import result_tables
-    from jaxtl.experiment.experiment import Experiment
+def _print_forecast(
+    config: RunConfig,
+    count: int,
+    out: Path | None,
+    observer: Observer,
+    made_with: EmbeddingOptions,
+    in_json: bool,
+) -> None:
+    from jaxtl.cli.tables import forecast_table
+    from jaxtl.costs.forecast import SHARED
+    from jaxtl.experiment import experiment
+    from jaxtl.runs.folder import fresh_folder, run_name
+
+    folder = out or fresh_folder(run_name(config))
+    taken = experiment.planned(config, folder, observer, made_with).forecast().times(count, SHARED)
+    if in_json:
+        screen.print_json(taken.as_dict())
+        return
+    screen.print_table(screen.results(), forecast_table(taken))
+    click.echo(f"In all: {taken.total}, as on {taken.machine}")
+
+
+def work_off(work: Experiment | Seeds, observer: Terminal, in_json: bool) -> None:
+    """Run it, and print what came out and where it is."""
+    from jaxtl.cli import results
 
     observer.path("Run folder", work.folder.path)
     with resumable(work.folder.go_on):
-        scores = work.run()
-    observer.console.print(*result_tables(scores, work.folder.claims.read()))
-    if isinstance(work, Experiment):
-        observer.path("Pictures", work.folder.figures["comparison"][0].path)
-    observer.path("Report", work.folder.report.path)
+        work.run()
+    results.show(results.read(work.folder.path), in_json)

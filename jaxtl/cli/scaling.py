@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import options
+from jaxtl.cli import headings, options, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
@@ -17,11 +17,12 @@ from jaxtl.scaling.settings import SIZES
 from jaxtl.settings import TIME_LIMIT
 
 if TYPE_CHECKING:
+    from jaxtl.costs.table import Cost
     from jaxtl.machine.terminal import Terminal
     from jaxtl.scaling.study import Study
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="How time, memory and quality of maps grow with the images.")
 @click.option(
     "--out",
     type=options.FOLDER,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sizes",
     metavar="N,...",
-    help="Numbers of images; each size takes the first of one shuffled order.  "
+    help="Numbers of images, 22 to 1,000,000; each takes the first of one shuffled order.  "
     f"[default: as in the last call, else {','.join(map(str, SIZES))}]",
 )
 @click.option(
@@ -43,13 +44,11 @@ if TYPE_CHECKING:
 @click.option(
     "--backends",
     metavar="NAME,...",
-    help=f"Libraries, a curve for each that has the method: {', '.join(LIBRARIES)}, auto.  "
+    help=f"Libraries to measure, each with the methods that it has: {', '.join(LIBRARIES)}, auto.  "
     "[default: as in the last call, else auto]",
 )
-@options.limit("--time-limit", "SECONDS", f"For one embedding.  [default: {TIME_LIMIT:g}]")
-@options.limit(
-    "--memory-limit", "GIB", "For the process of one embedding.  [default: 80 % of what is available]"
-)
+@options.limit("--time-limit", "SECONDS", f"Time that one map may take.  [default: {TIME_LIMIT:g}]")
+@options.limit("--memory-limit", "GIB", "Memory that one map may take.  [default: 80 % of what is available]")
 @click.option(
     "--forecast",
     type=click.IntRange(3),
@@ -58,10 +57,13 @@ if TYPE_CHECKING:
     "within --memory-limit), by the study in DIR, else by curves measured on another machine.",
 )
 @options.dataset
+@options.study_selection
 @options.images
 @options.weights
 @options.method_settings
 @options.seed
+@screen.as_json
+@screen.quiet
 @click.pass_context
 def scale(
     ctx: click.Context,
@@ -72,9 +74,10 @@ def scale(
     time_limit: float | None,
     memory_limit: float | None,
     forecast: int | None,
+    in_json: bool,
     **settings: Any,
 ) -> None:
-    """How time, memory and quality of an embedding change as the number of images grows.
+    """Measure how time, memory and quality of maps change as the number of images grows.
 
     Training and test images together, in one shuffled order; a size n takes the first n. Beyond MNIST's
     70,000 its digits are taken again, each with a random deformation, fixed by the seed. Every embedding is
@@ -83,39 +86,38 @@ def scale(
 
     \b
     The folder then holds
-      scaling.csv    every number: seconds, bytes, 10-NN accuracy, trustworthiness, ...; one number per row
-      fits.csv       power laws of seconds and bytes, exponents with their intervals
-      figures/       seconds, memory, quality, maps: .png, .svg
-      maps/          METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
-      features.npy   [n, 1280], to be embedded: jaxtl reduce DIR/features.npy --set landmarks=5000 ...
+      scaling.csv   seconds, bytes, 10-NN accuracy, ...: one number in each row
+      fits.csv      power laws of seconds and bytes, exponents with intervals
+      figures/      seconds, memory, quality, maps: .png, .svg
+      maps/         METHOD_BACKEND_N.npz: coords [n, 2] and every parameter
+      features.npy  [n, 1280], which jaxtl reduce takes too
 
     \b
-    Continue a stopped study:         jaxtl scale --out DIR
-    More of the same study:           jaxtl scale --out DIR --sizes 100000 --methods pca,tsne@5000
-    What would a million take?        jaxtl scale --out DIR --forecast 1000000
+    Continue a stopped study:    jaxtl scale --out DIR
+    More of the same study:      jaxtl scale --out DIR --sizes 100000
+    What would a million take?   jaxtl scale --out DIR --forecast 1000000
     """
     from jaxtl.runs.folder import folder_name
 
     usual = Path("runs") / f"scale-{folder_name(settings['dataset'])}"
     if forecast is not None:
         _check_forecast(ctx)
-        _forecast(out, usual, forecast, methods, backends, memory_limit)
+        _forecast(out, usual, forecast, methods, backends, memory_limit, in_json)
         return
-    from jaxtl.machine.terminal import Terminal
     from jaxtl.scaling import study
     from jaxtl.scaling.plan import Grid
 
     configure()
-    observer = Terminal(options.console())
+    observer = screen.observer()
     asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
     limits = study.default_limits(time_limit, memory_limit)
     grid = Grid(sizes, methods, backends)
     work = study.prepare(out or usual, asked, grid, limits, observer)
     again = {"--time-limit": time_limit, "--memory-limit": memory_limit}
-    _work_off(work, observer, {name: value for name, value in again.items() if value is not None})
+    _work_off(work, observer, {name: value for name, value in again.items() if value is not None}, in_json)
 
 
-def _work_off(work: Study, observer: Terminal, limits: dict[str, float]) -> None:
+def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json: bool) -> None:
     """Run a study, and show what came out and where it is; `limits` are those that were typed."""
     from jaxtl.scaling import study
     from jaxtl.scaling.tables import laws_table, trials_table
@@ -125,16 +127,21 @@ def _work_off(work: Study, observer: Terminal, limits: dict[str, float]) -> None
     go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(work.folder)), *words])
     with resumable(go_on, "stopped, what is done is kept"):
         curves = work.run()
-    observer.console.print(trials_table(curves))
+    files = {"tables": work.folder / study.TABLE, "pictures": work.folder / study.FIGURES}
+    if in_json:
+        screen.print_json({"curves": curves, "files": files})
+        return
+    console = screen.results()
+    screen.print_table(console, trials_table(curves))
     if any(curve.seconds or curve.memory for curve in curves):
-        observer.console.print(laws_table(curves))
-    observer.path("Tables", work.folder / study.TABLE)
-    observer.path("Pictures", work.folder / study.FIGURES)
+        screen.print_table(console, laws_table(curves))
+    for name, path in files.items():
+        screen.print_path(name.capitalize(), path)
 
 
 def _check_forecast(ctx: click.Context) -> None:
     """Refuse options that a forecast would not heed; --dataset names the folder where --out does not."""
-    heeded = {"out", "methods", "backends", "memory_limit", "forecast"}
+    heeded = {"out", "methods", "backends", "memory_limit", "forecast", "in_json", "quiet"}
     heeded |= set() if options.given(ctx, "out") else {"dataset"}
     for name in ctx.params:
         if name not in heeded and options.given(ctx, name):
@@ -145,11 +152,15 @@ def _check_forecast(ctx: click.Context) -> None:
 
 
 def _forecast(
-    folder: Path | None, usual: Path, n: int, methods: str | None, backends: str | None, gib: float | None
+    folder: Path | None,
+    usual: Path,
+    n: int,
+    methods: str | None,
+    backends: str | None,
+    gib: float | None,
+    in_json: bool,
 ) -> None:
     """Print what embeddings of n images would take, by a study's curves where there are some."""
-    from rich.console import Console
-
     from jaxtl.costs import table as costs
     from jaxtl.machine.memory import available_memory
     from jaxtl.scaling.plan import CONFIG
@@ -164,6 +175,21 @@ def _forecast(
         source = f"By the study in {folder or usual} on {known.machine}"
     shown = chosen(known, methods, backends)
     available = available_memory() if gib is None else int(gib * 2**30)
-    Console().print(forecast_table(known, n, available, shown))
+    if in_json:
+        maps = [_forecast_of(cost, n, available) for cost in shown]
+        record = {"images": n, "bytes_available": available, "machine": known.machine, "maps": maps}
+        screen.print_json(record)
+        return
+    screen.print_table(screen.results(), forecast_table(known, n, available, shown))
     for line in filter(None, (source, beyond(shown, n))):
         click.echo(line)
+
+
+def _forecast_of(cost: Cost, n: int, available: int) -> dict[str, Any]:
+    return {
+        "method": cost.method,
+        "backend": cost.backend,
+        "seconds": cost.seconds_at(n),
+        "bytes": cost.bytes_at(n) if cost.memory else None,
+        "fits": cost.fits(n, available),
+    }

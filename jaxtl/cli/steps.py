@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import options
+from jaxtl.cli import headings, options, screen
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
-from jaxtl.methods import METHODS
+from jaxtl.methods import LIBRARIES, METHODS, library_label, method_label
+from jaxtl.progress import counted
 from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
 
 if TYPE_CHECKING:
@@ -18,17 +20,22 @@ if TYPE_CHECKING:
     from jaxtl.progress import Observer
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Images to features, with a network.")
 @options.dataset
 @options.selection
-@options.setting("--split", "test", "Images to take.", type=click.Choice(["train", "test"]))
 @options.setting(
-    "--samples", "all", "Take the first N images, or all where there are fewer.", type=options.Count()
+    "--split", "test", "Whether training or test images are taken.", type=click.Choice(["train", "test"])
+)
+@options.setting(
+    "--samples", "all", "How many images to take: the first N, or all.", type=options.Count(), metavar="N|all"
 )
 @options.images
 @options.weights
 @click.option(
-    "--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time.  [default: by platform]"
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Images that pass through the network at a time.  [default: what is fastest here]",
 )
 @options.computing
 @click.option(
@@ -36,8 +43,10 @@ if TYPE_CHECKING:
     type=options.FILE,
     required=True,
     metavar="F.npz|F.npy",
-    help="F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz).",
+    help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz).",
 )
+@screen.as_json
+@screen.quiet
 def extract(
     dataset: str,
     split: str,
@@ -53,19 +62,23 @@ def extract(
     deterministic: bool,
     compilation_cache: Path,
     out: Path,
+    in_json: bool,
     **how: Any,
 ) -> None:
-    """Pooled features of images: an npz with values f32 [n, d], labels, index."""
+    """Write a network's features of images: the output of its last layer, averaged over each image.
+
+    The file holds values float32 [n, d], labels int32 [n] and index int32 [n], each image's place in the set.
+    """
     from jaxtl.data import load
-    from jaxtl.machine.terminal import Terminal
     from jaxtl.models.weights import load_model
+    from jaxtl.network import footprint
     from jaxtl.network.extraction import extract as extract_features
     from jaxtl.network.extraction import extract_to_store
     from jaxtl.records import store
     from jaxtl.records.files import check_writable
 
     options.check_suffix(out, ".npz", store.SUFFIX)
-    observer = Terminal(options.console())
+    observer = screen.observer()
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     network = load_model(weights, model)
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
@@ -75,12 +88,16 @@ def extract(
     for note in data.notes:
         observer.notify(note)
     check_writable(out)
-    with observer.step(f"Features of {len(data):,} images") as progress:
+    footprint.check_features(network.config, images, len(data), how["batch_size"], out.suffix == store.SUFFIX)
+    with observer.step(f"Features of {counted(len(data), 'image')}") as progress:
         how |= {"progress": progress, "notify": observer.notify}
         if out.suffix == store.SUFFIX:
             extract_to_store(out, network, data, images, **how)
         else:
             extract_features(network, data, images, **how).save(out)
+    if in_json:
+        screen.print_json({"out": out, "images": len(data), "features": network.config.features})
+        return
     click.echo(f"{out}: {len(data)} x {network.config.features} features")
 
 
@@ -92,7 +109,7 @@ def _settled(images: Images, network: Network, observer: Observer) -> Images:
     return images.settled(wanted)
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Train a network's last layers on a data set.")
 @options.dataset
 @options.selection
 @options.train_samples
@@ -105,11 +122,13 @@ def _settled(images: Images, network: Network, observer: Observer) -> Images:
     "--history",
     type=options.FILE,
     metavar="H.csv",
-    help="Write loss and accuracy of every epoch here.",
+    help="A table to write: loss and accuracy of every epoch.",
 )
 @click.option(
-    "--out", type=options.FILE, required=True, metavar="M.safetensors", help="Where to write the weights."
+    "--out", type=options.FILE, required=True, metavar="M.safetensors", help="The weights to write."
 )
+@screen.as_json
+@screen.quiet
 def finetune(
     dataset: str,
     train_samples: int | None,
@@ -126,19 +145,24 @@ def finetune(
     compilation_cache: Path,
     history: Path | None,
     out: Path,
+    in_json: bool,
     **training: Any,
 ) -> None:
-    """Train a softmax head and the last layers; the test images are used only to report the accuracy."""
+    """Train a softmax head and the last layers of a network on a data set, and write the weights.
+
+    Prints loss and accuracy after every epoch. The test images teach nothing; they are only for that.
+    """
     from jaxtl.data import load
     from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
-    from jaxtl.machine.terminal import Terminal
     from jaxtl.models.weights import arrays_of, load_model, save_weights
+    from jaxtl.network import footprint
     from jaxtl.network.finetuning import finetune as tune
+    from jaxtl.network.trunk import Trunk, trainable_boundary
     from jaxtl.records.files import check_writable
     from jaxtl.records.tables import save_history
 
     options.check_suffix(out, ".safetensors")
-    observer = Terminal(options.console())
+    observer = screen.observer()
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     selection = options.selected(training)
     config, network = FinetuneConfig(**training), load_model(weights, model)
@@ -151,38 +175,58 @@ def finetune(
         observer.notify(note)
     for path in filter(None, (out, history)):
         check_writable(path)
-    with observer.step(f"Fine-tuning, {config.epochs} epochs") as progress:
+    trunk = Trunk(network, trainable_boundary(network.config, config.trainable), images)
+    counts, fewer = (len(train), len(test)), "give fewer --train-samples, or a smaller --image-size"
+    footprint.check_training(trunk, len(train.class_names), counts, config, fewer)
+    with observer.step(f"Fine-tuning, {counted(config.epochs, 'epoch')}") as progress:
         how = {"precision": precision, "progress": progress, "notify": observer.notify}
         tuned, rows = tune(network, train, test, config, images, **how)
     save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
     if history:
         save_history(history, rows)
+    if in_json:
+        screen.print_json({"out": out, "history": rows})
+        return
     for row in rows:
         told = (f"{metric.label} {row[metric]:.4f}" for metric in (LOSS, ACCURACY, TEST_ACCURACY))
         click.echo(f"epoch {row['epoch']}: {', '.join(told)}")
 
 
-@click.command()
+@click.command(cls=headings.Command, short_help="Features to two dimensions, by PCA, t-SNE or LLE.")
 @click.argument("features", type=options.FILE, metavar="F.npz|F.npy")
-@click.option("--method", type=click.Choice(list(METHODS)), required=True, help="How to reduce them.")
-@options.setting("--backend", "auto", "The library that computes it.", metavar="NAME")
+@click.option("--method", type=click.Choice(list(METHODS)), required=True, help="How they are reduced.")
+@options.setting(
+    "--backend",
+    "auto",
+    f"The library that does it: {', '.join(LIBRARIES)}, as far as it has the method. auto: cuML where there "
+    "is a GPU for it.",
+    metavar="NAME",
+)
 @options.seed
 @click.option(
     "--set",
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the method, such as perplexity=50; may be repeated. landmarks=5000 embeds 5000 "
-    "points and places the others among them.",
+    help="A parameter of the method, such as perplexity=50; may be given several times. landmarks=5000 "
+    "embeds 5000 images and places the others among them.",
 )
-@click.option(
-    "--out", type=options.FILE, required=True, metavar="E.npz", help="Where to write the embedding."
-)
+@click.option("--out", type=options.FILE, required=True, metavar="E.npz", help="The embedding to write.")
+@screen.as_json
+@screen.quiet
 def reduce(
-    features: Path, method: str, backend: str, seed: int, parameters: tuple[str, ...], out: Path
+    features: Path,
+    method: str,
+    backend: str,
+    seed: int,
+    parameters: tuple[str, ...],
+    out: Path,
+    in_json: bool,
 ) -> None:
-    """Reduce features to two dimensions: an npz with coords f32 [n, 2] and every parameter used."""
-    from jaxtl.machine.terminal import Terminal
+    """Reduce features (of jaxtl extract, or your own) to two dimensions, and write the embedding.
+
+    The file holds coords float32 [n, 2], and every parameter used. To look at it: jaxtl plot E.npz.
+    """
     from jaxtl.records import store
     from jaxtl.records.arrays import Features
     from jaxtl.records.files import check_writable
@@ -197,7 +241,33 @@ def reduce(
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
     check_writable(out)
-    with Terminal(options.console()).step(f"{method} of {len(loaded.values):,} points") as progress:
+    title = f"{method_label(method)} of {counted(len(loaded.values), 'image')}"
+    with screen.observer().step(title) as progress:
         embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
     embedding.save(out)
-    click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")
+    if in_json:
+        made = {name: getattr(embedding, name) for name in ("method", "backend", "params", "diagnostics")}
+        screen.print_json({"out": out, **made})
+        return
+    told = [f"{method_label(method)} by {library_label(embedding.backend)}", *_spoken(embedding.diagnostics)]
+    click.echo(f"{out}: {'; '.join(told)}")
+
+
+def _spoken(diagnostics: Mapping[str, Any]) -> Iterator[str]:
+    """What a library says of its embedding, in the catalogue's words; of what is in no catalogue, its own."""
+    from jaxtl.evaluation.catalogue import DIAGNOSTICS, EXPLAINED_VARIANCE
+    from jaxtl.reduction.cuml import RETRIED
+
+    for name, value in diagnostics.items():
+        if name in DIAGNOSTICS:
+            yield f"{DIAGNOSTICS[name].label} {value:.4g}"
+        elif name == "explained_variance_ratio":
+            yield f"{EXPLAINED_VARIANCE.label} {sum(value):.3f} ({', '.join(f'{one:.3f}' for one in value)})"
+        elif name == "of_landmarks":
+            yield from (f"{said}, of the landmarks" for said in _spoken(value))
+        elif name == "retried_after_nan":
+            yield from [RETRIED] * bool(value)
+        elif name == "placed":
+            yield f"{counted(value, 'image')} placed among the landmarks"
+        elif isinstance(value, str):
+            yield value

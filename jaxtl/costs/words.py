@@ -11,11 +11,11 @@ def spoken(steps: Sequence[tuple[str, float | None]]) -> str:
 
 
 def duration(value: float) -> str:
-    """Such as "0.05 s", "12 s", "8 min", "3.2 h" and "40 days"."""
+    """Such as "0.05 s", "12 s", "2.4 min", "80 min", "3.2 h" and "40 days"."""
     if value < 100:
         return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
     if value < 6000:
-        return f"{value / 60:.0f} min"
+        return f"{value / 60:.2g} min"
     return f"{value / 3600:.1f} h" if value < 200 * 3600 else f"{value / 86400:,.0f} days"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.records import store
 from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.files import read_npz
@@ -219,7 +219,7 @@ def _read_parquet(path: Path) -> Given:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise JaxtlError('Parquet is read by PyArrow; install it: pip install "jaxtl[parquet]"') from None
+        raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
     try:
         table = parquet.read_table(path)
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from jaxtl.data.listing import Listing
 from jaxtl.data.request import Loaded, Request
 from jaxtl.data.splits import role_of
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import counted
 from jaxtl.records.names import readable
 
 _LAYOUT = "images must lie in PATH/CLASS/, or in PATH/train/CLASS/ and PATH/test/CLASS/"
@@ -137,11 +138,10 @@ class _Seen:
             parts.append(
                 f"{sum(self.others.values()) - sum(n for _, n in self.others.most_common(6)):,} others"
             )
-        told = (
-            [f"{sum(self.others.values()):,} files that are no images ({', '.join(parts)})"] if parts else []
-        )
+        total = counted(sum(self.others.values()), "file that is no image", "files that are no images")
+        told = [f"{total} ({', '.join(parts)})"] if parts else []
         if self.outside:
-            told.append(f"{self.outside:,} images outside the folders of classes")
+            told.append(f"{counted(self.outside, 'image')} outside the folders of classes")
         for what, names in (("empty folders", self.empty), ("folders", self.beside)):
             if names:
                 told.append(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}")

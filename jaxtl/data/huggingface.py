@@ -9,7 +9,7 @@ from typing import Any
 from jaxtl.data import columns
 from jaxtl.data.listing import Listing
 from jaxtl.data.request import Loaded, Request
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.records.names import readable
 
 _ONE_SPLIT = "all"
@@ -55,7 +55,7 @@ def _opened(path: Path) -> dict[str, Any]:
     try:
         import datasets
     except ImportError:
-        raise JaxtlError('hf: is read by Hugging Face\'s library: pip install "jaxtl[hf]"') from None
+        raise JaxtlError(f"hf: is read by Hugging Face's library: {install('hf')}") from None
     if not path.is_dir():
         raise JaxtlError(f"{readable(path)}: no such folder; make one with Dataset.save_to_disk")
     try:

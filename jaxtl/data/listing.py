@@ -15,6 +15,7 @@ from jaxtl.data.files import ImageFiles, Reading
 from jaxtl.data.inspection import Inspected, inspect, refuse
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import counted
 from jaxtl.records.names import in_order, numbered, readable
 
 
@@ -181,5 +182,4 @@ def _lacking(classes: np.ndarray, sides: dict[str, np.ndarray], names: tuple[str
 def _told(left_out: list[dict[str, str]], split: str) -> str:
     named = ", ".join(f"{image['id']} ({image['reason']})" for image in left_out[:3])
     more = f" and {len(left_out) - 3:,} more" if len(left_out) > 3 else ""
-    kind = f"unreadable {split} image{'s' * (len(left_out) > 1)}"
-    return f"{len(left_out):,} {kind} left out: {named}{more}"
+    return f"{counted(len(left_out), f'unreadable {split} image')} left out: {named}{more}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxtl.data.feature_files import Given
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import counted
 from jaxtl.records.arrays import Features
 from jaxtl.records.names import in_order, readable
 
@@ -81,9 +82,8 @@ class _Matched:
             _check_values(given, least)
         self.rows, self.keys = self._match(common)
         if len(self.rows[0]) < least:
-            raise JaxtlError(
-                f"{before.where} and {after.where}: {len(self.rows[0])} rows in common; it takes {least}"
-            )
+            shared = counted(len(self.rows[0]), "row")
+            raise JaxtlError(f"{before.where} and {after.where}: {shared} in common; it takes {least}")
         self.class_names = self._names()
         self.labels = self._labels()
 
@@ -141,7 +141,7 @@ class _Matched:
                     f"the {what} disagree: {told}; give features of the same images"
                     + (", or --common to compare those that both have" if len(shared) else "")
                 )
-            self.notes.append(f"{len(shared):,} rows that both files have are compared: {told}")
+            self.notes.append(f"compared: {counted(len(shared), 'row')} that both files have; {told}")
         order = np.argsort(rows)
         rows, others = rows[order], others[order]
         if not np.array_equal(others, np.sort(others)):

@@ -11,7 +11,8 @@ from jaxtl.data import columns
 from jaxtl.data.listing import Listing
 from jaxtl.data.request import Loaded, Request
 from jaxtl.data.splits import role_of
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
+from jaxtl.progress import counted
 from jaxtl.records.names import readable
 from jaxtl.records.tables import read_columns
 
@@ -85,9 +86,8 @@ def listed(
     for name in filter(None, (image if encoded is None else None, label, split)):
         empty = [row for row, text in enumerate(table[name], 1) if not text]
         if empty:
-            raise JaxtlError(
-                f"{where}: {len(empty):,} rows have nothing in column {name}, the first is row {empty[0]}"
-            )
+            rows = counted(len(empty), "row has", "rows have")
+            raise JaxtlError(f"{where}: {rows} nothing in column {name}, the first is row {empty[0]}")
     ids = table[image]
     if encoded is not None and not all(ids):
         named = columns.pick_or_none(where, known, None, columns.ID, "id")
@@ -159,7 +159,7 @@ def _read_parquet(path: Path, request: Request) -> tuple[pa.Table, list[str] | N
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise JaxtlError('Parquet is read by PyArrow; install it: pip install "jaxtl[parquet]"') from None
+        raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
     where = readable(path)
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:

@@ -19,8 +19,9 @@ from jaxtl.data.files import ImageFiles, Reading
 from jaxtl.data.inspection import inspect, refuse
 from jaxtl.data.listing import Rows
 from jaxtl.data.request import Loaded, Request
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.machine.child import Child
+from jaxtl.progress import counted
 from jaxtl.records.names import readable
 from jaxtl.records.rows import IN_MEMORY
 from jaxtl.settings import Selection
@@ -72,7 +73,8 @@ def load(name: str, request: Request) -> Loaded:
     ids = None if named is None else np.array([_text(examples[row][named]) for row in kept], dtype=str)
     names = tuple(builder.info.features[keys[1]].names)
     if left_out:
-        origin["notes"] = [*origin["notes"], f"{len(left_out)} unreadable {request.split} images left out"]
+        told = f"{counted(len(left_out), f'unreadable {request.split} image')} left out"
+        origin["notes"] = [*origin["notes"], told]
     return Loaded(images, labels[kept], names, ids, {**origin, "left_out": left_out})
 
 
@@ -188,7 +190,7 @@ def _prepare(name: str, builder: DatasetBuilder) -> None:
     if missing:
         raise JaxtlError(
             f"tfds:{name}: is not prepared in {root}, and preparing needs {' and '.join(missing)}: "
-            'pip install "jaxtl[tfds]"'
+            f"{install('tfds')}"
         )
     _log.info("tfds:%s: downloading and preparing into %s, once", name, builder.data_dir)
     with Child(environment={"CUDA_VISIBLE_DEVICES": "-1"}) as child:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from jaxtl.errors import install
 from jaxtl.machine.cuda import Fault
 
 # Files of CUDA's libraries and the wheels that bring them: nvidia-NAME (CUDA 13) or nvidia-NAME-cu12.
@@ -39,7 +40,7 @@ def clashes(installed: dict[str, str], library_path: str) -> list[Fault]:
 
 
 def _twice_installed(installed: dict[str, str]) -> list[Fault]:
-    fresh = 'make a fresh virtual environment with only one: pip install "jaxtl[cuda13]" or [cuda12]'
+    fresh = f"make a fresh virtual environment with only one, cuda13 or cuda12: {install('cuda13')}"
     faults = []
     for pattern in _OVERWRITING:
         names = sorted(name for name in installed if re.fullmatch(pattern, name))

@@ -16,6 +16,7 @@ from typing import Any
 from jaxtl.doctor.cards import on_cards
 from jaxtl.doctor.clashes import clashes
 from jaxtl.doctor.probes import Probe, last_line, probe_line, try_library
+from jaxtl.errors import install
 from jaxtl.machine import cache, cuda
 from jaxtl.machine.cuda import Fault
 from jaxtl.machine.host import describe
@@ -161,7 +162,7 @@ def notes(faults: list[Fault | None], installed: dict[str, str]) -> list[str]:
 def problems(faults: list[Fault | None], probes: list[Probe], jax_platforms: str = "") -> list[Fault]:
     """What is there and does not work; `faults`: of the GPU, of JAX on it, of cuML, then of the choices."""
     broken = [fault for fault in dict.fromkeys(faults) if fault and fault.broken]
-    again = f'make a fresh virtual environment and in it: pip install "jaxtl{_extra_of(faults[0])}"'
+    again = f"make a fresh virtual environment and in it {install(_extra_of(faults[0]))}"
     for probe in probes:
         if probe.error and probe.name == "JAX" and jax_platforms not in ("", "cpu"):
             what = f"JAX does not work with JAX_PLATFORMS={jax_platforms}: {probe.error}"
@@ -179,7 +180,7 @@ def problems(faults: list[Fault | None], probes: list[Probe], jax_platforms: str
 
 
 def _extra_of(gpu: Fault | None) -> str:
-    return "" if gpu else f"[{cuda.extra()}]"
+    return "" if gpu else cuda.extra()
 
 
 def _on_gpu(jax: Probe) -> bool:

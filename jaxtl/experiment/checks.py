@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 
 from jaxtl.costs import table as costs
-from jaxtl.costs.words import spoken
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine import cuda
-from jaxtl.machine.engines import default_engine
-from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
 from jaxtl.models.families import FAMILIES
 from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
 from jaxtl.network import footprint
 from jaxtl.network.trunk import trainable_boundary
-from jaxtl.progress import Observer
+from jaxtl.progress import Observer, counted
 from jaxtl.reduction import check_settings as check_method
 from jaxtl.reduction.tsne import largest_perplexity
 from jaxtl.runs.folder import RunFolder
@@ -58,11 +55,11 @@ def notes(config: RunConfig, shared: Shared) -> list[str]:
     """What is worth knowing of the images before they are worked on, in lines."""
     told = list(dict.fromkeys((*shared.train.notes, *shared.test.notes)))
     for what, wanted, there in (
-        ("training images, all that there are", config.train_samples, len(shared.train)),
-        ("test images, all that there are", config.samples, len(shared.test)),
+        ("training image", config.train_samples, len(shared.train)),
+        ("test image", config.samples, len(shared.test)),
     ):
         if wanted is not None and there < wanted:
-            told.append(f"{there:,} {what}, instead of {wanted:,}")
+            told.append(f"{counted(there, what)}, all that there are, instead of {wanted:,}")
     fitting = fitted(config, len(shared.sample))
     if fitting != config:
         images = f"{len(shared.sample):,} images"
@@ -98,11 +95,8 @@ def settled(config: RunConfig, observer: Observer) -> RunConfig:
 
 def check_network_memory(config: RunConfig, shared: Shared) -> None:
     """Raises JaxtlError where the network's part of a run would not fit into a CPU's memory."""
-    if default_engine() != "cpu":
-        return
     counts = len(shared.train), len(shared.test)
-    need = footprint.footprint(shared.trunk, len(shared.train.class_names), counts, config.finetuning)
-    footprint.check(need, available_memory(), sum(counts), config.batch_size)
+    footprint.check_training(shared.trunk, len(shared.train.class_names), counts, config.finetuning)
 
 
 def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> None:
@@ -132,23 +126,22 @@ def _work(shared: Shared) -> float:
     return sum(shared.model.config.multiply_adds(size)) / sum(measured.multiply_adds(size))
 
 
-def expectation(
-    config: RunConfig, shared: Shared, embedder: Embedder, learns: bool, embeddings: Mapping[str, int]
-) -> str:
-    """What the main steps that are left will take, one line; nothing where nothing is left or known.
+def expected(
+    config: RunConfig, shared: Shared, embedder: Embedder, embeddings: Mapping[str, int], learns: bool
+) -> tuple[dict[str, float | None], list[tuple[str, float | None]], str]:
+    """Seconds of the network, and of the embeddings that are left, as far as they are known, and where.
 
     Args:
-        learns: whether fine-tuning is left.
         embeddings: how many of each method are left.
+        learns: whether fine-tuning is left.
     """
     known = costs.reference()
-    network: list[tuple[str, float | None]] = []
+    network: dict[str, float | None] = {}
     # The costs are a CPU's.
     if learns and cuda.jax_gpu_fault():
         train, test = len(shared.train), len(shared.test)
         taken = costs.network_seconds(
             known, train + test, config.epochs * train, config.image_size, config.trainable, _work(shared)
         )
-        network = list(zip(("features", "fine-tuning"), taken, strict=True))
-    forecast = spoken([*network, *embedder.expected(embeddings, known)])
-    return forecast and f"Expect about: {forecast} (as on {known.machine})"
+        network = dict(zip(("features", "fine-tuning"), taken, strict=True))
+    return network, embedder.expected(embeddings, known), known.machine

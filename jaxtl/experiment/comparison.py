@@ -14,14 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jaxtl.costs import table as costs
-from jaxtl.costs.words import spoken
 from jaxtl.data.feature_files import Source, given_features, with_labels
 from jaxtl.data.pairs import Pair, paired, training_pair
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
-from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
+from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.schedule import Step
 from jaxtl.machine.bars import watching
@@ -211,19 +210,18 @@ class ComparisonRun(Experiment):
     config: ComparisonConfig
 
     @cached_property
-    def embedder(self) -> Embedder:
-        return Embedder(self.config.methods, self._options, self.config.points)
-
-    @cached_property
     def work(self) -> _Steps:
         elsewhere = Pool((scores.__name__, "sklearn.neighbors", "scipy.linalg"))
         drawer, notify = Drawer(self.folder), self.observer.notify
         return _Steps(self.config, self.folder, self.embedder, drawer, elsewhere, notify)
 
-    def expectation(self) -> str:
+    @property
+    def _points(self) -> int:
+        return self.config.points
+
+    def _expected(self) -> tuple[dict[str, float | None], list[tuple[str, float | None]], str]:
         known = costs.reference()
-        forecast = spoken(self.embedder.expected(self.embeddings_left, known))
-        return forecast and f"Expect about: {forecast} (as on {known.machine})"
+        return {}, self.embedder.expected(self.embeddings_left, known), known.machine
 
     def measure(self) -> list[Score]:
         """Do what is left to do but for figures and page. Returns the scores."""

@@ -18,6 +18,7 @@ from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction import reduce
 from jaxtl.reduction.choice import choose, preferred
+from jaxtl.reduction.cuml import RETRIED
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
 from jaxtl.settings import TIME_LIMIT
@@ -141,9 +142,9 @@ class Embedder:
             made_by = f"{method_label(job.method)} by {library_label(choice.name)}"
             notify(f"{made_by}: {choice.fault.what}; {choice.fault.remedy}")
         embedding = self._here(job, progress) if kept_for is None else self._apart(job, kept_for, progress)
-        for name in ("warning", "retried_after_nan"):
+        for name, words in (("warning", ""), ("retried_after_nan", RETRIED)):
             if told := embedding.diagnostics.get(name):
-                notify(f"{method_label(job.method)} {job.stage}: {told if told is not True else name}")
+                notify(f"{method_label(job.method)} {job.stage}: {words or told}")
 
     def _process(self, method: str) -> str | None:
         """What the processes that make a method's embeddings are kept for; None where this one makes them.

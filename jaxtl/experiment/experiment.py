@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from jaxtl.costs.forecast import Forecast, forecast
 from jaxtl.experiment import checks, scores
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.schedule import Schedule, Step
@@ -60,6 +61,24 @@ def start(
     """
     run = RunFolder(folder)
     remove_leftovers(run.started.path)
+    experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)
+    shared = experiment.shared
+    run.started.write(Started(experiment.config, shared.weights_digest))
+    _record_images(run, shared)
+    return experiment
+
+
+def planned(
+    config: RunConfig,
+    folder: Path,
+    observer: Observer | None = None,
+    options: EmbeddingOptions = EmbeddingOptions(),
+    *,
+    check_memory: bool = True,
+    shared: Shared | None = None,
+) -> Experiment:
+    """What `start` would begin, checked as there; nothing is written. Arguments and errors as of `start`."""
+    run = RunFolder(folder)
     run.check_new()
     configure(deterministic=config.deterministic)
     told = observer or Silent()
@@ -73,8 +92,6 @@ def start(
         experiment.check_memory(experiment.embeddings_left)
     for note in checks.notes(config, shared):
         told.notify(note)
-    run.started.write(Started(fitted, shared.weights_digest))
-    _record_images(run, shared)
     return experiment
 
 
@@ -144,7 +161,7 @@ class Experiment:
 
     @cached_property
     def embedder(self) -> Embedder:
-        return Embedder(self.config.methods, self._options, len(self.shared.sample))
+        return Embedder(self.config.methods, self._options, self._points)
 
     @cached_property
     def work(self) -> Work:
@@ -179,10 +196,20 @@ class Experiment:
         """Raises JaxtlError where so many embeddings by each method would not fit."""
         self.embedder.check_memory(left, self.observer.notify, resumed)
 
-    def expectation(self) -> str:
-        """What the main steps that are left will take, one line; nothing where nothing is left or known."""
-        left, learns = self.embeddings_left, self.work.learns
-        return checks.expectation(self.config, self.shared, self.embedder, learns, left)
+    def forecast(self, left: Sequence[Step] | None = None) -> Forecast:
+        """What steps will take; by default those that are left."""
+        names = [step.name for step in (self._left({}) if left is None else left)]
+        network, maps, machine = self._expected()
+        table = [step.name for step in self.steps]
+        return forecast(machine, self._points, names, table, network, maps)
+
+    @property
+    def _points(self) -> int:
+        return len(self.shared.sample)
+
+    def _expected(self) -> tuple[dict[str, float | None], list[tuple[str, float | None]], str]:
+        learns, embeddings = self.work.learns, self.embeddings_left
+        return checks.expected(self.config, self.shared, self.embedder, embeddings, learns)
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns the scores.
@@ -246,7 +273,7 @@ class Experiment:
     def _tell(self, left: Sequence[Step]) -> None:
         """What the work will take, and what of it is done."""
         names = {step.name for step in left}
-        if expected := self.expectation():
+        if expected := self.forecast(left).line():
             self.observer.notify(expected)
         for step in self.steps:
             if step.outputs and step.name not in names:

@@ -19,7 +19,7 @@ from jaxtl.network import finetuning
 from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import train_tails
 from jaxtl.network.training import Checkpoint
-from jaxtl.progress import Notify, Progress
+from jaxtl.progress import Notify, Progress, counted
 from jaxtl.records.arrays import Features
 from jaxtl.records.dataset import Dataset
 from jaxtl.runs.figures import Drawer
@@ -62,7 +62,7 @@ class Work(Analysis):
         yield self._training_features("before", ("trunk_training",))
         yield Step(
             "finetune",
-            f"Fine-tuning, {_counted(self.config.epochs, 'epoch')}",
+            f"Fine-tuning, {counted(self.config.epochs, 'epoch')}",
             (run.history, run.model),
             ("trunk_test", "trunk_training"),
             self._finetune,
@@ -228,7 +228,3 @@ class Work(Analysis):
         if stage == "after":
             layers = {name: values for name, values in layers.items() if name not in blocks.averages}
         self.run.averages[stage].write(Averages(self.shared.sample.labels[: depth.SAMPLES], layers))
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.exports.network import ExportedNetwork
 from jaxtl.exports.shapes import entering
 from jaxtl.models.layers import Layer, NetworkConfig
@@ -179,7 +179,7 @@ def _weights(layers: list[_KerasLayer]) -> bytes:
     try:
         import h5py
     except ImportError:
-        raise JaxtlError('Keras files are written by h5py: pip install "jaxtl[convert]"') from None
+        raise JaxtlError(f"Keras files are written by h5py: {install('convert')}") from None
     stream, counts = io.BytesIO(), Counter[str]()
     with h5py.File(stream, "w", track_order=False) as file:
         for layer in layers:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.exports.network import ExportedNetwork
 from jaxtl.exports.shapes import entering, explicit_padding
 from jaxtl.models.layers import Layer
@@ -27,7 +27,7 @@ def write(network: ExportedNetwork, out: Path) -> list[Path]:
     try:
         import onnx
     except ImportError:
-        raise JaxtlError('ONNX is written by the package onnx: pip install "jaxtl[onnx]"') from None
+        raise JaxtlError(f"ONNX is written by the package onnx: {install('onnx')}") from None
     model = _Graph(onnx, network).model()
     onnx.checker.check_model(model, full_check=True)
     with replacing(out) as temporary:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxtl.errors import install
 from jaxtl.machine.child import Child
 from jaxtl.machine.process import Silence
 
@@ -122,7 +123,7 @@ def cuml_fault() -> Fault | None:
     if fault and not fault.broken:
         return fault
     if not wheels:
-        return Fault("cuML is not installed", f'pip install "jaxtl[{extra()}]"', False)
+        return Fault("cuML is not installed", install(extra()), False)
     if len(wheels) > 1:
         return Fault(
             f"{' and '.join(wheels)} are both installed and overwrite each other", _fresh(extra()), True
@@ -139,7 +140,7 @@ def jax_gpu_fault() -> Fault | None:
     if fault and not fault.broken:
         return fault
     if not wheels:
-        return Fault("JAX has no CUDA plugin installed", f'pip install "jaxtl[{extra()}]"', False)
+        return Fault("JAX has no CUDA plugin installed", install(extra()), False)
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms and not {"cuda", "gpu"} & {name.strip() for name in platforms.split(",")}:
         return Fault(f"JAX_PLATFORMS={platforms} keeps JAX off the GPU", "unset JAX_PLATFORMS", False)
@@ -173,7 +174,7 @@ def _misfit(wheel: str, cuda: int, capability: tuple[int, int]) -> Fault | None:
 
 def _fresh(name: str) -> str:
     # Wheels of the two CUDA versions share folders: uninstalling the one damages the other.
-    return f'make a fresh virtual environment and in it: pip install "jaxtl[{name}]"'
+    return f"make a fresh virtual environment and in it {install(name)}"
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -34,7 +34,7 @@ class Terminal:
     """The `Observer` of an experiment on a rich console: on a terminal bars, elsewhere one line per step.
 
     Steps may be open in several threads at once: their bars stand below one another in the order in which
-    they began, and what is printed meanwhile goes above them.
+    they began, and what is printed meanwhile goes above them. On a quiet console nothing is shown.
     """
 
     def __init__(self, console: Console) -> None:
@@ -64,7 +64,7 @@ class Terminal:
         mark = "[red]✗[/]" if attempt.failure else "[green]✓[/]"
         why = f" {escape(attempt.failure)}" if attempt.failure else ""
         took = time.monotonic() - began
-        self.console.print(f"{mark} {title} [dim]{took:.1f} s[/]{why}", highlight=False)
+        self._say(f"{mark} {escape(title)} [dim]{took:.1f} s[/]{why}")
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[Callable[[], None]]:
@@ -85,16 +85,24 @@ class Terminal:
                     self._check = None
 
     def notify(self, text: str) -> None:
-        self.console.print(f"[dim]· {escape(text)}[/]", highlight=False)
+        self._say(f"[dim]· {escape(text)}[/]")
 
     def path(self, title: str, path: Path) -> None:
         """A path in one piece, to be copied: neither broken over lines nor read as markup."""
         self.console.print(f"{title}: [bold]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
 
+    def _say(self, markup: str) -> None:
+        """A line; in a file or a pipe, where there is no edge to break it at, whole."""
+        self.console.print(markup, highlight=False, soft_wrap=not self.console.is_terminal)
+
 
 def _shows_bars(console: Console) -> bool:
     """Notebooks need a library for bars, and rich warns of its absence; without it they get the lines."""
-    return console.is_terminal and (not console.is_jupyter or find_spec("ipywidgets") is not None)
+    return (
+        console.is_terminal
+        and not console.quiet
+        and (not console.is_jupyter or find_spec("ipywidgets") is not None)
+    )
 
 
 class _Bars:

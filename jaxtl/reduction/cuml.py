@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
 from jaxtl.reduction.parameters import check_choice, check_few_components, check_number, versions
 from jaxtl.reduction.pca import check_number_of_components
 from jaxtl.reduction.tsne import check_perplexity, measure_divergence
 
+# What `retried_after_nan` says, in words.
+RETRIED = "made again with another seed, since the first one gave NaN"
 # cuML lowers n_neighbors to this with a warning; the point itself counts among them.
 MOST_NEIGHBORS = 1023
 # In units of the farthest neighbour of all. To have an entropy of log(perplexity) over 3 * perplexity
@@ -298,8 +300,8 @@ def _on_device(method: str, fallback: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise JaxtlError(
-            f"{method} (cuml): cannot be imported ({_line(error)}); install jaxtl[cuda13] or "
-            f"jaxtl[cuda12], or take --backend {fallback}"
+            f"{method} (cuml): cannot be imported ({_line(error)}); {install('cuda13')}, or "
+            f"cuda12, or take --backend {fallback}"
         ) from None
     except MemoryError as error:
         raise JaxtlError(

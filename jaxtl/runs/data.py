@@ -18,6 +18,7 @@ from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.methods import METHODS, method_label
 from jaxtl.metrics.change import OUTCOMES
 from jaxtl.plots.shown import plot_stages
+from jaxtl.progress import counted
 from jaxtl.records import summaries
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.dataset import Dataset
@@ -110,11 +111,10 @@ class RunData(summaries.Told):
 
     def summary(self) -> summaries.Summary:
         """What is shown of it instead of its arrays: what it is of, and its accuracies."""
-        epochs = (
-            [f"{len(self.history)} epochs, {TEST_ACCURACY.label} {self.history[-1][TEST_ACCURACY]:.4f}"]
-            if self.history
-            else []
-        )
+        epochs = []
+        if self.history:
+            told = f"{TEST_ACCURACY.label} {self.history[-1][TEST_ACCURACY]:.4f}"
+            epochs = [f"{counted(len(self.history), 'epoch')}, {told}"]
         rows = [
             ("images", f"{len(self):,}"),
             *summaries.of_rows(self.class_names, self.ids),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.metrics.change import OUTCOMES
 from jaxtl.plots.sprites import picture, tiled
 from jaxtl.records.files import replacing, write_text
@@ -139,7 +139,7 @@ def _write_parquet(
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise JaxtlError('Parquet is written by PyArrow; install it: pip install "jaxtl[parquet]"') from None
+        raise JaxtlError(f"Parquet is written by PyArrow; {install('parquet')}") from None
     columns = {name: pa.array(values) for name, values in _table(run, stages).items()}
     for stage, values in features.items():
         if f"neighbors_{stage}" in run.measures:

@@ -9,6 +9,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.exports.forms import export_network
 from jaxtl.exports.network import ExportedNetwork
 from jaxtl.models.weights import imagenet_path, load_arrays
+from jaxtl.records.kinds import kind_of
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import NETWORKS, STAGES, USUAL_PREPROCESSING, Images
 
@@ -59,6 +60,11 @@ def export(
 
 
 def _of_file(path: str | os.PathLike[str], stage: str | None, image_size: int | None) -> ExportedNetwork:
+    if Path(path).suffix != ".safetensors":
+        raise JaxtlError(
+            f"{path}: holds {kind_of(Path(path))} and no network; give a file of weights (.safetensors), or "
+            "the folder of a run"
+        )
     if stage is not None:
         raise JaxtlError(f"{path}: a file of weights has no stages; leave out --stage")
     if image_size is None:

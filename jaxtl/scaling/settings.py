@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from jaxtl.errors import JaxtlError
-from jaxtl.settings import TYPICAL_SEED, Images, check_model, images_of
+from jaxtl.settings import TYPICAL_SEED, Images, Selection, check_model, images_of, selection_of
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 LARGEST = 1_000_000
@@ -24,6 +24,8 @@ class Settings:
         image_size, preprocessing, antialias, orientation, alpha, fit: see `jaxtl.settings.Images`.
         weights: a safetensors file; None takes the bundled ImageNet weights.
         model: one of `jaxtl.settings.MODELS`, which the weights must be of; None takes what they are of.
+        train_split, test_split, image_column, label_column, split_column, skip_bad: see
+            `jaxtl.settings.Selection`; images are not divided into training and test images here.
         perplexity: of t-SNE.
         n_neighbors: of LLE.
         seed: of the shuffle, of images beyond the dataset, and of the embeddings.
@@ -41,6 +43,12 @@ class Settings:
     orientation: str = "exif"
     alpha: str = "white"
     fit: str = "stretch"
+    train_split: str | None = Selection.train_split
+    test_split: str | None = Selection.test_split
+    image_column: str | None = Selection.image_column
+    label_column: str | None = Selection.label_column
+    split_column: str | None = Selection.split_column
+    skip_bad: bool = Selection.skip_bad
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -51,11 +59,16 @@ class Settings:
                 f"dataset {self.dataset}: a study of endless digits is --dataset mnist with larger --sizes"
             )
         check_model(self.model)
+        _ = self.selection
         _ = self.images
 
     @property
     def images(self) -> Images:
         return images_of(asdict(self))
+
+    @property
+    def selection(self) -> Selection:
+        return selection_of(asdict(self))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The first n rows are the study's n images, so that every size holds the smaller 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -41,7 +41,8 @@ class Source:
         Raises JaxtlError where they have other classes or shapes.
         """
         name, images = self.settings.dataset, self.settings.images
-        how = {"image_size": images.image_size, **images.pixels}
+        selection = asdict(self.settings.selection)
+        how = {"image_size": images.image_size, **images.pixels, **selection}
         train, test = (load(name, split, **how) for split in ("train", "test"))
         if train.class_names != test.class_names or train.images.shape[1:] != test.images.shape[1:]:
             raise JaxtlError(
@@ -53,7 +54,10 @@ class Source:
         together = joined(train.images, test.images)
         named = train.ids is not None and test.ids is not None
         ids = np.concatenate((train.ids, test.ids)) if named else None
-        return Dataset(together, labels, train.class_names, "train and test", name, ids=ids)
+        # The others are of how they were divided, which plays no part here.
+        notes = [data.notes[-1] for data in (train, test) if data.origin.get("left_out")]
+        names, origin = train.class_names, {"notes": notes}
+        return Dataset(together, labels, names, "train and test", name, ids=ids, origin=origin)
 
     @cached_property
     def order(self) -> np.ndarray:

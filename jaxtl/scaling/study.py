@@ -22,7 +22,7 @@ from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
 from jaxtl.plots.style import save as save_figure
-from jaxtl.progress import Observer, Silent
+from jaxtl.progress import Observer, Silent, counted
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
 from jaxtl.scaling import plan, plots, quality, source, trials, watch
@@ -94,6 +94,8 @@ class Study:
         plan.check_sizes(self.sizes, self.methods, self.settings)
         self.source.check(self.sizes[-1])
         quality.check(self.source.labels(self.sizes[0]))
+        for note in self.source.whole.notes:
+            self.observer.notify(note)
         check_writable(self.folder / CONFIG)
         self._check_disk()
 
@@ -166,7 +168,7 @@ class Study:
         if n <= had:
             return
         began = time.perf_counter()
-        with self.observer.attempt(f"Features of {n - had:,} images") as attempt:
+        with self.observer.attempt(f"Features of {counted(n - had, 'image')}") as attempt:
             source.extract(self.folder, self.source, n, attempt.progress, self.observer.notify)
         taken = {"images": n - had, "seconds": round(time.perf_counter() - began, 3)}
         known = self.folder / EXTRACTION
