@@ -5,9 +5,10 @@ Rows come in the order of the catalogue, whatever the order of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -92,13 +93,17 @@ def measure_embeddings(
     stage: str,
     features: Features,
     embeddings: dict[str, Embedding],
+    free: dict[str, Embedding] | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StageMeasures:
-    """The numbers of one stage's embeddings; arguments and errors as of `measure`."""
-    plan = _plan_embeddings(stage, features, embeddings, seed)
+    """The numbers of one stage's embeddings; arguments and errors as of `measure`.
+
+    `free`: what methods make that do not begin with the embedding before, where that was made too.
+    """
+    plan = _plan_embeddings(stage, features, embeddings, seed, free or {})
     run([plan], progress, notify)
     return plan.rows()
 
@@ -191,13 +196,21 @@ def tell_classes(features: Features) -> str:
     return ""
 
 
-def _plan_embeddings(stage: str, features: Features, embeddings: dict[str, Embedding], seed: int) -> Plan:
+def _plan_embeddings(
+    stage: str,
+    features: Features,
+    embeddings: dict[str, Embedding],
+    seed: int,
+    free: Mapping[str, Embedding] = MappingProxyType({}),
+) -> Plan:
     plan = Plan(stage)
     anchored = plan.add(
         "anchored", _FEATURES, lambda: metrics.anchored(features.values, seed=seed), seconds=3.0
     )
     for method, embedding in embeddings.items():
         _plan_embedding(plan, method, embedding.coords, features, anchored, seed)
+    for method, embedding in free.items():
+        _plan_free(plan, method, embedding.coords, features, anchored, seed)
     return plan
 
 
@@ -269,6 +282,24 @@ def _plan_embedding(
             plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
+
+
+def _plan_free(plan: Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int) -> None:
+    """How good an embedding is that was free to start where its method does, beside the one that was not."""
+    k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
+    if not tell_classes(of):
+
+        def voted() -> Estimate:
+            return metrics.leave_one_out_knn(exact_neighbors(coords, k), of.labels, seed=seed).accuracy
+
+        plan.attempt(catalogue.FREE_LEAVE_ONE_OUT, method, voted)
+    plan.attempt(
+        catalogue.FREE_TRUSTWORTHINESS,
+        method,
+        lambda features: metrics.faithfulness(features, coords, k, seed=seed).trustworthiness,
+        [anchored],
+        seconds=1.5,
+    )
 
 
 def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:

@@ -144,7 +144,7 @@ class Experiment:
 
     @cached_property
     def embedder(self) -> Embedder:
-        return Embedder(self.config.methods, self._options, len(self.shared.sample))
+        return Embedder(self.config.methods, self._options, len(self.shared.sample), self.config.align)
 
     @cached_property
     def work(self) -> Work:
