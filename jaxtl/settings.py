@@ -36,6 +36,8 @@ FITS = ("stretch", "crop", "pad")
 PIXELS = {"antialias": ANTIALIAS, "orientation": ORIENTATIONS, "alpha": ALPHA, "fit": FITS}
 # The same before runs recorded them.
 FORMER_PIXELS = {"antialias": "off", "orientation": "stored", "alpha": "white", "fit": "stretch"}
+# Likewise of runs that knew of no `align`.
+FORMER_ALIGN = {"align": False}
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
 # Forms in which its network is, and how their files end.
@@ -220,6 +222,8 @@ class RunConfig:
         methods: some of "pca", "tsne", "lle".
         perplexity: of t-SNE; a run on fewer images than it needs takes the largest that they allow.
         n_neighbors: of LLE.
+        align: whether each map after is turned onto the one before, and that of t-SNE starts from it where
+            its library can: see `jaxtl.reduce`, `onto`.
         precision: of the network's products; see `jaxtl.extract`.
         layers: whether the end of every block is looked at too.
         deterministic: the same bits on every run on the same GPU, at some cost; a CPU's always are.
@@ -242,6 +246,7 @@ class RunConfig:
     methods: tuple[str, ...] = tuple(METHODS)
     perplexity: float = 30.0
     n_neighbors: int = 12
+    align: bool = True
     precision: str = "highest"
     deterministic: bool = False
     layers: bool = True
@@ -303,7 +308,7 @@ class ComparisonConfig:
         name: of what the features are of, for the page.
         classes: how many there are, 0 where nobody knows them.
         training: whether there are features of training images.
-        methods, perplexity, n_neighbors, seed: as of `RunConfig`.
+        methods, perplexity, n_neighbors, align, seed: as of `RunConfig`.
     """
 
     before: str
@@ -315,6 +320,7 @@ class ComparisonConfig:
     methods: tuple[str, ...] = tuple(METHODS)
     perplexity: float = RunConfig.perplexity
     n_neighbors: int = RunConfig.n_neighbors
+    align: bool = RunConfig.align
     seed: int = TYPICAL_SEED
 
     def __post_init__(self) -> None:

@@ -245,6 +245,11 @@ embeddings = together(
     setting("--methods", ",".join(METHODS), "Which maps to make.", metavar="M,..."),
     method_settings,
     setting(
+        "--align/--no-align",
+        _RUN.align,
+        "Turn each map after onto the one before, and start t-SNE from it, so that the two can be compared.",
+    ),
+    setting(
         "--backend",
         "auto",
         f"Libraries to prefer for the maps: {', '.join(LIBRARIES)}. auto takes cuML where there is a GPU for "

@@ -165,6 +165,26 @@ HOYER = Metric(
     sources.HOYER,
 )
 
+# How good the map after of a method that begins with the map before would be without that.
+_NOT_ALIGNED = "of a map made of the same features that does not begin with the map before (--no-align)"
+FREE_LEAVE_ONE_OUT = Metric(
+    f"{LEAVE_ONE_OUT}, free map",
+    f"{LEAVE_ONE_OUT} {_NOT_ALIGNED}",
+    _SHARE,
+    UP,
+    sources.COVER_HART,
+    short="10-NN accuracy, free",
+)
+FREE_TRUSTWORTHINESS = Metric(
+    "trustworthiness, free map",
+    f"trustworthiness {_NOT_ALIGNED}",
+    _SHARE,
+    UP,
+    sources.VENNA_KASKI_2001,
+    sources.VENNA_KASKI_2006,
+    short="trust, free",
+)
+
 # How true an embedding is to its features.
 TRUSTWORTHINESS = Metric(
     "trustworthiness",

@@ -5,9 +5,10 @@ Rows come in the order of the catalogue, whatever the order of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ def measure_embeddings(
     features: Features,
     embeddings: dict[str, Embedding],
     neighbors: Neighbors | None = None,
+    free: dict[str, Embedding] | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
@@ -102,9 +104,11 @@ def measure_embeddings(
 ) -> StageMeasures:
     """The numbers of one stage's embeddings; arguments and errors as of `measure`.
 
-    Without neighbours of the features nothing is said of how many each image keeps.
+    Args:
+        neighbors: of the features; without them nothing is said of how many each image keeps.
+        free: what methods make that do not begin with the embedding before, where that was made too.
     """
-    plan = _plan_embeddings(stage, features, embeddings, neighbors, seed)
+    plan = _plan_embeddings(stage, features, embeddings, neighbors, seed, free or {})
     run([plan], progress, notify)
     return plan.rows()
 
@@ -191,7 +195,12 @@ def _plan_features(
 
 
 def _plan_embeddings(
-    stage: str, features: Features, embeddings: dict[str, Embedding], neighbors: Neighbors | None, seed: int
+    stage: str,
+    features: Features,
+    embeddings: dict[str, Embedding],
+    neighbors: Neighbors | None,
+    seed: int,
+    free: Mapping[str, Embedding] = MappingProxyType({}),
 ) -> Plan:
     plan = Plan(stage)
     anchored = plan.add(
@@ -202,6 +211,8 @@ def _plan_embeddings(
         if neighbors is not None:
             kept = partial(_features_kept, stage, method, neighbors, seed)
             plan.attempt_rows(catalogue.FEATURES_KEPT, method, kept, [its_neighbors])
+    for method, embedding in free.items():
+        _plan_free(plan, method, embedding.coords, features, anchored, seed)
     return plan
 
 
@@ -292,6 +303,24 @@ def _plan_embedding(
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
     return neighbors
+
+
+def _plan_free(plan: Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int) -> None:
+    """How good an embedding is that was free to start where its method does, beside the one that was not."""
+    k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
+    if not tell_classes(of):
+
+        def voted() -> Estimate:
+            return metrics.leave_one_out_knn(exact_neighbors(coords, k), of.labels, seed=seed).accuracy
+
+        plan.attempt(catalogue.FREE_LEAVE_ONE_OUT, method, voted)
+    plan.attempt(
+        catalogue.FREE_TRUSTWORTHINESS,
+        method,
+        lambda features: metrics.faithfulness(features, coords, k, seed=seed).trustworthiness,
+        [anchored],
+        seconds=1.5,
+    )
 
 
 def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:

@@ -15,12 +15,15 @@ from jaxtl.machine.child import Pool
 from jaxtl.machine.devices import environment
 from jaxtl.machine.engines import default_engine
 from jaxtl.machine.process import Silence
+from jaxtl.methods import Parameter
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Notify, Progress
+from jaxtl.records.arrays import Embedding
+from jaxtl.reduction.tsne import FROM_COORDS
 from jaxtl.report.document import write_report
 from jaxtl.runs.figures import Drawer
-from jaxtl.runs.folder import PARTS, RunFolder, figure_names
+from jaxtl.runs.folder import PARTS, RunFile, RunFolder, figure_names
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
 # The method whose embeddings depend on the seed.
@@ -66,8 +69,17 @@ class Analysis:
                 _embedding(method, stage),
                 self.embedder.title(method, stage),
                 (run.embeddings[stage, method],),
-                (stage, neighbors),
+                (stage, neighbors, *self._turned_onto(method, stage)),
                 partial(self._embed, method, stage),
+                self.embedder.lane(method),
+            )
+        for method in self._free(stage):
+            yield Step(
+                _free(method),
+                f"{self.embedder.title(method, stage)}, not from the map before",
+                (),
+                (stage, _embedding(method, stage)),
+                partial(self._embed_free, method),
                 self.embedder.lane(method),
             )
 
@@ -75,7 +87,7 @@ class Analysis:
         """Steps for a stage's numbers; `training`: whether there are training features."""
         needs = {
             "features": (stage, f"training_features_{stage}", f"neighbors_{stage}"),
-            "embeddings": (stage, *self._embeddings(stage)),
+            "embeddings": (stage, *self._embeddings(stage), *map(_free, self._free(stage))),
         }
         for part, title in (("features", "Scores of features"), ("embeddings", "Scores of maps")):
             yield Step(
@@ -143,6 +155,15 @@ class Analysis:
     def _embeddings(self, stage: str) -> tuple[str, ...]:
         return tuple(_embedding(method, stage) for method in self._settings.methods)
 
+    def _turned_onto(self, method: str, stage: str) -> tuple[str, ...]:
+        """Steps that make what an embedding is turned onto."""
+        before, after = STAGES
+        return (_embedding(method, before),) if self._settings.align and stage == after else ()
+
+    def _free(self, stage: str) -> list[str]:
+        """Methods whose embeddings of a stage are made a second time, free to start where they would."""
+        return [m for m in self._settings.methods if stage == STAGES[1] and self.embedder.makes_free(m)]
+
     def _environment(self, progress: Progress) -> None:
         self.run.environment.write(environment())
 
@@ -153,14 +174,34 @@ class Analysis:
         self.run.neighbors[stage].write(exact_neighbors(values, min(max(wanted), len(values) - 1)))
 
     def _embed(self, method: str, stage: str, progress: Progress) -> None:
-        run = self.run
+        file, params = self.run.embeddings[stage, method], self._settings.reduction(method)
+        self._make(method, stage, file, params, progress)
+
+    def _embed_free(self, method: str, progress: Progress) -> None:
+        free, after = self.run.free_embeddings[method], STAGES[1]
+        made = self.run.embeddings[after, method].read()
+        # Of a run that goes on elsewhere another library may have made the embedding: then it was but turned.
+        if not free.is_there and made.params.get("initialization") == FROM_COORDS:
+            params = {**self._settings.reduction(method), "initialization": "pca"}
+            self._make(method, after, free, params, progress)
+
+    def _make(
+        self,
+        method: str,
+        stage: str,
+        file: RunFile[Embedding],
+        params: dict[str, Parameter],
+        progress: Progress,
+    ) -> None:
+        run, before = self.run, STAGES[0]
         job = Job(
             method,
             stage,
             run.features[stage].path,
             run.neighbors[stage].path,
-            run.embeddings[stage, method].path,
-            self._settings.reduction(method),
+            file.path,
+            params,
+            run.embeddings[before, method].path if self._turned_onto(method, stage) else None,
         )
         try:
             self.embedder.make(job, progress, self.notify)
@@ -215,6 +256,10 @@ class Analysis:
 
 def _embedding(method: str, stage: str) -> str:
     return f"{method}_{stage}"
+
+
+def _free(method: str) -> str:
+    return f"{method}_free"
 
 
 def _scores(part: str, stage: str) -> str:

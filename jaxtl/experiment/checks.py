@@ -36,6 +36,7 @@ _BEARS_ON = {
     "batch_norm": "finetune",
     "methods": "the maps",
     **{setting: f"the {method.label} maps" for method in METHODS.values() for setting in method.settings},
+    "align": "the maps after",
     "precision": "the features",
     "layers": "the depth profile",
     "seed": "finetune, the maps",

@@ -298,6 +298,7 @@ def compare(
     methods: Sequence[str] | None = None,
     perplexity: float | None = None,
     n_neighbors: int | None = None,
+    align: bool | None = None,
     seed: int | None = None,
     backend: str = "auto",
     progress: bool = False,
@@ -317,14 +318,20 @@ def compare(
         backend: of the embeddings, as of `jaxtl run --backend`.
         progress: whether bars show how it gets on, on a terminal or in a notebook.
         observer: told of the steps instead; by default nobody.
-        methods, perplexity, n_neighbors, seed: as of `RunConfig`; where nothing is given the usual, or what
-            few rows allow.
+        methods, perplexity, n_neighbors, align, seed: as of `RunConfig`; where nothing is given the usual, or
+            what few rows allow.
 
     Raises:
         JaxtlError: files that cannot be read, ids or labels that disagree, values that are not finite, too
             few rows, or settings that do not work with these.
     """
-    asked = {"methods": methods, "perplexity": perplexity, "n_neighbors": n_neighbors, "seed": seed}
+    asked = {
+        "methods": methods,
+        "perplexity": perplexity,
+        "n_neighbors": n_neighbors,
+        "align": align,
+        "seed": seed,
+    }
     insisted = {name: value for name, value in asked.items() if value is not None}
     labels = None if labels is None else np.asarray(labels)
     compared = read(before, after, training_features, labels, name, common)

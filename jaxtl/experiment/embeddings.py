@@ -16,7 +16,7 @@ from jaxtl.machine.memory import available_memory
 from jaxtl.methods import library_label, method_label
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
-from jaxtl.reduction import reduce
+from jaxtl.reduction import reduce, starts_from_coords
 from jaxtl.reduction.choice import choose, preferred
 from jaxtl.reduction.cuml import RETRIED
 from jaxtl.reduction.process import Reducer
@@ -31,6 +31,9 @@ _PRELOAD = {
     "jaxtl": ("jaxtl.lle.estimator",),
 }
 _ON_CPU = "cpu"
+# Points up to which the embedding is made too that a method would make if it were not to begin with another's
+# coordinates: as long as that is a matter of seconds.
+FREE_UP_TO = 5000
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,13 @@ class EmbeddingOptions:
 
 
 class Job(NamedTuple):
-    """One embedding to make: the files of its features, of their exact neighbours, and where it goes."""
+    """One embedding to make.
+
+    Attributes:
+        features, neighbors, onto: files of what it is made of: the features, their exact neighbours, and the
+            embedding that it is turned onto, if any.
+        target: where it goes.
+    """
 
     method: str
     stage: str
@@ -56,6 +65,7 @@ class Job(NamedTuple):
     neighbors: Path
     target: Path
     params: dict[str, Any]
+    onto: Path | None = None
 
 
 class Embedder:
@@ -65,14 +75,17 @@ class Embedder:
         methods: some of "pca", "tsne", "lle".
         options: what with.
         points: of one embedding; an attribute, too.
+        align: whether embeddings after are turned onto those before.
 
     Raises JaxtlError where a library that is asked for cannot work.
     """
 
-    def __init__(self, methods: Sequence[str], options: EmbeddingOptions, points: int) -> None:
+    def __init__(
+        self, methods: Sequence[str], options: EmbeddingOptions, points: int, align: bool = False
+    ) -> None:
         if not options.time_limit > 0:
             raise JaxtlError(f"time_limit: must be above 0 seconds, got {options.time_limit}")
-        self._options, self.points = options, points
+        self._options, self.points, self._align = options, points, align
         self._lock = threading.Lock()
         self._idle: dict[str, list[Reducer]] = {}
         self._busy: list[Reducer] = []
@@ -99,6 +112,14 @@ class Embedder:
     def lane(self, method: str) -> str:
         """What a method's embeddings take turns in, if anything: one process imports cuML, slowly."""
         return "cuml" if self._process(method) == "cuml" else ""
+
+    def makes_free(self, method: str) -> bool:
+        """Whether the embedding after is made a second time, from the start that the method has by itself.
+
+        One that is turned alone has the same scores as before it was, and needs none to be compared with.
+        """
+        begins = starts_from_coords(method, self.choices[method].name)
+        return self._align and begins and self.points <= FREE_UP_TO
 
     def check_memory(self, left: Mapping[str, int], notify: Notify, resumed: bool = False) -> None:
         """Refuse embeddings that would not fit into the memory that is available, as far as costs are known.
@@ -127,7 +148,9 @@ class Embedder:
         for method, count in left.items():
             choice = self.choices[method]
             cost = None if choice.on_gpu else known.of(method, choice.name)
-            rounds = 1 if self._by_interpolation(method) else count
+            # One that is turned onto another waits for it.
+            rounds = 1 if self._by_interpolation(method) and not self._align else count
+            rounds += self.makes_free(method)
             known_seconds.append((method_label(method), cost and rounds * cost.seconds_at(self.points).value))
         return known_seconds
 
@@ -176,6 +199,7 @@ class Embedder:
             job.method,
             self.choices[job.method].name,
             known_neighbors=Neighbors.load(job.neighbors),
+            onto=Embedding.load(job.onto) if job.onto else None,
             progress=progress,
             **job.params,
         )
@@ -195,6 +219,7 @@ class Embedder:
                 neighbors_path=job.neighbors,
                 progress=progress,
                 threads=max(1, cpu_count() // 2),
+                onto_path=job.onto,
             )
         finally:
             self._return(kept_for, reducer)

@@ -161,7 +161,7 @@ class Experiment:
 
     @cached_property
     def embedder(self) -> Embedder:
-        return Embedder(self.config.methods, self._options, self._points)
+        return Embedder(self.config.methods, self._options, self._points, self.config.align)
 
     @cached_property
     def work(self) -> Work:

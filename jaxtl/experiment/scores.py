@@ -16,7 +16,7 @@ from jaxtl.evaluation.change import image_rows, maps_kept
 from jaxtl.evaluation.measures import Measures
 from jaxtl.evaluation.scoring import combine, measure_change, measure_embeddings, measure_features
 from jaxtl.progress import Progress
-from jaxtl.records.arrays import Features
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.tables import HISTORY_COLUMNS, Score
 from jaxtl.runs.folder import PARTS, RunFile, RunFolder
 from jaxtl.runs.formats import Averages
@@ -49,9 +49,14 @@ def measure(
     else:
         embeddings = {method: run.embeddings[stage, method].read() for method in methods}
         neighbors = run.neighbors[stage].read()
-        made = measure_embeddings(stage, features, embeddings, neighbors, seed=seed, progress=progress)
+        free = _free_embeddings(run, methods) if stage == STAGES[1] else {}
+        made = measure_embeddings(stage, features, embeddings, neighbors, free, seed=seed, progress=progress)
     run.stage_scores[stage, part].write(made)
     return made.left_out
+
+
+def _free_embeddings(run: RunFolder, methods: Sequence[str]) -> dict[str, Embedding]:
+    return {m: run.free_embeddings[m].read() for m in methods if run.free_embeddings[m].is_there}
 
 
 def compare(folder: str, seed: int, tuned: bool = True, progress: Progress | None = None) -> list[str]:

@@ -1,9 +1,9 @@
 """Features to an embedding in few dimensions: the table of backends that compute the methods.
 
 A backend is a plain function `backend(values, progress, *, seed=0, ...)`, with `known_neighbors` after
-`progress` if it can use them. It takes float32 [n, d] and gives coordinates [n, n_components], every
-parameter as used, and diagnostics. Its keyword arguments are the method's parameters: their names and
-defaults stand in its signature and nowhere else.
+`progress` if it can use them, and `start` if it can begin with coordinates. It takes float32 [n, d] and gives
+coordinates [n, n_components], every parameter as used, and diagnostics. Its keyword arguments are the
+method's parameters: their names and defaults stand in its signature and nowhere else.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from jaxtl.reduction.lle import check_neighbors, own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
 from jaxtl.reduction.pca import sklearn_pca, streamed_pca
 from jaxtl.reduction.tsne import check_perplexity, opentsne
+from jaxtl.reduction.turning import coords_of, turned_onto
 
 # The libraries are those of each method's row in `jaxtl.methods`.
 BACKENDS: dict[str, dict[str, Callable[..., tuple[np.ndarray, dict[str, Any], dict[str, Any]]]]] = {
@@ -50,6 +51,7 @@ def reduce(
     *,
     known_neighbors: Neighbors | None = None,
     landmarks: int | None = None,
+    onto: Embedding | ArrayLike | None = None,
     progress: Progress | bool | None = None,
     **params: Parameter,
 ) -> Embedding:
@@ -75,7 +77,8 @@ def reduce(
             and neighbours allow, t-SNE by openTSNE 2 or 3.
 
     Returns:
-        coords float32 [n, n_components], finite, with every parameter as used and the library's diagnostics.
+        coords float32 [n, n_components], finite, with every parameter as used and the library's diagnostics;
+        with `onto` also how it was turned (`jaxtl.reduction.turning.turned_onto`).
 
     Raises:
         JaxtlError: unknown method, backend or parameter; features or parameters that the method cannot
@@ -91,15 +94,23 @@ def reduce(
     progress = progress or None
     tell = progress or (lambda fraction: None)
     tell(0.0)
+    target = None
+    if onto is not None:
+        target = coords_of(onto, method, len(features.values), params.get("n_components", 2))
+    known = {"start": target} if target is not None and "initialization" not in params else {}
     if landmarks is not None and landmarks < len(features.values):
         coords, used, diagnostics = _among_landmarks(
-            function, features.values, method, landmarks, progress, params
+            function, features.values, method, landmarks, progress, known, params
         )
     else:
-        known = {"known_neighbors": known_neighbors} if known_neighbors and _takes_neighbors(function) else {}
+        known |= {"known_neighbors": known_neighbors} if known_neighbors else {}
+        known = {what: value for what, value in known.items() if _takes(function, what)}
         coords, used, diagnostics = function(features.values, progress, **known, **params)
     if not np.isfinite(coords).all():
         raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
+    if target is not None:
+        coords, turned = turned_onto(coords, target)
+        used, diagnostics = used | {"aligned": True}, diagnostics | turned
     tell(1.0)
     coords = np.ascontiguousarray(coords, np.float32)
     return Embedding(
@@ -121,6 +132,7 @@ def _among_landmarks(
     method: str,
     landmarks: int,
     progress: Progress | None,
+    known: dict[str, np.ndarray],
     params: dict[str, Any],
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     halves = [_half(progress, number) if progress else None for number in (0, 1)]
@@ -128,7 +140,8 @@ def _among_landmarks(
     some = np.ascontiguousarray(values[chosen])
     if (some == some[0]).all():
         raise JaxtlError(f"{method}: all {landmarks} landmarks are equal; take more landmarks")
-    coords, used, diagnostics = function(some, halves[0], **params)
+    known = {what: rows[chosen] for what, rows in known.items() if _takes(function, what)}
+    coords, used, diagnostics = function(some, halves[0], **known, **params)
     coords = np.asarray(coords, np.float64)
     place, placing = placer(method, some, coords, used)
     coords = place_others(values, chosen, coords, place, halves[1])
@@ -179,8 +192,13 @@ def _check_parameters(method: str, name: str, params: dict[str, Any], landmarks:
         check_landmarks(method, landmarks)
 
 
-def _takes_neighbors(function: Callable[..., Any]) -> bool:
-    return "known_neighbors" in inspect.signature(function).parameters
+def starts_from_coords(method: str, backend: str) -> bool:
+    """Whether a backend can begin with coordinates, so that with `onto` it makes another embedding."""
+    return _takes(BACKENDS[method][backend], "start")
+
+
+def _takes(function: Callable[..., Any], what: str) -> bool:
+    return what in inspect.signature(function).parameters
 
 
 def _check_values(method: str, values: np.ndarray) -> None:

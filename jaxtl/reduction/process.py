@@ -44,6 +44,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
         progress: Progress | None = None,
         neighbors_path: Pathlike | None = None,
         threads: int | None = None,
+        onto_path: Pathlike | None = None,
     ) -> Embedding:
         """`jaxtl.reduce` of the features in a file to an embedding in another, and that embedding.
 
@@ -55,6 +56,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             neighbors_path: an npz of `Neighbors` of these features, where they are known.
             threads: that "all cores" (n_jobs -1) are to mean there, since others are at work beside it; None
                 means all. It shows in no result.
+            onto_path: an npz of the embedding that this one is turned onto, if any.
 
         Raises:
             JaxtlError: as `jaxtl.reduce`; no result within the time limit; the process died.
@@ -69,6 +71,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
             "params": params,
             "neighbors": neighbors_path and os.path.abspath(neighbors_path),
             "threads": threads,
+            "onto": onto_path and os.path.abspath(onto_path),
         }
         try:
             self._child.call(f"{__name__}:reduce_file", arguments, self._time_limit, progress)
@@ -105,12 +108,19 @@ def reduce_file(
     params: dict[str, Any],
     neighbors: str | None,
     threads: int | None,
+    onto: str | None,
     progress: Progress | None = None,
 ) -> None:
     """What the process does, with the arguments of `Reducer.reduce`."""
     cores.use_at_most(threads)
     known = Neighbors.load(neighbors) if neighbors else None
     embedding = reduce(
-        Features.load(features), method, backend, known_neighbors=known, progress=progress, **params
+        Features.load(features),
+        method,
+        backend,
+        known_neighbors=known,
+        onto=Embedding.load(onto) if onto else None,
+        progress=progress,
+        **params,
     )
     embedding.save(out)

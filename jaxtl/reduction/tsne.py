@@ -42,6 +42,10 @@ _FIXED_DESCENT = {
     "max_step_norm": 5,
 }
 _KL_THETA = 0.1
+# What openTSNE's `initialization.rescale` and `jitter` have: larger starts hamper early exaggeration.
+_START_DEVIATION, _START_JITTER = 1e-4, 0.01
+# How a record tells that it began with coordinates that were given.
+FROM_COORDS = "given"
 _PROGRESS_EVERY = 10
 
 
@@ -50,6 +54,7 @@ def opentsne(
     values: np.ndarray,
     progress: Progress | None,
     known_neighbors: Neighbors | None = None,
+    start: np.ndarray | None = None,
     *,
     perplexity: float = 30.0,
     initialization: str = "pca",
@@ -70,6 +75,9 @@ def opentsne(
         values: [n, d].
         progress: called with the fraction of iterations done.
         known_neighbors: exact neighbours, 3 * perplexity or more of each, where they are known.
+        start: coordinates [n, n_components] to begin with, instead of an initialization; they are scaled to
+            a standard deviation of 1e-4 along the axis with the most, as openTSNE's `initialization.rescale`
+            does, and jittered as its `jitter` does, since rows that coincide could not part.
         n_components: 2 or 3.
         perplexity: from 1 to (n - 1) / 3, as 3 * perplexity neighbours are used.
         initialization: "pca" (scaled to a standard deviation of 1e-4; Kobak & Berens 2019), "random"
@@ -101,8 +109,11 @@ def opentsne(
 
     threads = cores.workers(n_jobs)
     affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
-    start = _initial(values, affinities, initialization, int(n_components), seed)
-    embedding = _descend(start, affinities, [early, late], negative_gradient_method, threads, progress)
+    if start is None:
+        first = _initial(values, affinities, initialization, int(n_components), seed)
+    else:
+        first, initialization = _scaled(start, seed), FROM_COORDS
+    embedding = _descend(first, affinities, [early, late], negative_gradient_method, threads, progress)
 
     params = {
         "n_components": int(n_components),
@@ -235,6 +246,13 @@ def _initial(
     if initialization == "spectral":
         return np.ascontiguousarray(schemes.spectral(affinities.P, **how))
     return schemes.random(values, **how)
+
+
+def _scaled(start: np.ndarray, seed: int) -> np.ndarray:
+    # The axis with the larger spread gives the scale, as it does where PCA gives the start.
+    spread = np.std(start, axis=0)
+    small = np.asarray(start, np.float64) * (_START_DEVIATION / (spread.max() or 1.0))
+    return small + np.random.default_rng(seed).normal(0, _START_JITTER * _START_DEVIATION, small.shape)
 
 
 def _descend(

@@ -212,6 +212,11 @@ class RunFolder(_Folder):
             (stage, method): file(f"embeddings/{stage}_{method}.npz", Embedding.load, _save_record)
             for stage, method in product(STAGES, METHODS)
         }
+        # What a method makes after where it does not begin with the embedding before, by method.
+        self.free_embeddings = {
+            method: file(f"embeddings/after_{method}_free.npz", Embedding.load, _save_record)
+            for method in METHODS
+        }
         self.model = file("model.safetensors", formats.load_weights, formats.save_weights)
         self.history = file("history.csv", load_history, save_history)
         self.scores = file("scores.csv", formats.load_scores, save_scores)

@@ -21,7 +21,7 @@ from jaxtl.methods import METHODS
 from jaxtl.records import tables
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
 from jaxtl.records.tables import LayerRow, Score
-from jaxtl.settings import FORMER_PIXELS, ComparisonConfig, RunConfig
+from jaxtl.settings import FORMER_ALIGN, FORMER_PIXELS, ComparisonConfig, RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.layers import NetworkConfig
@@ -69,7 +69,7 @@ def load_started(path: Path) -> Started:
     try:
         kind = record.pop("kind", None)
         weights_digest = "" if kind else record.pop("weights_digest")
-        former = {} if kind else FORMER_PIXELS
+        former = FORMER_ALIGN if kind else FORMER_PIXELS | FORMER_ALIGN
         known = {**former, **record, "methods": tuple(record["methods"])}
         return Started(_KINDS[kind](**known), weights_digest)
     except (KeyError, TypeError) as error:
