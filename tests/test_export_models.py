@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxtl as package
+from jaxtl.exports import torch_form
 from jaxtl.exports.forms import export_network
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.resnet import ResNetConfig
@@ -71,6 +72,13 @@ def test_torchvision_has_no_narrow_resnet(tmp_path):
     with pytest.raises(package.JaxtlError, match=r"torchvision has no ResNet of width 0\.0625"):
         export_network(network(RESNET), "torch", tmp_path / "n.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_family_that_torchvision_lacks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delitem(torch_form._FORMS, "mobilenet_v2")
+    with pytest.raises(package.JaxtlError, match="torchvision has no MobileNetV2; export it with --to"):
+        export_network(network(KERAS), "torch", tmp_path / "n.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_keras_files_come_back_with_their_preprocessing(tmp_path):

@@ -27,15 +27,16 @@ def relative_error(value, reference):
     return float(np.abs(value - reference).max() / np.abs(reference).max())
 
 
-def published(name):
-    depth = name.removeprefix("resnet")
-    return ResNetConfig(depth=int(depth)) if depth != name else MobileNetV2Config()
+def test_every_model_has_a_family():
+    members = {config.name: (name, family) for name, family in FAMILIES.items() for config in family.members}
+    assert set(members) == set(MODELS)
+    assert all(family.config.family == name for name, family in members.values())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_a_family_and_what_a_network_needs(name):
-    config = published(name)
-    assert config.name == name
+@pytest.mark.parametrize(
+    "config", [config for family in FAMILIES.values() for config in family.members], ids=lambda c: c.name
+)
+def test_every_model_has_what_a_network_needs(config):
     assert type(config) is FAMILIES[config.family].config
     names = [layer.name for layer in config.layers]
     assert len(set(names)) == len(names)
@@ -43,7 +44,7 @@ def test_every_model_has_a_family_and_what_a_network_needs(name):
     positions = [config.position(end) for end in config.block_ends]
     assert positions == sorted(positions)
     assert positions[-1] == config.pooled - 2
-    with pytest.raises(JaxtlError, match=f"{MODELS[name]} has no layer 'x'; its layers are "):
+    with pytest.raises(JaxtlError, match=f"{MODELS[config.name]} has no layer 'x'; its layers are "):
         config.position("x")
 
 

@@ -109,6 +109,8 @@ def write(network: ExportedNetwork, out: Path) -> list[Path]:
     if module.exists() and not module.read_text(errors="replace").startswith(_MARK):
         raise JaxtlError(f"{module}: is not jaxtl's, and would be overwritten; give another name with --out")
     config = network.config
+    if config.family not in _FORMS:
+        raise JaxtlError(f"torchvision has no {config.label}; export it with --to onnx or --to keras")
     form = _FORMS[config.family](config)
     tensors = save(state_dict(config, network.arrays))
     with replacing(out) as temporary:
@@ -137,7 +139,7 @@ def _of_resnet(config: ResNetConfig) -> _Form:
     return _Form(config.name, "", changes, "fc", pooled)
 
 
-# By family.
+# By family, of those that torchvision has.
 _FORMS: dict[str, Callable[[Any], _Form]] = {"mobilenet_v2": _of_mobilenet_v2, "resnet": _of_resnet}
 
 

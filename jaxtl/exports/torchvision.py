@@ -46,7 +46,7 @@ def resnet_modules(config: NetworkConfig) -> dict[str, str]:
     return {layer.name: layer.name for layer in config.layers if layer.parameters}
 
 
-# By family.
+# By family, of those that torchvision has.
 MODULES: dict[str, Callable[[NetworkConfig], dict[str, str]]] = {
     "mobilenet_v2": mobilenet_v2_modules,
     "resnet": resnet_modules,

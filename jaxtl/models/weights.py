@@ -182,11 +182,7 @@ def load_start(
     """
     check_model(model)
     if path is None and model not in (None, BUNDLED):
-        raise JaxtlError(
-            f"model {model}: its weights do not come with jaxtl: convert torchvision's checkpoint with "
-            f"python -m weights_convert torch {model}.pth {model}.safetensors, and give that with "
-            f"--weights {model}.safetensors"
-        )
+        raise JaxtlError(f"model {model}: its weights do not come with jaxtl: {_how_to_get(model)}")
     config, arrays, metadata = load_arrays(path or imagenet_path())
     if model not in (None, config.name):
         raise JaxtlError(
@@ -194,6 +190,15 @@ def load_start(
             "or give other weights"
         )
     return config, arrays, metadata
+
+
+def _how_to_get(model: str) -> str:
+    (family,) = (f for f in FAMILIES.values() if model in {config.name for config in f.members})
+    library, command, suffix = family.checkpoints
+    return (
+        f"convert {library}'s checkpoint with python -m weights_convert {command} {model}{suffix} "
+        f"{model}.safetensors, and give that with --weights {model}.safetensors"
+    )
 
 
 def wanted_preprocessing(path: str | os.PathLike[str] | None = None) -> str | None:
