@@ -12,6 +12,7 @@ import pytest
 from jaxtl.errors import JaxtlError
 from jaxtl.models import folding, ops
 from jaxtl.models.families import FAMILIES
+from jaxtl.models.layers import Layer
 from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from jaxtl.models.network import Carry
 from jaxtl.models.resnet import ResNet, ResNetConfig
@@ -54,6 +55,15 @@ def test_every_model_has_what_a_network_needs(config):
 def test_multiply_adds_are_the_published_ones(depth, billions):
     config = ResNetConfig(depth=depth, classes=1000)
     assert sum(config.multiply_adds(224)) / 1e9 == pytest.approx(billions, rel=1e-3)
+
+
+def test_a_padding_can_be_the_same_for_every_size():
+    """As Keras's MobileNet has it, whose maps of 7 become 3 and not 4."""
+    config = MobileNetV2Config()
+    pad = Layer("pad", "pad", 8, 8, kernel_size=3, stride=2, padding=(0, 1))
+    assert [config.pads_with(pad, size) for size in (7, 8)] == [(0, 1), (0, 1)]
+    convolution = Layer("convolution", "depthwise", 8, 8, kernel_size=3, stride=2, pads=False)
+    assert [config.size_after(convolution, config.size_after(pad, size)) for size in (7, 8)] == [3, 4]
 
 
 @pytest.fixture(scope="module", params=[pytest.param(18, marks=pytest.mark.slow), 50])

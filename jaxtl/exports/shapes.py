@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from jaxtl.exports.network import ExportedNetwork
 from jaxtl.models.layers import Layer, NetworkConfig
-from jaxtl.models.ops import output_size
 
 
 class Entering(NamedTuple):
@@ -40,7 +39,7 @@ def entering(network: ExportedNetwork) -> dict[str, Entering]:
         layers = (kept.layer, running.layer) if layer.kind == "add" else (taken.layer,)
         shape = [taken.channels] if layer.kind == "dense" else [taken.side, taken.side, taken.channels]
         entries[layer.name] = Entering(layers if layer.kind != "input" else (), shape)
-        after = _At(layer.name, _side(config, layer, taken.side), layer.channels)
+        after = _At(layer.name, config.size_after(layer, taken.side), layer.channels)
         if layer.on_skip:
             kept = after
             continue
@@ -53,11 +52,3 @@ def entering(network: ExportedNetwork) -> dict[str, Entering]:
 def explicit_padding(config: NetworkConfig, layer: Layer, side: int) -> tuple[int, int]:
     """What a convolution or max pooling itself pads each side of its square input with, before and after."""
     return config.pads_with(layer, side) if layer.pads else (0, 0)
-
-
-def _side(config: NetworkConfig, layer: Layer, side: int) -> int:
-    if layer.kind == "pad":
-        return side + sum(config.pads_with(layer, side))
-    if layer.kind in ("conv", "depthwise", "maxpool"):
-        return output_size(side, layer.kernel_size, layer.stride, explicit_padding(config, layer, side))
-    return side

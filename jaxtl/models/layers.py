@@ -30,6 +30,8 @@ class Layer:
         on_skip: whether the layer works on that kept output instead of the running activation, as the
             projection of a residual block does.
         pads: whether a convolution pads its input itself; a "pad" layer before it does where it does not.
+        padding: pixels before and after each side that a "pad" layer adds to maps of any size; None leaves
+            them to `NetworkConfig.padding`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Layer:
     adds: str | None = None
     on_skip: bool = False
     pads: bool = True
+    padding: tuple[int, int] | None = None
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -176,9 +179,7 @@ class NetworkConfig:
         """
         side = kept = image_size
         for layer in self.layers:
-            size, terms = kept if layer.on_skip else side, 0
-            if layer.kind in ("conv", "depthwise", "maxpool"):
-                size = -(-size // layer.stride)  # with either padding; "pad" layers carry a stride too
+            size, terms = self.size_after(layer, kept if layer.on_skip else side), 0
             if layer.kind in ("conv", "depthwise"):
                 terms = layer.kernel_size**2 * (layer.channels_in if layer.kind == "conv" else 1)
             elif layer.kind == "dense":
@@ -187,8 +188,19 @@ class NetworkConfig:
             kept = side if layer.name in self.saved else kept
             yield size * size * terms * layer.channels
 
+    def size_after(self, layer: Layer, size: int) -> int:
+        """Pixels a side of what a layer makes of a square map of so many."""
+        around = sum(self.pads_with(layer, size)) if layer.pads else 0
+        if layer.kind == "pad":
+            return size + around
+        if layer.kind not in ("conv", "depthwise", "maxpool"):
+            return size
+        return (size + around - layer.kernel_size) // layer.stride + 1
+
     def pads_with(self, layer: Layer, size: int) -> tuple[int, int]:
         """Pixels before and after one side of a map, of so many pixels, that a layer works on."""
+        if layer.padding is not None:
+            return layer.padding
         kernel, stride = layer.kernel_size, layer.stride
         if stride == 1 or self.padding == "symmetric":
             return kernel // 2, kernel // 2
