@@ -50,7 +50,7 @@ def keras(source_file: str, out: str, **options: Any) -> None:
     """Convert MobileNetV2 from Keras: .h5, .weights.h5 or .keras."""
     # Here, since it imports JAX, which --help has no need of.
     from weights_convert.keras import convert
-    from weights_convert.layouts import STATE
+    from weights_convert.keras_layouts import STATE
 
     _convert(convert, source_file, out, options, STATE)
 

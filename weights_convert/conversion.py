@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.models.layers import NetworkConfig
-from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import complaints, save_weights
 
 PUBLISHED_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)
@@ -68,19 +68,21 @@ def provenance(path: str, sha256: str, framework: str, licence: str, source: str
     return {**record, "source": source} if source else record
 
 
-def width_of(width: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
+def width_of(width: str, shapes: Mapping[str, tuple[int, ...]], usual: NetworkConfig) -> float:
     """The width given, or the one whose shapes fit best; published ones first, since several may fit.
 
-    `shapes` by our names. Raises JaxtlError for what is no number.
+    `shapes` by our names, `usual` a network of their family. Raises JaxtlError for what
+    is no number.
     """
     if width != "auto":
         try:
             return float(width)
         except ValueError:
             raise JaxtlError(f"width: must be auto or a number such as 0.35, got {width!r}") from None
+    network: Any = usual
     best, fewest = PUBLISHED_WIDTHS[0], len(shapes) + 1
     for candidate in (*PUBLISHED_WIDTHS, *(hundredth / 100 for hundredth in range(5, 401))):
-        wanted = MobileNetV2Config(candidate).parameters
+        wanted = replace(network, width=candidate, classes=None).parameters
         wrong = sum(shapes[name] != shape for name, shape in wanted.items() if name in shapes)
         if wrong < fewest:
             best, fewest = candidate, wrong

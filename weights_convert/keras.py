@@ -1,4 +1,4 @@
-"""Keras's MobileNetV2 files into jaxtl's safetensors."""
+"""Keras's files into jaxtl's safetensors."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.weights import check_fit, tensor_digest
 from weights_convert.conversion import Conversion, check_output, check_shapes, provenance, width_of, write
 from weights_convert.hdf5 import Contents, Tensor, opened
 from weights_convert.keras_inputs import SAYS_NOTHING, find_preprocessing
-from weights_convert.layouts import STATE, Backbone, locate
+from weights_convert.keras_layout import KerasLayout
+from weights_convert.keras_layouts import STATE, Backbone, locate
+from weights_convert.layout import Shapes
 from weights_convert.sources import Source, read_source
 
 
@@ -28,13 +34,13 @@ def convert(
     licence: str = "not stated",
     source: str | None = None,
 ) -> Conversion:
-    """Convert a Keras MobileNetV2 to safetensors; the same input gives the same bytes.
+    """Convert a network of Keras's to safetensors; the same input gives the same bytes.
 
     Args:
         path: a `.h5`, `.weights.h5` or `.keras` file.
         out: a path that ends in `.safetensors`; written whole or not at all.
         width: "auto" (from the tensors' shapes) or a number.
-        head: convert the model's own Dense after the backbone's global average pooling as `predictions`.
+        head: convert the model's own Dense after the backbone's global average pooling as the network's.
             A file of weights alone does not tell its pooling, so there it is taken on trust.
         preprocessing: what the weights want of pixels, as in `jaxtl.Images`; None takes what the file's own
             layers before the backbone do, such as a Rescaling.
@@ -52,14 +58,14 @@ def convert(
         backbone = locate(contents.tensors, where)
         dense = _find_head(backbone, contents, origin) if head else None
         tensors = {**backbone.found, **(dense or {})}
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
         described = origin.model_config or contents.attributes.get("model_config")
-        wanted, note = find_preprocessing(described, contents.tensors)
+        wanted, note = find_preprocessing(described, backbone.layout.usual.layers[1].name, contents.tensors)
         if preprocessing:
             wanted, note = preprocessing, f"preprocessing {preprocessing}, as you say"
-        config = _config(width, shapes, wanted, where)
-        _check_tensors(config, tensors, backbone.unknown, where)
-        arrays = {name: tensor.read(where) for name, tensor in tensors.items()}
+        shapes = _shapes(backbone.layout, tensors)
+        config = _config(backbone.layout, width, shapes, wanted, where)
+        _check_tensors(config, tensors, shapes, backbone.unknown, where)
+        arrays = {name: _read(tensor, shapes[name], where) for name, tensor in tensors.items()}
         framework = f"Keras {_version(origin, contents.attributes)}"
     check_fit(config, arrays, where)
     write(Path(out), config, arrays, provenance(where, origin.sha256, framework, licence, source))
@@ -68,7 +74,7 @@ def convert(
         config,
         tensor_digest(arrays),
         tuple(path for path in backbone.outside if path not in taken),
-        dense["predictions/kernel"].path.rsplit("/", 1)[0] if dense else None,
+        dense[backbone.layout.head[0]].path.rsplit("/", 1)[0] if dense else None,
         (note or SAYS_NOTHING,),
     )
 
@@ -79,32 +85,47 @@ def _version(origin: Source, attributes: Mapping[str, str]) -> str:
     return version if re.fullmatch(r"[\w.+-]{1,40}", version) else "unknown"
 
 
+def _shapes(layout: KerasLayout, tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: layout.shape(name, tensor.shape) for name, tensor in tensors.items()}
+
+
+def _read(tensor: Tensor, shape: tuple[int, ...], where: str) -> np.ndarray:
+    return tensor.read(where).reshape(shape)
+
+
 def _config(
-    width: str, shapes: Mapping[str, tuple[int, ...]], preprocessing: str | None, where: str
-) -> MobileNetV2Config:
-    kernel = shapes.get("predictions/kernel")
+    layout: KerasLayout, width: str, shapes: Shapes, preprocessing: str | None, where: str
+) -> NetworkConfig:
+    kernel = shapes.get(layout.head[0])
+    usual: Any = layout.usual
     try:
-        return MobileNetV2Config(
-            width_of(width, shapes), classes=kernel[-1] if kernel else None, preprocessing=preprocessing
+        return replace(
+            usual,
+            width=width_of(width, shapes, usual),
+            classes=kernel[-1] if kernel else None,
+            preprocessing=preprocessing,
         )
     except JaxtlError as error:
         raise JaxtlError(f"{where}: {error}") from None
 
 
 def _check_tensors(
-    config: MobileNetV2Config, tensors: Mapping[str, Tensor], unknown: Iterable[str], where: str
+    config: NetworkConfig,
+    tensors: Mapping[str, Tensor],
+    shapes: Shapes,
+    unknown: Iterable[str],
+    where: str,
 ) -> None:
     more = [f"unexpected {path}" for path in unknown]
     more += [f"{t.path} is {t.dtype}, needs float16, 32 or 64" for t in tensors.values() if not t.is_float]
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    remedy = "check --width and that the file is whole and of Keras's own MobileNetV2"
+    remedy = f"check --width and that the file is whole and of Keras's own {config.label}"
     check_shapes(config, shapes, more, where, remedy)
 
 
 def _find_head(backbone: Backbone, contents: Contents, origin: Source) -> dict[str, Tensor]:
-    """The one Dense outside the backbone, as `predictions`."""
-    where = origin.path
-    if "predictions/kernel" in backbone.found:
+    """The one Dense outside the backbone, by our names of the head."""
+    where, (kernel, bias) = origin.path, backbone.layout.head
+    if kernel in backbone.found:
         raise JaxtlError(
             f"{where}: the backbone has its own top, which is converted anyway; leave out --head"
         )
@@ -115,7 +136,7 @@ def _find_head(backbone: Backbone, contents: Contents, origin: Source) -> dict[s
     if len(rest) != 2 or set(by_rank) != {1, 2} or len(groups) != 1:
         names = ", ".join(tensor.path for tensor in rest[:6]) or "nothing"
         raise JaxtlError(f"{where}: --head needs one Dense with a bias outside the backbone, found {names}")
-    return {"predictions/kernel": by_rank[2], "predictions/bias": by_rank[1]}
+    return {kernel: by_rank[2], bias: by_rank[1]}
 
 
 def _check_pooling(model_config: str | None, where: str) -> None:

@@ -14,7 +14,6 @@ from weights_convert.hdf5 import Tensor
 SAYS_NOTHING = (
     "the file does not say how pixels are scaled; Keras's own weights were trained with --preprocessing keras"
 )
-_FIRST_OF_BACKBONE = "Conv1"
 # These leave an image as it is once the model is trained, or change its size alone.
 _IDLE = (
     "InputLayer",
@@ -46,12 +45,13 @@ class _Unknown(Exception):
 
 
 def find_preprocessing(
-    model_config: str | None, tensors: Mapping[str, Tensor]
+    model_config: str | None, first: str, tensors: Mapping[str, Tensor]
 ) -> tuple[str | None, str | None]:
     """What a model's own layers want of pixels, as in `jaxtl.Images`, and a line for the user.
 
     Args:
         model_config: JSON, None where a file holds weights alone.
+        first: name of the backbone's first layer.
         tensors: of the file, where an adapted Normalization keeps its mean and variance.
 
     Returns:
@@ -61,7 +61,7 @@ def find_preprocessing(
         return None, None
     try:
         scale, offset = np.ones(3), np.zeros(3)
-        for layer in _layers_before(json.loads(model_config)):
+        for layer in _layers_before(first, json.loads(model_config)):
             factor, shift = _affine(layer, tensors)
             scale, offset = scale * factor, offset * factor + shift
     except _Unknown as error:
@@ -80,11 +80,11 @@ def find_preprocessing(
     return name, f"preprocessing {name}, as the file's own layers before the backbone do it"
 
 
-def _layers_before(model: Any) -> list[dict[str, Any]]:
+def _layers_before(first: str, model: Any) -> list[dict[str, Any]]:
     """The layers of a model's description that an image passes before the backbone."""
     layers = []
     for layer in _flattened(model):
-        if layer["config"].get("name") == _FIRST_OF_BACKBONE:
+        if layer["config"].get("name") == first:
             return layers
         layers.append(layer)
     return []

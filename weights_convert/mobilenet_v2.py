@@ -1,4 +1,4 @@
-"""MobileNetV2 as torchvision, timm and transformers name it and compute it."""
+"""MobileNetV2 as Keras, torchvision, timm and transformers name it and compute it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.exports.torchvision import mobilenet_v2_modules, named_modules, torch_names
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from weights_convert.conversion import width_of
+from weights_convert.keras_layout import KerasLayout
 from weights_convert.layout import (
     Layout,
     Shapes,
@@ -80,11 +81,12 @@ def _layout(library: str, signature: str, modules: Any, usual: MobileNetV2Config
     names = torch_names(usual.layers, modules(usual))
 
     def sized(width: str, shapes: Shapes, usual: MobileNetV2Config) -> MobileNetV2Config:
-        return replace(usual, width=width_of(width, our_shapes(names, shapes)))
+        return replace(usual, width=width_of(width, our_shapes(names, shapes), usual))
 
     return Layout(library, signature, modules, usual, sized, told)
 
 
+KERAS = KerasLayout(MobileNetV2Config(), {"Logits": "predictions"})
 # PyTorch's batch normalisation moves its statistics by 0.1 a step, TensorFlow's slim by 0.003.
 _TORCH = MobileNetV2Config(bn_epsilon=1e-5, bn_momentum=0.9, padding="symmetric", preprocessing="imagenet")
 _SLIM = MobileNetV2Config(bn_momentum=0.997, preprocessing="keras")
