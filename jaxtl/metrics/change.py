@@ -90,12 +90,7 @@ def neighbors_kept(
         raise JaxtlError(
             f"{where}: {n} points against {len(after.indices)}; give the same ones, in one order"
         )
-    known = min(before.indices.shape[1], after.indices.shape[1])
-    _check_size(where, n_neighbors, n)
-    if n_neighbors > known:
-        raise JaxtlError(
-            f"{where}: n_neighbors must be at most the {known} that are known, got {n_neighbors}"
-        )
+    _check_size(where, n_neighbors, n, min(before.indices.shape[1], after.indices.shape[1]))
     scores = _shared(before.indices[:, :n_neighbors], after.indices[:, :n_neighbors])
     return Kept(mean_estimate(scores, resamples, seed), n_neighbors / (n - 1), scores)
 
