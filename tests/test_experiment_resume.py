@@ -71,7 +71,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
         except Killed as death:
             deaths.append(str(Path(str(death)).relative_to(folder)))
         # Of a step with several files the first ones are made again where it was killed before the last.
-        parts = {"history.csv", "classes.csv", "claims.json", "measures.npz", *FIGURES}
+        parts = {"history.csv", "classes.csv", "images.csv", "claims.json", "measures.npz", *FIGURES}
         unfinished = {"timings.json", "checkpoint.npz", *KEPT, *parts}
         for name in kept.keys() - unfinished:
             if "killed_0" not in name:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxtl import metrics
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
+from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT, SEEDS_CKA, SEEDS_KEPT
 from jaxtl.evaluation.claims import verdict_of
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
 from jaxtl.experiment import embeddings, experiment, scores
 from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
+from jaxtl.neighbors import exact_neighbors
+from jaxtl.records.arrays import Features
 from jaxtl.records.tables import Score, load_scores
 from jaxtl.runs.folder import holds_seeds
 from jaxtl.settings import RunConfig
@@ -74,6 +77,21 @@ def test_numbers_are_means_with_intervals_over_seeds_and_images(done):
     before = "before", "features", FIVE_FOLDS
     assert over[before].value == runs[0][before].value
     assert over[before].low < over[before].value < over[before].high
+
+
+def test_what_two_seeds_have_in_common_stands_beside_the_means(done):
+    over, pairs = by_key(done / "scores.csv"), [(3, 4), (3, 5), (4, 5)]
+    after = {n: Features.load(done / f"seed-{n}" / "features" / "after.npz").values for n in (3, 4, 5)}
+    alike = [metrics.linear_cka(after[one], after[other]).debiased.value for one, other in pairs]
+    ceiling = over["after", "features", SEEDS_CKA]
+    assert ceiling.value == pytest.approx(np.mean(alike), abs=1e-6)
+    assert ceiling.low < ceiling.value < ceiling.high
+    near = {n: exact_neighbors(values, 10) for n, values in after.items()}
+    kept = [metrics.neighbors_kept(near[one], near[other]).mean.value for one, other in pairs]
+    assert over["after", "features", SEEDS_KEPT].value == pytest.approx(np.mean(kept), abs=1e-6)
+    # PCA of the same features is the same whatever the seed.
+    assert over["before", "pca", SEEDS_KEPT].value == 1
+    assert over["after", "pca", SEEDS_KEPT].value < 1
 
 
 def test_a_number_over_seeds_has_one_interval(done):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -93,8 +94,8 @@ def score(
     maps = {place: run.embeddings[place].read() for place in places}
     both.take(maps_kept(maps, features, run.reseeded.read_or(None), seed))
     measures = combine(parts, both, features, tuned)
-    run.image_rows.write(image_rows(measures.arrays, features))
-    _save(run, measures, run.history.read() if tuned else [], classes)
+    images = image_rows(measures.arrays, features)
+    _save(run, measures, images, run.history.read() if tuned else [], classes)
     for file in (*kept["before"], *kept["after"], run.change_scores, run.reseeded):
         file.remove()
 
@@ -124,7 +125,13 @@ def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
         file.remove()
 
 
-def _save(run: RunFolder, measures: Measures, history: list[dict[str, float]], classes: bool) -> None:
+def _save(
+    run: RunFolder,
+    measures: Measures,
+    images: list[dict[str, Any]],
+    history: list[dict[str, float]],
+    classes: bool,
+) -> None:
     scores = list(measures.scores)
     for row in history:
         epoch = f"epoch {row['epoch']:.0f}"
@@ -133,6 +140,7 @@ def _save(run: RunFolder, measures: Measures, history: list[dict[str, float]], c
     run.scores.remove()
     if classes:
         run.class_scores.write(measures.class_scores)
+    run.image_rows.write(images)
     run.claims.write([verdict.as_dict() for verdict in measures.verdicts])
     run.measures.write(measures.arrays)
     run.scores.write(scores)

@@ -90,12 +90,7 @@ def neighbors_kept(
         raise JaxtlError(
             f"{where}: {n} points against {len(after.indices)}; give the same ones, in one order"
         )
-    known = min(before.indices.shape[1], after.indices.shape[1])
-    _check_size(where, n_neighbors, n)
-    if n_neighbors > known:
-        raise JaxtlError(
-            f"{where}: n_neighbors must be at most the {known} that are known, got {n_neighbors}"
-        )
+    _check_size(where, n_neighbors, n, min(before.indices.shape[1], after.indices.shape[1]))
     scores = _shared(before.indices[:, :n_neighbors], after.indices[:, :n_neighbors])
     return Kept(mean_estimate(scores, resamples, seed), n_neighbors / (n - 1), scores)
 
@@ -120,12 +115,12 @@ def moved_from_neighbors(
         JaxtlError: k out of range, other numbers of points, or values that are not finite.
     """
     where = "movement"
-    nearest, after = check_pair(where, before.indices, after, 3)
-    n = len(after)
-    _check_size(where, n_neighbors, n, nearest.shape[1])
+    n, known = before.indices.shape
+    after = check_pair(where, before.distances, after, 3)[1]
+    _check_size(where, n_neighbors, n, known)
     rng = np.random.default_rng(seed)
     others = np.arange(n) if n <= OTHERS else np.sort(rng.choice(n, OTHERS, replace=False))
-    scores = _between(nearest[:, :n_neighbors], after, others)
+    scores = _between(before.indices[:, :n_neighbors], after, others)
     return Moved(mean_estimate(scores, resamples, seed), scores)
 
 
