@@ -43,7 +43,7 @@ def others(wanted: frozenset[str]) -> list[str]:
     """Families of fonts on this machine that have letters, those first that have most; none for no letter."""
     families: list[str] = []
     while wanted:
-        shares = {name: len(wanted - _left(wanted, [name])) for name in _families() if name not in families}
+        shares = {name: len(wanted - _left(wanted, [name])) for name in font_files() if name not in families}
         # Of those that have as many, a font without serifs, and then the first by its name.
         best = max(shares, key=lambda name: (shares[name], _is_plain(name)), default="")
         if not best or not shares[best]:
@@ -56,13 +56,13 @@ def others(wanted: frozenset[str]) -> list[str]:
 def _left(wanted: frozenset[str], families: Iterable[str]) -> frozenset[str]:
     """The letters that none of some families has."""
     for name in families:
-        has = _letters(_families()[name])
+        has = letters_of(font_files()[name])
         wanted = frozenset(letter for letter in wanted if ord(letter) not in has)
     return wanted
 
 
 @functools.cache
-def _families() -> dict[str, str]:
+def font_files() -> dict[str, str]:
     """The machine's families, by name, with the file of each one's plainest font."""
     _take_new()
     fonts = sorted(
@@ -95,11 +95,11 @@ def _is_plain(name: str) -> bool:
 
 @functools.cache
 def _ours() -> frozenset[int]:
-    return _letters(font_manager.findfont(OURS))
+    return letters_of(font_manager.findfont(OURS))
 
 
 @functools.lru_cache(maxsize=64)
-def _letters(path: str) -> frozenset[int]:
+def letters_of(path: str) -> frozenset[int]:
     """Code points that a font's file has; none where it cannot be read."""
     try:
         return frozenset(FT2Font(path).get_charmap())

@@ -34,7 +34,7 @@ _TO_XYZ = np.array(
     ]
 )
 # CIELAB's lightness, of 100: what the page's dark background adds, and what classes beyond ten lose at most.
-_LIFT, _SHADE = 25.0, 0.45
+_LIFT, _SHADE = 25.0, 0.37
 
 
 def class_colours(classes: int, dark: bool = False) -> np.ndarray:
@@ -49,7 +49,7 @@ def class_colours(classes: int, dark: bool = False) -> np.ndarray:
     """
     colours = _lab(np.array([to_rgb(TEN_COLOURS[k % len(TEN_COLOURS)]) for k in range(classes)]))
     rounds = np.arange(classes) // len(TEN_COLOURS)
-    # Towards black, as far as rounds go; every other one by less, so that two that follow differ more.
+    # Towards black, as far as the contrast with a dark background allows.
     colours *= (1 - _SHADE * rounds / max(3, rounds.max(initial=0) + 1))[:, None]
     if dark:
         colours[:, 0] += _LIFT
