@@ -176,15 +176,27 @@ def finetune(
     "points and places the others among them.",
 )
 @click.option(
+    "--onto",
+    type=options.FILE,
+    metavar="B.npz",
+    help="An embedding of the same rows, such as before: this one is turned onto it, and t-SNE starts from it.",
+)
+@click.option(
     "--out", type=options.FILE, required=True, metavar="E.npz", help="Where to write the embedding."
 )
 def reduce(
-    features: Path, method: str, backend: str, seed: int, parameters: tuple[str, ...], out: Path
+    features: Path,
+    method: str,
+    backend: str,
+    seed: int,
+    parameters: tuple[str, ...],
+    onto: Path | None,
+    out: Path,
 ) -> None:
     """Reduce features to two dimensions: an npz with coords f32 [n, 2] and every parameter used."""
     from jaxtl.machine.terminal import Terminal
     from jaxtl.records import store
-    from jaxtl.records.arrays import Features
+    from jaxtl.records.arrays import Embedding, Features
     from jaxtl.records.files import check_writable
     from jaxtl.reduction import defaults
     from jaxtl.reduction import reduce as reduce_features
@@ -197,7 +209,9 @@ def reduce(
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
     check_writable(out)
+    target = None if onto is None else Embedding.load(onto)
     with Terminal(options.console()).step(f"{method} of {len(loaded.values):,} points") as progress:
-        embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
+        given = {"onto": target, "progress": progress, "seed": seed, **chosen}
+        embedding = reduce_features(loaded, method, backend, **given)
     embedding.save(out)
     click.echo(f"{out}: {method} by {embedding.backend}, {embedding.diagnostics}")
