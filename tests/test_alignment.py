@@ -46,7 +46,7 @@ def turn(degrees, mirror):
 @pytest.mark.parametrize("degrees", [-170.0, 35.0])
 def test_a_turned_map_lies_on_the_other_again(degrees, mirror):
     onto = np.random.default_rng(0).normal(size=(50, 2)) * (3, 1)
-    away = (onto + (5, -2)) @ np.linalg.inv(turn(degrees, mirror))
+    away = (onto + np.array([5, -2])) @ np.linalg.inv(turn(degrees, mirror))
     back, told = turned_onto(away, onto)
     np.testing.assert_allclose(back - back.mean(0), onto - onto.mean(0), atol=1e-12)
     # It is turned where it is, and not moved.
@@ -103,7 +103,7 @@ def test_tsne_starts_from_the_map_before_unless_it_is_told_otherwise(stages):
 
 
 def test_rows_that_coincide_in_the_start_part(stages):
-    before, after = stages
+    _, after = stages
     onto = np.repeat(np.random.default_rng(0).normal(size=(N // 2, 2)), 2, axis=0)
     aligned = jaxtl.reduce(after, "tsne", "opentsne", onto=onto, **settings("tsne"))
     assert len(np.unique(aligned.coords, axis=0)) == N

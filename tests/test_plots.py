@@ -5,9 +5,10 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from jaxtl.errors import JaxtlError
-from jaxtl.plots import curves, maps, style
+from jaxtl.plots import curves, maps, palette, style
 from jaxtl.records.arrays import Embedding
 
 DIGITS = tuple(str(k) for k in range(10))
@@ -75,48 +76,6 @@ def test_a_map_that_lacks_the_last_class_keeps_the_colours():
     assert colour_by_class(maps.embedding_figure(few).axes[0], few).items() <= colours.items()
 
 
-# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
-VISION = {
-    "normal": np.eye(3),
-    "protanopia": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "deuteranopia": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
-    "tritanopia": [
-        [1.255528, -0.076749, -0.178779],
-        [-0.078411, 0.930809, 0.147602],
-        [0.004733, 0.691367, 0.303900],
-    ],
-}
-
-
-def cielab(linear_rgb):
-    to_xyz = [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-    xyz = np.clip(linear_rgb, 0, 1) @ np.transpose(to_xyz) / [0.95047, 1, 1.08883]
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
-
-
-@pytest.mark.parametrize("vision", VISION)
-def test_ten_colours_differ_for_everyone_and_from_white(vision):
-    srgb = style.class_colours(10)
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    lab = cielab(linear @ np.transpose(VISION[vision]))
-    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2) + 1e3 * np.eye(10)
-    assert distances.min() > 17
-    assert np.linalg.norm(lab - [100, 0, 0], axis=1).min() > 20
-
-
 def test_every_point_is_drawn_inside_the_axes_on_one_scale():
     records = trio(spike=True)
     figure = maps.stage_figure(records, "before")
@@ -179,7 +138,7 @@ def test_names_do_not_overlap_even_where_medians_coincide(classes, length):
     figure = maps.stage_figure([record] * 3, "before")
     figure.draw_without_rendering()
     for axes in figure.axes:
-        boxes = [super(type(text), text).get_window_extent() for text in axes.texts]
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
         # 60 % of each box: its halo and line spacing may touch a neighbour's.
         boxes = [box.expanded(0.6, 0.6) for box in boxes]
         clashes = [(i, j) for i in range(classes) for j in range(i) if boxes[i].overlaps(boxes[j])]
@@ -195,13 +154,12 @@ def test_long_names_are_numbered_on_the_map_and_spelt_in_the_legend():
     assert shown == ["0  _private", "1  cost $x$ and $y$", "2  " + "a" * 27 + "…"]
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10, 11, 40, 41, 100])
+@pytest.mark.parametrize("classes", [1, 10, 11, 41, 100, 201])
 def test_any_number_of_classes_draws_within_the_figure(classes, tmp_path):
     names = tuple(f"class number {k}" for k in range(classes))
     figure = maps.stage_figure(trio(n=2 * classes + 3, names=names), "after")
     style.save(figure, tmp_path / "many.png")
-    assert len({tuple(colour) for colour in style.class_colours(classes)}) == classes
-    assert len(figure.legends) == (classes <= 40)
+    assert len(figure.legends) == (classes <= 200)
     width = figure.bbox.width
     for legend in figure.legends:
         box = legend.get_window_extent()
@@ -210,14 +168,16 @@ def test_any_number_of_classes_draws_within_the_figure(classes, tmp_path):
         assert box.y1 <= min(axes.get_window_extent().y0 for axes in figure.axes)
     # The maps keep their size whatever the legend takes.
     assert min(axes.get_window_extent().width for axes in figure.axes) > 0.27 * width
-    if classes > 40:
+    for legend in figure.legends:
+        assert [text.get_text().split("  ")[-1] for text in legend.get_texts()] == list(names)
+    if classes > 200:
         assert f"{classes} classes" in figure.get_supxlabel()
 
 
 def test_points_shrink_with_n_and_are_rasterised_when_many():
     sizes, rasterised = [], []
     for n in (100, 2000, 10_000, 70_000):
-        (points,) = maps.embedding_figure(embedding(n=n)).axes[0].collections
+        points = maps.embedding_figure(embedding(n=n)).axes[0].collections[0]
         sizes.append(points.get_sizes()[0])
         rasterised.append(points.get_rasterized())
     assert sizes == sorted(sizes, reverse=True)
@@ -268,7 +228,7 @@ def test_svg_files_draw_every_point_at_its_place_in_its_colour(tmp_path):
     for place, label in zip(places, record.labels, strict=True):
         nearest = min(drawn, key=lambda xy: np.hypot(*(xy - place)))
         assert np.hypot(*(nearest - place)) < 0.02
-        assert drawn[nearest] == style.TEN_COLOURS[label]
+        assert drawn[nearest] == palette.TEN_COLOURS[label]
 
 
 def test_vector_files_of_many_points_stay_small(tmp_path):
@@ -277,11 +237,12 @@ def test_vector_files_of_many_points_stay_small(tmp_path):
         assert (tmp_path / f"map{suffix}").stat().st_size < 2e6
 
 
-def test_png_has_200_dots_per_inch(tmp_path):
+@pytest.mark.parametrize(("given", "dpi"), [({}, 300), ({"dpi": 72}, 72)])
+def test_png_has_so_many_dots_per_inch(tmp_path, given, dpi):
     figure = maps.stage_figure(trio(), "before")
-    style.save(figure, tmp_path / "x" / "before.png")
+    style.save(figure, tmp_path / "x" / "before.png", **given)
     data = (tmp_path / "x" / "before.png").read_bytes()
-    assert int.from_bytes(data[16:20], "big") == round(200 * figure.get_figwidth())
+    assert int.from_bytes(data[16:20], "big") == round(dpi * figure.get_figwidth())
 
 
 def test_global_state_stays_as_it_was(tmp_path):

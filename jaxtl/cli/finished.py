@@ -13,6 +13,9 @@ from jaxtl.errors import JaxtlError
 if TYPE_CHECKING:
     from jaxtl.experiment.experiment import Experiment
 
+if TYPE_CHECKING:
+    from jaxtl.runs.figures import Print
+
 
 @click.command(cls=headings.Command, short_help="Draw one embedding, or a run's figures again.")
 @click.argument("source", type=options.PATH, metavar="RUN|E.npz")
@@ -23,24 +26,38 @@ if TYPE_CHECKING:
     help="Of an embedding, the picture to write (.png, .svg, .pdf); of a run, the folder.  "
     "[default: E.png; RUN/figures]",
 )
+@click.option(
+    "--width",
+    metavar="one|two|MM",
+    help="Of a figure in print: one or two columns of a journal (89 or 183 mm), or millimetres.  "
+    "[default: 61 mm a map]",
+)
+@click.option(
+    "--dpi", type=float, metavar="N", help="Dots per inch of what is not drawn by lines.  [default: 300]"
+)
+@click.option("--methods", metavar="M,...", help="Maps of a run to show, in this order.  [default: all]")
 @screen.quiet
-def plot(source: Path, out: Path | None) -> None:
+def plot(source: Path, out: Path | None, width: str | None, dpi: float | None, methods: str | None) -> None:
     """Draw one embedding (E.npz of jaxtl reduce), or the figures of a finished run again.
 
     Prints the files that it wrote, one on a line.
     """
-    if source.is_dir():
-        from jaxtl.runs.figures import save_figures
+    from jaxtl.runs.figures import Print, save_figures
 
-        written = save_figures(source, out)
+    chosen = options.parse_names(methods or "")
+    how = Print(width, **({} if dpi is None else {"dpi": dpi}), methods=chosen)
+    if source.is_dir():
+        written = save_figures(source, out, how)
     else:
+        if chosen:
+            raise JaxtlError(f"--methods: {source} is one embedding; give a run, or leave it out")
         written = [out or source.with_suffix(".png")]
-        _plot_embedding(source, written[0])
+        _plot_embedding(source, written[0], how)
     for path in written:
         click.echo(str(path))
 
 
-def _plot_embedding(source: Path, out: Path) -> None:
+def _plot_embedding(source: Path, out: Path, how: Print) -> None:
     from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, N_NEIGHBORS
     from jaxtl.metrics import leave_one_out_knn
     from jaxtl.neighbors import exact_neighbors
@@ -55,7 +72,7 @@ def _plot_embedding(source: Path, out: Path) -> None:
             accuracy = leave_one_out_knn(neighbors, embedding.labels).accuracy.value
     except JaxtlError as error:
         screen.tell(f"drawn without its {LEAVE_ONE_OUT.label}: {error}")
-    save(embedding_figure(embedding, accuracy), out)
+    save(embedding_figure(embedding, accuracy, width=how.width), out, how.dpi)
 
 
 @click.command(cls=headings.Command, short_help="Compute all scores of a finished run again.")

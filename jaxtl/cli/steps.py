@@ -211,6 +211,13 @@ def finetune(
     help="A parameter of the method, such as perplexity=50; may be given several times. landmarks=5000 "
     "embeds 5000 images and places the others among them.",
 )
+@click.option(
+    "--onto",
+    type=options.FILE,
+    metavar="B.npz",
+    help="An embedding of the same images, such as before: the new one is turned onto it, and t-SNE starts "
+    "from it.",
+)
 @click.option("--out", type=options.FILE, required=True, metavar="E.npz", help="The embedding to write.")
 @screen.as_json
 @screen.quiet
@@ -220,6 +227,7 @@ def reduce(
     backend: str,
     seed: int,
     parameters: tuple[str, ...],
+    onto: Path | None,
     out: Path,
     in_json: bool,
 ) -> None:
@@ -228,7 +236,7 @@ def reduce(
     The file holds coords float32 [n, 2], and every parameter used. To look at it: jaxtl plot E.npz.
     """
     from jaxtl.records import store
-    from jaxtl.records.arrays import Features
+    from jaxtl.records.arrays import Embedding, Features
     from jaxtl.records.files import check_writable
     from jaxtl.reduction import defaults
     from jaxtl.reduction import reduce as reduce_features
@@ -241,9 +249,11 @@ def reduce(
         if name not in known:
             raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
     check_writable(out)
+    target = None if onto is None else Embedding.load(onto)
     title = f"{method_label(method)} of {counted(len(loaded.values), 'image')}"
     with screen.observer().step(title) as progress:
-        embedding = reduce_features(loaded, method, backend, progress=progress, **{"seed": seed, **chosen})
+        given = {"onto": target, "progress": progress, "seed": seed, **chosen}
+        embedding = reduce_features(loaded, method, backend, **given)
     embedding.save(out)
     if in_json:
         made = {name: getattr(embedding, name) for name in ("method", "backend", "params", "diagnostics")}

@@ -272,9 +272,11 @@ class Comparison(summaries.Told):
         ]
         return summaries.Summary("Comparison", rows, score_table(self.scores))
 
-    def plot(self) -> Figure:
-        """Its embeddings before over after, a column for each method, as of `jaxtl.plot`."""
-        return plot_stages("comparison", self.embeddings, accuracies_of(self.scores), tuned=False)
+    def plot(self, width: str | float | None = None) -> Figure:
+        """Its embeddings before over after, a column for each method; `width` as of `jaxtl.plot`."""
+        return plot_stages(
+            "comparison", self.embeddings, accuracies_of(self.scores), tuned=False, width=width
+        )
 
     def __repr__(self) -> str:
         before, after = (self.features[stage].values.shape for stage in STAGES)

@@ -12,23 +12,32 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import catalogue
-from jaxtl.plots.style import TEN_COLOURS, styled
+from jaxtl.plots.palette import TEN_COLOURS
+from jaxtl.plots.style import inches, letter, styled
 from jaxtl.settings import STAGES
 
 
 @styled
-def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+def history_figure(history: Sequence[Mapping[str, Any]], width: str | float | None = None) -> Figure:
     """Loss and accuracy after each epoch.
 
     Args:
         history: one mapping per epoch with `epoch` and any of `loss`, `accuracy`, `test_loss` and
             `test_accuracy`; what is missing or None is not drawn.
+        width: as of `jaxtl.plots.style.inches`; by default 5.6 inches.
     """
     if not history or any("epoch" not in row for row in history):
         raise JaxtlError("history figure: needs at least one row, each with its epoch")
-    figure = Figure(figsize=(5.6, 2.4), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    whole = 5.6 if width is None else inches(width)
+    upright = whole < 4
+    height = 2.1 * 2 if upright else 2.4
+    figure = Figure(figsize=(whole, height), layout="constrained")
+    epochs, panels = (
+        [row["epoch"] for row in history],
+        figure.subplots(2, 1) if upright else figure.subplots(1, 2),
+    )
+    for number, (axes, measure) in enumerate(zip(panels, ("loss", "accuracy"), strict=True)):
+        axes.set_title(letter(number), loc="left", fontweight="bold")
         for key, name, colour, marker in (
             (measure, "training", TEN_COLOURS[0], "o"),
             (f"test_{measure}", "test", TEN_COLOURS[2], "s"),
@@ -46,14 +55,16 @@ def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @styled
-def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
+def layers_figure(rows: Sequence[Any], layers: Sequence[str], width: str | float | None = None) -> Figure:
     """A profile of the network by depth: where the classes come apart, and what fine-tuning moved.
 
     Args:
         rows: of `jaxtl.evaluation.depth`: stage, layer, metric, value, low, high.
         layers: in the network's order, the first one on the left.
+        width: as of `jaxtl.plots.style.inches`; by default 6.6 inches.
     """
-    figure = Figure(figsize=(6.6, 5.2), layout="constrained")
+    whole = 6.6 if width is None else inches(width)
+    figure = Figure(figsize=(whole, 5.2), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2.2, 1, 1)})
     by_layer = {(row.stage, row.metric, row.layer): row for row in rows}
 
@@ -69,7 +80,8 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str]) -> Figure:
     for stage, colour in colours.items():
         _draw_profile(axes[1], profile(stage, rank), colour, "o", stage)
     _draw_profile(axes[2], profile("both", cka), TEN_COLOURS[2], "o", "before against after")
-    for panel, title in zip(axes, ("accuracy", rank.label, cka.label), strict=True):
+    for number, (panel, title) in enumerate(zip(axes, ("accuracy", rank.label, cka.label), strict=True)):
+        panel.set_title(letter(number), loc="left", fontweight="bold")
         panel.set_ylabel(title)
         panel.legend(loc="best")
     axes[0].set_ylim(0, 1)

@@ -5,46 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.artist import allow_rasterization
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
-from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.path import Path as Outline
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import Stroke
+from matplotlib.text import Annotation
 from matplotlib.transforms import IdentityTransform
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import catalogue
 from jaxtl.methods import METHODS, method_label
-from jaxtl.plots.style import (
-    LEGEND_UP_TO,
-    Picture,
-    add_legend,
-    class_colours,
-    legend_height,
-    numbered,
-    square_limits,
-    styled,
-)
+from jaxtl.plots.density import SHARE, draw_lines, has_lines
+from jaxtl.plots.key import MANY, add_key, key_height, numbered
+from jaxtl.plots.palette import class_colours, class_marks
+from jaxtl.plots.points import draw_points
+from jaxtl.plots.style import Picture, inches, letter, square_limits, styled
 from jaxtl.records.arrays import Embedding
 from jaxtl.settings import STAGES
 
-RASTERISED_ABOVE = 5000
-_COLUMN_INCHES, _MAP_INCHES = 2.4, 2.15  # a row of maps: the share of each, and what its labels leave of it
+# Of a row of maps: the share of each, what its labels leave of it, and what stands above and below it.
+_COLUMN_INCHES, _MAP_INCHES, _LABEL_INCHES = 2.4, 2.15, 0.35
+_ONE_INCHES, _LETTER_INCHES = 4.0, 0.17
+# Maps narrower than this go below each other. Their texts shrink with them, down to 5 points, which journals
+# take for the least.
+_LEAST_COLUMN_INCHES, _LEAST_SCALE = 1.6, 0.72
 
 
 @styled
-def embedding_figure(embedding: Embedding, accuracy: float | None = None, title: str | None = None) -> Figure:
-    """One map, 4 inches wide. `accuracy` is its 10-NN accuracy, leave one out, 0 to 1."""
-    names = _class_names([embedding])
-    height = 4.55 + 0.2 * bool(title) + legend_height(names, 4.0)
-    figure = Picture(figsize=(4.0, height), layout="constrained")
-    _draw_map(figure.add_subplot(), embedding, names, accuracy, inches=3.6)
+def embedding_figure(
+    embedding: Embedding,
+    accuracy: float | None = None,
+    title: str | None = None,
+    width: str | float | None = None,
+) -> Figure:
+    """One map, 4 inches wide, or as `style.inches` says. `accuracy` is its 10-NN accuracy, leave one out."""
+    names, note = _class_names([embedding]), _note([embedding])
+    whole = _ONE_INCHES if width is None else inches(width)
+    height = whole + 0.55 + 0.2 * bool(title) + key_height(names, whole, note)
+    figure = Picture(figsize=(whole, height), layout="constrained")
+    _draw_map(figure.add_subplot(), embedding, names, accuracy, whole - 0.4)
     if title:
         figure.suptitle(title, parse_math=False)
-    add_legend(figure, names, width=4.0)
+    add_key(figure, names, whole, note)
     return figure
 
 
@@ -54,22 +56,31 @@ def stage_figure(
     stage: str,
     accuracies: Mapping[str, float] | None = None,
     title: str | None = None,
+    width: str | float | None = None,
 ) -> Figure:
-    """The maps of one stage side by side, 2.4 inches each.
+    """The maps of one stage side by side, 2.4 inches each; of a width, as many beside each other as it holds.
 
     Args:
         embeddings: at least one, of the same images.
         stage: heads the figure, such as "before".
         accuracies: 10-NN accuracy, leave one out, by method, 0 to 1.
         title: heads the figure instead of the stage.
+        width: as of `style.inches`.
     """
     _check_some(embeddings)
-    names, width = _class_names(embeddings), _COLUMN_INCHES * len(embeddings)
-    figure = Picture(figsize=(width, 3.05 + legend_height(names, width)), layout="constrained")
-    axes = figure.subplots(1, len(embeddings), squeeze=False)
-    _draw_row(axes[0], embeddings, names, accuracies or {})
+    names, note, count = _class_names(embeddings), _note(embeddings), len(embeddings)
+    whole = _COLUMN_INCHES * count if width is None else inches(width)
+    columns = min(count, max(1, int(whole / _LEAST_COLUMN_INCHES)))
+    rows = -(-count // columns)
+    share = whole / columns
+    height = rows * (share + _LABEL_INCHES) + 0.3 + key_height(names, whole, note)
+    figure = Picture(figsize=(whole, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for empty in axes[count:]:
+        empty.remove()
+    _draw_maps(axes[:count], embeddings, names, accuracies or {}, share, range(count))
     figure.suptitle(title or stage_title(stage), parse_math=False)
-    add_legend(figure, names, width)
+    add_key(figure, names, whole, note)
     return figure
 
 
@@ -79,14 +90,16 @@ def comparison_figure(
     after: Sequence[Embedding],
     accuracies: Mapping[str, Mapping[str, float]] | None = None,
     titles: Mapping[str, str] | None = None,
+    width: str | float | None = None,
 ) -> Figure:
-    """Two rows of maps, "before" over "after", one column per method.
+    """Two rows of maps, "before" over "after", one column per method; two columns where rows are too narrow.
 
     Args:
         before: the maps of the first stage.
         after: the maps of the second stage, of the same methods in the same order.
         accuracies: 10-NN accuracy, leave one out, by stage ("before", "after") and method, 0 to 1.
         titles: by stage, head the rows.
+        width: as of `style.inches`.
     """
     _check_some(before)
     methods = [[embedding.method for embedding in row] for row in (before, after)]
@@ -95,14 +108,22 @@ def comparison_figure(
             f"comparison figure: methods before are {', '.join(methods[0])}, after {', '.join(methods[1])}; "
             "give the same ones in the same order"
         )
-    names, width = _class_names([*before, *after]), _COLUMN_INCHES * len(before)
-    figure = Picture(figsize=(width, 5.95 + legend_height(names, width)), layout="constrained")
-    rows = figure.subfigures(2, 1)
-    for row, stage, embeddings in zip(rows, STAGES, (before, after), strict=True):
-        axes = row.subplots(1, len(embeddings), squeeze=False)
-        _draw_row(axes[0], embeddings, names, (accuracies or {}).get(stage, {}))
-        row.suptitle((titles or {}).get(stage) or stage_title(stage), parse_math=False)
-    add_legend(figure, names, width)
+    names, note, count = _class_names([*before, *after]), _note([*before, *after]), len(before)
+    whole = _COLUMN_INCHES * count if width is None else inches(width)
+    upright = whole / count < _LEAST_COLUMN_INCHES
+    shape, grid = ((1, 2), (count, 1)) if upright else ((2, 1), (1, count))
+    share = whole / (shape[1] * grid[1])
+    height = shape[0] * (grid[0] * (share + _LABEL_INCHES) + 0.225) + key_height(names, whole, note)
+    figure = Picture(figsize=(whole, height), layout="constrained")
+    for number, (part, stage, embeddings) in enumerate(
+        zip(figure.subfigures(*shape).flat, STAGES, (before, after), strict=True)
+    ):
+        # Letters run along the rows of the whole.
+        letters = [2 * k + number if upright else number * count + k for k in range(count)]
+        axes = part.subplots(*grid, squeeze=False).ravel()
+        _draw_maps(axes, embeddings, names, (accuracies or {}).get(stage, {}), share, letters)
+        part.suptitle((titles or {}).get(stage) or stage_title(stage), parse_math=False)
+    add_key(figure, names, whole, note)
     return figure
 
 
@@ -121,96 +142,59 @@ def _class_names(embeddings: Sequence[Embedding]) -> tuple[str, ...]:
     return max((embedding.class_names for embedding in embeddings), key=len)
 
 
-def _draw_row(
-    row: Sequence[Axes],
+def _note(embeddings: Sequence[Embedding]) -> str:
+    """What the key must say of lines, where there are some."""
+    classes = len(_class_names(embeddings))
+    lines = any(has_lines(len(embedding.coords), classes) for embedding in embeddings)
+    return f"Lines enclose the densest {100 * SHARE:.0f} % of each class" if lines else ""
+
+
+def _draw_maps(
+    panels: Sequence[Axes],
     embeddings: Sequence[Embedding],
     names: tuple[str, ...],
     accuracies: Mapping[str, float | None],
+    share: float,
+    letters: Sequence[int],
 ) -> None:
-    for axes, embedding in zip(row, embeddings, strict=True):
-        _draw_map(axes, embedding, names, accuracies.get(embedding.method), _MAP_INCHES)
+    """Maps in panels of a share of inches; one alone has no letter."""
+    room = share - (_COLUMN_INCHES - _MAP_INCHES)
+    for axes, embedding, number in zip(panels, embeddings, letters, strict=True):
+        scale = float(np.clip(share / _COLUMN_INCHES, _LEAST_SCALE, 1))
+        _draw_map(axes, embedding, names, accuracies.get(embedding.method), room, scale)
+        if max(letters) > 0:
+            # Left of the upper corner, where the axis's label leaves room.
+            left = -_LETTER_INCHES / room
+            axes.set_title(letter(number), loc="left", x=left, y=1, va="top", fontweight="bold")
 
 
 def _draw_map(
-    axes: Axes, embedding: Embedding, names: tuple[str, ...], accuracy: float | None, inches: float
+    axes: Axes,
+    embedding: Embedding,
+    names: tuple[str, ...],
+    accuracy: float | None,
+    room: float,
+    scale: float = 1.0,
 ) -> None:
+    """A map as wide as some inches of room; its texts are set smaller by a scale."""
     embedding.check_plane("a figure")
     coords, labels = embedding.coords, embedding.labels
-    n, known = len(coords), labels is not None
-    if labels is None:
-        labels = np.zeros(n, np.int32)
-    colours = class_colours(max(1, len(names)))
-    order = _mixed(labels, len(colours))
-    area = float(np.clip(4.0 * (2000 / n) ** 0.7, 0.25, 16.0))
-    points = _Points(coords[order], area, colours[labels[order]], axes)
-    points.set_rasterized(n > RASTERISED_ABOVE)
-    axes.add_collection(points, autolim=False)
+    n, classes = len(coords), max(1, len(names))
+    drawn = np.zeros(n, np.int32) if labels is None else labels
+    colours = class_colours(classes)
+    # Of a map of 2.15 inches; a larger one has room for larger points.
+    area = float(np.clip(4.0 * (2000 / n) ** 0.7, 0.25, 16.0)) * max(scale, 0.75)
     square_limits(axes, coords)
-    _label_axes(axes, embedding)
-    axes.set_title(_map_title(embedding, accuracy))
-    if known:
-        _write_class_names(axes, coords, labels, names, inches)
+    draw_points(axes, coords, drawn, colours, class_marks(classes), area)
+    if has_lines(n, classes):
+        draw_lines(axes, coords, drawn, colours)
+    _label_axes(axes, embedding, 7 * scale)
+    axes.set_title(_map_title(embedding, accuracy), fontsize=8 * scale)
+    if labels is not None:
+        _write_class_names(axes, coords, labels, names, room)
 
 
-def _mixed(labels: np.ndarray, classes: int) -> np.ndarray:
-    """An order in which to draw points: drawn class by class, the last class would hide the others.
-
-    A fixed shuffle in rounds of about ten points a class, each round sorted by class, every other one
-    backwards: so that one colour's points stand in runs, which vector files write as one path.
-    """
-    order = np.random.default_rng(0).permutation(len(labels))
-    rounds = np.arange(len(labels)) // (10 * classes)
-    return order[np.lexsort((np.where(rounds % 2, -1, 1) * labels[order], rounds))]
-
-
-class _Points(PathCollection):
-    """Discs as `Axes.scatter` draws them, in their order. SVG and PDF take a fraction of the time and space.
-
-    Args:
-        xy: [n, 2] in the units of the data.
-        area: in square points, with a diameter of its root, as in `Axes.scatter`.
-        colours: RGB of each, [n, 3].
-    """
-
-    def __init__(self, xy: np.ndarray, area: float, colours: np.ndarray, axes: Axes) -> None:
-        disc = Outline.circle(radius=0.5)
-        super().__init__(
-            [disc], [area], offsets=xy, offset_transform=axes.transData, facecolors=colours, linewidths=0
-        )
-        self.set_transform(IdentityTransform())
-        starts = np.flatnonzero((colours[1:] != colours[:-1]).any(axis=1)) + 1
-        self._runs = np.split(np.arange(len(xy)), starts)
-
-    @allow_rasterization
-    def draw(self, renderer: RendererBase) -> None:
-        # Pixels are filled in compiled code. Files of discs are written disc by disc in Python.
-        if self.get_rasterized() or isinstance(renderer, RendererAgg):
-            super().draw(renderer)
-        else:
-            self._draw_strokes(renderer)
-
-    def _draw_strokes(self, renderer: RendererBase) -> None:
-        """One path for each run of one colour, of strokes of no length with round ends.
-
-        Both formats define these as discs (SVG 2, section 13.5.4; ISO 32000-1, section 8.5.3.2), and a stroke
-        of some length shows a seam in viewers that draw its two ends one by one.
-        """
-        renderer.open_group("points", self.get_gid())
-        gc = renderer.new_gc()
-        self._set_gc_clip(gc)
-        gc.set_capstyle("round")
-        gc.set_linewidth(renderer.points_to_pixels(self.get_sizes()[0] ** 0.5))
-        # To a hundredth of a point, which nobody sees: half the file's size.
-        places = np.round(self.get_offset_transform().transform(self.get_offsets()), 2)
-        for run in self._runs:
-            gc.set_foreground(tuple(self.get_facecolors()[run[0]]), isRGBA=True)
-            codes = np.tile(np.uint8([Outline.MOVETO, Outline.LINETO]), len(run))
-            renderer.draw_path(gc, Outline(np.repeat(places[run], 2, axis=0), codes), IdentityTransform())
-        gc.restore()
-        renderer.close_group("points")
-
-
-def _label_axes(axes: Axes, embedding: Embedding) -> None:
+def _label_axes(axes: Axes, embedding: Embedding, size: float) -> None:
     # Only distances along principal components have the features' unit; elsewhere ticks mean nothing.
     axes.spines[["top", "right"]].set_visible(True)
     axes.set_xticks([])
@@ -218,9 +202,15 @@ def _label_axes(axes: Axes, embedding: Embedding) -> None:
     method = METHODS.get(embedding.method)
     name = (method and method.axis) or method_label(embedding.method)
     shares = embedding.diagnostics.get("explained_variance_ratio")
-    shares = [f" ({100 * share:.0f} % of variance)" for share in shares] if shares else ["", ""]
-    axes.set_xlabel(f"{name} 1{shares[0]}")
-    axes.set_ylabel(f"{name} 2{shares[1]}")
+    if shares and embedding.params.get("aligned"):
+        # Its axes are turned within the plane of the two components.
+        labels = f"plane of {name} 1 and 2 ({100 * sum(shares):.0f} % of variance)", ""
+    elif shares:
+        labels = tuple(f"{name} {k} ({100 * shares[k - 1]:.0f} % of variance)" for k in (1, 2))
+    else:
+        labels = f"{name} 1", f"{name} 2"
+    axes.set_xlabel(labels[0], fontsize=size)
+    axes.set_ylabel(labels[1], fontsize=size)
 
 
 def _map_title(embedding: Embedding, accuracy: float | None) -> str:
@@ -237,24 +227,24 @@ def _map_title(embedding: Embedding, accuracy: float | None) -> str:
 
 
 def _write_class_names(
-    axes: Axes, coords: np.ndarray, labels: np.ndarray, names: tuple[str, ...], inches: float
+    axes: Axes, coords: np.ndarray, labels: np.ndarray, names: tuple[str, ...], room: float
 ) -> None:
     """Each class's name at the median of its points, so that colour is not all that tells it.
 
     Names that would overlap are moved apart, and a line leads from each to its median.
     """
-    size = 5 if len(names) > LEGEND_UP_TO else 7
+    size = 5 if len(names) >= MANY else 7
     present = np.unique(labels)
     texts = [str(label) if numbered(names) else names[label] for label in present]
     low, span = np.array([axes.get_xlim()[0], axes.get_ylim()[0]]), np.ptp(axes.get_xlim())
     medians = np.array([np.median(coords[labels == label], axis=0) for label in present])
     # A bold letter is about 0.75 of the font size wide.
-    letter = size / 72 / inches
-    sizes = np.array([(letter * (0.75 * len(text) + 0.3), 1.25 * letter) for text in texts])
+    letter_share = size / 72 / room
+    sizes = np.array([(letter_share * (0.75 * len(text) + 0.3), 1.25 * letter_share) for text in texts])
     places = low + span * _moved_apart((medians - low) / span, sizes)
     for text, median, place in zip(texts, medians, places, strict=True):
-        moved = np.abs(place - median).max() > 0.5 * letter * span
-        name = axes.annotate(
+        moved = np.abs(place - median).max() > 0.5 * letter_share * span
+        name = _Name(
             text,
             median,
             place,
@@ -263,10 +253,21 @@ def _write_class_names(
             ha="center",
             va="center",
             parse_math=False,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
             arrowprops={"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0} if moved else None,
         )
+        name.set_transform(IdentityTransform())
+        axes.add_artist(name)
         name.set_in_layout(False)  # it stands within the map, so that nothing need make room for it
+
+
+class _Name(Annotation):
+    """A text on a white edge. In SVG files it stays a text, which one with path effects does not."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        self.set_path_effects([Stroke(linewidth=2, foreground="white")])
+        super().draw(renderer)
+        self.set_path_effects([])
+        super().draw(renderer)
 
 
 def _moved_apart(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -6,8 +6,9 @@ Matplotlib's global state stays as it is: figures are made without pyplot, under
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -18,40 +19,31 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from jaxtl.errors import JaxtlError
+from jaxtl.plots.fonts import OURS, give_letters
+from jaxtl.plots.palette import class_colours as class_colours
 from jaxtl.records.files import replacing
 
 _Arguments = ParamSpec("_Arguments")
 # Of pictures in notebooks.
 _NOTEBOOK_DPI = 120
 
-# Petroff's ten colours (2021, arXiv:2107.02270), their cyan made stronger, since it was only 16 from white
-# under protanopia and is now 25. Smallest CIELAB distance (CIE76) between two of them: 19.3 as they are,
-# 18.5, 17.6 and 17.3 under protanopia, deuteranopia and tritanopia as Machado, Oliveira & Fernandes (2009)
-# simulate them. Smallest of the four for the other candidates: Tol's muted nine with black 15.6,
-# Okabe-Ito's eight with two more 7.1, matplotlib's tab10 4.6.
-# Ordered so that the first few differ most, and so do the digits that networks confuse (3 5 8, 4 7 9).
-TEN_COLOURS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#832db6",
-    "#94a4a2",
-    "#68d2ea",
-    "#717581",
-    "#e76300",
-    "#b9ac70",
-    "#a96b59",
-)
 SUFFIXES = (".png", ".svg", ".pdf")
 
-# Classes that a legend holds; with more their numbers stand in the maps alone.
-LEGEND_UP_TO = 40
-_NAME_LENGTH, _LEGEND_NAME_LENGTH = 10, 28
+# Widths of a figure in print, in millimetres: Nature's, and near those of IEEE (89, 181), PNAS (87, 178) and
+# Elsevier (90, 190).
+WIDTHS = {"one": 89.0, "two": 183.0}
+_LEAST_WIDTH, _MOST_WIDTH = 40.0, 1000.0
+_MM_PER_INCH = 25.4
+DPI = 300  # what journals ask for of pictures with text
+_DPI_BETWEEN = 30, 2400
+# Puts the letters that are used into PDF files.
+_SUBSETTER = "fontTools.subset"
 _STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that files do not depend on the machine
+    # By way of the generic name, which SVG files then have too, for who lacks ours.
+    "font.family": "sans-serif",
+    "font.sans-serif": [OURS],
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 7,
@@ -66,8 +58,9 @@ _STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "figure.titlesize": 9,
-    "savefig.dpi": 200,
+    "savefig.dpi": DPI,
     "svg.hashsalt": "jaxtl",
+    "svg.fonttype": "none",  # texts stay texts, to be searched and edited
     "pdf.fonttype": 42,  # TrueType, which journals ask for
 }
 
@@ -97,6 +90,7 @@ def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
     def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Figure:
         with _style():
             figure = draw(*args, **kwargs)
+            give_letters(figure)
             figure.get_layout_engine().execute(figure)
             # Not "none": its placeholder makes matplotlib draw each file twice.
             figure.set_layout_engine(None)
@@ -105,11 +99,19 @@ def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
     return drawn
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write PNG (200 dpi), SVG or PDF by the suffix; the same figure gives the same bytes.
+def save(figure: Figure, path: str | os.PathLike[str], dpi: float = DPI) -> None:
+    """Write PNG, SVG or PDF by the suffix; the same figure gives the same bytes.
 
-    The file is either whole or absent. Raises JaxtlError for another suffix.
+    The file is either whole or absent.
+
+    Args:
+        dpi: dots per inch, 30 to 2400, of PNG, and of what else holds as dots: points from 5,000 on.
+
+    Raises JaxtlError for another suffix or resolution.
     """
+    least, most = _DPI_BETWEEN
+    if not least <= dpi <= most:
+        raise JaxtlError(f"dpi: must be {least} to {most}, got {dpi:g}")
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         kind = suffix or "a file without suffix"
@@ -120,18 +122,41 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         ".svg": {"Date": None, "Creator": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }[suffix]
-    with _style(), replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+    with _style(), _quiet(_SUBSETTER), replacing(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], metadata=metadata, dpi=dpi)
 
 
-def class_colours(classes: int) -> np.ndarray:
-    """RGB of each class, float [classes, 3]: the same for a class in every figure.
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """What a library has to say of others' files is not for who draws."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
-    Up to ten classes have colours told apart under colour blindness; more share a continuous map.
+
+def inches(width: str | float) -> float:
+    """Of a figure's width: "one" or "two" columns of a journal, or millimetres, 40 to 1000.
+
+    Raises JaxtlError for another word or number.
     """
-    if classes <= len(TEN_COLOURS):
-        return np.array([matplotlib.colors.to_rgb(colour) for colour in TEN_COLOURS[:classes]])
-    return matplotlib.colormaps["turbo"](np.linspace(0, 1, classes))[:, :3]
+    known = WIDTHS.get(str(width))
+    try:
+        millimetres = float(width) if known is None else known
+    except ValueError:
+        millimetres = float("nan")
+    if not _LEAST_WIDTH <= millimetres <= _MOST_WIDTH:
+        columns = " or ".join(f"{word} ({mm:g} mm)" for word, mm in WIDTHS.items())
+        raise JaxtlError(f"width: must be {columns}, or {_LEAST_WIDTH:g} to {_MOST_WIDTH:g} mm, got {width}")
+    return millimetres / _MM_PER_INCH
+
+
+def letter(number: int) -> str:
+    """Of a figure's panels, in their order: "a" for 0."""
+    return chr(ord("a") + number)
 
 
 def square_limits(axes: Axes, coords: np.ndarray) -> None:
@@ -142,58 +167,3 @@ def square_limits(axes: Axes, coords: np.ndarray) -> None:
     axes.set_xlim(centre[0] - half, centre[0] + half)
     axes.set_ylim(centre[1] - half, centre[1] + half)
     axes.set_aspect("equal", adjustable="box")
-
-
-def legend_height(names: tuple[str, ...], width: float) -> float:
-    """Inches that `add_legend` takes."""
-    if not names:
-        return 0.0
-    rows = 1 if len(names) > LEGEND_UP_TO else -(-len(names) // _legend_columns(names, width))
-    return 0.145 * rows
-
-
-def add_legend(figure: Figure, names: tuple[str, ...], width: float) -> None:
-    """Below the maps; with more classes than a legend can hold, a note instead; nothing without classes."""
-    if not names:
-        return
-    if len(names) > LEGEND_UP_TO:
-        ends = (
-            f"{k}" if names[k] == str(k) else f"{k} ({_shortened(names[k])})" for k in (0, len(names) - 1)
-        )
-        note = (
-            f"{len(names)} classes, coloured in their order from {' to '.join(ends)}; numbers stand at class "
-            "medians"
-        )
-        figure.supxlabel(note, fontsize=6, parse_math=False, wrap=True)
-        return
-    handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, color=colour)
-        for colour in class_colours(len(names))
-    ]
-    legend = figure.legend(
-        handles,
-        [str(k) for k in range(len(names))],
-        loc="outside lower center",
-        ncols=_legend_columns(names, width),
-        handletextpad=0.1,
-        columnspacing=0.9,
-    )
-    # Set afterwards: matplotlib drops labels that begin with "_" and reads "$" as mathematics.
-    for k, (text, name) in enumerate(zip(legend.get_texts(), names, strict=True)):
-        text.set_parse_math(False)
-        text.set_text(f"{k}  {_shortened(name)}" if numbered(names) else name)
-
-
-def numbered(names: tuple[str, ...]) -> bool:
-    """Whether the maps show class numbers, for want of room for names."""
-    return len(names) > len(TEN_COLOURS) or max(map(len, names)) > _NAME_LENGTH
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LEGEND_NAME_LENGTH else name[: _LEGEND_NAME_LENGTH - 1] + "…"
-
-
-def _legend_columns(names: tuple[str, ...], width: float) -> int:
-    # Inches that a column takes at 7 points: the marker, its gaps, the number, and 0.06 a letter.
-    column = 0.3 + 0.15 * numbered(names) + 0.06 * max(len(_shortened(name)) for name in names)
-    return int(np.clip(width / column, 1, len(names)))

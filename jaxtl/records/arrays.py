@@ -201,22 +201,28 @@ class Embedding(summaries.Told):
                 "with n_components=2"
             )
 
-    def plot(self, title: str | None = None, accuracy: float | None = None) -> Figure:
+    def plot(
+        self,
+        title: str | None = None,
+        accuracy: float | None = None,
+        width: str | float | None = None,
+    ) -> Figure:
         """A picture of it, which notebooks show where it is a cell's last line.
 
-        It opens no window and changes nothing of matplotlib's state; `.savefig("map.png")` writes it.
+        It opens no window and leaves matplotlib's state; `.savefig("map.png", dpi=300)` writes it.
 
         Args:
             title: heads the figure.
             accuracy: 10-NN accuracy, leave one out, 0 to 1, to be told in the picture.
+            width: as of `jaxtl.plot`.
 
         Raises:
-            JaxtlError: an embedding in other than two dimensions.
+            JaxtlError: an embedding in other than two dimensions, or a width that is none.
         """
         # Drawing is far above records, and matplotlib slow to import: it is asked for as users ask for it.
         import jaxtl
 
-        return jaxtl.plot(self, title=title, accuracy=accuracy)
+        return jaxtl.plot(self, title=title, accuracy=accuracy, width=width)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -126,10 +126,10 @@ class RunData(summaries.Told):
         ]
         return summaries.Summary(f"Run {self.name!r}", rows, score_table(self.scores))
 
-    def plot(self) -> Figure:
-        """Its embeddings before over after, a column for each method, as of `jaxtl.plot`."""
+    def plot(self, width: str | float | None = None) -> Figure:
+        """Its embeddings before over after, a column for each method; `width` as of `jaxtl.plot`."""
         accuracies = accuracies_of(self.scores)
-        return plot_stages(self.name, self.embeddings, accuracies, tuned=not self.is_comparison)
+        return plot_stages(self.name, self.embeddings, accuracies, tuned=not self.is_comparison, width=width)
 
     def score(self, stage: str, space: str, metric: str) -> Score | None:
         """One number, such as that of "after", "features" and "silhouette"; None where it was not made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -31,16 +32,31 @@ _PRELOAD = (
 )
 
 
-def draw(run: RunFolder, name: str) -> Figure:
+@dataclass(frozen=True)
+class Print:
+    """How figures are printed.
+
+    Attributes:
+        width: "one" or "two" columns of a journal, or millimetres; None is 61 mm for each map beside another.
+        dpi: dots per inch.
+        methods: those whose maps are shown, in this order; all of the run where there are none.
+    """
+
+    width: str | float | None = None
+    dpi: float = style.DPI
+    methods: tuple[str, ...] = ()
+
+
+def draw(run: RunFolder, name: str, how: Print = Print()) -> Figure:
     """One of a run's `figure_names`, from only the files that it shows. Raises JaxtlError as they do."""
     if name == "history":
-        return curves.history_figure(run.history.read())
+        return curves.history_figure(run.history.read(), how.width)
     if name == "layers":
         rows = run.layers.read()
-        return curves.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)))
+        return curves.layers_figure(rows, list(dict.fromkeys(row.layer for row in rows)), how.width)
     run.check()
     config = run.started.read().config
-    methods = config.methods
+    methods = _shown(run, config.methods, how.methods)
     titles = {stage: maps.stage_title(stage) for stage in STAGES}
     accuracies: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
     if isinstance(config, ComparisonConfig):
@@ -49,9 +65,17 @@ def draw(run: RunFolder, name: str) -> Figure:
     if not isinstance(config, ComparisonConfig) or config.tells_classes:
         accuracies = _accuracies(run, methods)
     if name in STAGES:
-        return maps.stage_figure(_embeddings(run, name, methods), name, accuracies[name], titles[name])
+        shown = _embeddings(run, name, methods)
+        return maps.stage_figure(shown, name, accuracies[name], titles[name], how.width)
     rows = [_embeddings(run, stage, methods) for stage in STAGES]
-    return maps.comparison_figure(rows[0], rows[1], accuracies, titles)
+    return maps.comparison_figure(rows[0], rows[1], accuracies, titles, how.width)
+
+
+def _shown(run: RunFolder, made: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [method for method in asked if method not in made]
+    if unknown:
+        raise JaxtlError(f"{run}: has no maps by {', '.join(unknown)}; it has {', '.join(made)}")
+    return tuple(dict.fromkeys(asked)) or made
 
 
 def _embeddings(run: RunFolder, stage: str, methods: tuple[str, ...]) -> list[Embedding]:
@@ -74,26 +98,28 @@ def save_figure(
     name: str,
     out: Pathlike | None = None,
     progress: Progress = lambda fraction: None,
+    how: Print = Print(),
 ) -> list[Path]:
     """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
     run, written = RunFolder(folder), []
-    figure = draw(run, name)
+    figure = draw(run, name, how)
     for file in run.figures[name]:
         written.append(file.path if out is None else Path(out, file.path.name))
-        style.save(figure, written[-1])
+        style.save(figure, written[-1], how.dpi)
         progress(len(written) / len(run.figures[name]))
     return written
 
 
-def save_figures(folder: Path, out: Path | None = None) -> list[Path]:
+def save_figures(folder: Path, out: Path | None = None, how: Print = Print()) -> list[Path]:
     """Draw a finished run's figures into a folder, by default its own, each in every format.
 
-    Returns the files. Raises JaxtlError where a file that they show is absent or damaged.
+    Returns the files. Raises JaxtlError where a file that they show is absent or damaged, or for a width, a
+    resolution or methods that cannot be.
     """
     run = RunFolder(folder)
     run.check()
     names = figure_names(run.started.read().config)
-    return [path for name in names for path in save_figure(folder, name, out)]
+    return [path for name in names for path in save_figure(folder, name, out, how=how)]
 
 
 class Drawer:

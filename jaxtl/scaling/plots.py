@@ -18,15 +18,10 @@ from jaxtl.evaluation.catalogue import (
     Metric,
 )
 from jaxtl.methods import library_label, method_label
-from jaxtl.plots.maps import RASTERISED_ABOVE
-from jaxtl.plots.style import (
-    TEN_COLOURS,
-    add_legend,
-    class_colours,
-    legend_height,
-    square_limits,
-    styled,
-)
+from jaxtl.plots.key import add_key, key_height
+from jaxtl.plots.palette import TEN_COLOURS, class_colours
+from jaxtl.plots.points import RASTERISED_ABOVE
+from jaxtl.plots.style import square_limits, styled
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.quality import Quality
 from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Trial
@@ -109,7 +104,7 @@ def maps_figure(curves: Sequence[Curve], coords: Coords, class_names: tuple[str,
     """
     sizes = sorted({trial.n for curve in curves for trial in curve.trials})
     width = max(_CELL * len(sizes) + 0.4, 4.0)
-    height = (_CELL + 0.12) * len(curves) + 0.35 + legend_height(class_names, width)
+    height = (_CELL + 0.12) * len(curves) + 0.35 + key_height(class_names, width)
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(curves), len(sizes), squeeze=False)
     for row, curve in zip(grid, curves, strict=True):
@@ -119,7 +114,7 @@ def maps_figure(curves: Sequence[Curve], coords: Coords, class_names: tuple[str,
         )
     for axes, n in zip(grid[0], sizes, strict=True):
         axes.set_title(f"n = {n:,}")
-    add_legend(figure, class_names, width)
+    add_key(figure, class_names, width)
     return figure
 
 
