@@ -85,7 +85,7 @@ def prose_of(name):
 
 
 def commands_of(text):
-    """Each command of some lines of shell as its words; `A && B` is two; where output goes is left out."""
+    """Each command of some lines of shell as its words; `A && B` is two. Where output goes is left out."""
     for line in text.replace("\\\n", " ").splitlines():
         words = itertools.takewhile(lambda word: word not in (">", "|"), shlex.split(line, comments=True))
         groups = itertools.groupby(words, lambda word: word == "&&")

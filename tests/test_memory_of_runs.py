@@ -88,14 +88,14 @@ def test_memory_hardly_follows_from_the_number_of_images(disk_has_room, monkeypa
 
 def test_what_does_not_fit_is_refused_with_the_number_that_does():
     few, many = need(10), need(5000)
-    footprint.check(many, many.total, 5000, 32, "give fewer")
+    footprint.check(many, many.total, 5000, 32, "give fewer --samples")
     with pytest.raises(
         JaxtlError, match=r"^memory: 5,000 images .* need about 2\.\d GiB.* images fit"
     ) as caught:
-        footprint.check(many, few.total + 100 * many.per_image, 5000, 32, "give fewer")
+        footprint.check(many, few.total + 100 * many.per_image, 5000, 32, "give fewer --samples")
     assert "--samples" in str(caught.value)
     with pytest.raises(JaxtlError, match=r"smaller --image-size, or a --batch-size below 32"):
-        footprint.check(many, 2**20, 5000, 32, "give fewer")
+        footprint.check(many, 2**20, 5000, 32, "give fewer --samples")
 
 
 def test_images_made_when_asked_for_are_not_all_made_for_a_selection():

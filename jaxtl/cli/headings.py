@@ -30,8 +30,8 @@ _OPTIONS = {
     "Fine-tuning": ("trainable", "epochs", "batch_size", "learning_rate", "batch_norm"),
     "The study": ("sizes", "backends", "memory_limit"),
     "The maps": ("methods", "method", "parameters", "perplexity", "n_neighbors", "backend", "time_limit"),
-    "The scores": ("layers", "seed", "seeds"),
-    "How it is computed": ("precision", "deterministic", "compilation_cache"),
+    "The scores": ("layers",),
+    "How it is computed": ("seed", "seeds", "precision", "deterministic", "compilation_cache"),
 }
 _HEADING = {name: heading for heading, names in _OPTIONS.items() for name in names}
 _COMMANDS = {
@@ -60,11 +60,11 @@ def _spoken(text: str) -> str:
 class Command(click.Command):
     """A verb whose help shows its options under headings, where there are many."""
 
-    _FEW = 6
+    _FEW = 8
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*_OPTIONS, OTHERS)}
-        params = self.get_params(ctx)
+        params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         for param in params:
             if record := param.get_help_record(ctx):
                 heading = _HEADING.get(param.name or "", OTHERS) if len(params) > self._FEW else OTHERS
