@@ -20,7 +20,7 @@ from jaxtl.metrics.change import OUTCOMES, difference, mcnemar, wilson
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.files import read_npz
-from jaxtl.records.tables import Score, load_images, load_scores
+from jaxtl.records.tables import Score, load_images, load_scores, save_images
 from jaxtl.runs.data import load_run
 from jaxtl.runs.export import export
 from tests.run_files import Notes, stamps
@@ -320,6 +320,14 @@ def test_a_damaged_table_is_refused_by_name(few_copy, old, new, told):
         load_run(few_copy)
     assert "images.csv" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_names_of_any_kind_come_back(few_run, tmp_path):
+    rows = load_images(few_run / "images.csv")[:4]
+    for row, name in zip(rows, ("a, b", 'say "ä"', "two\nlines", "old\rmac"), strict=True):
+        row |= {"id": name, "class": name}
+    save_images(tmp_path / "images.csv", rows)
+    assert load_images(tmp_path / "images.csv") == rows
 
 
 # Features that somebody else computed.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
@@ -162,11 +163,12 @@ def write_table(path: Pathlike, columns: Sequence[str], rows: Iterable[Sequence[
 
 
 def as_csv(columns: Iterable[str], rows: Iterable[Sequence[Any]], line_end: str) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator=line_end)
+    # With another line end than RFC 4180's the writer leaves a "\r" within a cell unquoted.
+    lines: list[str] = []
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    return out.getvalue()
+    return "".join(line.removesuffix("\r\n") + line_end for line in lines)
 
 
 def _decimals(value: float | None) -> str:

@@ -10,6 +10,7 @@ from html import escape
 
 from jaxtl.evaluation.catalogue import (
     ACCURACY,
+    CHANGE,
     DIAGNOSTICS,
     DOWN,
     EXPLAINED_VARIANCE,
@@ -57,7 +58,7 @@ def separation(run: RunData) -> str:
     """How far apart the classes lie in every space, and what the features are like as a whole."""
     spaces = [space for space in SPACES if space == "features" or space in run.methods]
     columns = [(stage, space) for space in spaces for stage in STAGES]
-    known = {*FAITHFULNESS, *accuracies(run)}
+    known = {*FAITHFULNESS, *CHANGE, *accuracies(run)}
     metrics = unique(s.metric for s in run.scores if s.space in run.methods and s.metric not in known)
     head = ["Measure", *(f"{SPACES[space]} {stage}" for stage, space in columns)]
     rows = [[headed(metric), *(_value(run.score(*at, metric)) for at in columns)] for metric in metrics]
