@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
 from jaxtl.methods import method_label
 from jaxtl.plots.sprites import picture, tiled
 from jaxtl.plots.style import class_colours
@@ -25,6 +26,20 @@ _PIXELS = 20e6
 _LARGEST_SIDE = 64
 _FITTED = (0.5, 99.5)
 _ROOM = 1.08
+_KINDS = {
+    "knn_before": "<i4",
+    "knn_after": "<i4",
+    "probe_before": "<i4",
+    "probe_after": "<i4",
+    "head_after": "<i4",
+    "head_probability": "<f4",
+    "neighbors_before": "<i4",
+    "neighbors_after": "<i4",
+    "outcome_knn": "u1",
+    "outcome_probe": "u1",
+    "kept": "<f4",
+    "moved": "<f4",
+}
 
 
 def payload(runs: list[RunData]) -> str:
@@ -81,26 +96,25 @@ def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
 
 def _map(run: RunData, stage: str, method: str, embedding: Embedding) -> dict[str, Any]:
     coords, outside = fitted(embedding.coords)
-    name = method_label(method)
+    score = run.score(stage, method, LEAVE_ONE_OUT)
     return {
         "stage": stage,
         "method": method,
-        "name": name,
+        "name": method_label(method),
         "coords": packed(coords, "<f4"),
         "outside": outside,
+        "accuracy": None if score is None else score.value,
     }
 
 
-def _measures(measures: dict[str, np.ndarray]) -> dict[str, Any]:
-    kinds = {
-        "knn_before": "<i4",
-        "knn_after": "<i4",
-        "head_after": "<i4",
-        "head_probability": "<f4",
-        "neighbors_before": "<i4",
-        "neighbors_after": "<i4",
-    }
-    return {name: packed(measures[name], kind) for name, kind in kinds.items() if name in measures}
+def _measures(measures: dict[str, np.ndarray]) -> dict[str, str]:
+    """What there is of each image, packed: `_KINDS` by name, and a float for each map."""
+    kinds = {name: kind for name in measures if (kind := _KINDS.get(name) or _kind_of_map(name))}
+    return {name: packed(measures[name], kind) for name, kind in kinds.items()}
+
+
+def _kind_of_map(name: str) -> str | None:
+    return "<f4" if name.startswith(("kept_", "trust_")) else None
 
 
 def _thumbnails(images: np.ndarray, sheets: dict[str, str]) -> dict[str, Any]:
