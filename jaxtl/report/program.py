@@ -27,7 +27,9 @@ def _collect(name: str, texts: dict[str, str], above: tuple[str, ...]) -> None:
         raise AssertionError(f"scripts import in a circle: {' > '.join((*above, name))}")
     if name in texts:
         return
-    text = resources.files("jaxtl.report").joinpath("page", "scripts", f"{name}.js").read_text(encoding="utf-8")
+    text = (
+        resources.files("jaxtl.report").joinpath("page", "scripts", f"{name}.js").read_text(encoding="utf-8")
+    )
     for imported in _IMPORT.finditer(text):
         _collect(imported[2], texts, (*above, name))
     texts[name] = text

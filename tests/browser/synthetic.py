@@ -152,7 +152,9 @@ def measures_of(labels, classes, draw):
 
 
 def neighbors_of(n, draw):
-    return ((np.arange(n)[:, None] + draw.integers(1, n, n)[:, None] + 7 * np.arange(10)) % n).astype(np.int32)
+    return ((np.arange(n)[:, None] + draw.integers(1, n, n)[:, None] + 7 * np.arange(10)) % n).astype(
+        np.int32
+    )
 
 
 def changes_of(labels, classes, draw):

@@ -106,7 +106,7 @@ function show() {
     ...galleries(),
   ].filter(Boolean);
   host.hidden = !parts.length;
-  refill(host, ...parts);
+  refill(host, el("div", {}, ...parts)); // in one: the page sets the width of what is here
 }
 
 export function startChange() {

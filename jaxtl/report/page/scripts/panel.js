@@ -13,8 +13,7 @@ function facts(row) {
     list.append(el("dt", {}, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
   if (run.labelled) add("class", className(run.labels[row]));
   for (const [when, what, right] of predictions(row)) add(when, what, run.labelled && !right);
-  const { kept, moved } = run.measures;
-  if (kept) add("neighbours kept", `${Math.round(100 * kept[row])}\u00a0%`);
+  const { moved } = run.measures;
   if (moved) add("moved", moved[row].toFixed(2));
   for (const [name, of] of [["10-NN", "outcome_knn"], ["probe", "outcome_probe"]]) {
     const outcome = OUTCOMES[run.measures[of]?.[row]];

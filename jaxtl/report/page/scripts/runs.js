@@ -1,11 +1,8 @@
 // A run's arrays, unpacked when it is first shown, and what its images are called.
 import { state } from "./state.js";
 
-const KINDS = {
-  knn_before: Int32Array, knn_after: Int32Array, head_after: Int32Array, head_probability: Float32Array,
-  neighbors_before: Int32Array, neighbors_after: Int32Array, probe_before: Int32Array, probe_after: Int32Array,
-  outcome_knn: Uint8Array, outcome_probe: Uint8Array,
-};
+const TYPES = { u1: Uint8Array, i1: Int8Array, u2: Uint16Array, i2: Int16Array, i4: Int32Array, f4: Float32Array };
+const STEPS = 250, UNKNOWN = 255; // of shares, as payload.py packs them
 
 export function unpack(text, Type) {
   const raw = atob(text);
@@ -25,7 +22,7 @@ export function unpacked(packed) {
   packed.counts = new Array(packed.classes.length).fill(0);
   for (const label of packed.labels) packed.counts[label]++;
   for (const name of Object.keys(packed.measures)) {
-    packed.measures[name] = unpack(packed.measures[name], KINDS[name] ?? Float32Array);
+    packed.measures[name] = measure(...packed.measures[name]);
   }
   for (const map of packed.maps) {
     const flat = unpack(map.coords, Float32Array);
@@ -37,6 +34,11 @@ export function unpacked(packed) {
   packed.order = shuffled(packed.n);
   packed.ready = true;
   return packed;
+}
+
+function measure(kind, text) {
+  if (kind !== "share") return unpack(text, TYPES[kind]);
+  return Float32Array.from(unpack(text, Uint8Array), (steps) => (steps === UNKNOWN ? NaN : steps / STEPS));
 }
 
 function namesOf(ids) {
