@@ -58,9 +58,9 @@ function histogram() {
       const to = event.shiftKey && low >= 0 ? Math.max(high, at) : at;
       choose(withKept(from, to), `kept.${from}-${to}`);
     },
-  }, el("i", { style: { height: `${(100 * count) / most}%` } }), el("span", {}, at)));
+  }, el("i", { style: { "--share": count / most } }), el("span", {}, at)));
   const mean = rows().reduce((sum, row) => sum + keptCount(row), 0) / state.run.n;
-  return el("figure", { className: "kept" },
+  return el("figure", { className: "kept-histogram" },
     el("figcaption", {}, "Neighbours kept", el("small", {}, `of the ${k} nearest before, still among the ${k} nearest after; mean ${mean.toFixed(1)}`)),
     el("div", { className: "bars", role: "group", "aria-label": `Images by neighbours kept, of ${k}` }, ...bars),
     el("p", { className: "quiet" }, "Each bar selects its images in all maps; drag across bars to select several."));

@@ -85,7 +85,7 @@ function showTools() {
     methods.length > 1 ? choice("Method", [["", "All methods"], ...named], state.method, chooseMethod, "only") : null,
     colours.length > 1 ? chooser("colour", "Colour by", colours, state.colour, colourBy) : null,
     others.length ? chooser("beside", "Beside it", [[-1, "no other run"], ...others], state.beside, (k) => standBeside(Number(k))) : null,
-    state.renderer ? switchOf("linked", "Zoom both stages", "Before and after of one method show the same part") : null,
+    state.renderer ? switchOf("linked", "Zoom together", "Before and after of one method show the same part") : null,
     switchOf("paths", "Paths of the selection", "Lines on the maps after, from where the selected images were before"),
     run.labelled && run.n >= CONTOURS_FROM
       ? switchOf("contours", "Densest halves", "A line around the places that hold the denser half of each class") : null);

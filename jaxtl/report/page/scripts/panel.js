@@ -1,6 +1,7 @@
 // The image that a reader points at: in the panel beside the maps, and at the pointer.
-import { $, el, touched } from "./nodes.js";
+import { $, button, el, touched } from "./nodes.js";
 import { active, changed, listen, state } from "./state.js";
+import { pin } from "./actions.js";
 import { className, neighborsOf, predictions } from "./runs.js";
 import { OUTCOMES } from "./groups.js";
 import { place } from "./views.js";
@@ -54,7 +55,8 @@ function showPoint() {
   // A path may be long: it breaks anywhere.
   const name = state.run.ids && el("p", { className: "quiet name" }, state.run.ids[row]);
   host.replaceChildren(...[
-    el("h3", {}, `Image ${state.run.index[row]}`), name,
+    el("h3", {}, `Image ${state.run.index[row]}`,
+      state.pinned >= 0 ? button("Close", () => pin(-1), { dataset: { act: "close" } }) : null), name,
     el("div", { className: "seen" }, thumb(row, 72), facts(row)), ...neighborRows(row),
   ].filter(Boolean));
 }
@@ -79,7 +81,16 @@ function showTip() {
   map.tip.style.top = `${Math.max(2, Math.min(side - height - 2, y - height / 2))}px`;
 }
 
+/** What a finger does is said to those who have no pointer. */
+function showManual() {
+  const summary = document.querySelector("#maps .howto summary");
+  if (!summary || !touched.matches) return;
+  summary.textContent = "Every dot is one image, the same one in all maps. Tap it to see it; "
+    + "with “Drag draws a lasso” a finger selects many. More …";
+}
+
 export function startPanel() {
+  showManual();
   listen("point selection run", showPoint);
   listen("point run", showTip);
   touched.addEventListener("change", () => changed("point"));
