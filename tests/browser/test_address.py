@@ -113,7 +113,8 @@ def test_the_link_is_copied_or_shown(sheet):
     sheet.evaluate("jaxtlReport.select([1, 5])")
     sheet.locator("[data-act=link]").click()
     sheet.wait_for_function(
-        "document.querySelector('[data-act=link]').textContent === 'Copied' || document.querySelector('#selection .link')"
+        "document.querySelector('[data-act=link]').textContent === 'Copied'"
+        " || document.querySelector('#selection .link')"
     )
     shown = sheet.locator("#selection .link")
     link = shown.input_value() if shown.count() else sheet.evaluate("navigator.clipboard.readText()")

@@ -1,4 +1,4 @@
-"""What changed, in a browser: groups of images, neighbours kept, galleries, and what colour tells of each image."""
+"""What changed, in a browser: groups of images, neighbours kept, galleries, colours."""
 
 import dataclasses
 

@@ -148,12 +148,8 @@ def test_a_tip_at_the_pointer_tells_which_image_it_is(sheet, few):
 def test_a_selection_says_how_right_and_how_faithful_it_is(sheet, few):
     rows = np.flatnonzero(few.labels == 5)
     sheet.evaluate("rows => jaxtlReport.select(rows)", rows.tolist())
-    lines = dict(
-        (cells[0], cells[1])
-        for cells in (
-            row.locator("th, td").all_inner_texts() for row in sheet.locator(".statistics tbody tr").all()
-        )
-    )
+    told = [row.locator("th, td").all_inner_texts() for row in sheet.locator(".statistics tbody tr").all()]
+    lines = {name: selected for name, selected, _ in told}
     right = (few.measures["knn_after"] == few.labels)[rows].mean()
     assert lines["right by 10-NN after"] == f"{100 * right:.0f}\u00a0%"
     assert lines["neighbours kept"] == f"{100 * few.measures['kept'][rows].mean():.0f}\u00a0%"
@@ -163,7 +159,6 @@ def test_maps_of_two_runs_stand_side_by_side(opened, few):
     draw = np.random.default_rng(5)
     other = dataclasses.replace(few, name="the other", embeddings=maps_of(few.labels, few.index, draw))
     foreign = dataclasses.replace(few, name="of other images", labels=(few.labels + 1) % 10)
-    foreign.embeddings.update({})
     page, faults = opened(few, other, foreign)
     assert page.locator("#beside option").all_inner_texts() == ["no other run", "the other"]
     page.locator("#beside").select_option("1")

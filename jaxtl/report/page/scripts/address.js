@@ -63,13 +63,15 @@ function writeSoon() {
 
 /** Make the page what the address says. An address that names a section leaves it as it is. */
 async function restore(showRun) {
-  const text = decodeURIComponent(location.hash.slice(1));
+  const text = location.hash.slice(1);
   if (text && !text.includes("=")) return;
   clearTimeout(waiting);
   if (text === shown) return;
   restoring = true;
   try {
     await follow(new URLSearchParams(text), showRun);
+  } catch {
+    // A link that was cut or mistyped: what could be read of it is shown.
   } finally {
     shown = fragment();
     restoring = false;
@@ -87,7 +89,7 @@ async function follow(asked, showRun) {
   const colour = asked.get("colour") ?? "class";
   if (colour !== state.colour) await colourBy(colour);
   const hidden = (asked.get("hide") ?? "").split(".").filter(Boolean).map(Number);
-  if (hidden.join() !== [...state.hidden].join()) await toggle(hidden.filter((label) => label < state.run.classes.length));
+  if (hidden.join() !== [...state.hidden].join()) await toggle(hidden.filter((label) => label in state.run.classes));
   const wanted = asked.get("select") ?? "";
   const rows = wanted.startsWith(":") ? rowsOf(wanted.slice(1)) : wanted ? read(wanted, state.run.n) : [];
   if (rows.length) select(rows, wanted.startsWith(":") ? wanted.slice(1) : "");

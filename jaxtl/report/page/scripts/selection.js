@@ -53,11 +53,11 @@ function statistics(rows) {
 function statisticsTable(rows) {
   const told = statistics(rows);
   if (!told.length) return null;
-  const line = (kind, cells) => el("tr", {}, ...cells.map((text, k) =>
-    el(k && kind !== "th" ? "td" : "th", { scope: k ? "col" : "row" }, text)));
+  const line = ([name, ...values]) =>
+    el("tr", {}, el("th", { scope: "row" }, name), ...values.map((value) => el("td", {}, value)));
   return el("table", { className: "statistics" },
     el("thead", {}, el("tr", {}, el("td", {}), el("th", { scope: "col" }, "selected"), el("th", { scope: "col" }, "all"))),
-    el("tbody", {}, ...told.map((cells) => line("td", cells))));
+    el("tbody", {}, ...told.map(line)));
 }
 
 function showSelection() {
