@@ -39,12 +39,12 @@ def test_back_and_forward_go_through_what_was_seen(sheet):
 def test_arrow_keys_are_one_step_back(sheet):
     sheet.evaluate("jaxtlReport.pin(3)")
     holds(sheet, "image=3")
-    length = sheet.evaluate("history.length")
     sheet.locator("#grid .frame").first.focus()
-    for row in (4, 5):
+    for row in (4, 5, 6):
         sheet.keyboard.press("ArrowRight")
         holds(sheet, f"image={row}")
-    assert sheet.evaluate("history.length") <= length + 1  # of a slow machine
+    sheet.go_back()
+    sheet.wait_for_function("jaxtlReport.state.pinned === 3")
 
 
 @pytest.mark.parametrize("count", [1, 7, 150, 299])

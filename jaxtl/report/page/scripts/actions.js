@@ -12,6 +12,7 @@ export function setHover(row) {
 export function pin(row) {
   state.hover = -1;
   state.pinned = row;
+  state.stepped = false;
   changed("point");
   tell(row < 0 ? "Cleared" : described(row));
 }
@@ -63,6 +64,7 @@ export function step(by) {
     if (row < 0 || !visible(row)) return;
   }
   pin(row);
+  state.stepped = true;
 }
 
 /** An image by its number or name, else all images of a class, else all whose name holds the text. */

@@ -5,7 +5,6 @@ import { rowsOf } from "./groups.js";
 import { chooseMethod, colourBy, standBeside } from "./legend.js";
 
 const SOON = 150; // milliseconds: what changes at once is one step back
-const STEPPED = 1500; // arrow keys from image to image are one step, too
 
 /** Rows in ascending order as text: steps between them in base 36, or a bit for every row, whichever is shorter. */
 export function written(rows, n) {
@@ -44,16 +43,17 @@ function fragment() {
 const address = (text) => location.href.split("#")[0] + (text ? `#${text}` : "");
 export const linkOf = () => address(fragment());
 
-let waiting = 0, shown = "", wroteAt = 0, restoring = false;
+let waiting = 0, shown = "", stepping = false, restoring = false;
 
 function write() {
   const text = fragment();
   if (restoring || text === shown) return;
   const without = (own) => own.replace(/&?image=\d+/, "");
-  const stepped = performance.now() - wroteAt < STEPPED && shown.includes("image=") && without(text) === without(shown);
-  history[stepped ? "replaceState" : "pushState"](null, "", address(text));
+  // Arrow keys from image to image are one step back, however many they were.
+  const on = stepping && state.stepped && without(text) === without(shown);
+  history[on ? "replaceState" : "pushState"](null, "", address(text));
   shown = text;
-  wroteAt = performance.now();
+  stepping = state.stepped;
 }
 
 function writeSoon() {

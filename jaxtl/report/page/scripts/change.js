@@ -76,7 +76,14 @@ function gallery(title, held, captionOf, name) {
       ...shown.map((row) => thumbButton(row, { caption: captionOf(row), after: showImage }))));
 }
 
+let drawn = { of: "", nodes: [] };
 function galleries() {
+  const of = `${state.k} ${kind}`;
+  if (drawn.of !== of) drawn = { of, nodes: newGalleries() };
+  return drawn.nodes;
+}
+
+function newGalleries() {
   const { measures } = state.run;
   const said = measures[`${kind}_after`];
   const sure = (row) => measures.head_probability?.[row] ?? 0;

@@ -35,6 +35,12 @@ export function colourings() {
 /** [codes, one a row; colours and names of the codes] of a map in the colouring that the reader chose. */
 export function colouring(map) {
   const key = colourings().some(([own]) => own === state.colour) ? state.colour : "class";
+  const token = [key, map.stage, map.method, css("--paper")].join(" ");
+  if (map.coloured?.token !== token) map.coloured = { token, ...coloured(map, key) };
+  return map.coloured;
+}
+
+function coloured(map, key) {
   if (key === "class") return { codes: map.run.labels, colours: shownColours(map.run), names: map.run.classes };
   const values = map.run.measures[nameOfMeasure(key, map)];
   const outcome = key.startsWith("outcome");

@@ -3,7 +3,7 @@ import { css } from "./nodes.js";
 import { active, every, listen, state, visible } from "./state.js";
 import { neighborsOf, pair } from "./runs.js";
 import { drawThumb } from "./thumbnails.js";
-import { matrix, place, zoomOf } from "./views.js";
+import { matrix, place, placer, zoomOf } from "./views.js";
 import { colouring, shownColours } from "./colours.js";
 import { contoursOf, spotsOf } from "./density.js";
 
@@ -84,15 +84,16 @@ function drawPaths(context, map) {
   const end = map === state.morph ? to : map;
   const stride = Math.ceil(state.selection.length / PATHS);
   const { codes, colours } = colouring(map);
+  const at = placer(map);
   context.lineWidth = 1.2;
-  for (let at = 0; at < state.selection.length; at += stride) {
-    const row = state.selection[at];
-    const [x, y] = place(map, from.x[row], from.y[row]);
+  for (let k = 0; k < state.selection.length; k += stride) {
+    const row = state.selection[k];
+    const [x, y] = at(from.x[row], from.y[row]);
     context.strokeStyle = context.fillStyle = colours[codes[row]];
     context.globalAlpha = 0.75;
     context.beginPath();
     context.moveTo(x, y);
-    context.lineTo(...place(map, end.x[row], end.y[row]));
+    context.lineTo(...at(end.x[row], end.y[row]));
     context.stroke();
     context.beginPath();
     context.arc(x, y, 2, 0, 2 * Math.PI); // where it began
@@ -105,10 +106,10 @@ function drawPaths(context, map) {
 function drawThumbs(context, map, side) {
   map.thumbs = 0;
   if (!map.run.images || zoomOf(map) < THUMBS_FROM) return;
-  const inView = [];
+  const inView = [], at = placer(map);
   for (const row of map.run.order) {
     if (!visible(row)) continue;
-    const [x, y] = place(map, map.x[row], map.y[row]);
+    const [x, y] = at(map.x[row], map.y[row]);
     if (x > 0 && y > 0 && x < side && y < side) inView.push([row, x, y]);
     if (inView.length > MOST_IN_VIEW) return;
   }

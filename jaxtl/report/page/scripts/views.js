@@ -5,15 +5,17 @@ import { every, state } from "./state.js";
 const WHOLE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
 const viewOf = (map) => (map.plot ? map.plot.get("cameraView") : WHOLE);
 
-/** Where a point of the map's unit square lies in its frame, in CSS pixels from the upper left corner. */
-export function place(map, x, y) {
-  const view = viewOf(map);
+/** A function of x and y in the map's unit square: the place in its frame, in CSS pixels from the upper left corner. */
+export function placer(map) {
+  const view = viewOf(map); // once: asking for it costs more than to place a point
   const side = map.frame.clientWidth;
-  return [
+  return (x, y) => [
     (side * (view[0] * x + view[4] * y + view[12] + 1)) / 2,
     side * (0.5 - (view[1] * x + view[5] * y + view[13]) / 2),
   ];
 }
+
+export const place = (map, x, y) => placer(map)(x, y);
 
 /** The same as a matrix, for paths. */
 export function matrix(map) {
