@@ -4,7 +4,7 @@ import { changed, listen, state } from "./state.js";
 import { toggle } from "./actions.js";
 import { methodsOf } from "./runs.js";
 import { colouring, colourings, shownColours } from "./colours.js";
-import { CONTOURS_FROM } from "./overlay.js";
+import { CONTOURS_FROM, PATHS } from "./overlay.js";
 import { companions } from "./beside.js";
 import { showMaps } from "./maps.js";
 
@@ -86,7 +86,7 @@ function showTools() {
     colours.length > 1 ? chooser("colour", "Colour by", colours, state.colour, colourBy) : null,
     others.length ? chooser("beside", "Beside it", [[-1, "no other run"], ...others], state.beside, (k) => standBeside(Number(k))) : null,
     state.renderer ? switchOf("linked", "Zoom together", "Before and after of one method show the same part") : null,
-    switchOf("paths", "Paths of the selection", "Lines on the maps after, from where the selected images were before"),
+    switchOf("paths", "Paths of the selection", `Lines on the maps after, from where selected images were before; of many images, some ${PATHS} are drawn`),
     run.labelled && run.n >= CONTOURS_FROM
       ? switchOf("contours", "Densest halves", "A line around the places that hold the denser half of each class") : null);
 }

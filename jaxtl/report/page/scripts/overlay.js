@@ -8,7 +8,7 @@ import { colouring, shownColours } from "./colours.js";
 import { contoursOf, spotsOf } from "./density.js";
 
 const HALO = 3;
-const PATHS = 150; // more lines than that hide one another
+export const PATHS = 60; // more lines than that hide one another
 const THUMB = 24, THUMBS_FROM = 2.5, MOST_IN_VIEW = 1200; // pixels; zoom; points
 export const CONTOURS_FROM = 5000; // points
 
@@ -90,7 +90,7 @@ function drawPaths(context, map) {
     const row = state.selection[k];
     const [x, y] = at(from.x[row], from.y[row]);
     context.strokeStyle = context.fillStyle = colours[codes[row]];
-    context.globalAlpha = 0.75;
+    context.globalAlpha = state.selection.length > PATHS ? 0.45 : 0.8;
     context.beginPath();
     context.moveTo(x, y);
     context.lineTo(...at(end.x[row], end.y[row]));
