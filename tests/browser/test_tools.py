@@ -155,6 +155,36 @@ def test_a_selection_says_how_right_and_how_faithful_it_is(sheet, few):
     assert lines["neighbours kept"] == f"{100 * few.measures['kept'][rows].mean():.0f}\u00a0%"
 
 
+def test_another_run_takes_the_place_of_the_first(opened, few):
+    run, short = few, slice(0, 200)
+    maps = {
+        key: dataclasses.replace(e, coords=e.coords[short], labels=e.labels[short], index=e.index[short] + 7)
+        for key, e in run.embeddings.items()
+        if key[1] != "lle"
+    }
+    other = dataclasses.replace(
+        run,
+        name="the other",
+        embeddings=maps,
+        labels=run.labels[short],
+        index=run.index[short] + 7,
+        images=run.images[short],
+        measures={},
+    )
+    page, faults = opened(run, other)
+    page.evaluate("jaxtlReport.pin(3); jaxtlReport.select([1, 2])")
+    page.locator("#run").select_option("1")
+    page.wait_for_function("document.documentElement.dataset.ready === 'true' && jaxtlReport.run.n === 200")
+    assert page.evaluate("[jaxtlReport.state.pinned, jaxtlReport.state.selection.length]") == [-1, 0]
+    assert len(page.locator("#grid .frame").all()) == 4
+    assert page.locator("h1:visible").count() == 1
+    page.evaluate("jaxtlReport.find('207')")
+    assert "not among the 200" in page.locator("#found").inner_text()
+    page.evaluate("jaxtlReport.find('206')")
+    assert page.evaluate("jaxtlReport.state.pinned") == 199
+    assert not faults
+
+
 def test_maps_of_two_runs_stand_side_by_side(opened, few):
     draw = np.random.default_rng(5)
     other = dataclasses.replace(few, name="the other", embeddings=maps_of(few.labels, few.index, draw))
