@@ -11,6 +11,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records.files import write_text
 from jaxtl.report import opening, provenance, sections, several
 from jaxtl.report.payload import payload
+from jaxtl.report.program import program
 from jaxtl.runs.data import RunData, load_run
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import STAGES
@@ -63,7 +64,7 @@ def build_page(runs: Sequence[RunData]) -> str:
         raise JaxtlError("report: needs at least one run folder")
     parts = {
         "title": escape(opening.title(runs[0])),
-        "style": _asset("page.css"),
+        "style": _asset("page.css") + _asset("maps.css"),
         "switch": _switch(runs),
         "above": _each(runs, _ABOVE_MAPS, headed=True),
         "comparison": several.seeds(runs) + several.comparison(runs),
@@ -72,7 +73,7 @@ def build_page(runs: Sequence[RunData]) -> str:
         "licences": escape(_asset("vendor/LICENSES.txt")),
         "data": payload(list(runs)),
         "libraries": "\n".join(f"<script>{text}</script>" for text in _libraries()),
-        "program": _asset("page.js"),
+        "program": program(),
     }
     # In pieces, not by replacement one after another: data that hold a marker must stay as they are.
     pieces = _asset("page.html").split("{{")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
 from jaxtl.methods import method_label
 from jaxtl.plots.sprites import picture, tiled
 from jaxtl.plots.style import class_colours
@@ -25,6 +26,15 @@ _PIXELS = 20e6
 _LARGEST_SIDE = 64
 _FITTED = (0.5, 99.5)
 _ROOM = 1.08
+# Of each image: a class or a row, a code, a number without bounds, a share of 0 to 1.
+_WHOLE = (
+    *("knn_before", "knn_after", "probe_before", "probe_after", "head_after"),
+    *("neighbors_before", "neighbors_after", "outcome_knn", "outcome_probe"),
+)
+_FLOATS = ("moved",)
+_SHARES = ("kept", "kept_", "trust_", "head_probability")
+# Steps of a share: 0.1, which ten neighbours are counted in, is a whole number of them; 255 is unknown.
+_STEPS, _UNKNOWN = 250, 255
 
 
 def payload(runs: list[RunData]) -> str:
@@ -81,26 +91,39 @@ def _run(run: RunData, sheets: dict[str, str]) -> dict[str, Any]:
 
 def _map(run: RunData, stage: str, method: str, embedding: Embedding) -> dict[str, Any]:
     coords, outside = fitted(embedding.coords)
-    name = method_label(method)
+    score = run.score(stage, method, LEAVE_ONE_OUT)
     return {
         "stage": stage,
         "method": method,
-        "name": name,
+        "name": method_label(method),
         "coords": packed(coords, "<f4"),
         "outside": outside,
+        "accuracy": None if score is None else score.value,
     }
 
 
-def _measures(measures: dict[str, np.ndarray]) -> dict[str, Any]:
-    kinds = {
-        "knn_before": "<i4",
-        "knn_after": "<i4",
-        "head_after": "<i4",
-        "head_probability": "<f4",
-        "neighbors_before": "<i4",
-        "neighbors_after": "<i4",
-    }
-    return {name: packed(measures[name], kind) for name, kind in kinds.items() if name in measures}
+def _measures(measures: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    """What there is of each image, by name: its type and its bytes, in as few as hold it."""
+    made = {}
+    for name, values in measures.items():
+        if name in _WHOLE:
+            made[name] = _whole(values)
+        elif name in _FLOATS:
+            made[name] = ["f4", packed(values, "<f4")]
+        elif name.startswith(_SHARES):
+            steps = np.where(np.isnan(values), _UNKNOWN, np.round(np.clip(values, 0, 1) * _STEPS))
+            made[name] = ["share", packed(steps, "u1")]
+    return made
+
+
+def _whole(values: np.ndarray) -> list[str]:
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    kind = next(kind for kind in ("u1", "i1", "u2", "i2", "i4") if _holds(kind, low, high))
+    return [kind, packed(values, f"<{kind}")]
+
+
+def _holds(kind: str, low: int, high: int) -> bool:
+    return np.iinfo(kind).min <= low <= high <= np.iinfo(kind).max
 
 
 def _thumbnails(images: np.ndarray, sheets: dict[str, str]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def timings(run: RunData) -> str:
         rows += f"<tr class='sum'><th scope='row'>The run</th><td class='n'>{whole:,.1f}</td><td></td></tr>"
     peak = run.timings.get("peak_memory_gib")
     memory = note(f"Peak memory {peak:,.2f} GiB.") if peak else ""
-    head = "<tr><th>Step</th><th class='n'>seconds</th><th></th></tr>"
+    head = "<tr><th>Step</th><th class='n'>seconds</th><td></td></tr>"
     table = f"<table class='times'><thead>{head}</thead><tbody>{rows}</tbody></table>"
     beside = note("Steps that do not need each other are done at the same time.")
     return section("timings", "Where the time went", table + beside + memory)

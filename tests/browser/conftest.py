@@ -12,6 +12,14 @@ NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"
 # Software rendering: WebGL works the same on machines without a graphics card.
 FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
+CLEARED = """async () => {
+  await jaxtlReport.toggle([]);
+  jaxtlReport.clear();
+  await jaxtlReport.colourBy("class");
+  await jaxtlReport.chooseMethod("");
+  scrollTo(0, 0);
+}"""
+
 
 @pytest.fixture(scope="session")
 def chromium():
@@ -76,6 +84,23 @@ def page(shared):
     page, faults = shared
     faults.clear()
     page.mouse.move(2, 2)
-    page.evaluate("async () => { await jaxtlReport.toggle([]); jaxtlReport.clear(); scrollTo(0, 0); }")
+    page.evaluate(CLEARED)
+    yield page
+    assert not faults
+
+
+@pytest.fixture(scope="session")
+def small(opened, few):
+    return opened(few, reduced_motion="reduce")
+
+
+@pytest.fixture
+def sheet(small):
+    """The same of 300 digits, for what does not depend on how many there are."""
+    page, faults = small
+    faults.clear()
+    page.mouse.move(2, 2)
+    page.evaluate(CLEARED)
+    page.wait_for_timeout(200)  # the address is written a moment later
     yield page
     assert not faults

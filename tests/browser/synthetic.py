@@ -126,14 +126,48 @@ def measures_of(labels, classes, draw):
     n = len(labels)
     shares = np.eye(classes) * 0.9 + 0.1 / classes
     sizes = np.unique(np.geomspace(1, n // 2, 20).astype(int))
+    neighbors = {stage: neighbors_of(n, draw) for stage in ("before", "after")}
+    # Half of the neighbours of every other image stay.
+    neighbors["after"][::2, :5] = neighbors["before"][::2, :5]
+    kept = [np.isin(*pair).mean() for pair in zip(neighbors["after"], neighbors["before"], strict=True)]
     return {
-        "knn_before": draw.integers(0, classes, n).astype(np.int32),
         "head_after": labels.astype(np.int32),
         "head_probability": draw.random(n).astype(np.float32),
-        "neighbors_before": draw.integers(0, n, (n, 10)).astype(np.int32),
-        "neighbors_after": draw.integers(0, n, (n, 10)).astype(np.int32),
+        "neighbors_before": neighbors["before"],
+        "neighbors_after": neighbors["after"],
         "confusion_before_features": shares,
         "confusion_after_tsne": shares,
         "qnx_k": sizes,
         "qnx_before_tsne": np.linspace(0.2, 0.8, len(sizes)),
+        **changes_of(labels, classes, draw),
+        "kept": np.array(kept, np.float32),
+        "moved": draw.gamma(2.0, 1.0, n).astype(np.float32),
+        **{f"kept_{method}": draw.random(n).astype(np.float32) for method in SPACES[1:]},
+        **{
+            f"trust_{stage}_{method}": draw.random(n).astype(np.float32)
+            for stage in ("before", "after")
+            for method in SPACES[1:]
+        },
     }
+
+
+def neighbors_of(n, draw):
+    return ((np.arange(n)[:, None] + draw.integers(1, n, n)[:, None] + 7 * np.arange(10)) % n).astype(
+        np.int32
+    )
+
+
+def changes_of(labels, classes, draw):
+    """Classes named by two classifiers at both stages, and what became of each image by them."""
+    made = {}
+    for kind, wrong in (("knn", (0.3, 0.08)), ("probe", (0.2, 0.05))):
+        right = {}
+        for stage, share in zip(("before", "after"), wrong, strict=True):
+            missed = draw.random(len(labels)) < share
+            made[f"{kind}_{stage}"] = np.where(missed, (labels + 1) % classes, labels).astype(np.int32)
+            right[stage] = ~missed
+        codes = np.select(
+            [right["before"] & right["after"], right["after"], right["before"]], [0, 1, 2], default=3
+        )
+        made[f"outcome_{kind}"] = codes.astype(np.uint8)
+    return made

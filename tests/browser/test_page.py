@@ -91,8 +91,19 @@ def test_pointing_shows_the_image_in_all_maps(page, run):
 @pytest.mark.parametrize("row", [0, 1599, 1600, 9999])
 def test_thumbnails_are_the_right_images(page, run, row):
     page.evaluate("row => jaxtlReport.pin(row)", row)
+    # On whole pixels, where nothing is smoothed.
+    page.evaluate(
+        """() => {
+          const alone = document.querySelector("#point .seen .thumb").cloneNode();
+          alone.id = "alone";
+          Object.assign(alone.style, { position: "fixed", left: "10px", top: "100px", zIndex: 9 });
+          document.getElementById("alone")?.remove();
+          document.body.append(alone);
+        }"""
+    )
     page.wait_for_timeout(150)  # sheets are decoded as they are needed
-    shown = picture(page.locator("#point .seen .thumb"))
+    shown = picture(page.locator("#alone"))
+    page.evaluate("document.getElementById('alone').remove()")
     shown = np.asarray(Image.fromarray(shown[..., 0].astype(np.uint8)).resize((28, 28), Image.Resampling.BOX))
     assert np.corrcoef(shown.ravel(), run.images[row].ravel())[0, 1] > 0.95
 
@@ -203,7 +214,7 @@ def test_arrow_keys_step_through_images_and_selections(page):
 def test_every_control_can_be_reached_by_tab(page):
     reached = []
     page.evaluate("document.activeElement.blur()")
-    for _ in range(60):
+    for _ in range(160):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
     for name in ("theme", "print", "index", "fit", "whole"):
@@ -273,8 +284,7 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl(page):
     page.mouse.move(box["x"] + 100, box["y"] + 100)
     top, before = page.evaluate("scrollY"), page.evaluate(distance)
     page.mouse.wheel(0, 200)
-    page.wait_for_timeout(400)
-    assert page.evaluate("scrollY") > top
+    page.wait_for_function(f"scrollY > {top}")
     assert page.evaluate(distance) == pytest.approx(before)
     page.keyboard.down("Control")
     page.mouse.wheel(0, -200)
@@ -325,36 +335,6 @@ def test_confusions_of_another_space(page):
     assert heats.nth(0).is_hidden()
     assert heats.nth(1).is_visible()
     page.locator("button[data-space=features]").click()
-
-
-def test_another_run_takes_the_place_of_the_first(opened, few):
-    run, short = few, slice(0, 200)
-    maps = {
-        key: dataclasses.replace(e, coords=e.coords[short], labels=e.labels[short], index=e.index[short] + 7)
-        for key, e in run.embeddings.items()
-        if key[1] != "lle"
-    }
-    other = dataclasses.replace(
-        run,
-        name="the other",
-        embeddings=maps,
-        labels=run.labels[short],
-        index=run.index[short] + 7,
-        images=run.images[short],
-        measures={},
-    )
-    page, faults = opened(run, other)
-    page.evaluate("jaxtlReport.pin(3); jaxtlReport.select([1, 2])")
-    page.locator("#run").select_option("1")
-    page.wait_for_function("document.documentElement.dataset.ready === 'true' && jaxtlReport.run.n === 200")
-    assert page.evaluate("[jaxtlReport.state.pinned, jaxtlReport.state.selection.length]") == [-1, 0]
-    assert len(page.locator("#grid .frame").all()) == 4
-    assert page.locator("h1:visible").count() == 1
-    page.evaluate("jaxtlReport.find('207')")
-    assert "not among the 200" in page.locator("#found").inner_text()
-    page.evaluate("jaxtlReport.find('206')")
-    assert page.evaluate("jaxtlReport.state.pinned") == 199
-    assert not faults
 
 
 def test_nasty_names_stay_text(opened, few):
