@@ -179,7 +179,7 @@ def finetune(
     "--onto",
     type=options.FILE,
     metavar="B.npz",
-    help="An embedding of the same rows, such as before: this one is turned onto it, and t-SNE starts from it.",
+    help="An embedding of the same rows, such as before, to turn this one onto and to start t-SNE from.",
 )
 @click.option(
     "--out", type=options.FILE, required=True, metavar="E.npz", help="Where to write the embedding."
