@@ -5,10 +5,9 @@ Rows come in the order of the catalogue, whatever the order of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtl import metrics
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
 from jaxtl.evaluation.claims import Evidence, are_digits, decide
+from jaxtl.evaluation.free import plan_free
 from jaxtl.evaluation.measures import Measures, StageMeasures
 from jaxtl.evaluation.plan import Plan, run, scores_of
 from jaxtl.metrics.estimates import Estimate
@@ -63,7 +63,7 @@ def measure(
     plans = {
         stage: (
             _plan_features(stage, own, neighbors[stage], training.get(stage), seed),
-            _plan_embeddings(stage, own, embeddings[stage], seed),
+            _plan_embeddings(stage, own, embeddings[stage], seed, {}),
         )
         for stage, own in features.items()
     }
@@ -99,10 +99,7 @@ def measure_embeddings(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StageMeasures:
-    """The numbers of one stage's embeddings; arguments and errors as of `measure`.
-
-    `free`: what methods make that do not begin with the embedding before, where that was made too.
-    """
+    """The numbers of one stage's embeddings; `free` as of `plan_free`, all else as of `measure`."""
     plan = _plan_embeddings(stage, features, embeddings, seed, free or {})
     run([plan], progress, notify)
     return plan.rows()
@@ -197,20 +194,15 @@ def tell_classes(features: Features) -> str:
 
 
 def _plan_embeddings(
-    stage: str,
-    features: Features,
-    embeddings: dict[str, Embedding],
-    seed: int,
-    free: Mapping[str, Embedding] = MappingProxyType({}),
+    stage: str, features: Features, made: dict[str, Embedding], seed: int, free: dict[str, Embedding]
 ) -> Plan:
-    plan = Plan(stage)
-    anchored = plan.add(
-        "anchored", _FEATURES, lambda: metrics.anchored(features.values, seed=seed), seconds=3.0
-    )
-    for method, embedding in embeddings.items():
+    plan, classes = Plan(stage), not tell_classes(features)
+    ranks = partial(metrics.anchored, features.values, seed=seed)
+    anchored = plan.add("anchored", _FEATURES, ranks, seconds=3.0)
+    for method, embedding in made.items():
         _plan_embedding(plan, method, embedding.coords, features, anchored, seed)
     for method, embedding in free.items():
-        _plan_free(plan, method, embedding.coords, features, anchored, seed)
+        plan_free(plan, method, embedding.coords, features.labels if classes else None, anchored, seed)
     return plan
 
 
@@ -282,24 +274,6 @@ def _plan_embedding(
             plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
-
-
-def _plan_free(plan: Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int) -> None:
-    """How good an embedding is that was free to start where its method does, beside the one that was not."""
-    k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
-    if not tell_classes(of):
-
-        def voted() -> Estimate:
-            return metrics.leave_one_out_knn(exact_neighbors(coords, k), of.labels, seed=seed).accuracy
-
-        plan.attempt(catalogue.FREE_LEAVE_ONE_OUT, method, voted)
-    plan.attempt(
-        catalogue.FREE_TRUSTWORTHINESS,
-        method,
-        lambda features: metrics.faithfulness(features, coords, k, seed=seed).trustworthiness,
-        [anchored],
-        seconds=1.5,
-    )
 
 
 def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:
