@@ -215,8 +215,7 @@ def finetune(
     "--onto",
     type=options.FILE,
     metavar="B.npz",
-    help="An embedding of the same images, such as before: the new one is turned onto it, and t-SNE starts "
-    "from it.",
+    help="An embedding of the same images, such as before, to turn this one onto and to start t-SNE from.",
 )
 @click.option("--out", type=options.FILE, required=True, metavar="E.npz", help="The embedding to write.")
 @screen.as_json

@@ -5,10 +5,9 @@ Rows come in the order of the catalogue, whatever the order of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtl import metrics
 from jaxtl.evaluation import catalogue, change
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
 from jaxtl.evaluation.claims import Evidence, are_digits, decide
+from jaxtl.evaluation.free import plan_free
 from jaxtl.evaluation.measures import Measures, StageMeasures
 from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, run, scores_of, tell_classes
 from jaxtl.metrics.estimates import Estimate
@@ -62,7 +62,7 @@ def measure(
     plans = {
         stage: (
             _plan_features(stage, own, neighbors[stage], training.get(stage), seed),
-            _plan_embeddings(stage, own, embeddings[stage], neighbors[stage], seed),
+            _plan_embeddings(stage, own, embeddings[stage], neighbors[stage], seed, {}),
         )
         for stage, own in features.items()
     }
@@ -102,11 +102,9 @@ def measure_embeddings(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StageMeasures:
-    """The numbers of one stage's embeddings; arguments and errors as of `measure`.
+    """The numbers of one stage's embeddings; `free` as of `plan_free`, all else as of `measure`.
 
-    Args:
-        neighbors: of the features; without them nothing is said of how many each image keeps.
-        free: what methods make that do not begin with the embedding before, where that was made too.
+    Without neighbours of the features nothing is said of how many each image keeps.
     """
     plan = _plan_embeddings(stage, features, embeddings, neighbors, seed, free or {})
     run([plan], progress, notify)
@@ -197,22 +195,21 @@ def _plan_features(
 def _plan_embeddings(
     stage: str,
     features: Features,
-    embeddings: dict[str, Embedding],
+    made: dict[str, Embedding],
     neighbors: Neighbors | None,
     seed: int,
-    free: Mapping[str, Embedding] = MappingProxyType({}),
+    free: dict[str, Embedding],
 ) -> Plan:
-    plan = Plan(stage)
-    anchored = plan.add(
-        "anchored", FEATURES, lambda: metrics.anchored(features.values, seed=seed), seconds=3.0
-    )
-    for method, embedding in embeddings.items():
+    plan, classes = Plan(stage), not tell_classes(features)
+    ranks = partial(metrics.anchored, features.values, seed=seed)
+    anchored = plan.add("anchored", FEATURES, ranks, seconds=3.0)
+    for method, embedding in made.items():
         its_neighbors = _plan_embedding(plan, method, embedding.coords, features, anchored, seed)
         if neighbors is not None:
             kept = partial(_features_kept, stage, method, neighbors, seed)
             plan.attempt_rows(catalogue.FEATURES_KEPT, method, kept, [its_neighbors])
     for method, embedding in free.items():
-        _plan_free(plan, method, embedding.coords, features, anchored, seed)
+        plan_free(plan, method, embedding.coords, features.labels if classes else None, anchored, seed)
     return plan
 
 
@@ -303,24 +300,6 @@ def _plan_embedding(
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
     return neighbors
-
-
-def _plan_free(plan: Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int) -> None:
-    """How good an embedding is that was free to start where its method does, beside the one that was not."""
-    k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
-    if not tell_classes(of):
-
-        def voted() -> Estimate:
-            return metrics.leave_one_out_knn(exact_neighbors(coords, k), of.labels, seed=seed).accuracy
-
-        plan.attempt(catalogue.FREE_LEAVE_ONE_OUT, method, voted)
-    plan.attempt(
-        catalogue.FREE_TRUSTWORTHINESS,
-        method,
-        lambda features: metrics.faithfulness(features, coords, k, seed=seed).trustworthiness,
-        [anchored],
-        seconds=1.5,
-    )
 
 
 def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:
