@@ -25,7 +25,7 @@ from jaxtl.report.markup import (
     table,
     unique,
 )
-from jaxtl.report.terms import term
+from jaxtl.report.terms import reason, term
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
 
@@ -180,7 +180,8 @@ def _neighbors(run: RunData) -> str:
     return (
         f"<p>Of its {N_NEIGHBORS} nearest neighbours in the features before, an image has on average "
         f"<b>{N_NEIGHBORS * known.mean():.1f}</b> among its {N_NEIGHBORS} nearest after; chance alone would "
-        f"give {number(by_chance)}. {counted(none, 'image')} kept none of them, {all_of_them:,} kept all.</p>"
+        f"give {number(by_chance)}. {counted(none, 'image')} kept none of them, {all_of_them:,} kept all "
+        f"{N_NEIGHBORS}.</p>"
     )
 
 
@@ -212,9 +213,10 @@ def _before_and_after(run: RunData, metric: Metric) -> str:
         return ""
     is_bounded = any(score.low is not None for score in run.scores if score.metric == metric)
     told = "In brackets: 95 % intervals." if is_bounded else "This run holds no intervals for it."
+    told = note(" ".join(filter(None, (metric.sentence, reason(metric), told))))
     caption = f"{metric.label}; {len(run):,} {'' if run.is_comparison else 'test '}images"
     head = ["Where", "before", "after", "change"]
-    return f"<p class='quiet'>{term(metric, arrow=True)}. {told}</p>" + table(head, rows, caption)
+    return table(head, rows, caption) + told
 
 
 def _dimensions(run: RunData) -> str:

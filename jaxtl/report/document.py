@@ -65,7 +65,7 @@ def build_page(runs: Sequence[RunData]) -> str:
     """
     if not runs:
         raise JaxtlError("report: needs at least one run folder")
-    shared = [several.comparison(runs), several.seeds(runs)]
+    shared = [several.seeds(runs), several.comparison(runs)]
     changes = [change.change(run, place) for place, run in enumerate(runs)]
     below = [[make(run) for make in _BELOW_MAPS] for run in runs]
     firsts = [

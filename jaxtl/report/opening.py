@@ -149,8 +149,8 @@ def _headline(run: RunData) -> str:
     )
     images = f"{len(run):,} {'' if run.is_comparison else 'test '}images"
     return (
-        f"<p class='headline'>{sides}</p><p>{term(metric)}: the share of {images} whose class is named "
-        f"rightly {escape(_HEADLINES[metric])}.</p>"
+        f"<p class='headline'>{sides}</p><p class='starts'>{term(metric)}: the share of {images} whose "
+        f"class is named rightly {escape(_HEADLINES[metric])}.</p>"
     )
 
 
@@ -162,8 +162,8 @@ def _likeness(run: RunData) -> str:
     return (
         f"<p class='headline'><span class='side'><b>{number(score.value)}</b>"
         f"{bounds(score.low, score.high)}</span></p>"
-        f"<p>{term(LINEAR_CKA)} of the features before and after: 1 if they differ by no more than a "
-        "rotation, about 0 if they have nothing in common.</p>"
+        f"<p class='starts'>{term(LINEAR_CKA)} of the features before and after: 1 if they differ by no more "
+        "than a rotation, about 0 if they have nothing in common.</p>"
     )
 
 

@@ -315,7 +315,8 @@ def all_scores(run: RunData) -> Section:
         for s in run.scores
     ]
     held = table(["Measure", "stage", "where", "value", "low", "high"], rows, "All scores", texts=3)
-    body = details(f"{len(rows)} numbers with their 95 % intervals, as in scores.csv", held)
+    body = f"<div class='all'>{details(f'{len(rows)} numbers with their 95 % intervals', held)}</div>"
+    body += note("scores.csv, in the folder of the run, holds them too.")
     measured = {score.metric for score in run.scores} | {row["metric"] for row in run.layers}
     known = [metric for metric in METRICS.values() if metric in measured]
     if known:

@@ -138,7 +138,7 @@ def _difference(score: Score | None, first: Score | None) -> str:
     if None in (score.low, score.high, first.low, first.high):
         word, kind = "", "open"
     elif score.low <= first.high and first.low <= score.high:
-        word, kind = " unclear", "open"
+        word, kind = (" unclear" if round(gap, 6) else ""), "open"
     else:
         better = (gap > 0) != (getattr(METRICS.get(score.metric), "better", "") == DOWN)
         word, kind = (" better", "yes") if better else (" worse", "no")
