@@ -133,10 +133,11 @@ def test_without_labels_the_page_begins_with_how_alike_the_features_are(run):
 
 
 def test_whose_a_claim_is_and_why_its_threshold_stand_beside_it(run):
-    claim = {**run.claims[0], "whose": "Said by A. Nobody.", "because": "Half of all is chance."}
+    claim = {**run.claims[0], "source": "Said by A. Nobody.", "threshold_from": "Half of all is chance."}
     held = part(Page(build_page([dataclasses.replace(run, claims=[claim])])), "claims")
     assert "Said by A. Nobody." in held
     assert "Half of all is chance." in held
+    assert "The value: 10-NN accuracy, PCA, before." in held
 
 
 def test_several_runs_begin_with_how_they_differ(run):

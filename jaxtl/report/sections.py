@@ -51,7 +51,11 @@ from jaxtl.settings import STAGES
 # What a map keeps of the features, and what of itself under another seed.
 _FAITHFULNESS = (
     *FAITHFULNESS,
-    *(getattr(catalogue, name) for name in ("FEATURES_KEPT", "RESEED_KEPT") if hasattr(catalogue, name)),
+    *(
+        getattr(catalogue, name)
+        for name in ("FEATURES_KEPT", "MAP_KEEPS", "RESEED_KEPT")
+        if hasattr(catalogue, name)
+    ),
 )
 _MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files
 _HOW_TO_READ = note(

@@ -16,8 +16,8 @@ _MEANINGS = {
     "does not hold": "the whole interval is on the other side.",
     "undecided": "the threshold lies within the interval: these images cannot tell.",
 }
-# What a claim may say of itself beyond its sentence, by its names in claims.json.
-_REMARKS = ("words", "whose", "because")
+# Of a claim, what is known beside its statistic, where its threshold comes from, and who made it.
+_REMARKS = ("beside", "threshold_from", "source")
 
 
 def claims(run: RunData) -> Section:
@@ -58,10 +58,18 @@ def claims_table(claims: Sequence[dict[str, Any]]) -> str:
 
 
 def _told(claim: dict[str, Any]) -> Html:
-    remarks = dict.fromkeys(filter(None, (said(claim, name) for name in _REMARKS)))
-    lines = list(remarks) or [said(claim, "statistic")]
-    under = "".join(f"<br><span class='quiet'>{escape(line)}</span>" for line in lines)
+    under = "".join(f"<span class='quiet'>{escape(line)}</span>" for line in _remarks(claim))
     return Html(f"<b>{escape(said(claim, 'text'))}</b>{under}")
+
+
+def _remarks(claim: dict[str, Any]) -> list[str]:
+    """Sentences below a claim; its own words where they say more than the columns beside them."""
+    known = [line for name in _REMARKS if (line := said(claim, name))]
+    if "held_in" in claim:  # over seeds
+        return [said(claim, "words"), *(line for line in known if line != said(claim, "beside"))]
+    if not known:
+        return [said(claim, "words") or said(claim, "statistic")]
+    return [f"The value: {said(claim, 'statistic')}.", *known]
 
 
 def _condition(claim: dict[str, Any]) -> str:
