@@ -110,7 +110,7 @@ def test_the_script_finds_a_place_for_its_tools_in_each_run(run):
 
 
 def test_a_run_of_before_there_were_outcomes_has_no_such_part():
-    page = Page(build_page([synthetic_run(60)]))
+    page = Page(build_page([synthetic_run(60, measures={})]))
     assert "fixed" not in part(page, "change")
     assert not [a for a, _ in page.all("div") if a.get("id", "").startswith("change-tools")]
 
@@ -169,5 +169,5 @@ def test_several_runs_begin_with_how_they_differ(run):
 
 
 def test_two_runs_of_which_only_one_knows_outcomes(run):
-    text = build_page([run, synthetic_run(300)])
+    text = build_page([run, synthetic_run(300, measures={})])
     assert ["images broken", "5", "–"] in rows(text)

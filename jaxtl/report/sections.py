@@ -53,7 +53,7 @@ _FAITHFULNESS = (
     *FAITHFULNESS,
     *(
         getattr(catalogue, name)
-        for name in ("FEATURES_KEPT", "MAP_KEEPS", "RESEED_KEPT")
+        for name in ("FEATURES_KEPT", "MAP_KEEPS", "RESEED_KEPT", "FREE_TRUSTWORTHINESS")
         if hasattr(catalogue, name)
     ),
 )
