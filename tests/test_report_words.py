@@ -110,6 +110,7 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
         )
     ]
     measures = {"qnx_k": np.array([1, 9, 40]), "qnx_after_tsne": np.array([0.1, 0.5, 0.9])}
+    measures["qnx_after_pca"] = np.array([0.1, 0.2, 0.9])
     told = section_of(
         build_page([dataclasses.replace(run, scores=scores, measures=measures)]), "faithfulness"
     )
@@ -122,9 +123,11 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
         "0.200 there)" in told
     )
     assert (
-        "PCA after. It mixes classes that the features keep apart "
+        "It mixes classes that the features keep apart "
         "(10-NN accuracy, leave one out: 0.500 on the map, 0.960 there)" in told
     )
+    assert "t-SNE keeps the most of an image's 9 nearest neighbours, 50 %, and PCA the fewest, 20 %." in told
+    assert "at random would keep 3.0 %" in told
     assert told.count("It draws") == told.count("It mixes") == 1
 
 

@@ -44,18 +44,43 @@ def on_trust(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
         if any(told):
             name = f"{method_label(method)} {stage}"
             items.append(f"<li><b>{escape(name)}.</b> {escape(' '.join(filter(None, told)))}</li>")
-    return f"<ul class='told'>{''.join(items)}</ul>" if items else ""
+    return _most_faithful(run, columns) + (f"<ul class='told'>{''.join(items)}</ul>" if items else "")
+
+
+def _most_faithful(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
+    """Which of the maps after keeps most neighbours, which fewest, and what a map of chance would keep."""
+    shares = {method: _share_kept(run, stage, method) for stage, method in columns if stage == "after"}
+    known = {method: share[1] for method, share in shares.items() if share is not None}
+    if len(known) < 2:
+        return ""
+    k = next(share[0] for share in shares.values() if share is not None)
+    most, fewest = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    text = (
+        f"Of the maps after, {method_label(most)} keeps the most of an image's {k} nearest neighbours, "
+        f"{100 * known[most]:.0f} %, and {method_label(fewest)} the fewest, {100 * known[fewest]:.0f} %. A "
+        f"map that placed images at random would keep {100 * min(1, k / max(1, len(run) - 1)):.1f} %."
+    )
+    return f"<p>{escape(text)}</p>"
 
 
 def _kept(run: RunData, stage: str, method: str) -> str:
+    kept = _share_kept(run, stage, method)
+    if kept is None:
+        return ""
+    k, share = kept
+    return (
+        f"Of an image's {k} nearest neighbours in the features, {100 * share:.0f} % are among its {k} "
+        "nearest on the map."
+    )
+
+
+def _share_kept(run: RunData, stage: str, method: str) -> tuple[int, float] | None:
+    """A number of neighbours near the usual one, and the share of so many that a map keeps."""
     sizes, shares = run.measures.get("qnx_k"), run.measures.get(f"qnx_{stage}_{method}")
     if sizes is None or shares is None:
-        return ""
+        return None
     place = int(np.abs(np.asarray(sizes) - N_NEIGHBORS).argmin())
-    return (
-        f"Of an image's {sizes[place]} nearest neighbours in the features, "
-        f"{100 * float(shares[place]):.0f} % are among its {sizes[place]} nearest on the map."
-    )
+    return int(sizes[place]), float(shares[place])
 
 
 def _above(one: Score | None, other: Score | None) -> bool:
