@@ -106,6 +106,8 @@ def _results(runs: Sequence[RunData]) -> str:
         f"In brackets: 95 % intervals. Below them: the difference from {first}. It is called better or worse "
         "where the two intervals have nothing in common, and unclear where they overlap."
     )
+    if len({(run.class_names, run.config.get("dataset")) for run in runs}) > 1:
+        told += note("The runs are of different data: an easier task gives higher numbers, too.")
     head = ["", *(run.name for run in runs)]
     return table(head, rows, "The results side by side") + told if rows else ""
 
@@ -180,11 +182,14 @@ def _pictures(runs: Sequence[RunData]) -> str:
     shared = [method for method in _WHOLE_MAPS if all(("after", method) in run.embeddings for run in runs)]
     if not shared:
         return ""
+    share_classes = len({run.class_names for run in runs}) == 1
     maps = "".join(
-        f"<div><p class='of-run'>{escape(run.name)}</p>{still(run, 'after', shared[0])}</div>" for run in runs
+        f"<div><p class='of-run'>{escape(run.name)}</p>{still(run, 'after', shared[0])}"
+        f"{'' if share_classes else legend(run)}</div>"
+        for run in runs
     )
     heading = f"<h3>{escape(method_label(shared[0]))} after, in each run</h3>"
-    return f"{heading}<div class='pair'>{maps}</div>{legend(runs[0])}"
+    return f"{heading}<div class='pair'>{maps}</div>{legend(runs[0]) if share_classes else ''}"
 
 
 def _verdicts_of(runs: Sequence[RunData]) -> str:
