@@ -12,6 +12,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.found, self.open, self.text = [], [], []
+        self.within = []  # of each element, the classes of those around it
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {[tag for tag, _ in self.open]}"
@@ -19,11 +20,13 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         element = (tag, dict(attributes), [])
         self.found.append(element)
+        self.within.append([name for _, (_, a, _) in self.open for name in a.get("class", "").split()])
         if tag not in VOID:
             self.open.append((tag, element))
 
     def handle_startendtag(self, tag, attributes):
         self.found.append((tag, dict(attributes), []))
+        self.within.append([])
 
     def handle_endtag(self, tag):
         if tag in VOID:
@@ -39,6 +42,15 @@ class Page(html.parser.HTMLParser):
 
     def all(self, tag):
         return [(attributes, "".join(text)) for name, attributes, text in self.found if name == tag]
+
+    def outside(self, tag, name):
+        """The elements that neither have a class nor stand within one that has it."""
+        rows = zip(self.found, self.within, strict=True)
+        return [
+            a
+            for (t, a, _), classes in rows
+            if t == tag and name not in [*classes, *a.get("class", "").split()]
+        ]
 
     @property
     def data(self):

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import itertools
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from PIL import Image
 
 import jaxtl.report
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation.catalogue import SILHOUETTE
+from jaxtl.plots.style import class_colours
 from jaxtl.records.arrays import Embedding
 from jaxtl.report import build_page
 from jaxtl.report.payload import fitted
@@ -37,7 +40,11 @@ def unpacked(text, dtype):
 
 
 def pixels(sheet):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.partition(",")[2]))))
+    return np.asarray(Image.open(picture_of({"href": sheet})))
+
+
+def picture_of(attributes):
+    return io.BytesIO(base64.b64decode(attributes["href"].partition(",")[2]))
 
 
 def test_elements_nest_and_ids_are_unique(page):
@@ -63,18 +70,71 @@ def test_nothing_is_fetched(run):
     assert "connect-src" not in policy
 
 
-def test_key_numbers_and_verdicts_come_before_the_maps(page):
+def test_what_changed_comes_first(page):
+    first = next(text for a, text in page.all("div") if a.get("class") == "first")
+    assert "0.500 before [0.450, 0.550]→0.500 after [0.450, 0.550]" in first
+    assert "classifies 0.900 of all test images rightly" in first  # after the last epoch
+    assert "1 claim: 1 holds, 0 do not, 0 are undecided." in first
+    assert "This is one seed" in first
+    assert "t-SNE before" in first
+    assert "t-SNE after" in first
     order = headings(page)
-    assert order[:3] == ["Key numbers", "The maps", "Claims, and whether the scores support them"]
+    assert order[:3] == ["What changed", "The maps", "Claims, and whether the numbers support them"]
     text = " ".join(page.text)
     assert "300 test images of MNIST, 48 × 48 pixels each" in text
     assert "the network's last 10 layers and a softmax head learned from 2,000 training images" in text
-    assert "0.900" in text  # the last epoch's test accuracy
-    assert "[0.450, 0.550]" in text
-    first = next(text for a, text in page.all("section") if "key-numbers" in a.get("class", ""))
-    assert "1 claim: 1 holds, 0 do not, 0 undecided" in first
-    assert "holds: PCA separates poorly before" in first
     assert "below 0.600" in text
+
+
+def test_headings_have_no_gap_between_their_levels(page):
+    levels = [int(tag[1]) for tag, _, _ in page.found if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_contents_lead_to_every_section(page):
+    ids = [a["id"] for a, _ in page.all("section")]
+    contents = next(k for k, (tag, _, _) in enumerate(page.found) if tag == "nav")
+    links = [a["href"] for tag, a, _ in page.found[contents:] if tag == "a"]
+    assert links[: len(ids)] == [f"#{name}" for name in ids]
+    listed = next(text for _, text in page.all("nav"))
+    assert listed == "".join(headings(page))
+
+
+def test_without_a_script_the_maps_are_pictures_and_no_control_is_dead(page):
+    grid = next(text for a, text in page.all("div") if a.get("id") == "grid")
+    names = [f"{name} {stage}" for stage in ("before", "after") for name in ("PCA", "t-SNE", "LLE")]
+    assert [name for name in names if name in grid] == names
+    controls = [a for tag in ("button", "input", "select") for a in page.outside(tag, "needs-script")]
+    assert all("popovertarget" in a for a in controls)
+    assert len(controls) < len(page.all("button"))
+
+
+def test_pictures_show_the_points_in_the_colours_of_the_classes(run, page):
+    pictures = [a for tag, a, _ in page.found if tag == "image"]
+    assert len(pictures) == 2 + 6
+    drawn = np.asarray(Image.open(picture_of(pictures[1])).convert("RGBA"))
+    shown = drawn[drawn[..., 3] > 250][:, :3].astype(int)
+    colours = (class_colours(10) * 255).round().astype(int)
+    distances = np.abs(shown[:, None] - colours).sum(axis=2).min(axis=0)
+    assert (distances < 60).all()  # of each class some dots
+    assert (drawn[..., 3] == 0).mean() > 0.5  # the page's paper shows, be it light or dark
+
+
+def test_names_of_numbers_open_their_explanation(page):
+    opened = {a["popovertarget"] for a, _ in page.all("button") if "popovertarget" in a}
+    told = {a["id"]: text for a, text in page.all("div") if "popover" in a}
+    assert opened == set(told)
+    silhouette = told["about-silhouette"]
+    assert SILHOUETTE.sentence in silhouette
+    assert "-1 to 1; higher is better" in silhouette
+    assert "gaps" in silhouette  # why to look at it
+
+
+def test_charts_give_their_values(run):
+    page = Page(build_page([run]))
+    values = [text for tag, a, text in page.found if tag == "g" and a.get("class") == "value"]
+    assert "after, block_5_add: 0.500" in ["".join(text) for text in values]
 
 
 def test_every_section_is_there_when_the_run_holds_its_data(page):

@@ -77,22 +77,22 @@ def test_every_metric_shown_is_explained(run):
     scores = [Score("after", "tsne", metric, 0.5) for metric in (LEAVE_ONE_OUT, DAVIES_BOULDIN)]
     page = build_page([dataclasses.replace(run, scores=scores, layers=[])])
     held = section_of(page, "scores")
-    assert f"{LEAVE_ONE_OUT.label}{LEAVE_ONE_OUT.sentence}0 to 1more" in held
-    assert f"{DAVIES_BOULDIN.label}{DAVIES_BOULDIN.sentence}from 0less" in held
+    assert f"{LEAVE_ONE_OUT.label}{LEAVE_ONE_OUT.sentence}0 to 1higher is better" in held
+    assert f"{DAVIES_BOULDIN.label}{DAVIES_BOULDIN.sentence}from 0lower is better" in held
     assert "Davies-Bouldin ↓" in section_of(page, "separation")
 
 
 def test_the_profile_of_a_part_of_the_images_says_so(run):
     assert "of the images." not in section_of(build_page([run]), "depth")
     many = synthetic_run(depth.SAMPLES + 1)
-    assert f"Of the first {depth.SAMPLES:,} of the images." in section_of(build_page([many]), "depth")
+    assert f"with the first {depth.SAMPLES:,} of the images." in section_of(build_page([many]), "depth")
 
 
 def test_what_was_promised_stands_beside_what_came(run):
     scores = [Score("before", "features", "LogME", 0.25, 0.2, 0.3)]
     held = section_of(build_page([dataclasses.replace(run, scores=scores)]), "transferability")
-    assert "LogMEbefore training0.250 [0.200, 0.300]" in held
-    assert "test accuracy of the tuned networkafter training0.900" in held
+    assert "LogME ↑before training0.250 [0.200, 0.300]" in held
+    assert "test accuracy ↑after training0.900" in held
     untrained = Page(build_page([dataclasses.replace(run, history=[])]))
     assert "What the features promised, and what training gave" not in headings(untrained)
 
@@ -110,21 +110,24 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
         )
     ]
     measures = {"qnx_k": np.array([1, 9, 40]), "qnx_after_tsne": np.array([0.1, 0.5, 0.9])}
+    measures["qnx_after_pca"] = np.array([0.1, 0.2, 0.9])
     told = section_of(
         build_page([dataclasses.replace(run, scores=scores, measures=measures)]), "faithfulness"
     )
     assert (
-        "t-SNE after. Of an image's 9 nearest images on the map, 50 % are among its 9 nearest in the "
-        "features." in told
+        "t-SNE after. Of an image's 9 nearest neighbours in the features, 50 % are among its 9 nearest on "
+        "the map." in told
     )
     assert (
-        "It draws the classes further apart than they lie in the features (silhouette: 0.600 against 0.200"
-        in told
+        "It draws the classes further apart than they lie in the features (silhouette: 0.600 on the map, "
+        "0.200 there)" in told
     )
     assert (
-        "PCA after. It mixes classes that the features hold apart "
-        "(10-NN accuracy, leave one out: 0.500 against 0.960)" in told
+        "It mixes classes that the features keep apart "
+        "(10-NN accuracy, leave one out: 0.500 on the map, 0.960 there)" in told
     )
+    assert "t-SNE keeps the most of an image's 9 nearest neighbours, 50 %, and PCA the fewest, 20 %." in told
+    assert "at random would keep 3.0 %" in told
     assert told.count("It draws") == told.count("It mixes") == 1
 
 
@@ -147,9 +150,10 @@ def test_what_moved_through_the_layers_is_told(run):
         for name, value in zip("abc", (1.0, 0.9999999, 0.6), strict=True)
     ]
     told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
-    assert "highest at the end of b, 0.900; at the output it is 0.800: the layers between lose" in told
-    assert "left all up to the end of b as it was, and moved c (linear CKA 0.600)" in told
-    assert "By 10-NN accuracy, leave one out: at the output it is now 0.970" in told
+    assert "highest at the end of b (0.900); at the output it is 0.800. The layers between lose" in told
+    assert "left everything up to the end of b as it was, and changed c" in told
+    assert "(linear CKA before against after: 0.600)" in told
+    assert "After it, 10-NN accuracy, leave one out at the output is 0.970" in told
 
 
 def test_gains_and_mixed_pairs_are_told_in_words(run):
@@ -166,24 +170,27 @@ def test_gains_and_mixed_pairs_are_told_in_words(run):
     shares[4, 9], shares[9, 4], shares[3, 5] = 0.3, 0.2, 0.1
     measures = {"confusion_before_features": shares, "confusion_after_features": np.full((10, 10), np.nan)}
     held = section_of(build_page([dataclasses.replace(run, class_scores=rows, measures=measures)]), "classes")
-    assert "‘2’ (0.200 to 0.900), ‘3’ (0.700 to 0.900) and ‘0’ (0.500 to 0.600) gain most" in held
-    assert "‘1’ gains least (0.900 to 0.800)" in held
+    assert "‘2’ (0.200 to 0.900), ‘3’ (0.700 to 0.900) and ‘0’ (0.500 to 0.600) gained most" in held
+    assert "‘1’ gained least (0.900 to 0.800)" in held
     assert (
-        "Most mixed before fine-tuning: ‘4’ with ‘9’ (30.0 % of its neighbours), ‘9’ with ‘4’ (20.0 %" in held
+        "The most mixed classes before fine-tuning: ‘4’ with ‘9’ (30.0 % of its neighbours), ‘9’ with ‘4’ "
+        "(20.0 %" in held
     )
-    assert "Most mixed after" not in held
+    assert "mixed classes after" not in held
 
 
 def test_runs_side_by_side(run):
     other = dataclasses.replace(run, name="longer", config={**run.config, "epochs": 5}, history=[])
     page = Page(build_page([run, other]))
     table = next(text for a, text in page.all("section") if "comparison" in a.get("class", ""))
-    assert "The first 1 row: settings in which the runs differ." in table
+    assert "Settings in which the runs differ" in table
     assert "epochs25" in table
     assert "PCA separates poorly before✓ holds✓ holds" in table
     options = [text for _, text in page.all("option")]
     assert options == ["made-up", "longer"]
-    shown = [a for a, _ in page.all("div") if "data-run" in a]
+    assert headings(page)[0] == "How the runs differ"
+    assert len(page.all("h1")) == 1
+    shown = [a for a, _ in page.all("div") if "data-run" in a and "id" not in a]
     assert {a["data-run"] for a in shown if "hidden" not in a} == {"0"}
     assert {a["data-run"] for a in shown if "hidden" in a} == {"1"}
 

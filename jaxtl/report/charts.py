@@ -62,6 +62,7 @@ def line_chart(
 
     parts = [_y_axis(y_ticks, py), _x_axis(_x_ticks(x_all, x_names, log_x, whole), px, bool(x_names))]
     parts += [_line(line, px, py) for line in lines]
+    parts += [_values(line, px, py, x_names) for line in lines]
     title_y = HEIGHT - 4
     parts.append(
         f'<text class="axis" x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}" y="{title_y}" text-anchor="middle">'
@@ -138,6 +139,28 @@ def _line(line: Line, px, py) -> str:
             f'<circle class="dot {line.kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in points
         )
     return f'{band}<path class="line {line.kind}" d="{path}"/>{dots}'
+
+
+def _values(line: Line, px, py, names: Sequence[str] | None) -> str:
+    """At each point an area, larger than its dot, that shows the value while it is pointed at or touched."""
+    parts = []
+    for k, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
+        if not _finite(y):
+            continue
+        place = _cut(names[int(x)], 18) if names else f"{x:,g}"
+        text = f"{line.name}, {place}: {y:.3f}"
+        bounds = (line.low[k], line.high[k]) if line.low and line.high else (None, None)
+        if all(map(_finite, bounds)):
+            text += f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+        at, height = px(x), py(y)
+        anchor = "start" if at < WIDTH / 3 else "end" if at > 2 * WIDTH / 3 else "middle"
+        above = height - 10 if height > _TOP + 14 else height + 18
+        parts.append(
+            f'<g class="value"><circle class="area" cx="{at:.1f}" cy="{height:.1f}" r="9"/>'
+            f'<circle class="dot {line.kind}" cx="{at:.1f}" cy="{height:.1f}" r="4"/>'
+            f'<text x="{at:.1f}" y="{above:.1f}" text-anchor="{anchor}">{escape(text)}</text></g>'
+        )
+    return "".join(parts)
 
 
 def _y_axis(ticks: Sequence[float], py) -> str:

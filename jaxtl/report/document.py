@@ -9,7 +9,8 @@ from pathlib import Path
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.files import write_text
-from jaxtl.report import opening, provenance, sections, several
+from jaxtl.report import change, opening, provenance, sections, several, stills, terms, verdicts
+from jaxtl.report.markup import Section
 from jaxtl.report.payload import payload
 from jaxtl.report.program import program
 from jaxtl.runs.data import RunData, load_run
@@ -18,9 +19,11 @@ from jaxtl.settings import STAGES
 
 # The one library that is published as a module only.
 _MODULE_EXPORTS = "export { globalPubSub, createPubSub };\nexport default createPubSub;"
-_ABOVE_MAPS = (opening.lead, opening.key_numbers)
+_STYLES = ("page.css", "maps.css")
+# What page.html holds itself: in the list of contents, the maps stand between what changed and the rest.
+_MAPS = Section("maps", "The maps", "in page.html")
 _BELOW_MAPS = (
-    opening.claims,
+    verdicts.claims,
     sections.faithfulness,
     sections.separation,
     sections.classes,
@@ -51,8 +54,9 @@ def write_report(runs: Sequence[RunFolder], path: Path) -> None:
 def build_page(runs: Sequence[RunData]) -> str:
     """One run, or several to compare, as HTML that needs no network and no other file.
 
-    Around the maps, which are interactive, stand key numbers, claims, charts, settings and sources; what
-    the runs do not hold is left out.
+    What changed comes first: a number before and after, the images that were fixed and broken. The maps,
+    which are interactive, follow, then claims, charts, settings and sources. What the runs do not hold is
+    left out. Of several runs the page begins with how they differ.
 
     Args:
         runs: at least one; the first is shown first.
@@ -62,21 +66,42 @@ def build_page(runs: Sequence[RunData]) -> str:
     """
     if not runs:
         raise JaxtlError("report: needs at least one run folder")
+    shared = [several.seeds(runs), several.comparison(runs)]
+    changes = [change.change(run, place) for place, run in enumerate(runs)]
+    below = [[make(run) for make in _BELOW_MAPS] for run in runs]
+    firsts = [
+        _heading(run, len(runs))
+        + opening.first_screen(run, place)
+        + _contents([*shared, changes[place], _MAPS, *below[place]], place)
+        + opening.lead(run)
+        + _no_images(run)
+        + changes[place].html(place)
+        for place, run in enumerate(runs)
+    ]
+    text = {
+        "title": escape(_title(runs)),
+        "comparison": _comparison(runs, shared),
+        "above": _by_run(firsts),
+        "stills": _by_run([_stills(run) for run in runs], kind="stills"),
+        "below": _by_run(["".join(s.html(place) for s in own) for place, own in enumerate(below)]),
+    }
     parts = {
-        "title": escape(opening.title(runs[0])),
-        "style": _asset("page.css") + _asset("maps.css"),
+        **text,
+        "style": "\n".join(map(_asset, _STYLES)),
         "switch": _switch(runs),
-        "above": _each(runs, _ABOVE_MAPS, headed=True),
-        "comparison": several.seeds(runs) + several.comparison(runs),
-        "below": _each(runs, _BELOW_MAPS),
+        "explanations": terms.explanations("".join(text.values())),
         "version": escape(str(runs[0].environment.get("jaxtl", ""))),
         "licences": escape(_asset("vendor/LICENSES.txt")),
         "data": payload(list(runs)),
         "libraries": "\n".join(f"<script>{text}</script>" for text in _libraries()),
         "program": program(),
     }
-    # In pieces, not by replacement one after another: data that hold a marker must stay as they are.
-    pieces = _asset("page.html").split("{{")
+    return _filled(_asset("page.html"), parts)
+
+
+def _filled(page: str, parts: dict[str, str]) -> str:
+    """In pieces, not by replacement one after another: data that hold a marker must stay as they are."""
+    pieces = page.split("{{")
     filled = [pieces[0]]
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}}")
@@ -84,16 +109,47 @@ def build_page(runs: Sequence[RunData]) -> str:
     return "".join(filled)
 
 
-def _each(runs: Sequence[RunData], makers: Sequence, headed: bool = False) -> str:
-    """The sections of every run, those of all but the first hidden until their run is chosen."""
-    return "".join(
-        f"<div data-run='{k}'{' hidden' if k else ''}>"
-        + (f"<h1>{escape(opening.title(run))}</h1>" if headed else "")
-        + "".join(make(run) for make in makers)
-        + (_no_images(run) if headed else "")
-        + "</div>"
-        for k, run in enumerate(runs)
+def _title(runs: Sequence[RunData]) -> str:
+    if len(runs) == 1:
+        return opening.title(runs[0])
+    return f"{len(runs)} runs compared: {', '.join(run.name for run in runs)}"
+
+
+def _heading(run: RunData, runs: int) -> str:
+    """Of several runs, the page has its title above them."""
+    if runs == 1:
+        return f"<h1>{escape(opening.title(run))}</h1>"
+    return f"<h2>{escape(f'{run.name}: {opening.title(run)}')}</h2>"
+
+
+def _comparison(runs: Sequence[RunData], shared: Sequence[Section]) -> str:
+    if len(runs) < 2:
+        return ""
+    return f"<h1>{escape(_title(runs))}</h1>" + "".join(section.html() for section in shared)
+
+
+def _contents(shown: Sequence[Section], place: int) -> str:
+    """Links to all sections of a run; those that all runs share have one id."""
+    shared = {"comparison", "seeds", _MAPS.name}
+    ids = {section.id(0 if section.name in shared else place): section for section in shown if section.body}
+    items = "".join(
+        f"<li><a href='#{id_}'>{escape(section.heading)}</a></li>" for id_, section in ids.items()
     )
+    label = f"Contents, run {place + 1}" if place else "Contents"
+    return f"<nav class='contents' aria-label='{label}'><ul>{items}</ul></nav>"
+
+
+def _by_run(parts: Sequence[str], kind: str = "run") -> str:
+    """What belongs to each run, hidden for all but the first until their run is chosen."""
+    return "".join(
+        f"<div class='{kind}' data-run='{place}'{' hidden' if place else ''}>{part}</div>"
+        for place, part in enumerate(parts)
+    )
+
+
+def _stills(run: RunData) -> str:
+    """Pictures of all maps, which the script replaces by maps that can be explored."""
+    return "".join(stills.still(run, stage, method) for stage in STAGES for method in run.methods)
 
 
 def _no_images(run: RunData) -> str:
@@ -107,7 +163,7 @@ def _switch(runs: Sequence[RunData]) -> str:
     if len(runs) < 2:
         return f"<span class='run-name'>{escape(runs[0].name)}</span>"
     options = "".join(f"<option value='{k}'>{escape(run.name)}</option>" for k, run in enumerate(runs))
-    return f"<label class='run-name'>Run <select id='run'>{options}</select></label>"
+    return f"<label class='run-name needs-script'>Run <select id='run'>{options}</select></label>"
 
 
 def _libraries() -> list[str]:

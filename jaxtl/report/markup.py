@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -11,10 +12,35 @@ import numpy as np
 from jaxtl.records.tables import Score
 
 MINUS = "\N{MINUS SIGN}"
+# Of a table: with more columns it may be wider than a phone, and is scrolled by itself.
+_NARROW = 3
 
 
-def section(name: str, heading: str, body: str) -> str:
-    return f"<section class='part {name}'><h2>{escape(heading)}</h2>{body}</section>" if body else ""
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, with its place in the list of contents.
+
+    Attributes:
+        name: its id and its class in the style sheet.
+        heading: as text.
+        body: HTML; a section without one is left out.
+    """
+
+    name: str
+    heading: str
+    body: str
+
+    def html(self, run: int = 0) -> str:
+        """Of run number `run` of the page, so that ids are unique."""
+        if not self.body:
+            return ""
+        return (
+            f"<section class='part {self.name}' id='{self.id(run)}'><h2>{escape(self.heading)}</h2>"
+            f"{self.body}</section>"
+        )
+
+    def id(self, run: int = 0) -> str:
+        return f"{self.name}-{run + 1}" if run else self.name
 
 
 def note(text: str) -> str:
@@ -39,18 +65,26 @@ def _cell(value: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", texts: int = 1) -> str:
-    """The first `texts` columns hold text, the rest numbers."""
+    """The first `texts` columns hold text, the rest numbers. The first column heads its row."""
 
     def row(cells: Sequence[str]) -> str:
-        first = "".join(f"<th scope='row'>{_cell(c)}</th>" for c in cells[:texts])
-        return f"<tr>{first}{''.join(f'<td class=n>{_cell(c)}</td>' for c in cells[texts:])}</tr>"
+        first = f"<th scope='row'>{_cell(cells[0])}</th>"
+        words = "".join(f"<td>{_cell(c)}</td>" for c in cells[1:texts])
+        return f"<tr>{first}{words}{''.join(f'<td class=n>{_cell(c)}</td>' for c in cells[texts:])}</tr>"
 
-    top = "".join(
-        f"<th scope='col'{' class=n' if k >= texts else ''}>{_cell(c)}</th>" for k, c in enumerate(head)
-    )
+    top = "".join(_head(c, number=k >= texts) for k, c in enumerate(head))
     name = f"<caption>{escape(caption)}</caption>" if caption else ""
     body = f"<thead><tr>{top}</tr></thead><tbody>{''.join(map(row, rows))}</tbody>"
-    return f"<div class='wide'><table>{name}{body}</table></div>"
+    # Who has no mouse scrolls what has the focus.
+    label = escape(caption or "Table")
+    scrolled = f" tabindex='0' role='group' aria-label='{label}'" if len(head) > _NARROW else ""
+    return f"<div class='wide'{scrolled}><table>{name}{body}</table></div>"
+
+
+def _head(name: str, number: bool) -> str:
+    if not name:  # a header without text is none
+        return "<td></td>"
+    return f"<th scope='col'{' class=n' if number else ''}>{_cell(name)}</th>"
 
 
 def pairs(values: dict[str, Any]) -> str:
@@ -85,15 +119,32 @@ def plain(value: Any) -> str:
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """Such as "1 image" and "2,000 images"."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
 def interval(score: Score | None) -> str:
     return Html("–") if score is None else bounded(score.value, score.low, score.high)
 
 
 def bounded(value: Any, low: Any, high: Any) -> Html:
-    text = "–" if value is None else number(value)
-    if low is not None and high is not None:
-        text += f" <span class='bounds'>[{number(low)}, {number(high)}]</span>"
-    return Html(text)
+    return Html(("–" if value is None else number(value)) + bounds(low, high))
+
+
+def bounds(low: Any, high: Any) -> Html:
+    """An interval in brackets; nothing where it is not known."""
+    if low is None or high is None:
+        return Html("")
+    return Html(f" <span class='bounds'>[{number(low)}, {number(high)}]</span>")
 
 
 def maybe(value: float | None) -> str:

@@ -1,38 +1,43 @@
-"""What a page begins with, as HTML: title, key numbers, verdicts. What comes from a run is escaped here."""
+"""What a page begins with, as HTML: title, headline, the first two maps. What comes from a run is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from jaxtl.data import short_name
 from jaxtl.evaluation.catalogue import (
-    KNN_ACCURACIES,
+    FIVE_FOLDS,
     LEAVE_ONE_OUT,
     LINEAR_CKA,
+    LOGISTIC_PROBE,
+    LOGISTIC_PROBE_FOLDS,
+    RIDGE_PROBE,
     TEST_ACCURACY,
+    TRAIN_TO_TEST,
     Metric,
 )
 from jaxtl.evaluation.outcome import below_probe
-from jaxtl.methods import METHODS, method_label
-from jaxtl.report.markup import (
-    MINUS,
-    Html,
-    bounded,
-    details,
-    interval,
-    note,
-    number,
-    section,
-    table,
-)
+from jaxtl.methods import method_label
+from jaxtl.records.tables import Score
+from jaxtl.report import verdicts
+from jaxtl.report.change import finding
+from jaxtl.report.markup import bounds, listed, number
+from jaxtl.report.stills import legend, still
+from jaxtl.report.terms import term
 from jaxtl.runs.data import RunData
 from jaxtl.settings import MODELS, STAGES
 
-SPACES = {"features": "Features", **{method.name: method.label for method in METHODS.values()}}
-TUNED_ACCURACY = f"{TEST_ACCURACY.label} of the tuned network"
 _DATASETS = {"mnist": "MNIST"}
+# What the headline is read from, the best first, and who names the classes there.
+_HEADLINES: dict[Metric, str] = {
+    LOGISTIC_PROBE: "by a linear classifier that was trained on the features of the training images",
+    RIDGE_PROBE: "by a linear classifier that was trained on the features of the training images",
+    TRAIN_TO_TEST: "by a vote of the 10 training images whose features are nearest",
+    LEAVE_ONE_OUT: "by a vote of the 10 other images whose features are nearest",
+    LOGISTIC_PROBE_FOLDS: "by a linear classifier that was trained on the features of the other images",
+    FIVE_FOLDS: "by a vote of the 10 nearest images in other folds",
+}
+_FIRST_MAPS = ("tsne", "lle", "pca")
 
 
 def title(run: RunData) -> str:
@@ -58,13 +63,14 @@ def lead(run: RunData) -> str:
     size = config.get("image_size")
     pixels = f", {size} × {size} pixels each," if size else ""
     dimensions = run.features.get("dimensions")
-    pooled = f"its {dimensions:,} pooled features" if dimensions else "its pooled features"
+    features = f"the {dimensions:,} features" if dimensions else "the features"
     methods = listed([method_label(method) for method in run.methods])
     network = MODELS.get(run.model, "network")
     text = (
         f"{len(run):,} test images of {dataset(run)}{pixels} went through a {network} "
-        f"{'with weights from ' + str(weights) if weights else 'with ImageNet weights'}, and {pooled} were "
-        f"mapped to the plane by {methods}. Then {_learners(str(config.get('trainable', '')))} learned from "
+        f"{'with weights from ' + str(weights) if weights else 'with ImageNet weights'}, and {features} that "
+        f"it computes of each were drawn as maps by {methods}. Then "
+        f"{_learners(str(config.get('trainable', '')))} learned from "
         f"{_count(config.get('train_samples'))} training images"
     )
     epochs = config.get("epochs")
@@ -80,10 +86,10 @@ def _lead_of_comparison(run: RunData) -> str:
     methods = listed([method_label(method) for method in run.methods])
     text = (
         f"Features of {len(run):,} images{told} that were computed elsewhere ({_sources(run)}; dimensions: "
-        f"{sizes}) were mapped to the plane by {methods} and compared image by image."
+        f"{sizes}) were drawn as maps by {methods} and compared image by image."
     )
     if run.labels is None:
-        text += " Their classes are not known: what needs labels is left out."
+        text += " Their classes are not known, so this page leaves out what needs them."
     return f"<p class='lead'>{escape(text)}</p>"
 
 
@@ -106,123 +112,90 @@ def _count(number: int | None) -> str:
     return "all" if number is None else f"{number:,}"
 
 
-def listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def first_screen(run: RunData, place: int = 0) -> str:
+    """The answer in brief: a number before and after, a sentence, two maps, and what it all leaves open.
 
-
-def key_numbers(run: RunData) -> str:
-    """The accuracy of the network, that of neighbours in every space, and the claims in a line each."""
-    accuracy = test_accuracy(run)
-    figure = ""
-    if accuracy:
-        figure = (
-            f"<div class='figure-number'><b>{accuracy[0]:.3f}</b><span>{TUNED_ACCURACY}, "
-            f"after epoch {accuracy[1]:.0f}</span></div>"
-        )
-    kinds = accuracies(run)
-    numbers = figure or _likeness(run)
-    if below := below_probe(run.scores, run.history, run.config.get("batch_norm", "keras")):
-        numbers += f"<p class='fault'>{escape(below)}</p>"
-    if LEAVE_ONE_OUT in kinds:
-        numbers += _before_and_after(run, LEAVE_ONE_OUT)
-    others = [kind for kind in kinds if kind != LEAVE_ONE_OUT]
-    if others:
-        tables = "".join(_before_and_after(run, kind) for kind in others)
-        numbers += details("Other ways to compute it", tables)
-    parts = "".join(f"<div>{part}</div>" for part in (numbers, _tally(run.claims)) if part)
-    return section("key-numbers", "Key numbers", f"<div class='key'>{parts}</div>" if parts else "")
-
-
-def _tally(claims: Sequence[dict[str, Any]]) -> str:
-    """How many claims hold, and each in a line."""
-    if not claims:
-        return ""
-    kinds = [_VERDICTS.get(str(claim["verdict"]), _OPEN)[1] for claim in claims]
-    held, not_held, left = (kinds.count(kind) for kind in ("yes", "no", "open"))
-    counted = f"{held} hold{'s' * (held == 1)}, {not_held} do{'es' * (not_held == 1)} not, {left} undecided"
-    lines = "".join(f"<li>{mark(claim)}<span>{escape(said(claim, 'text'))}</span></li>" for claim in claims)
-    total = f"{len(claims)} claim{'s' * (len(claims) != 1)}"
-    return f"<h3 class='tally'>{total}: {counted}</h3><ul class='tally'>{lines}</ul>" + note(
-        "The statistic that decides each claim is below the maps."
+    Args:
+        place: number of the run on its page.
+    """
+    parts = _headline(run) + _findings(run, place) + _network(run) + _caveat(run)
+    method = next((name for name in _FIRST_MAPS if ("after", name) in run.embeddings), run.methods[0])
+    maps = "".join(still(run, stage, method) for stage in STAGES)
+    pictures = (
+        f"<div class='pair'>{maps}</div>{legend(run)}<p class='quiet'>Every dot is an image; images whose "
+        "features are alike lie close together. <a href='#maps'>All maps, image by image</a></p>"
     )
+    return f"<div class='first'><div>{parts}</div><div>{pictures}</div></div>"
 
 
-def mark(claim: dict[str, Any], word: bool = False) -> str:
-    """A claim's verdict as a sign, with its word beside it or for those who hear the page."""
-    mark, kind = _VERDICTS.get(str(claim["verdict"]), _OPEN)
-    said = escape(str(claim["verdict"]))
-    text = said if word else f"<span class='unseen'>{said}: </span>"
-    return f"<span class='verdict {kind}'><span aria-hidden='true'>{mark}</span> {text}</span>"
+def headline(run: RunData) -> tuple[Metric, list[Score]] | None:
+    """The metric that a page begins with, and its scores of the features before and after."""
+    for metric in _HEADLINES:
+        pair = [run.score(stage, "features", metric) for stage in STAGES]
+        if all(pair):
+            return metric, pair
+    return None
 
 
-def accuracies(run: RunData) -> list[Metric]:
-    """The kinds of 10-NN accuracy that the run holds, such as by folds and leaving one out."""
-    held = {score.metric for score in run.scores}
-    return [metric for metric in KNN_ACCURACIES if metric in held]
-
-
-def _before_and_after(run: RunData, metric: Metric) -> str:
-    rows = []
-    for space, name in SPACES.items():
-        before, after = (run.score(stage, space, metric) for stage in STAGES)
-        if before or after:
-            change = f"{after.value - before.value:+.3f}".replace("-", MINUS) if before and after else "–"
-            dimensions = _dimensions(run) if space == "features" else ""
-            label = f"{name}, {dimensions} dimensions" if dimensions else name
-            rows.append([label, interval(before), interval(after), change])
-    if not rows:
-        return ""
-    bounded = any(score.low is not None for score in run.scores if score.metric == metric)
-    told = "In brackets: 95 % intervals." if bounded else "This run holds no intervals for it."
-    caption = f"{metric.label}; {len(run):,} {'' if run.is_comparison else 'test '}images"
-    head = ["Space", "before", "after", "change"]
-    return table(head, rows, caption) + note(f"{metric.sentence} {told}")
-
-
-def _dimensions(run: RunData) -> str:
-    own = [run.features.get(name) for name in ("dimensions", "dimensions_after")]
-    return " to ".join(dict.fromkeys(f"{count:,}" for count in own if count))
+def _headline(run: RunData) -> str:
+    chosen = headline(run)
+    if chosen is None:
+        return _likeness(run)
+    metric, pair = chosen
+    sides = "<span class='to' aria-hidden='true'>→</span>".join(
+        f"<span class='side {score.stage}'><b>{number(score.value)}</b> {score.stage}"
+        f"{bounds(score.low, score.high)}</span>"
+        for score in pair
+    )
+    images = f"{len(run):,} {'' if run.is_comparison else 'test '}images"
+    return (
+        f"<p class='headline'>{sides}</p><p class='starts'>{term(metric)}: the share of {images} whose "
+        f"class is named rightly {escape(_HEADLINES[metric])}.</p>"
+    )
 
 
 def _likeness(run: RunData) -> str:
-    """Of a comparison: how alike the features are as a whole."""
-    score = run.score("both", "features", LINEAR_CKA) if run.is_comparison else None
+    """Without classes: how alike the features are as a whole."""
+    score = run.score("both", "features", LINEAR_CKA)
     if score is None:
         return ""
-    told = f"{LINEAR_CKA.label} of the features: 1 where they are alike, about 0 where unrelated"
-    return f"<div class='figure-number'><b>{number(score.value)}</b><span>{escape(told)}</span></div>"
+    return (
+        f"<p class='headline'><span class='side'><b>{number(score.value)}</b>"
+        f"{bounds(score.low, score.high)}</span></p>"
+        f"<p class='starts'>{term(LINEAR_CKA)} of the features before and after: 1 if they differ by no more "
+        "than a rotation, about 0 if they have nothing in common.</p>"
+    )
+
+
+def _findings(run: RunData, place: int) -> str:
+    told, section = escape(finding(run)), verdicts.claims(run)
+    linked = f"<a href='#{section.id(place)}'>{escape(verdicts.tally(run.claims))}</a>" if run.claims else ""
+    return f"<p class='finding'>{' '.join(filter(None, (told, linked)))}</p>" if told or linked else ""
+
+
+def _network(run: RunData) -> str:
+    """How well the tuned network itself does, and what to do where that is not well."""
+    accuracy = test_accuracy(run)
+    if accuracy is None:
+        return ""
+    text = (
+        f"<p>The tuned network itself classifies {accuracy[0]:.3f} of all test images rightly "
+        f"({term(TEST_ACCURACY)} after epoch {accuracy[1]:.0f}).</p>"
+    )
+    below = below_probe(run.scores, run.history, run.config.get("batch_norm", "keras"))
+    return text + (f"<p class='fault'>{escape(below)}</p>" if below else "")
+
+
+def _caveat(run: RunData) -> str:
+    told = "In brackets: 95 % intervals, which say how much a number would vary with other "
+    if run.is_comparison:
+        return f"<p class='quiet'>{told}images.</p>"
+    return (
+        f"<p class='quiet'>{told}test images. This is one seed, and another seed would change the numbers "
+        "too: <code>jaxtl run --seeds 5</code> shows by how much.</p>"
+    )
 
 
 def test_accuracy(run: RunData) -> tuple[float, float] | None:
+    """Accuracy of the tuned network after its last epoch, and that epoch's number."""
     return (run.history[-1][TEST_ACCURACY], run.history[-1]["epoch"]) if run.history else None
-
-
-_OPEN = ("?", "open")
-_VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided": _OPEN}
-
-
-def claims(run: RunData) -> str:
-    heading = "Claims, and whether the scores support them"
-    images = "images" if run.is_comparison else "test images"
-    told = note(
-        "A claim holds where the whole 95 % interval lies on its side of the threshold, does not hold where "
-        "the whole interval lies on the other side, and is undecided where the interval contains the "
-        f"threshold. The intervals are about other {images}. Another seed would widen the intervals."
-    )
-    return section("claims", heading, claims_table(run.claims) + told) if run.claims else ""
-
-
-def claims_table(claims: Sequence[dict[str, Any]]) -> str:
-    rows = []
-    for claim in claims:
-        words = f"<b>{escape(said(claim, 'text'))}</b><br>"
-        words += f"<span class='quiet'>{escape(said(claim, 'words') or said(claim, 'statistic'))}</span>"
-        threshold = claim.get("threshold")
-        bound = "" if threshold is None else f"{said(claim, 'direction')} {number(threshold)}".strip()
-        value = bounded(claim["value"], claim.get("low"), claim.get("high"))
-        rows.append([Html(mark(claim, word=True)), Html(words), value, bound])
-    return table(["Verdict", "Claim", "Value", "Holds if"], rows, texts=2) if rows else ""
-
-
-def said(claim: dict[str, Any], name: str) -> str:
-    return str(claim.get(name) or "")

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtl.evaluation import sources
 from jaxtl.evaluation.catalogue import METRICS
 from jaxtl.methods import METHODS, library_label, method_label
-from jaxtl.report.markup import details, in_words, note, pairs, section, unique
+from jaxtl.report.markup import Html, Section, details, in_words, note, pairs, table, unique
 from jaxtl.runs.data import RunData
 from jaxtl.runs.formats import COMPARISON
 from jaxtl.settings import MODELS, STAGES, USUAL_PREPROCESSING, ComparisonConfig, RunConfig
@@ -21,26 +21,28 @@ _NO_OPTION = ("classes", "training")
 _NO_STEP = ("run", "peak_memory_gib")
 
 
-def timings(run: RunData) -> str:
+def timings(run: RunData) -> Section:
     seconds = {
         name: v for name, v in run.timings.items() if name not in _NO_STEP and isinstance(v, int | float)
     }
-    if not seconds:
-        return ""
+    body = _times(seconds, run) if seconds else ""
+    return Section("timings", "Where the time went", body)
+
+
+def _times(seconds: dict[str, float], run: RunData) -> str:
     longest = max(seconds.values()) or 1.0
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(_step_title(name))}</th><td class='n'>{value:,.1f}</td>"
-        f"<td class='share'><i style='width:{100 * value / longest:.1f}%'></i></td></tr>"
-        for name, value in seconds.items()
-    )
+    rows = [[_step_title(name), _seconds(value, longest)] for name, value in seconds.items()]
     if whole := run.timings.get("run"):
-        rows += f"<tr class='sum'><th scope='row'>The run</th><td class='n'>{whole:,.1f}</td><td></td></tr>"
+        rows.append(["The whole run", f"{whole:,.1f}"])
+    body = table(["Step", "seconds"], rows)
+    told = "Steps that do not need each other ran at the same time."
     peak = run.timings.get("peak_memory_gib")
-    memory = note(f"Peak memory {peak:,.2f} GiB.") if peak else ""
-    head = "<tr><th>Step</th><th class='n'>seconds</th><td></td></tr>"
-    table = f"<table class='times'><thead>{head}</thead><tbody>{rows}</tbody></table>"
-    beside = note("Steps that do not need each other are done at the same time.")
-    return section("timings", "Where the time went", table + beside + memory)
+    return body + note(told + (f" Most memory in use: {peak:,.2f} GiB." if peak else ""))
+
+
+def _seconds(value: float, longest: float) -> Html:
+    share = 100 * value / longest
+    return Html(f"{value:,.1f}<span class='share'><i style='width:{share:.1f}%'></i></span>")
 
 
 def _step_title(name: str) -> str:
@@ -51,10 +53,10 @@ def _step_title(name: str) -> str:
     return f"Features {name}" if name in STAGES else name.replace("_", " ").capitalize()
 
 
-def repeat(run: RunData) -> str:
+def repeat(run: RunData) -> Section:
     """The command, the settings, and what they were run on."""
     version = str(run.environment.get("jaxtl", ""))
-    text = f"<p>With jaxtl {escape(version)}:</p>" if version else ""
+    text = f"<p>This command makes the same run with jaxtl {escape(version)}:</p>" if version else ""
     text += f"<pre class='command'><code>{escape(command(run.config))}</code></pre>"
     digests = ("digest", "weights_digest")
     settings = pairs({k: in_words(k, v) for k, v in run.config.items() if k not in digests})
@@ -63,12 +65,12 @@ def repeat(run: RunData) -> str:
     environment |= run.environment.get("versions") or {}
     maps = "".join(
         details(
-            f"{method_label(method)} {stage}, by {library_label(e.backend)}: every parameter",
+            f"{method_label(method)} {stage}, computed by {library_label(e.backend)}: every parameter",
             pairs({**e.params, **e.diagnostics}),
         )
         for (stage, method), e in run.embeddings.items()
     )
-    return section(
+    return Section(
         "repeat",
         "How to repeat it",
         f"{text}<div class='two'><div><h3>Settings</h3>{settings}</div>"
@@ -112,7 +114,7 @@ _METHODS = {
 _LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
 
 
-def citations(run: RunData) -> str:
+def citations(run: RunData) -> Section:
     """The sources of what this run used, and of no more."""
     works = [_NETWORKS[run.model]] if not run.is_comparison and run.model in _NETWORKS else []
     works += [] if run.is_comparison or run.config.get("weights") else [sources.RUSSAKOVSKY]
@@ -123,7 +125,7 @@ def citations(run: RunData) -> str:
     measured = {score.metric for score in run.scores} | {row["metric"] for row in run.layers}
     works += [work for metric in METRICS.values() if metric in measured for work in metric.sources]
     items = "".join(f"<li>{escape(work.text)}{_doi(work.doi)}</li>" for work in unique(works))
-    return section("sources", "Sources", f"<ol class='works'>{items}</ol>")
+    return Section("sources", "Sources", f"<ol class='works'>{items}</ol>")
 
 
 def _doi(doi: str) -> str:

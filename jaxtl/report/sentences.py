@@ -14,8 +14,7 @@ import numpy as np
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LINEAR_CKA, N_NEIGHBORS, SILHOUETTE
 from jaxtl.methods import method_label
 from jaxtl.records.tables import Score
-from jaxtl.report.markup import number, unique
-from jaxtl.report.opening import listed
+from jaxtl.report.markup import listed, number, unique
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
 
@@ -34,29 +33,54 @@ def on_trust(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
         if _above(drawn, true):
             told.append(
                 f"It draws the classes further apart than they lie in the features "
-                f"({SILHOUETTE.label}: {number(drawn.value)} against {number(true.value)})."
+                f"({SILHOUETTE.label}: {number(drawn.value)} on the map, {number(true.value)} there)."
             )
         drawn, true = (run.score(stage, space, LEAVE_ONE_OUT) for space in (method, "features"))
         if _above(true, drawn):
             told.append(
-                f"It mixes classes that the features hold apart ({LEAVE_ONE_OUT.label}: "
-                f"{number(drawn.value)} against {number(true.value)})."
+                f"It mixes classes that the features keep apart ({LEAVE_ONE_OUT.label}: "
+                f"{number(drawn.value)} on the map, {number(true.value)} there)."
             )
         if any(told):
             name = f"{method_label(method)} {stage}"
             items.append(f"<li><b>{escape(name)}.</b> {escape(' '.join(filter(None, told)))}</li>")
-    return f"<ul class='told'>{''.join(items)}</ul>" if items else ""
+    return _most_faithful(run, columns) + (f"<ul class='told'>{''.join(items)}</ul>" if items else "")
+
+
+def _most_faithful(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
+    """Which of the maps after keeps most neighbours, which fewest, and what a map of chance would keep."""
+    shares = {method: _share_kept(run, stage, method) for stage, method in columns if stage == "after"}
+    known = {method: share[1] for method, share in shares.items() if share is not None}
+    if len(known) < 2:
+        return ""
+    k = next(share[0] for share in shares.values() if share is not None)
+    most, fewest = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    text = (
+        f"Of the maps after, {method_label(most)} keeps the most of an image's {k} nearest neighbours, "
+        f"{100 * known[most]:.0f} %, and {method_label(fewest)} the fewest, {100 * known[fewest]:.0f} %. A "
+        f"map that placed images at random would keep {100 * min(1, k / max(1, len(run) - 1)):.1f} %."
+    )
+    return f"<p>{escape(text)}</p>"
 
 
 def _kept(run: RunData, stage: str, method: str) -> str:
+    kept = _share_kept(run, stage, method)
+    if kept is None:
+        return ""
+    k, share = kept
+    return (
+        f"Of an image's {k} nearest neighbours in the features, {100 * share:.0f} % are among its {k} "
+        "nearest on the map."
+    )
+
+
+def _share_kept(run: RunData, stage: str, method: str) -> tuple[int, float] | None:
+    """A number of neighbours near the usual one, and the share of so many that a map keeps."""
     sizes, shares = run.measures.get("qnx_k"), run.measures.get(f"qnx_{stage}_{method}")
     if sizes is None or shares is None:
-        return ""
+        return None
     place = int(np.abs(np.asarray(sizes) - N_NEIGHBORS).argmin())
-    return (
-        f"Of an image's {sizes[place]} nearest images on the map, {100 * float(shares[place]):.0f} % are "
-        f"among its {sizes[place]} nearest in the features."
-    )
+    return int(sizes[place]), float(shares[place])
 
 
 def _above(one: Score | None, other: Score | None) -> bool:
@@ -75,17 +99,18 @@ def on_classes(run: RunData) -> str:
         # Of two classes, one gains most and the other least.
         first = gains[: max(1, min(_TOLD, len(gains) - 1))]
         most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in first]
-        least = f"; ‘{gains[-1]}’ gains least ({number(both[gains[-1]][0])} to {number(both[gains[-1]][1])})"
+        last = both[gains[-1]]
+        least = f"; ‘{gains[-1]}’ gained least ({number(last[0])} to {number(last[1])})"
         sentences.append(
-            f"In the features themselves, {listed(most)} gain{'s' * (len(first) == 1)} most by "
-            f"{LEAVE_ONE_OUT.label}{least if len(gains) > 1 else ''}."
+            f"In the features, by {LEAVE_ONE_OUT.label}: {listed(most)} gained most"
+            f"{least if len(gains) > 1 else ''}."
         )
     for stage in STAGES:
         shares = run.measures.get(f"confusion_{stage}_features")
         mixed = [] if shares is None else _mixed(shares, run.class_names)
         if mixed:
             between = "" if run.is_comparison else " fine-tuning"
-            sentences.append(f"Most mixed {stage}{between}: {listed(mixed)}.")
+            sentences.append(f"The most mixed classes {stage}{between}: {listed(mixed)}.")
     return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
 
 
@@ -114,13 +139,13 @@ def _best_layer(run: RunData, layers: Sequence[str]) -> str:
         return ""
     best, last = max(before, key=lambda name: before[name]["value"]), layers[-1]
     text = (
-        f"By {LEAVE_ONE_OUT.label}: before fine-tuning it is highest at the end of {best}, "
-        f"{number(before[best]['value'])}; at the output it is {number(before[last]['value'])}"
+        f"Before fine-tuning, {LEAVE_ONE_OUT.label} is highest at the end of {best} "
+        f"({number(before[best]['value'])}); at the output it is {number(before[last]['value'])}"
     )
     low, high = before[best].get("low"), before[last].get("high")
     if best != last and None not in (low, high):
-        lost = ": the layers between lose what tells the classes apart"
-        text += lost if low > high else ", which is no clear difference"
+        lost = ". The layers between lose some of what tells the classes apart"
+        text += lost if low > high else ". That is no clear difference"
     return f"{text}."
 
 
@@ -128,14 +153,17 @@ def _moved_layers(run: RunData, layers: Sequence[str]) -> str:
     alike = {name: row["value"] for name, row in _profile(run, LINEAR_CKA, "both").items()}
     moved = [name for name in layers if name in alike and alike[name] < _SAME]
     if not moved:
-        return "Fine-tuning moved no layer." if alike else ""
+        return "Fine-tuning changed no layer." if alike else ""
     kept = [name for name in alike if layers.index(name) < layers.index(moved[0])]
-    text = f"Fine-tuning left all up to the end of {kept[-1]} as it was, and moved" if kept else "It moved"
-    text += f" {listed(moved)} ({LINEAR_CKA.label} {', '.join(number(alike[name]) for name in moved)})"
+    unchanged = f"left everything up to the end of {kept[-1]} as it was, and " if kept else ""
+    text = (
+        f"Fine-tuning {unchanged}changed {listed(moved)} ({LINEAR_CKA.label} before against after: "
+        f"{', '.join(number(alike[name]) for name in moved)})."
+    )
     before, after = (_profile(run, LEAVE_ONE_OUT, stage) for stage in STAGES)
     if layers[-1] in before and layers[-1] in after:
-        text += f". By {LEAVE_ONE_OUT.label}: at the output it is now {number(after[layers[-1]]['value'])}"
-    return f"{text}."
+        text += f" After it, {LEAVE_ONE_OUT.label} at the output is {number(after[layers[-1]]['value'])}."
+    return text
 
 
 def _profile(run: RunData, metric: str, stage: str) -> dict[str, dict[str, Any]]:
