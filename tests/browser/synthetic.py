@@ -141,7 +141,7 @@ def measures_of(labels, classes, draw):
         "qnx_before_tsne": np.linspace(0.2, 0.8, len(sizes)),
         **changes_of(labels, classes, draw),
         "kept": np.array(kept, np.float32),
-        "moved": draw.gamma(2.0, 1.0, n).astype(np.float32),
+        "moved": draw.beta(1.2, 9.0, n).astype(np.float32),
         **{f"kept_{method}": draw.random(n).astype(np.float32) for method in SPACES[1:]},
         **{
             f"trust_{stage}_{method}": draw.random(n).astype(np.float32)

@@ -7,7 +7,7 @@ import { CLASSIFIERS, OUTCOME_LABELS, classifiers, keptCount, neighborCount, wit
 import { thumbButton } from "./thumbnails.js";
 
 const SHOWN = 24; // pictures of a gallery
-let kind = "knn"; // of the classifiers
+let kind = "probe"; // of the classifiers: the one that the page's text begins with
 let host = null;
 
 export const showImage = () =>

@@ -5,7 +5,7 @@ import { rows } from "./runs.js";
 // In the order of the codes of outcome_knn and outcome_probe; and the order in which a reader asks.
 export const OUTCOMES = ["right", "fixed", "broken", "wrong"];
 export const OUTCOME_LABELS = { fixed: "Fixed", broken: "Broken", wrong: "Still wrong", right: "Still right" };
-export const CLASSIFIERS = { knn: "10-NN", probe: "Probe" };
+export const CLASSIFIERS = { probe: "Probe", knn: "10-NN" };
 
 export const classifiers = (run = state.run) => Object.keys(CLASSIFIERS).filter((kind) => run.measures[`outcome_${kind}`]);
 
