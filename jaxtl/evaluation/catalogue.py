@@ -144,6 +144,23 @@ ARI = Metric(
     UP,
     sources.HUBERT_ARABIE,
 )
+CLUSTERS = Metric(
+    "clusters found",
+    "number of groups of at least 1 % of the images that stand apart in the map, by a method (HDBSCAN) that "
+    "is not told how many there are",
+    _FROM_0,
+    "",
+    sources.CAMPELLO,
+)
+CLUSTERS_MATCHED = Metric(
+    "clusters that are classes",
+    "share of all clusters found and all classes that pair up, a cluster and a class being a pair where they "
+    "have more than half of their images in common; 1 where each class is one cluster",
+    _SHARE,
+    UP,
+    sources.CAMPELLO,
+    sources.KIRILLOV,
+)
 TRAIN_TO_TEST = Metric(
     "10-NN accuracy, training to test",
     "share of images whose class most of the 10 nearest training images have",
@@ -237,6 +254,13 @@ CONTINUITY = Metric(
     sources.VENNA_KASKI_2001,
     sources.VENNA_KASKI_2006,
 )
+MAP_KEEPS = Metric(
+    "neighbours kept by the embedding",
+    "mean share of an image's 10 nearest in the features that are among its 10 nearest in the embedding",
+    _SHARE,
+    UP,
+    sources.LEE_VERLEYSEN,
+)
 SHEPARD = Metric(
     "Shepard correlation",
     "Spearman correlation of the distances of random pairs of images with those in the features",
@@ -253,7 +277,7 @@ QNX_AUC = Metric(
     sources.LEE_VERLEYSEN,
     sources.LEE_2015,
 )
-FAITHFULNESS = (TRUSTWORTHINESS, CONTINUITY, SHEPARD, QNX_AUC)
+FAITHFULNESS = (TRUSTWORTHINESS, CONTINUITY, MAP_KEEPS, SHEPARD, QNX_AUC)
 
 # What features promise for a task before anything is trained.
 LOG_ME = Metric(

@@ -13,6 +13,7 @@ from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.progress import Notify, Progress
+from jaxtl.records.arrays import Features
 from jaxtl.records.tables import Score
 
 # Of a task that is over sooner than matters.
@@ -126,3 +127,12 @@ def _longest_first(plans: Sequence[Plan]) -> list[cores.Task]:
 def scores_of(stage: str, space: str, estimates: Mapping[str, Estimate]) -> list[Score]:
     """Rows of estimates, by metric, of one stage and space."""
     return [Score(stage, space, metric, *map(float, estimate)) for metric, estimate in estimates.items()]
+
+
+def class_scores_of(stage: str, space: str, metric: str, scored: Any, of: Features) -> list[dict[str, Any]]:
+    """A row for each class of `scored`, which has `classes` and an estimate `per_class`."""
+    row = {"stage": stage, "space": space, "metric": metric}
+    return [
+        row | {"class": of.class_names[label]} | estimate._asdict()
+        for label, estimate in zip(scored.classes, scored.per_class, strict=True)
+    ]

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtl import metrics
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
-from jaxtl.evaluation.claims import Evidence, are_digits, decide
+from jaxtl.evaluation.claims import are_digits, decide
+from jaxtl.evaluation.evidence import Evidence
 from jaxtl.evaluation.measures import Measures, StageMeasures
-from jaxtl.evaluation.plan import Plan, run, scores_of
+from jaxtl.evaluation.plan import Plan, class_scores_of, run, scores_of
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
@@ -126,18 +127,19 @@ def combine(
         first: the features of any stage, whose labels and names of classes are those of all.
         tuned: whether it is fine-tuning that lies between the stages, as far as is known.
     """
-    whole, correct = StageMeasures(), {}
+    whole, correct, halves = StageMeasures(), {}, {}
     for stage, parts in stages.items():
         for part in parts:
             whole.take(part)
             correct |= {(stage, space): right for space, right in part.correct.items()}
+            halves |= {(stage, space): counts for space, counts in part.halves.items()}
     whole.take(change)
     spaces = [score.space for score in whole.scores]
     scores, class_scores = _ordered(whole.scores, whole.class_scores, spaces)
     estimates = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in scores}
     digits = are_digits(first.meta.get("class_names"), first.meta.get("dataset"))
-    verdicts = decide(Evidence(correct, first.labels, first.class_names, estimates, digits, tuned))
-    return Measures(scores, class_scores, whole.arrays, verdicts)
+    evidence = Evidence(correct, first.labels, first.class_names, estimates, digits, tuned, halves)
+    return Measures(scores, class_scores, whole.arrays, decide(evidence))
 
 
 def _ordered(
@@ -247,7 +249,7 @@ def _plan_description(plan: Plan, values: np.ndarray, neighbors: str, spectrum: 
     plan.attempt(
         catalogue.INTRINSIC_DIMENSION,
         space,
-        lambda neighbors: metrics.two_nn(_nearest(neighbors), seed=seed),
+        lambda neighbors: metrics.two_nn(neighbors, seed=seed),
         [neighbors],
     )
     plan.add("sparsity", space, zeros)
@@ -261,6 +263,7 @@ def _plan_embedding(
     if not tell_classes(of):
         neighbors = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
         _plan_space(plan, method, coords, of, neighbors, seed)
+        plan.attempt_rows("clusters", method, partial(_density, plan.stage, method, coords, of.labels, seed))
         # An embedding holds no training images, so its probes are tried on folds of the test images.
         for metric, probe in (
             (catalogue.RIDGE_PROBE_FOLDS, metrics.ridge_probe_cross_validated),
@@ -313,8 +316,9 @@ def _votes(
     """What neighbours say of classes."""
     labels, nearest = of.labels, _nearest(neighbors)
     folds = metrics.knn_cross_validated(values, labels, neighbors, N_NEIGHBORS, seed=seed)
-    voted = metrics.leave_one_out_knn(nearest, labels, seed=seed)
-    hit = metrics.neighborhood_hit(nearest, labels, seed=seed)
+    k = nearest.indices.shape[1]
+    voted = metrics.leave_one_out_knn(neighbors, labels, k, seed=seed)
+    hit = metrics.neighborhood_hit(neighbors, labels, k, seed=seed)
     confusion = metrics.neighbor_confusion(nearest, labels, len(of.class_names), resamples=1)
     estimates = {
         catalogue.FIVE_FOLDS: folds.accuracy,
@@ -324,11 +328,12 @@ def _votes(
     rows = StageMeasures(
         scores_of(stage, space, estimates),
         [
-            *_class_scores(stage, space, catalogue.LEAVE_ONE_OUT, voted, of),
-            *_class_scores(stage, space, catalogue.NEIGHBORHOOD_HIT, hit, of),
+            *class_scores_of(stage, space, catalogue.LEAVE_ONE_OUT, voted, of),
+            *class_scores_of(stage, space, catalogue.NEIGHBORHOOD_HIT, hit, of),
         ],
         {f"confusion_{stage}_{space}": confusion.value.astype(np.float32)},
         {space: voted.correct},
+        {space: voted.halves},
     )
     if space == _FEATURES:
         rows.arrays[f"knn_{stage}"] = voted.predicted.astype(np.int32)
@@ -339,7 +344,7 @@ def _silhouette(stage: str, space: str, values: np.ndarray, of: Features, seed: 
     silhouette = metrics.silhouette(values, of.labels, seed=seed)
     return StageMeasures(
         scores_of(stage, space, {catalogue.SILHOUETTE: silhouette.mean}),
-        _class_scores(stage, space, catalogue.SILHOUETTE, silhouette, of),
+        class_scores_of(stage, space, catalogue.SILHOUETTE, silhouette, of),
     )
 
 
@@ -347,6 +352,12 @@ def _clusters(stage: str, space: str, values: np.ndarray, labels: np.ndarray, se
     agreement = metrics.kmeans_agreement(values, labels, seed=seed)
     shares = {catalogue.NMI: agreement.nmi, catalogue.ARI: agreement.ari}
     return StageMeasures(scores_of(stage, space, shares))
+
+
+def _density(stage: str, method: str, coords: np.ndarray, labels: np.ndarray, seed: int) -> StageMeasures:
+    dense = metrics.density_clusters(coords, labels, seed=seed)
+    rows = {catalogue.CLUSTERS: dense.count, catalogue.CLUSTERS_MATCHED: dense.matched}
+    return StageMeasures(scores_of(stage, method, rows))
 
 
 def _truth(
@@ -357,6 +368,7 @@ def _truth(
     estimates = {
         catalogue.TRUSTWORTHINESS: true.trustworthiness,
         catalogue.CONTINUITY: true.continuity,
+        catalogue.MAP_KEEPS: true.kept,
         catalogue.SHEPARD: true.shepard,
         catalogue.QNX_AUC: true.co_ranking.auc,
     }
@@ -383,12 +395,3 @@ def _head(values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> StageMeas
 
 def _nearest(neighbors: Neighbors) -> Neighbors:
     return Neighbors(neighbors.indices[:, :N_NEIGHBORS], neighbors.distances[:, :N_NEIGHBORS])
-
-
-def _class_scores(stage: str, space: str, metric: str, scored: Any, of: Features) -> list[dict[str, Any]]:
-    """A row for each class of `scored`, which has `classes` and an estimate `per_class`."""
-    row = {"stage": stage, "space": space, "metric": metric}
-    return [
-        row | {"class": of.class_names[label]} | estimate._asdict()
-        for label, estimate in zip(scored.classes, scored.per_class, strict=True)
-    ]

@@ -138,7 +138,7 @@ def neighborhood_hit(
     shares.
     """
     indices, (classes, members) = _checked("neighbourhood hit", neighbors, labels, n_neighbors)
-    (n, k), n_classes = indices.shape, len(classes)
+    k, n_classes = indices.shape[1], len(classes)
     scores = (members[indices] == members[:, None]).mean(axis=1)
     means = np.empty((halves, n_classes + 1))
     for half, (rows, ballots) in enumerate(_halved(neighbors.indices, members, k, n_classes, halves, seed)):
@@ -207,7 +207,8 @@ def with_halves(
     Args:
         nearest: int [n, k or more], nearest first.
         members: int [n], places in all classes, each of which occurs.
-        decide: from the classes of voters int [m, k] and their number, which itself stands for nobody, to int [m].
+        decide: from the classes of voters int [m, k] and their number, which itself stands for nobody, to int
+            [m].
         fold_of: int [n], where points of one fold do not vote on each other.
     """
     n_classes = len(scored.classes)
@@ -302,7 +303,7 @@ def votes(ballots: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def vote(ballots: np.ndarray, n_classes: int) -> np.ndarray:
-    """The class int [n] that most of the ballots [n, k], the nearest first, are for; C where none is for any."""
+    """The class int [n] that most ballots [n, k], the nearest first, are for; C where there are none."""
     counts = np.pad(votes(ballots, n_classes), ((0, 0), (0, 1)))
     # argmax takes the first, that is the nearest, of those whose class has most votes.
     first = np.take_along_axis(counts, ballots, axis=1).argmax(axis=1)
