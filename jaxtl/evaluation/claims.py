@@ -161,9 +161,9 @@ _LEAD = {"holds": "Supported", "does not hold": "Not supported", "undecided": "U
 
 def _odds(labels: np.ndarray) -> str:
     return (
-        f"A guess by the classes' shares is right in {chance.accuracy(labels):.3f}; at the threshold the odds "
-        f"of being right are {chance.TIMES_THE_ODDS} times as high. That is our choice: with ten equal classes "
-        "it makes 0.5."
+        f"A guess by the classes' shares is right in {chance.accuracy(labels):.3f}. At the threshold the "
+        f"odds of being right are {chance.TIMES_THE_ODDS} times as high, which is our choice: with ten equal "
+        "classes it makes 0.5."
     )
 
 

@@ -73,15 +73,24 @@ def rank_influences(
 def _replaced(outside: np.ndarray, inside: np.ndarray, k: int, gains: np.ndarray) -> np.ndarray:
     """What anchors' scores would lose with each point, the next one in its place, [3, n]."""
     trust, continuity = _penalties(outside, inside, k), _penalties(inside, outside, k)
-    return np.stack([trust, continuity, gains[np.maximum(outside, inside)].sum(axis=0)])
+    # Less what falling ranks undo where both spaces are one: `_fallen`, of some anchors, then adds little.
+    area = gains[np.maximum(outside, inside)].sum(axis=0) - _undone(outside, inside, gains)
+    return np.stack([trust, continuity, area])
+
+
+def _undone(outside: np.ndarray, inside: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    return (gains[outside].sum(axis=0) + gains[inside].sum(axis=0)) / 2
 
 
 def _penalties(there: np.ndarray, here: np.ndarray, k: int) -> np.ndarray:
     """By how many ranks each point costs less than what would take its place among the k nearest: [n]."""
     rows, points, following = _nearest(here, k)
-    far = np.maximum(there[rows, points].astype(np.int64) - k, 0)
-    instead = np.maximum(there[np.arange(len(there)), following].astype(np.int64) - k, 0)
-    return np.bincount(points, instead[rows] - far, there.shape[1])
+    own = there[rows, points].astype(np.int64)
+    successor = there[np.arange(len(there)), following].astype(np.int64)[rows]
+    # Without a point that is nearer the successor's rank falls by one, too.
+    successor -= own < successor
+    cheaper = np.maximum(successor - k, 0) - np.maximum(own - k, 0)
+    return np.bincount(points, cheaper, there.shape[1])
 
 
 def _nearest(ranks: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,7 +109,7 @@ def _fallen(outside: np.ndarray, inside: np.ndarray, k: int, gains: np.ndarray) 
     falls[2:] = gains[1:-1] - gains[2:]
     worse = falls[np.maximum(outside, inside)]
     # Where both ranks are equal both must fall: half is counted by each.
-    area = np.zeros(len(gains))
+    area = _undone(outside, inside, gains)
     for there, here in ((outside, inside), (inside, outside)):
         larger = (there > here) + 0.5 * (there == here)
         area -= _counted_beyond(there, larger * worse)
