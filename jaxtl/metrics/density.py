@@ -18,7 +18,7 @@ _SHARE, _OF_A_CLASS, _LEAST = 0.01, 0.25, 5
 _NEIGHBORS = 10
 # More points are sampled: the time grows with their square.
 _MOST = 4000
-_HALVES = 20
+_HALVES = 10
 
 
 class DensityClusters(NamedTuple):
