@@ -133,7 +133,7 @@ def test_a_claim_about_a_score_has_its_value_and_interval(finished, scores):
         "lle-before-poor": ("before", "lle", LEAVE_ONE_OUT),
         "tsne-before-local": ("before", "tsne", catalogue.TRUSTWORTHINESS),
         "tsne-before-global": ("before", "tsne", catalogue.SILHOUETTE),
-        "tsne-after-clusters": ("after", "tsne", catalogue.NMI),
+        "tsne-after-clusters": ("after", "tsne", catalogue.CLUSTERS_MATCHED),
     }.items():
         claim, score = claims[id_], scores[key]
         assert (claim["value"], claim["low"], claim["high"]) == (score.value, score.low, score.high)

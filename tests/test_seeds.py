@@ -12,7 +12,7 @@ from jaxtl import metrics
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT, SEEDS_CKA, SEEDS_KEPT
 from jaxtl.evaluation.claims import verdict_of
-from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
+from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds, summary
 from jaxtl.experiment import embeddings, experiment, scores
 from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
@@ -56,6 +56,7 @@ def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
         "seed-4",
         "seed-5",
         "seeds.json",
+        "summary.md",
     ]
     experiment.start(replace(few, seed=5), tmp_path / "alone").run()
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
@@ -212,3 +213,29 @@ def test_what_no_seed_changes_is_as_unsure_as_its_images():
     seeds = over_seeds([0.1, 0.2, 0.3])
     assert row["low"] == round(0.2 - np.hypot(seeds.value - seeds.low, 0.03), 6)
     assert row["high"] == round(0.2 + np.hypot(seeds.high - seeds.value, 0.04), 6)
+
+
+def test_the_summary_has_ranges_over_seeds_and_verdicts_by_seed(done):
+    lines = (done / "summary.md").read_text().splitlines()
+    after = [
+        by_key(done / f"seed-{n}" / "scores.csv")["after", "pca", LEAVE_ONE_OUT].value for n in (3, 4, 5)
+    ]
+    (row,) = [line for line in lines if line.startswith("| PCA, ")]
+    assert row.endswith(f"| {np.mean(after):.3f} [{min(after):.3f}, {max(after):.3f}] |")
+    assert any(line.startswith("| network, test accuracy |  | 0.") for line in lines)
+    decided = json.loads((done / "claims.json").read_text())["claims"]
+    for claim in decided:
+        (row,) = [line for line in lines if line.startswith(f"| {claim['text']} |")]
+        assert row.endswith(f"| {claim['verdict']} | holds in {claim['held_in']} of 3 |")
+        assert claim["verdicts"].count("holds") == claim["held_in"]
+        assert claim["source"]
+
+
+def test_claims_of_earlier_versions_are_summed_up():
+    claim = {"id": "x", "text": "X", "statistic": "s", "threshold": 0.5, "direction": "above"}
+    run = [claim | {"value": 0.6, "low": 0.55, "high": 0.65, "verdict": "holds"}]
+    (row,) = claims_over_seeds([run, run])
+    assert row["verdicts"] == ["holds", "holds"]
+    assert summary([[], []], [row]).endswith(
+        "| X | 0.600 [0.600, 0.600] | above 0.5 | holds | holds in 2 of 2 |\n"
+    )

@@ -90,6 +90,23 @@ ARI = Metric(
     UP,
     sources.HUBERT_ARABIE,
 )
+CLUSTERS = Metric(
+    "clusters found",
+    "number of groups of at least 1 % of the images that stand apart in the map, by a method (HDBSCAN) that "
+    "is not told how many there are",
+    _FROM_0,
+    "",
+    sources.CAMPELLO,
+)
+CLUSTERS_MATCHED = Metric(
+    "clusters that are classes",
+    "share of all clusters found and all classes that pair up, a cluster and a class being a pair where they "
+    "have more than half of their images in common; 1 where each class is one cluster",
+    _SHARE,
+    UP,
+    sources.CAMPELLO,
+    sources.KIRILLOV,
+)
 TRAIN_TO_TEST = Metric(
     "10-NN accuracy, training to test",
     "share of images whose class most of the 10 nearest training images have",
@@ -221,7 +238,7 @@ QNX_AUC = Metric(
 )
 FEATURES_KEPT = Metric(
     "10 nearest of the features kept",
-    "mean share of an image's 10 nearest in the map that are among its 10 nearest in the features",
+    "mean share of an image's 10 nearest in the features that are among its 10 nearest in the map",
     _SHARE,
     UP,
     sources.LEE_VERLEYSEN,

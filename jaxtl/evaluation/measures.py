@@ -25,6 +25,7 @@ class StageMeasures:
         scores, class_scores, arrays: as of `Measures`, in any order.
         correct: by space, bool [n]: whether each point is of the class that most of its 10 nearest others in
             that space are of.
+        halves: by space, the same of halves of the points: int [2, r, C], as of `Classified`.
         left_out: one line for each number that these images do not allow.
     """
 
@@ -32,6 +33,7 @@ class StageMeasures:
     class_scores: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     correct: dict[str, np.ndarray] = field(default_factory=dict)
+    halves: dict[str, np.ndarray] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
     def take(self, other: StageMeasures) -> None:
@@ -40,6 +42,7 @@ class StageMeasures:
         self.class_scores += other.class_scores
         self.arrays |= other.arrays
         self.correct |= other.correct
+        self.halves |= other.halves
         self.left_out += other.left_out
 
     def save(self, path: Pathlike) -> None:
@@ -50,6 +53,7 @@ class StageMeasures:
             "scores": _numbers([[score.value, score.low, score.high] for score in self.scores]),
             "class_scores": _numbers([[row[name] for name in Estimate._fields] for row in self.class_scores]),
             **{f"correct_{space}": correct for space, correct in self.correct.items()},
+            **{f"halves_{space}": counts for space, counts in self.halves.items()},
             **{f"array_{name}": array for name, array in self.arrays.items()},
         }
         write_npz(path, arrays, {"scores": names, "class_scores": of_classes, "left_out": self.left_out})
@@ -69,6 +73,7 @@ class StageMeasures:
                 ],
                 _stripped(arrays, "array_"),
                 _stripped(arrays, "correct_"),
+                _stripped(arrays, "halves_"),
                 list(meta["left_out"]),
             )
         except (KeyError, TypeError, ValueError) as error:

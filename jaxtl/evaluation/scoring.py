@@ -15,13 +15,13 @@ import numpy as np
 from jaxtl import metrics
 from jaxtl.evaluation import catalogue, change
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
-from jaxtl.evaluation.claims import Evidence, are_digits, decide
-from jaxtl.evaluation.free import plan_free
+from jaxtl.evaluation.claims import are_digits, decide
+from jaxtl.evaluation.embeddings import plan_embeddings
+from jaxtl.evaluation.evidence import Evidence
 from jaxtl.evaluation.measures import Measures, StageMeasures
-from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, run, scores_of, tell_classes
+from jaxtl.evaluation.plan import FEATURES, Plan, run, scores_of, tell_classes
+from jaxtl.evaluation.separation import nearest, plan_separation
 from jaxtl.metrics.estimates import Estimate
-from jaxtl.metrics.separability import KNN_CANDIDATES
-from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.tables import Score
@@ -62,7 +62,7 @@ def measure(
     plans = {
         stage: (
             _plan_features(stage, own, neighbors[stage], training.get(stage), seed),
-            _plan_embeddings(stage, own, embeddings[stage], neighbors[stage], seed, {}),
+            plan_embeddings(stage, own, embeddings[stage], neighbors[stage], seed, {}),
         )
         for stage, own in features.items()
     }
@@ -106,7 +106,7 @@ def measure_embeddings(
 
     Without neighbours of the features nothing is said of how many each image keeps.
     """
-    plan = _plan_embeddings(stage, features, embeddings, neighbors, seed, free or {})
+    plan = plan_embeddings(stage, features, embeddings, neighbors, seed, free or {})
     run([plan], progress, notify)
     return plan.rows()
 
@@ -138,19 +138,20 @@ def combine(
         first: the features of any stage, whose labels and names of classes are those of all.
         tuned: whether it is fine-tuning that lies between the stages, as far as is known.
     """
-    whole, correct = StageMeasures(), {}
+    whole, correct, halves = StageMeasures(), {}, {}
     for stage, parts in stages.items():
         for part in parts:
             whole.take(part)
             correct |= {(stage, space): right for space, right in part.correct.items()}
+            halves |= {(stage, space): counts for space, counts in part.halves.items()}
     whole.take(both)
     whole.take(change.outcomes(whole.arrays, first))
     spaces = [score.space for score in whole.scores]
     scores, class_scores = _ordered(whole.scores, whole.class_scores, spaces)
     estimates = {(s.stage, s.space, s.metric): Estimate(s.value, s.low, s.high) for s in scores}
     digits = are_digits(first.meta.get("class_names"), first.meta.get("dataset"))
-    verdicts = decide(Evidence(correct, first.labels, first.class_names, estimates, digits, tuned))
-    return Measures(scores, class_scores, whole.arrays, verdicts)
+    evidence = Evidence(correct, first.labels, first.class_names, estimates, digits, tuned, halves)
+    return Measures(scores, class_scores, whole.arrays, decide(evidence))
 
 
 def _ordered(
@@ -182,7 +183,7 @@ def _plan_features(
     if classes:
         plan.add("classes", FEATURES, lambda: StageMeasures(left_out=[f"{stage}: {classes}"]))
     else:
-        _plan_space(plan, FEATURES, values, features, known, seed)
+        plan_separation(plan, FEATURES, values, features, known, seed)
         if training_features is not None and training_features.labels is not None:
             _plan_classifiers(plan, features, training_features, seed)
     spectrum = plan.add("spectrum", FEATURES, lambda: metrics.spectrum(values), seconds=1.3)
@@ -190,41 +191,6 @@ def _plan_features(
     if stage == "before" and not classes:
         _plan_promise(plan, features, spectrum)
     return plan
-
-
-def _plan_embeddings(
-    stage: str,
-    features: Features,
-    made: dict[str, Embedding],
-    neighbors: Neighbors | None,
-    seed: int,
-    free: dict[str, Embedding],
-) -> Plan:
-    plan, classes = Plan(stage), not tell_classes(features)
-    ranks = partial(metrics.anchored, features.values, seed=seed)
-    anchored = plan.add("anchored", FEATURES, ranks, seconds=3.0)
-    for method, embedding in made.items():
-        its_neighbors = _plan_embedding(plan, method, embedding.coords, features, anchored, seed)
-        if neighbors is not None:
-            kept = partial(_features_kept, stage, method, neighbors, seed)
-            plan.attempt_rows(catalogue.FEATURES_KEPT, method, kept, [its_neighbors])
-    for method, embedding in free.items():
-        plan_free(plan, method, embedding.coords, features.labels if classes else None, anchored, seed)
-    return plan
-
-
-def _plan_space(plan: Plan, space: str, values: np.ndarray, of: Features, neighbors: str, seed: int) -> None:
-    """How well a space keeps the classes apart; `neighbors` names the task that finds them."""
-    stage, labels = plan.stage, of.labels
-    plan.attempt_rows("votes", space, partial(_votes, stage, space, values, of, seed), [neighbors])
-    silhouette = partial(_silhouette, stage, space, values, of, seed)
-    plan.attempt_rows(catalogue.SILHOUETTE, space, silhouette, seconds=0.6)
-    for metric, compute in (
-        (catalogue.DAVIES_BOULDIN, metrics.davies_bouldin),
-        (catalogue.CALINSKI_HARABASZ, metrics.calinski_harabasz),
-    ):
-        plan.attempt(metric, space, partial(compute, values, labels))
-    plan.attempt_rows("k-means", space, lambda: _clusters(stage, space, values, labels, seed), seconds=1.6)
 
 
 def _plan_classifiers(plan: Plan, features: Features, training_features: Features, seed: int) -> None:
@@ -274,32 +240,10 @@ def _plan_description(plan: Plan, values: np.ndarray, neighbors: str, spectrum: 
     plan.attempt(
         catalogue.INTRINSIC_DIMENSION,
         space,
-        lambda neighbors: metrics.two_nn(_nearest(neighbors), seed=seed),
+        lambda neighbors: metrics.two_nn(neighbors, seed=seed),
         [neighbors],
     )
     plan.add("sparsity", space, zeros)
-
-
-def _plan_embedding(
-    plan: Plan, method: str, coords: np.ndarray, of: Features, anchored: str, seed: int
-) -> str:
-    """How well an embedding keeps the classes apart, and how true it is to the features.
-
-    Returns the name of the task that finds its neighbours.
-    """
-    count = min(KNN_CANDIDATES, len(coords) - 1)
-    neighbors = plan.add("neighbors", method, lambda: exact_neighbors(coords, count))
-    if not tell_classes(of):
-        _plan_space(plan, method, coords, of, neighbors, seed)
-        # An embedding holds no training images, so its probes are tried on folds of the test images.
-        for metric, probe in (
-            (catalogue.RIDGE_PROBE_FOLDS, metrics.ridge_probe_cross_validated),
-            (catalogue.LOGISTIC_PROBE_FOLDS, metrics.logistic_probe_cross_validated),
-        ):
-            plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
-    compare = partial(_truth, plan.stage, method, coords, seed)
-    plan.add("faithfulness", method, compare, [anchored], seconds=1.5)
-    return neighbors
 
 
 def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:
@@ -316,89 +260,8 @@ def _plan_promise(plan: Plan, before: Features, spectrum: str) -> None:
 
 
 def _shown_neighbors(stage: str, neighbors: Neighbors) -> StageMeasures:
-    return StageMeasures(arrays={f"neighbors_{stage}": _nearest(neighbors).indices})
-
-
-def _votes(
-    stage: str, space: str, values: np.ndarray, of: Features, seed: int, neighbors: Neighbors
-) -> StageMeasures:
-    """What neighbours say of classes."""
-    labels, nearest = of.labels, _nearest(neighbors)
-    folds = metrics.knn_cross_validated(values, labels, neighbors, N_NEIGHBORS, seed=seed)
-    voted = metrics.leave_one_out_knn(nearest, labels, seed=seed)
-    hit = metrics.neighborhood_hit(nearest, labels, seed=seed)
-    confusion = metrics.neighbor_confusion(nearest, labels, len(of.class_names), resamples=1)
-    estimates = {
-        catalogue.FIVE_FOLDS: folds.accuracy,
-        catalogue.LEAVE_ONE_OUT: voted.accuracy,
-        catalogue.NEIGHBORHOOD_HIT: hit.mean,
-    }
-    rows = StageMeasures(
-        scores_of(stage, space, estimates),
-        [
-            *_class_scores(stage, space, catalogue.LEAVE_ONE_OUT, voted, of),
-            *_class_scores(stage, space, catalogue.NEIGHBORHOOD_HIT, hit, of),
-        ],
-        {f"confusion_{stage}_{space}": confusion.value.astype(np.float32)},
-        {space: voted.correct},
-    )
-    if space == FEATURES:
-        rows.arrays[f"knn_{stage}"] = voted.predicted.astype(np.int32)
-    return rows
-
-
-def _silhouette(stage: str, space: str, values: np.ndarray, of: Features, seed: int) -> StageMeasures:
-    silhouette = metrics.silhouette(values, of.labels, seed=seed)
-    return StageMeasures(
-        scores_of(stage, space, {catalogue.SILHOUETTE: silhouette.mean}),
-        _class_scores(stage, space, catalogue.SILHOUETTE, silhouette, of),
-    )
-
-
-def _clusters(stage: str, space: str, values: np.ndarray, labels: np.ndarray, seed: int) -> StageMeasures:
-    agreement = metrics.kmeans_agreement(values, labels, seed=seed)
-    shares = {catalogue.NMI: agreement.nmi, catalogue.ARI: agreement.ari}
-    return StageMeasures(scores_of(stage, space, shares))
-
-
-def _truth(
-    stage: str, method: str, coords: np.ndarray, seed: int, features: metrics.Anchored
-) -> StageMeasures:
-    k = min(N_NEIGHBORS, (len(coords) - 1) // 2)
-    true = metrics.faithfulness(features, coords, k, seed=seed)
-    estimates = {
-        catalogue.TRUSTWORTHINESS: true.trustworthiness,
-        catalogue.CONTINUITY: true.continuity,
-        catalogue.SHEPARD: true.shepard,
-        catalogue.QNX_AUC: true.co_ranking.auc,
-    }
-    return StageMeasures(
-        scores_of(stage, method, estimates),
-        arrays={
-            "qnx_k": true.co_ranking.sizes.astype(np.int32),
-            f"qnx_{stage}_{method}": np.asarray(true.co_ranking.q.value, np.float32),
-        },
-    )
-
-
-def _features_kept(
-    stage: str, method: str, of_features: Neighbors, seed: int, own: Neighbors
-) -> StageMeasures:
-    kept = metrics.neighbors_kept(own, of_features, N_NEIGHBORS, seed=seed)
-    return StageMeasures(
-        scores_of(stage, method, {catalogue.FEATURES_KEPT: kept.mean}),
-        arrays={f"trust_{stage}_{method}": kept.scores.astype(np.float32)},
-    )
+    return StageMeasures(arrays={f"neighbors_{stage}": nearest(neighbors).indices})
 
 
 def _by_place(embeddings: dict[str, dict[str, Embedding]]) -> dict[tuple[str, str], Embedding]:
     return {(stage, method): one for stage, own in embeddings.items() for method, one in own.items()}
-
-
-def _nearest(neighbors: Neighbors) -> Neighbors:
-    return Neighbors(neighbors.indices[:, :N_NEIGHBORS], neighbors.distances[:, :N_NEIGHBORS])
-
-
-def _class_scores(stage: str, space: str, metric: str, scored: Any, of: Features) -> list[dict[str, Any]]:
-    """A row for each class of `scored`, which has `classes` and an estimate `per_class`."""
-    return class_scores_of(stage, space, metric, scored.classes, scored.per_class, of.class_names)

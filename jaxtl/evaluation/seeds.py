@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.catalogue import P_VALUES
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, P_VALUES, TEST_ACCURACY
 from jaxtl.evaluation.claims import in_digits, verdict_of
+from jaxtl.methods import method_label
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.tables import Score
+from jaxtl.settings import STAGES
 
 # Up to as many seeds all pairs of them are compared; of more each with its next two.
 _ALL_PAIRS = 5
@@ -91,12 +93,54 @@ def _error_without_one(count: int, values: Mapping[tuple[int, int], float]) -> f
 def claims_over_seeds(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Every claim decided on the mean of its statistic over the seeds, whose interval is that of the scores.
 
-    Rows as in a run's claims.json, with `values` of the runs and `held_in`, the number of runs whose own test
-    images bear it out.
+    Rows as in a run's claims.json, with `values` and `verdicts` of the runs, and `held_in`, the number of
+    runs whose own test images bear it out.
     """
     by_id = [{claim["id"]: claim for claim in run} for run in runs]
     shared = [id_ for id_ in by_id[0] if all(id_ in claims for claims in by_id)]
     return [_decided([claims[id_] for claims in by_id]) for id_ in shared]
+
+
+def summary(runs: Sequence[Sequence[Score]], claims: Sequence[dict[str, Any]]) -> str:
+    """The headline numbers and the claims over seeds as Markdown, to paste into a document.
+
+    Each number is its mean over the seeds, with the least and the most of them in brackets.
+
+    Args:
+        runs: all scores of each run.
+        claims: rows of `claims_over_seeds`.
+    """
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for score in (score for run in runs for score in _headline(run)):
+        values.setdefault((score.space, score.metric, score.stage), []).append(score.value)
+    rows = []
+    for space, metric in dict.fromkeys(key[:2] for key in values):
+        name = "network" if space == "model" else method_label(space)
+        pair = (_range(values.get((space, metric, stage), []), len(runs)) for stage in STAGES)
+        rows.append(f"| {name}, {metric.label} | {' | '.join(pair)} |")
+    held = [
+        f"| {claim['text']} | {_range(claim['values'], len(runs))} | {claim['direction']} "
+        f"{claim['threshold']:g} | {claim['verdict']} | holds in {claim['held_in']} of {len(runs)} |"
+        for claim in claims
+    ]
+    tables = [[f"| {len(runs)} seeds | before | after |", "|---|---:|---:|", *rows]] if rows else []
+    heads = ["| claim | value | needs | over all seeds | by seed |", "|---|---:|---|---|---|"]
+    tables += [[*heads, *held]] if held else []
+    return "\n\n".join("\n".join(lines) for lines in tables) + "\n"
+
+
+def _headline(run: Sequence[Score]) -> list[Score]:
+    """The network's last test accuracy, as one after fine-tuning, and 10-NN accuracies of every space."""
+    tested = [score for score in run if score.metric == TEST_ACCURACY]
+    last = [Score("after", "model", TEST_ACCURACY, tested[-1].value)] if tested else []
+    spaces = [score for score in run if score.metric == LEAVE_ONE_OUT]
+    return last + [Score(score.stage, score.space, LEAVE_ONE_OUT, score.value) for score in spaces]
+
+
+def _range(values: Sequence[float], count: int) -> str:
+    if len(values) < count:
+        return ""
+    return f"{np.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
 
 
 def _decided(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -104,14 +148,17 @@ def _decided(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, values = own[0], [claim["value"] for claim in own]
     held = sum(claim["verdict"] == "holds" for claim in own)
     mean = in_digits(_mean([Estimate(c["value"], c.get("low"), c.get("high")) for c in own]))
-    words = (
-        f"Over {len(own)} seeds {first['statistic']} is {mean.value:.3f} on average (95 % interval over "
-        f"seeds and test images {mean.low:.3f} to {mean.high:.3f}); the claim needs a value "
-        f"{first['direction']} {first['threshold']:g}. It holds in {held} of {len(own)} runs by themselves."
-    )
     verdict = verdict_of(mean, first["threshold"], first["direction"])
-    told = {"verdict": verdict, "words": words, "values": values, "held_in": held}
-    return {**first, **mean._asdict(), **told}
+    words = (
+        f"Over {len(own)} seeds {first['statistic']} is {mean.value:.3f} on average, {min(values):.3f} to "
+        f"{max(values):.3f} by seed (95 % interval over seeds and test images {mean.low:.3f} to "
+        f"{mean.high:.3f}); the claim needs a value {first['direction']} {first['threshold']:g}. "
+        f"It holds in {held} of {len(own)} runs by themselves."
+    )
+    if origin := first.get("threshold_from"):
+        words += f" {origin}"
+    told = {"verdict": verdict, "words": words, "values": values, "held_in": held, "beside": ""}
+    return {**first, **mean._asdict(), **told, "verdicts": [claim["verdict"] for claim in own]}
 
 
 def _mean(own: Sequence[Estimate]) -> Estimate:

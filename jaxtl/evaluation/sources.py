@@ -45,6 +45,12 @@ STREHL_GHOSH = Source(
 HUBERT_ARABIE = Source(
     "L. Hubert, P. Arabie: Comparing partitions. Journal of Classification 2, 1985.", "10.1007/BF01908075"
 )
+CAMPELLO = Source(
+    "R. J. G. B. Campello, D. Moulavi, J. Sander: Density-based clustering based on hierarchical density "
+    "estimates. PAKDD 2013.",
+    "10.1007/978-3-642-37456-2_14",
+)
+KIRILLOV = Source("A. Kirillov, K. He, R. Girshick, C. Rother, P. Dollár: Panoptic segmentation. CVPR 2019.")
 
 # Of linear probes.
 ALAIN_BENGIO = Source(

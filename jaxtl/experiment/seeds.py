@@ -13,7 +13,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT, Metric
 from jaxtl.evaluation.change import plane_neighbors
 from jaxtl.evaluation.plan import FEATURES
-from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds
+from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds, summary
 from jaxtl.experiment import experiment
 from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
@@ -62,7 +62,9 @@ class Seeds:
             self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
             runs.append(work.run())
         scores = [*scores_over_seeds(runs), *self._between()]
-        self.folder.claims.write(claims_over_seeds([run.claims.read() for run in self.folders]))
+        claims = claims_over_seeds([run.claims.read() for run in self.folders])
+        self.folder.claims.write(claims)
+        self.folder.summary.write(summary(runs, claims))
         with self._observer.step("Report over the seeds"):
             write_report(self.folders, self.folder.report.path)
         self.folder.scores.write(scores)

@@ -13,6 +13,8 @@ from jaxtl.metrics.clusters import calinski_harabasz as calinski_harabasz
 from jaxtl.metrics.clusters import davies_bouldin as davies_bouldin
 from jaxtl.metrics.clusters import kmeans_agreement as kmeans_agreement
 from jaxtl.metrics.clusters import silhouette as silhouette
+from jaxtl.metrics.density import DensityClusters as DensityClusters
+from jaxtl.metrics.density import density_clusters as density_clusters
 from jaxtl.metrics.estimates import Estimate as Estimate
 from jaxtl.metrics.neighborhoods import CoRanking as CoRanking
 from jaxtl.metrics.neighborhoods import Faithfulness as Faithfulness

@@ -16,13 +16,18 @@ from jaxtl.metrics.estimates import (
     Estimate,
     check_labels,
     check_values,
-    class_estimates,
     class_means,
+    half_estimate,
+    half_samples,
     jackknife_estimate,
-    mean_estimate,
-    percentiles,
-    table_estimates,
+    one_hot,
 )
+
+# Points, and of each class, by whose silhouettes it is seen what a point does to the others'. Their scatter
+# adds a part in so many to the squared error.
+_STANDING, _LEAST_STANDING = 256, 16
+# Halves that are clustered: k-means takes longer than what is counted elsewhere.
+_HALVES = 10
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,7 @@ class KMeansAgreement(NamedTuple):
     clusters: np.ndarray
 
 
-def silhouette(
-    values: np.ndarray, labels: np.ndarray, *, engine: str = "auto", resamples: int = 1000, seed: int = 0
-) -> Silhouette:
+def silhouette(values: np.ndarray, labels: np.ndarray, *, engine: str = "auto", seed: int = 0) -> Silhouette:
     """Silhouettes by Euclidean distance between all points (Rousseeuw 1987, J. Comput. Appl. Math. 20:53).
 
     `sklearn.metrics.silhouette_samples` without its n x n distances: each block of pairs is measured once.
@@ -67,7 +70,8 @@ def silhouette(
         values: [n, d], finite: features or an embedding.
         labels: int [n].
         engine: "cpu"; "jax" for JAX's default device; "auto", which is "jax" where that is a GPU.
-        resamples: of the bootstrap over points; distances and classes are taken as given.
+        seed: of the points that stand for all where it is asked what a point does to the others' silhouettes:
+            the interval is the infinitesimal jackknife's.
 
     Raises:
         JaxtlError: fewer than two classes, as many classes as points, or values that are not finite.
@@ -79,9 +83,14 @@ def silhouette(
         from jaxtl.metrics import device
 
         sums = device.class_distances(values, members, len(classes))
-    scores = _silhouettes(sums, members)
-    per_class = class_estimates(scores, members, len(classes), resamples, seed)
-    return Silhouette(mean_estimate(scores, resamples, seed), per_class, classes, scores)
+    scores, slopes = _silhouettes(sums, members)
+    brought = _silhouette_influences(values, members, len(classes), scores, slopes, seed)
+    per_class = tuple(
+        jackknife_estimate(scores[members == c].mean(), influences, -1.0, 1.0)
+        for c, influences in enumerate(brought.T[:-1])
+    )
+    mean = jackknife_estimate(scores.mean(), brought[:, -1], -1.0, 1.0)
+    return Silhouette(mean, per_class, classes, scores)
 
 
 def calinski_harabasz(values: np.ndarray, labels: np.ndarray) -> Estimate:
@@ -135,39 +144,50 @@ def davies_bouldin(values: np.ndarray, labels: np.ndarray) -> Estimate:
 
 
 def kmeans_agreement(
-    values: np.ndarray, labels: np.ndarray, *, n_init: int = 4, resamples: int = 1000, seed: int = 0
+    values: np.ndarray, labels: np.ndarray, *, n_init: int = 4, halves: int = _HALVES, seed: int = 0
 ) -> KMeansAgreement:
     """Agreement of the classes with as many clusters found by k-means (scikit-learn's, k-means++ starts).
 
-    NMI and ARI are scikit-learn's (Strehl & Ghosh 2002; Hubert & Arabie 1985). The table of classes and
-    clusters is all they depend on, and it is what is bootstrapped; the clusters are taken as given.
+    NMI and ARI are scikit-learn's (Strehl & Ghosh 2002; Hubert & Arabie 1985). For the interval halves of the
+    points are clustered anew, since a resample's points come twice and fall into one cluster and one class.
 
     Args:
         n_init: starts, of which the best is taken.
-        seed: of k-means and of the bootstrap.
+        halves: of the points, clustered from one start each.
+        seed: of k-means and of the halves.
 
     Raises:
         JaxtlError: as `silhouette`.
     """
+    values, classes, members = _checked("k-means agreement", values, labels)
+
+    def agree(rows: np.ndarray | slice, n_init: int) -> tuple[float, float, np.ndarray]:
+        clusters = _kmeans(values[rows], len(classes), n_init, seed)
+        places = members[rows] * len(classes) + clusters
+        table = np.bincount(places, minlength=len(classes) ** 2).reshape(1, len(classes), len(classes))
+        return float(_mutual_information(table)[0]), float(_adjusted_rand(table)[0]), clusters
+
+    nmi, ari, clusters = agree(slice(None), n_init)
+    if len(values) // 2 < len(classes):
+        return KMeansAgreement(Estimate(nmi, 0.0, 1.0), Estimate(ari, -0.5, 1.0), clusters)
+    found = np.array([agree(rows, 1)[:2] for rows in half_samples(len(values), halves, seed)])
+    return KMeansAgreement(
+        half_estimate(nmi, found[:, 0], 0, 1), half_estimate(ari, found[:, 1], -0.5, 1), clusters
+    )
+
+
+def _kmeans(values: np.ndarray, n_clusters: int, n_init: int, seed: int) -> np.ndarray:
+    """The cluster of each row, int32 [n]."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    values, classes, members = _checked("k-means agreement", values, labels)
     # In one thread, since the sums of several, and so at times the clusters, depend on how many there are.
     with warnings.catch_warnings(), one_blas_thread():
         # Fewer different points than classes: then there are fewer clusters, and that is the answer.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # Elkan's bounds save a third of the distances, and give Lloyd's clusters.
-        means = KMeans(len(classes), n_init=n_init, random_state=seed, algorithm="elkan")
-        clusters = means.fit_predict(values)
-    places = members * len(classes) + clusters
-    table = np.bincount(places, minlength=len(classes) ** 2).reshape(1, len(classes), len(classes))
-    resampled = table_estimates(table[0], resamples, seed)
-    return KMeansAgreement(
-        percentiles(_mutual_information(table)[0], _mutual_information(resampled)),
-        percentiles(_adjusted_rand(table)[0], _adjusted_rand(resampled)),
-        clusters,
-    )
+        means = KMeans(n_clusters, n_init=n_init, random_state=seed, algorithm="elkan")
+        return means.fit_predict(values)
 
 
 def _checked(where: str, values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -188,17 +208,72 @@ def _squares(rows: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", rows, rows)
 
 
-def _silhouettes(sums: np.ndarray, members: np.ndarray) -> np.ndarray:
+class _Slopes(NamedTuple):
+    """How silhouettes change with the mean distances that they compare; [n] each.
+
+    Attributes:
+        next_class: int, the nearest other class.
+        inside, outside: mean distances to the own and to that class.
+        by_inside, by_outside: derivatives of the silhouette by both.
+    """
+
+    next_class: np.ndarray
+    inside: np.ndarray
+    outside: np.ndarray
+    by_inside: np.ndarray
+    by_outside: np.ndarray
+
+
+def _silhouettes(sums: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, _Slopes]:
     rows, counts = np.arange(len(members)), np.bincount(members)
     own = counts[members]
     inside = sums[rows, members] / np.maximum(own - 1, 1)
     others = sums / counts
     others[rows, members] = np.inf
-    outside = others.min(axis=1)
+    next_class = others.argmin(axis=1)
+    outside = others[rows, next_class]
     largest = np.maximum(inside, outside)
     # Where all distances are 0, and for the only one of its class, the silhouette is 0 by convention.
     defined = (own > 1) & (largest > 0)
-    return np.where(defined, (outside - inside) / np.where(defined, largest, 1), 0.0)
+    largest = np.where(defined, largest, 1)
+    scores = np.where(defined, (outside - inside) / largest, 0.0)
+    apart = outside > inside
+    by_inside = np.where(defined, np.where(apart, -1, -outside / largest) / largest, 0)
+    by_outside = np.where(defined, np.where(apart, inside / largest, 1) / largest, 0)
+    return scores, _Slopes(next_class, inside, outside, by_inside, by_outside)
+
+
+def _silhouette_influences(
+    values: np.ndarray, members: np.ndarray, n_classes: int, scores: np.ndarray, slopes: _Slopes, seed: int
+) -> np.ndarray:
+    """Of each point, on the mean silhouette of each class and, last, of all: float64 [n, C + 1].
+
+    A point's own silhouette, and what the others' change by with its weight, as some of the others show.
+    """
+    counts = np.bincount(members).astype(np.float64)
+    means = np.bincount(members, scores) / counts
+    brought = one_hot(members, n_classes) * (scores - means[members])[:, None]
+    points = distances.Points(values)
+    for c in range(n_classes):
+        rows = _some_of(np.flatnonzero(members == c), len(members), seed)
+        apart = np.sqrt(points.squared(rows, slice(None)))
+        near = (members == c) * (apart - slopes.inside[rows, None]) * slopes.by_inside[rows, None]
+        near /= max(counts[c] - 1, 1)
+        following = members == slopes.next_class[rows, None]
+        far = following * (apart - slopes.outside[rows, None]) * slopes.by_outside[rows, None]
+        far /= counts[slopes.next_class[rows], None]
+        near[np.arange(len(rows)), rows] = 0
+        brought[:, c] += (near + far).mean(axis=0) * counts[c]
+    whole = brought.sum(axis=1) + means[members]
+    return np.column_stack([brought / counts, whole / len(members)])
+
+
+def _some_of(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Rows of one class that stand for all of it: its share of `_STANDING` of all n, or `_LEAST_STANDING`."""
+    count = max(_LEAST_STANDING, round(_STANDING * len(rows) / n))
+    if count >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
 
 
 def _davies_bouldin_influences(

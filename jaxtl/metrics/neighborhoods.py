@@ -11,7 +11,17 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import share
 from jaxtl.machine.engines import engine_for
-from jaxtl.metrics.estimates import Estimate, check_pair, check_values, mean_estimate, normal_estimate
+from jaxtl.metrics.estimates import (
+    HALVES,
+    Estimate,
+    check_pair,
+    check_values,
+    half_estimate,
+    jackknife_estimate,
+    mean_estimate,
+    normal_estimate,
+)
+from jaxtl.metrics.rank_influences import Scores, kept_in_halves, rank_influences
 from jaxtl.metrics.ranks import Anchored, anchored, pair_distances, rank
 
 # Rank pairs counted at a time.
@@ -24,7 +34,8 @@ class CoRanking:
 
     Attributes:
         sizes: int [s], k, about log-spaced from 1 to n - 2.
-        q: Q_NX(k), mean share of the k nearest that are the same in both spaces, 0 to 1; float64 [s].
+        q: Q_NX(k), mean share of the k nearest that are the same in both spaces, 0 to 1; float64 [s]. The
+            intervals of this curve and the next are about other anchors among these points.
         r: R_NX(k), the same less chance: 1 perfect, 0 as good as random; float64 [s].
         auc: mean of R_NX over all k from 1 to n - 2 with weights 1 / k.
     """
@@ -42,6 +53,7 @@ class Faithfulness:
     Attributes:
         trustworthiness: 0 to 1; falls where points come near that are far away in the space.
         continuity: 0 to 1; falls where points come apart that are near in the space.
+        kept: 0 to 1; mean share of the k nearest in the space that are among the k nearest in the embedding.
         shepard: Spearman correlation of the distances in both, -1 to 1.
         co_ranking: agreement of neighbourhoods of every size.
         n_neighbors: k of the first two.
@@ -51,6 +63,7 @@ class Faithfulness:
 
     trustworthiness: Estimate
     continuity: Estimate
+    kept: Estimate
     shepard: Estimate
     co_ranking: CoRanking
     n_neighbors: int
@@ -73,15 +86,16 @@ def faithfulness(
     """Compare an embedding with the space it is of.
 
     Ranks are exact, among all points, but taken from a random sample of anchors: the means over them are
-    unbiased estimates of the means over all points, with intervals from a bootstrap over the anchors. With
-    all points as anchors trustworthiness is `sklearn.manifold.trustworthiness`.
+    unbiased estimates of the means over all points. Intervals are the infinitesimal jackknife's: a point has
+    its own score, if it is an anchor, and is among what others are ranked against. With all points as anchors
+    trustworthiness is `sklearn.manifold.trustworthiness`.
 
     Args:
         features: [n, d], finite; or, for several embeddings of one space, `anchored(features)`, which then
             decides anchors and pairs.
         coords: [n, 2], finite; an embedding, or any other space of the same points.
         n_neighbors: k of trustworthiness and continuity, less than n / 2.
-        anchors, pairs, engine, seed: of `anchored`; the engine counts too, the seed is the bootstrap's too.
+        anchors, pairs, engine, seed: of `anchored`; the engine counts too, the seed is that of intervals too.
 
     Raises:
         JaxtlError: k out of range, other numbers of rows, or values that are not finite.
@@ -97,16 +111,30 @@ def faithfulness(
     inside = rank(coords, features.anchors, engine)
     counts = _count(features.ranks, inside, n_neighbors, engine)
     scale = 2 / (n_neighbors * (2 * n - 3 * n_neighbors - 1))
-    trusted, kept = 1 - scale * counts.trust_lost, 1 - scale * counts.continuity_lost
+    gains, by_chance = _gains(n)
+    scores = Scores(
+        1 - scale * counts.trust_lost,
+        1 - scale * counts.continuity_lost,
+        counts.areas - by_chance,
+    )
+    bear = rank_influences(features.ranks, inside, features.anchors, scores, n_neighbors, gains, seed)
+    trust, continuity = (
+        jackknife_estimate(own.mean(), influences, 0, 1)
+        for own, influences in zip(scores[:2], bear[:2], strict=True)
+    )
+    kept = counts.within[:, np.searchsorted(_sizes(n, n_neighbors), n_neighbors)].mean() / n_neighbors
+    shares = kept_in_halves(features.ranks, inside, features.anchors, n_neighbors, HALVES, seed)
+    area = jackknife_estimate(scores.area.mean(), bear.area, -1, 1)
     return Faithfulness(
-        mean_estimate(trusted, resamples, seed),
-        mean_estimate(kept, resamples, seed),
+        trust,
+        continuity,
+        half_estimate(kept, shares, 0, 1),
         _spearman(features, coords),
-        _co_ranking(counts, n, resamples, seed),
+        _co_ranking(counts, n, n_neighbors, area, resamples, seed),
         n_neighbors,
         features.anchors,
-        trusted,
-        kept,
+        scores.trustworthiness,
+        scores.continuity,
     )
 
 
@@ -186,7 +214,7 @@ class _Counts(NamedTuple):
 def _count(outside: np.ndarray, inside: np.ndarray, k: int, engine: str) -> _Counts:
     """Of ranks in the space [m, n] and in the embedding [m, n]."""
     m, n = outside.shape
-    sizes, gains = _sizes(n), _gains(n)[0]
+    sizes, gains = _sizes(n, k), _gains(n)[0]
     if engine_for(engine, m * n, 4 * outside.nbytes) == "jax":
         from jaxtl.metrics import device
 
@@ -217,15 +245,16 @@ def _beyond(there: np.ndarray, here: np.ndarray, k: int) -> np.ndarray:
     return np.maximum(ranks - k, 0).sum(axis=1)
 
 
-def _sizes(n: int) -> np.ndarray:
-    return np.unique(np.geomspace(1, n - 2, 100).round().astype(int))
+def _sizes(n: int, k: int) -> np.ndarray:
+    """About log-spaced, k among them."""
+    return np.unique([*np.geomspace(1, n - 2, 100).round().astype(int), k])
 
 
-def _co_ranking(counts: _Counts, n: int, resamples: int, seed: int) -> CoRanking:
-    sizes = _sizes(n)
+def _co_ranking(counts: _Counts, n: int, k: int, area: Estimate, resamples: int, seed: int) -> CoRanking:
+    sizes = _sizes(n, k)
     q = mean_estimate(counts.within / sizes, resamples, seed)
     r = Estimate(*(((n - 1) * part - sizes) / (n - 1 - sizes) for part in q))
-    return CoRanking(sizes, q, r, mean_estimate(counts.areas - _gains(n)[1], resamples, seed))
+    return CoRanking(sizes, q, r, area)
 
 
 def _gains(n: int) -> tuple[np.ndarray, float]:

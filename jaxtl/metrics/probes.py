@@ -39,7 +39,7 @@ class Probe(Classified):
             regression's inverse, scikit-learn's C; one, or one per fold.
     """
 
-    penalties: tuple[float, ...]
+    penalties: tuple[float, ...] = ()
 
 
 _Product = Callable[[np.ndarray], np.ndarray]
@@ -167,9 +167,7 @@ def _probe(
     seed: int,
 ) -> Probe:
     scored = classified(predicted, members, classes, resamples, seed)
-    return Probe(
-        scored.accuracy, scored.per_class, scored.classes, scored.predicted, scored.correct, penalties
-    )
+    return Probe(**vars(scored), penalties=penalties)
 
 
 def stratified_folds(members: np.ndarray, folds: int) -> np.ndarray:

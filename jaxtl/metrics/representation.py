@@ -8,9 +8,12 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import (
+    HALVES,
     Estimate,
     check_pair,
     check_values,
+    half_estimate,
+    half_samples,
     jackknife_estimate,
     mean_estimate,
     normal_estimate,
@@ -198,7 +201,7 @@ def sparsity(values: np.ndarray, eps: float = 0.0, *, resamples: int = 1000, see
     return Sparsity(mean_estimate(zeros, resamples, seed), mean_estimate(hoyer, resamples, seed))
 
 
-def two_nn(neighbors: Neighbors, discard: float = 0.1, *, resamples: int = 1000, seed: int = 0) -> Estimate:
+def two_nn(neighbors: Neighbors, discard: float = 0.1, *, halves: int = HALVES, seed: int = 0) -> Estimate:
     """Intrinsic dimension from the ratio of the first two neighbours' distances (Facco et al. 2017).
 
     The slope through 0 of -log(1 - F) against log(r2 / r1), F being the ratio's distribution function,
@@ -206,9 +209,9 @@ def two_nn(neighbors: Neighbors, discard: float = 0.1, *, resamples: int = 1000,
     first above r1; points for which `neighbors` hold no two such distances are left out.
 
     Args:
-        neighbors: of at least 2 each; more help where there are copies.
+        neighbors: of at least 2 each; more help where there are copies, and in the interval.
         discard: share of the points left out, those with the largest ratios; 0 to below 1.
-        resamples: of the bootstrap over points; the ratios are taken as given.
+        halves, seed: of the points, among which neighbours and slope are found anew for the interval.
 
     Raises:
         JaxtlError: fewer than 2 neighbours, too few points with two distances, or `discard` out of range.
@@ -223,11 +226,14 @@ def two_nn(neighbors: Neighbors, discard: float = 0.1, *, resamples: int = 1000,
             f"{where}: {len(logs)} of {n} points have two different distances; find more neighbours, or give "
             "more points"
         )
-    value = _slopes(np.ones((1, len(logs))), logs, discard)[0]
-    drawn = [_slopes(block, logs, discard) for block in weights(len(logs), resamples, seed)]
-    drawn = np.concatenate(drawn)
-    # Of few points a resample may keep none.
-    return percentiles(value, drawn[drawn > 0])
+    slopes = np.full(halves, np.nan)
+    for half, rows in enumerate(half_samples(n, halves, seed)):
+        inside = np.zeros(n, bool)
+        inside[rows] = True
+        # A neighbour outside the half is passed over, as one at distance 0 is.
+        own = np.sort(_log_ratios(neighbors.distances[rows] * inside[neighbors.indices[rows]]))
+        slopes[half] = _slope(own, discard)
+    return half_estimate(_slope(logs, discard), slopes, least=0.0)
 
 
 def _check_varied(where: str, *spaces: np.ndarray) -> None:
@@ -325,13 +331,10 @@ def _log_ratios(distances: np.ndarray) -> np.ndarray:
     return np.log(distances[rows, second][both] / nearest[both])
 
 
-def _slopes(counts: np.ndarray, logs: np.ndarray, discard: float) -> np.ndarray:
-    """Facco's fit with each of the sorted log ratios [n] taken so many times: counts [r, n], slopes [r]."""
-    total = counts.sum(axis=1, keepdims=True)
-    below = counts.cumsum(axis=1)
+def _slope(logs: np.ndarray, discard: float) -> float:
+    """Facco's fit to sorted log ratios [n]; NaN where too few are kept."""
+    n = len(logs)
     # The last ratio has F = 1, which has no logarithm; Facco's F of the i-th of n ratios is i / n.
-    kept = (below <= np.floor(total * (1 - discard))) & (below < total)
-    heights = -np.log1p(-np.where(kept, below / total, 0))
-    weighted = counts * kept
-    rise, run = (weighted * heights) @ logs, weighted @ logs**2
-    return np.divide(rise, run, out=np.zeros_like(rise), where=run > 0)
+    kept = logs[: max(min(int(np.floor(n * (1 - discard))), n - 1), 0)]
+    run = float(kept @ kept)
+    return float(-np.log1p(-np.arange(1, len(kept) + 1) / n) @ kept) / run if run > 0 else np.nan

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
-from jaxtl.metrics.estimates import check_labels, check_values
-from jaxtl.metrics.voting import Classified, classified, votes
+from jaxtl.metrics.estimates import HALVES, check_labels, check_values
+from jaxtl.metrics.voting import Classified, classified, votes, with_halves
 from jaxtl.neighbors import nearest_rows
 from jaxtl.records.arrays import Neighbors
 from jaxtl.records.given import as_array
@@ -65,7 +65,7 @@ def knn_cross_validated(
     n_neighbors: int = 10,
     folds: int = 5,
     *,
-    resamples: int = 1000,
+    halves: int = HALVES,
     seed: int = 0,
 ) -> Classified:
     """`knn_accuracy` from neighbours that are known, point by point and with an interval.
@@ -77,7 +77,7 @@ def knn_cross_validated(
         values, labels, n_neighbors, folds: as of `knn_accuracy`.
         neighbors: exact neighbours of `values`, more than k of each; `KNN_CANDIDATES` leave few to
             search for.
-        resamples, seed: of the bootstrap over points.
+        halves, seed: as of `leave_one_out_knn`.
 
     Raises:
         JaxtlError: as `knn_accuracy`.
@@ -96,11 +96,16 @@ def knn_cross_validated(
         # They are few, and of another number each time: on a device each would be a program of its own.
         nearest = nearest_rows(values[others], values[rows], n_neighbors, engine="cpu").indices
         voters[rows] = others[nearest]
-    # As scikit-learn does, of classes with equally many votes the least.
-    predicted = votes(members[voters], len(classes)).argmax(axis=1)
-    scored = classified(predicted, members, classes, resamples, seed)
+    scored = classified(_least_label(members[voters], len(classes)), members, classes, 1, seed)
     mean = np.mean([scored.correct[fold_of == fold].mean() for fold in range(folds)])
-    return replace(scored, accuracy=scored.accuracy._replace(value=float(mean)))
+    scored = replace(scored, accuracy=scored.accuracy._replace(value=float(mean)))
+    nearest = neighbors.indices
+    return with_halves(scored, nearest, members, n_neighbors, _least_label, halves, seed, fold_of)
+
+
+def _least_label(ballots: np.ndarray, n_classes: int) -> np.ndarray:
+    # As scikit-learn does, of classes with equally many votes the least.
+    return votes(ballots, n_classes).argmax(axis=1)
 
 
 def _folds(members: np.ndarray, folds: int) -> np.ndarray:

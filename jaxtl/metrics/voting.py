@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.metrics.estimates import Estimate, check_labels, check_values, class_estimates, mean_estimate
+from jaxtl.metrics.estimates import (
+    HALVES,
+    Estimate,
+    check_labels,
+    check_values,
+    class_estimates,
+    half_estimate,
+    half_samples,
+    mean_estimate,
+)
 from jaxtl.records.arrays import Neighbors
+
+_Vote = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,8 @@ class Classified:
         classes: int [C], the labels that occur, ascending.
         predicted: int [n].
         correct: bool [n].
+        halves: int32 [2, r, C], where points classify each other: how many points of each class are right
+            among r random halves of the points, and how many there are.
     """
 
     accuracy: Estimate
@@ -28,6 +42,7 @@ class Classified:
     classes: np.ndarray
     predicted: np.ndarray
     correct: np.ndarray
+    halves: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ def leave_one_out_knn(
     labels: np.ndarray,
     n_neighbors: int | None = None,
     *,
-    resamples: int = 1000,
+    halves: int = HALVES,
     seed: int = 0,
 ) -> Classified:
     """Each point classified by the majority among its k nearest others.
@@ -61,17 +76,19 @@ def leave_one_out_knn(
     label instead, so that its figure depends on how classes are numbered).
 
     Args:
-        neighbors: from `jaxtl.neighbors.exact_neighbors(values, k)`.
+        neighbors: from `jaxtl.neighbors.exact_neighbors(values, k)`; three times k serve the interval better.
         labels: int [n].
         n_neighbors: the first so many of the neighbours; all of them by default.
-        resamples: of the bootstrap over points; the neighbours are taken as given.
+        halves: of the points, in which those that are left of all neighbours vote anew, k at most.
+        seed: of the halves.
 
     Raises:
         JaxtlError: fewer than two classes, fewer neighbours than asked for, or labels of another number.
     """
     indices, (classes, members) = _checked("leave-one-out k-NN", neighbors, labels, n_neighbors)
     predicted = vote(members[indices], len(classes))
-    return classified(predicted, members, classes, resamples, seed)
+    scored = classified(predicted, members, classes, 1, seed)
+    return with_halves(scored, neighbors.indices, members, indices.shape[1], vote, halves, seed)
 
 
 def train_to_test_knn(
@@ -112,7 +129,7 @@ def neighborhood_hit(
     labels: np.ndarray,
     n_neighbors: int | None = None,
     *,
-    resamples: int = 1000,
+    halves: int = HALVES,
     seed: int = 0,
 ) -> NeighborhoodHit:
     """Mean share of neighbours that have a point's own label (Paulovich et al. 2008, IEEE TVCG 14(3):564).
@@ -121,9 +138,16 @@ def neighborhood_hit(
     shares.
     """
     indices, (classes, members) = _checked("neighbourhood hit", neighbors, labels, n_neighbors)
+    k, n_classes = indices.shape[1], len(classes)
     scores = (members[indices] == members[:, None]).mean(axis=1)
-    per_class = class_estimates(scores, members, len(classes), resamples, seed)
-    return NeighborhoodHit(mean_estimate(scores, resamples, seed), per_class, classes, scores)
+    means = np.empty((halves, n_classes + 1))
+    for half, (rows, ballots) in enumerate(_halved(neighbors.indices, members, k, n_classes, halves, seed)):
+        voters = np.maximum((ballots < n_classes).sum(axis=1), 1)
+        own = (ballots == members[rows, None]).sum(axis=1) / voters
+        means[half] = _by_class(own, members[rows], n_classes)
+    shares = np.bincount(members, scores, n_classes) / np.bincount(members, minlength=n_classes)
+    per_class = tuple(half_estimate(*pair, 0, 1) for pair in zip(shares, means.T, strict=False))
+    return NeighborhoodHit(half_estimate(scores.mean(), means[:, -1], 0, 1), per_class, classes, scores)
 
 
 def neighbor_confusion(
@@ -168,6 +192,75 @@ def classified(
     return Classified(accuracy, per_class, classes[seen], classes[predicted], correct)
 
 
+def with_halves(
+    scored: Classified,
+    nearest: np.ndarray,
+    members: np.ndarray,
+    k: int,
+    decide: _Vote,
+    halves: int,
+    seed: int,
+    fold_of: np.ndarray | None = None,
+) -> Classified:
+    """`scored` with the intervals that halves of the points give, which classify each other.
+
+    Args:
+        nearest: int [n, k or more], nearest first.
+        members: int [n], places in all classes, each of which occurs.
+        decide: from the classes of voters int [m, k] and their number, which itself stands for nobody, to int
+            [m].
+        fold_of: int [n], where points of one fold do not vote on each other.
+    """
+    n_classes = len(scored.classes)
+    counts = np.zeros((2, halves, n_classes), np.int32)
+    for half, (rows, ballots) in enumerate(_halved(nearest, members, k, n_classes, halves, seed, fold_of)):
+        correct = decide(ballots, n_classes) == members[rows]
+        counts[0, half] = np.bincount(members[rows], correct, n_classes)
+        counts[1, half] = np.bincount(members[rows], minlength=n_classes)
+    with np.errstate(invalid="ignore"):
+        shares = counts[0] / counts[1]
+    values = [estimate.value for estimate in scored.per_class]
+    per_class = tuple(half_estimate(*pair, 0, 1) for pair in zip(values, shares.T, strict=True))
+    means = counts[0].sum(axis=1) / np.maximum(counts[1].sum(axis=1), 1)
+    accuracy = half_estimate(scored.accuracy.value, means, 0, 1)
+    return replace(scored, accuracy=accuracy, per_class=per_class, halves=counts)
+
+
+def _halved(
+    nearest: np.ndarray,
+    members: np.ndarray,
+    k: int,
+    n_classes: int,
+    halves: int,
+    seed: int,
+    fold_of: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows [h] of each half of the points and the classes of their voters in it [h, k], nearest first.
+
+    Where fewer than k of the neighbours that are known are in the half, the class of the others is C.
+    """
+    n = len(members)
+    for rows in half_samples(n, halves, seed):
+        inside = np.zeros(n, bool)
+        inside[rows] = True
+        known = nearest[rows]
+        asked = inside[known]
+        if fold_of is not None:
+            asked &= fold_of[known] != fold_of[rows, None]
+        place = asked.cumsum(axis=1, dtype=np.int16)
+        asked &= place <= k
+        ballots = np.full((len(rows), k), n_classes)
+        ballots[np.nonzero(asked)[0], place[asked] - 1] = members[known[asked]]
+        yield rows, ballots
+
+
+def _by_class(scores: np.ndarray, members: np.ndarray, n_classes: int) -> np.ndarray:
+    """The mean of each class, NaN of one that is not there, and that of all: float64 [C + 1]."""
+    sums, counts = np.bincount(members, scores, n_classes), np.bincount(members, minlength=n_classes)
+    with np.errstate(invalid="ignore"):
+        return np.append(sums / counts, scores.mean() if len(scores) else np.nan)
+
+
 def check_split(
     where: str,
     train_values: np.ndarray,
@@ -200,12 +293,18 @@ def _checked(
 
 
 def votes(ballots: np.ndarray, n_classes: int) -> np.ndarray:
-    """How many of each row's neighbours, given as their classes [n, k], each class has: [n, C]."""
-    places = ballots + n_classes * np.arange(len(ballots))[:, None]
-    return np.bincount(places.ravel(), minlength=len(ballots) * n_classes).reshape(-1, n_classes)
+    """How many of each row's neighbours, given as their classes [n, k], each class has: [n, C].
+
+    A class of C stands for nobody.
+    """
+    places = ballots + (n_classes + 1) * np.arange(len(ballots))[:, None]
+    counts = np.bincount(places.ravel(), minlength=len(ballots) * (n_classes + 1))
+    return counts.reshape(-1, n_classes + 1)[:, :n_classes]
 
 
 def vote(ballots: np.ndarray, n_classes: int) -> np.ndarray:
+    """The class int [n] that most ballots [n, k], the nearest first, are for; C where there are none."""
+    counts = np.pad(votes(ballots, n_classes), ((0, 0), (0, 1)))
     # argmax takes the first, that is the nearest, of those whose class has most votes.
-    first = np.take_along_axis(votes(ballots, n_classes), ballots, axis=1).argmax(axis=1)
+    first = np.take_along_axis(counts, ballots, axis=1).argmax(axis=1)
     return ballots[np.arange(len(ballots)), first]

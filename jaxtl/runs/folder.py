@@ -273,6 +273,7 @@ class SeedsFolder(_Folder):
         self.scores = self._file("scores.csv", formats.load_scores, save_scores)
         self.claims = self._file("claims.json", formats.load_claims, formats.save_claims)
         self.report = self._file("report.html", Path.read_text, write_text)
+        self.summary = self._file("summary.md", Path.read_text, write_text)
 
     def run_of(self, seed: int) -> RunFolder:
         return RunFolder(self.path / f"seed-{seed}")
