@@ -17,6 +17,7 @@ from jaxtl.evaluation.catalogue import (
 )
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
+from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.progress import Progress
 from jaxtl.records.tables import LayerRow
@@ -137,8 +138,9 @@ def _keys(stage: str, layers: Iterable[str]) -> list[_Key]:
 
 def _accuracy(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
     # On the CPU: a GPU would need a program for every width, and compile longer than this takes.
-    neighbors = exact_neighbors(values, min(N_NEIGHBORS, len(values) - 1), engine="cpu")
-    return metrics.leave_one_out_knn(neighbors, labels, seed=seed).accuracy
+    neighbors = exact_neighbors(values, min(KNN_CANDIDATES, len(values) - 1), engine="cpu")
+    k = min(N_NEIGHBORS, len(values) - 1)
+    return metrics.leave_one_out_knn(neighbors, labels, k, seed=seed).accuracy
 
 
 def _probe(values: np.ndarray, labels: np.ndarray, seed: int) -> Estimate:
