@@ -25,6 +25,8 @@ from jaxtl.records.tables import Score
 from jaxtl.settings import STAGES
 
 # The arrays of the classes that one classifier names before and after; of several the first that is there.
+# Neighbours found in a plane: in halves of the images, most of them still have the 50 nearest.
+_KNOWN = 3 * max(KEEPING)
 _CLASSIFIERS = {
     "knn": (("knn_training", "knn"), catalogue.KNN_OUTCOMES),
     "probe": (("probe",), catalogue.PROBE_OUTCOMES),
@@ -144,12 +146,13 @@ def _features_kept(
 def _kept(space: str, before: Neighbors, after: Neighbors, of: Features, seed: int) -> StageMeasures:
     rows = StageMeasures()
     for k in _sizes(len(before.indices)):
-        kept = metrics.neighbors_kept(before, after, k, seed=seed)
+        kept = metrics.neighbors_kept(before, after, k, of.labels, seed=seed)
         rows.scores += scores_of("both", space, {KEEPING[k].kept: kept.mean})
         if k == N_NEIGHBORS:
             name = "kept" if space == FEATURES else f"kept_{space}"
             rows.arrays[name] = kept.scores.astype(np.float32)
-            rows.class_scores += _by_class(space, catalogue.KEPT, kept.scores, of, seed)
+            own = kept.classes, kept.per_class, of.class_names
+            rows.class_scores += class_scores_of("both", space, catalogue.KEPT, *own)
     return rows
 
 
@@ -175,9 +178,9 @@ def _sizes(n: int) -> list[int]:
 
 
 def plane_neighbors(embedding: Embedding) -> Neighbors:
-    """As many neighbours of every point of an embedding as any number here looks at."""
+    """As many neighbours of every point of an embedding as any number here, and its interval, looks at."""
     # By a tree, in a moment: no device is kept busy with it.
-    return exact_neighbors(embedding.coords, min(max(KEEPING), len(embedding.coords) - 1), engine="cpu")
+    return exact_neighbors(embedding.coords, min(_KNOWN, len(embedding.coords) - 1), engine="cpu")
 
 
 def _by_class(space: str, metric: str, scores: np.ndarray, of: Features, seed: int) -> list[dict[str, Any]]:

@@ -91,5 +91,5 @@ def _truth(
 
 def _trust(stage: str, method: str, of_features: Neighbors, own: Neighbors) -> StageMeasures:
     """Of each point, what `FEATURES_KEPT` is the mean of."""
-    scores = metrics.neighbors_kept(own, of_features, N_NEIGHBORS, resamples=1).scores
+    scores = metrics.neighbors_kept(own, of_features, N_NEIGHBORS, halves=0).scores
     return StageMeasures(arrays={f"trust_{stage}_{method}": scores.astype(np.float32)})

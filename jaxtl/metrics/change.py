@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,23 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import share
 from jaxtl.metrics.distances import BLOCK, Points
-from jaxtl.metrics.estimates import NORMAL, Estimate, check_pair, mean_estimate
+from jaxtl.metrics.estimates import (
+    HALVES,
+    NORMAL,
+    Estimate,
+    check_pair,
+    half_estimate,
+    half_samples,
+    mean_estimate,
+)
 from jaxtl.records.arrays import Neighbors
 
 # What became of a point whose class a classifier names before and after, by number.
 OUTCOMES = ("right", "fixed", "broken", "wrong")
 # Others that stand for all of them: then the error of a share is below 0.005, whatever the share.
 OTHERS = 10_000
+# Of so many times k neighbours, a half of the points holds k nearly always.
+_SPARE = 3
 
 
 class Kept(NamedTuple):
@@ -29,11 +40,15 @@ class Kept(NamedTuple):
         mean: of `scores`, 0 to 1.
         chance: what unrelated spaces give, k / (n - 1).
         scores: float64 [n], share of each point's k nearest in one space that are so in the other.
+        classes: int [c], the labels that occur; none where none were given.
+        per_class: the mean of each of them.
     """
 
     mean: Estimate
     chance: float
     scores: np.ndarray
+    classes: np.ndarray
+    per_class: tuple[Estimate, ...]
 
 
 class Moved(NamedTuple):
@@ -69,30 +84,78 @@ class Paired(NamedTuple):
 
 
 def neighbors_kept(
-    before: Neighbors, after: Neighbors, n_neighbors: int = 10, *, resamples: int = 1000, seed: int = 0
+    before: Neighbors,
+    after: Neighbors,
+    n_neighbors: int = 10,
+    labels: np.ndarray | None = None,
+    *,
+    halves: int = HALVES,
+    seed: int = 0,
 ) -> Kept:
     """Share of each point's k nearest in one space that are among its k nearest in the other.
 
     Its mean is Q_NX(k) of Lee & Verleysen 2009 between the two spaces. Embedding Comparator (Boggust et al.
     2022) and Emblaze (Sivaraman et al. 2022) show what is shared of neighbourhoods in the same way.
 
+    Points bear on each other's scores, as neighbours. Intervals therefore come from random halves of the
+    points, in which neighbours are those of the half: as many as k, or a third of those that are known.
+
     Args:
         before, after: neighbours of the same n points, at least k of each.
         n_neighbors: k, 1 to n - 2: of n - 1 all would be kept whatever happened.
-        resamples, seed: of the bootstrap over points; the neighbours are taken as given.
+        labels: int [n], classes of the points.
+        halves, seed: of the intervals; `halves` is even.
 
     Raises:
         JaxtlError: k out of range, or other numbers of points.
     """
     where = "neighbours kept"
-    n = len(before.indices)
+    n, k = len(before.indices), n_neighbors
     if len(after.indices) != n:
         raise JaxtlError(
             f"{where}: {n} points against {len(after.indices)}; give the same ones, in one order"
         )
-    _check_size(where, n_neighbors, n, min(before.indices.shape[1], after.indices.shape[1]))
-    scores = _shared(before.indices[:, :n_neighbors], after.indices[:, :n_neighbors])
-    return Kept(mean_estimate(scores, resamples, seed), n_neighbors / (n - 1), scores)
+    known = min(before.indices.shape[1], after.indices.shape[1])
+    _check_size(where, k, n, known)
+    scores = _shared(before.indices[:, :k], after.indices[:, :k])
+    classes, members = np.unique(np.zeros(n, int) if labels is None else labels, return_inverse=True)
+    # In a half, `asked` neighbours of each point are nearly always among those that are known.
+    asked = max(1, min(k, known // _SPARE))
+    lists = [near.indices[:, : _SPARE * asked] for near in (before, after)]
+    means = [
+        _means(_shared(*_nearest_of(lists, rows, asked)), members[rows], len(classes))
+        for rows in half_samples(n, halves, seed)
+    ]
+    whole = _means(scores, members, len(classes))
+    mean, *own = (
+        half_estimate(*pair, 0, 1) for pair in zip(whole, np.reshape(means, (-1, len(whole))).T, strict=True)
+    )
+    if labels is None:
+        classes, own = classes[:0], []
+    return Kept(mean, k / (n - 1), scores, classes, tuple(own))
+
+
+def _nearest_of(lists: Sequence[np.ndarray], rows: np.ndarray, k: int) -> list[np.ndarray]:
+    """The k nearest that each of these rows has among them, from lists [n, more] of each space."""
+    nearest = []
+    for side, known in enumerate(lists):
+        inside = np.zeros(len(known), bool)
+        inside[rows] = True
+        asked = inside[known[rows]]
+        place = asked.cumsum(axis=1, dtype=np.int32)
+        asked &= place <= k
+        # Of a row with fewer: numbers that no point has, and others in each space.
+        own = -1 - side * k - np.tile(np.arange(k), (len(rows), 1))
+        own[np.nonzero(asked)[0], place[asked] - 1] = known[rows][asked]
+        nearest.append(own)
+    return nearest
+
+
+def _means(scores: np.ndarray, members: np.ndarray, classes: int) -> np.ndarray:
+    """Of all, and of each class; NaN of one that has no points: float64 [1 + classes]."""
+    with np.errstate(invalid="ignore"):
+        own = np.bincount(members, scores, classes) / np.bincount(members, minlength=classes)
+    return np.array([scores.mean(), *own])
 
 
 def moved_from_neighbors(
@@ -109,7 +172,8 @@ def moved_from_neighbors(
         before: neighbours of n points, at least k of each.
         after: [n, d], finite, the space in which the points lie now.
         n_neighbors: k, 1 to n - 2.
-        resamples, seed: of the bootstrap over points; the seed draws the others too.
+        resamples, seed: of the bootstrap over points, whose neighbours are taken as given; the seed draws the
+            others too.
 
     Raises:
         JaxtlError: k out of range, other numbers of points, or values that are not finite.
@@ -191,7 +255,8 @@ def _check_size(where: str, k: int, n: int, known: int) -> None:
 def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Share of each row of [n, k] that stands in the same row of the other, too."""
     n, k = one.shape
-    rows = n * np.arange(n, dtype=np.int64)[:, None]
+    # Apart by more than numbers of points, those that stand for none included.
+    rows = 2 * (one.max(initial=0) + other.max(initial=0) + 2 * k + 1) * np.arange(n, dtype=np.int64)[:, None]
     same = np.isin((rows + one).ravel(), (rows + other).ravel(), assume_unique=True)
     return same.reshape(n, k).mean(axis=1)
 
