@@ -84,6 +84,19 @@ def whole(values, labels, seed):
     }
 
 
+def changes(values, labels, seed):
+    after = np.tanh(values @ CENTRES.T)
+    near, near_after = exact_neighbors(values, 30), exact_neighbors(after, 30)
+    kept = metrics.neighbors_kept(near, near_after, 10, labels, seed=seed)
+    moved = metrics.moved_from_neighbors(near, after, 10, labels, seed=seed)
+    return {
+        "kept": kept.mean,
+        "kept, a class": kept.per_class[1],
+        "moved": moved.mean,
+        "moved, a class": moved.per_class[1],
+    }
+
+
 def coverage(compute, apart, draws):
     estimates = [compute(*cloud(seed, apart), seed + 5000) for seed in range(draws)]
     shares = {}
@@ -98,13 +111,13 @@ def coverage(compute, apart, draws):
 
 def test_intervals_of_scores_that_points_have_by_each_other_cover():
     # 95 % of 40, less three errors of a binomial share; a bootstrap of the hits alone covers 71 %.
-    shares = coverage(votes, 0.7, 40)
+    shares = coverage(votes, 0.7, 40) | coverage(changes, 0.7, 40)
     assert min(shares.values()) >= 0.85, shares
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("apart", [0.7, 1.6])
-@pytest.mark.parametrize("compute", [votes, ranks, clusters, whole])
+@pytest.mark.parametrize("compute", [votes, ranks, clusters, whole, changes])
 def test_intervals_of_all_metrics_cover(compute, apart):
     shares = coverage(compute, apart, 150)
     # Three errors of a binomial share of 150. A class that is nearly always right has few values.

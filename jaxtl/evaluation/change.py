@@ -18,7 +18,6 @@ from jaxtl.evaluation.catalogue import KEEPING, N_NEIGHBORS
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, scores_of, tell_classes
 from jaxtl.metrics.change import OUTCOMES
-from jaxtl.metrics.estimates import class_estimates
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.tables import Score
@@ -157,10 +156,12 @@ def _kept(space: str, before: Neighbors, after: Neighbors, of: Features, seed: i
 
 
 def _moved(features: Mapping[str, Features], before: Neighbors, seed: int) -> StageMeasures:
-    moved = metrics.moved_from_neighbors(before, features["after"].values, N_NEIGHBORS, seed=seed)
+    of = features["before"]
+    moved = metrics.moved_from_neighbors(before, features["after"].values, N_NEIGHBORS, of.labels, seed=seed)
+    own = moved.classes, moved.per_class, of.class_names
     return StageMeasures(
         scores_of("both", FEATURES, {catalogue.MOVED: moved.mean}),
-        _by_class(FEATURES, catalogue.MOVED, moved.scores, features["before"], seed),
+        class_scores_of("both", FEATURES, catalogue.MOVED, *own),
         {"moved": moved.scores.astype(np.float32)},
     )
 
@@ -181,15 +182,6 @@ def plane_neighbors(embedding: Embedding) -> Neighbors:
     """As many neighbours of every point of an embedding as any number here, and its interval, looks at."""
     # By a tree, in a moment: no device is kept busy with it.
     return exact_neighbors(embedding.coords, min(_KNOWN, len(embedding.coords) - 1), engine="cpu")
-
-
-def _by_class(space: str, metric: str, scores: np.ndarray, of: Features, seed: int) -> list[dict[str, Any]]:
-    """The mean of each class of which there are images."""
-    if of.labels is None:
-        return []
-    classes, members = np.unique(of.labels, return_inverse=True)
-    means = class_estimates(scores, members, len(classes), 1000, seed)
-    return class_scores_of("both", space, metric, classes, means, of.class_names)
 
 
 def _named_twice(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray] | None:

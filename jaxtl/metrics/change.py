@@ -6,7 +6,8 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ from jaxtl.metrics.estimates import (
     check_pair,
     half_estimate,
     half_samples,
-    mean_estimate,
 )
 from jaxtl.records.arrays import Neighbors
 
@@ -58,10 +58,13 @@ class Moved(NamedTuple):
         mean: of `scores`.
         scores: float64 [n]; 0 where the former neighbours are the nearest still, 0.5 by chance, 1 where they
             are the farthest.
+        classes, per_class: as of `Kept`.
     """
 
     mean: Estimate
     scores: np.ndarray
+    classes: np.ndarray
+    per_class: tuple[Estimate, ...]
 
 
 class Paired(NamedTuple):
@@ -118,21 +121,15 @@ def neighbors_kept(
     known = min(before.indices.shape[1], after.indices.shape[1])
     _check_size(where, k, n, known)
     scores = _shared(before.indices[:, :k], after.indices[:, :k])
-    classes, members = np.unique(np.zeros(n, int) if labels is None else labels, return_inverse=True)
     # In a half, `asked` neighbours of each point are nearly always among those that are known.
     asked = max(1, min(k, known // _SPARE))
     lists = [near.indices[:, : _SPARE * asked] for near in (before, after)]
-    means = [
-        _means(_shared(*_nearest_of(lists, rows, asked)), members[rows], len(classes))
-        for rows in half_samples(n, halves, seed)
-    ]
-    whole = _means(scores, members, len(classes))
-    mean, *own = (
-        half_estimate(*pair, 0, 1) for pair in zip(whole, np.reshape(means, (-1, len(whole))).T, strict=True)
-    )
-    if labels is None:
-        classes, own = classes[:0], []
-    return Kept(mean, k / (n - 1), scores, classes, tuple(own))
+
+    def in_half(rows: np.ndarray) -> np.ndarray:
+        return _shared(*_nearest_of(lists, rows, asked))
+
+    mean, classes, per_class = _by_halves(scores, in_half, labels, halves, seed)
+    return Kept(mean, k / (n - 1), scores, classes, per_class)
 
 
 def _nearest_of(lists: Sequence[np.ndarray], rows: np.ndarray, k: int) -> list[np.ndarray]:
@@ -151,29 +148,29 @@ def _nearest_of(lists: Sequence[np.ndarray], rows: np.ndarray, k: int) -> list[n
     return nearest
 
 
-def _means(scores: np.ndarray, members: np.ndarray, classes: int) -> np.ndarray:
-    """Of all, and of each class; NaN of one that has no points: float64 [1 + classes]."""
-    with np.errstate(invalid="ignore"):
-        own = np.bincount(members, scores, classes) / np.bincount(members, minlength=classes)
-    return np.array([scores.mean(), *own])
-
-
 def moved_from_neighbors(
-    before: Neighbors, after: np.ndarray, n_neighbors: int = 10, *, resamples: int = 1000, seed: int = 0
+    before: Neighbors,
+    after: np.ndarray,
+    n_neighbors: int = 10,
+    labels: np.ndarray | None = None,
+    *,
+    halves: int = HALVES,
+    seed: int = 0,
 ) -> Moved:
     """How many others have come between a point and those that were its k nearest.
 
     Of each point: the chance that another one, which was not among its k nearest before, is nearer to it
     after than one that was; ties count by half. That is the statistic of Mann & Whitney 1947 over its
     largest value, of the ranks that continuity (Venna & Kaski 2001) looks at beyond k. Only the order of
-    distances plays a part. With more than 10,000 points the others are a random 10,000 of them.
+    distances plays a part. With more than 10,000 points the others are a random 10,000 of them. Intervals
+    come from random halves of the points, in which a point has those former neighbours that are in its half.
 
     Args:
         before: neighbours of n points, at least k of each.
         after: [n, d], finite, the space in which the points lie now.
         n_neighbors: k, 1 to n - 2.
-        resamples, seed: of the bootstrap over points, whose neighbours are taken as given; the seed draws the
-            others too.
+        labels, halves: as of `neighbors_kept`.
+        seed: of the halves, and of the others where they are drawn.
 
     Raises:
         JaxtlError: k out of range, other numbers of points, or values that are not finite.
@@ -184,8 +181,13 @@ def moved_from_neighbors(
     _check_size(where, n_neighbors, n, known)
     rng = np.random.default_rng(seed)
     others = np.arange(n) if n <= OTHERS else np.sort(rng.choice(n, OTHERS, replace=False))
-    scores = _between(before.indices[:, :n_neighbors], after, others)
-    return Moved(mean_estimate(scores, resamples, seed), scores)
+    nearest = before.indices[:, :n_neighbors]
+    shares = _between(nearest, after, others)
+    scores = shares.mean(axis=1)
+    mean, classes, per_class = _by_halves(
+        scores, partial(_mean_within, shares, nearest), labels, halves, seed
+    )
+    return Moved(mean, scores, classes, per_class)
 
 
 def paired_outcomes(before: np.ndarray, after: np.ndarray) -> Paired:
@@ -252,6 +254,46 @@ def _check_size(where: str, k: int, n: int, known: int) -> None:
         raise JaxtlError(f"{where}: n_neighbors must be at most {known}, as many as are known, got {k}")
 
 
+def _by_halves(
+    scores: np.ndarray,
+    in_half: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray | None,
+    halves: int,
+    seed: int,
+) -> tuple[Estimate, np.ndarray, tuple[Estimate, ...]]:
+    """Mean of scores [n] of 0 to 1, the classes that occur, and the mean of each.
+
+    `in_half` gives the scores that some rows have among themselves; NaN where one has none.
+    """
+    known = np.zeros(len(scores), int) if labels is None else labels
+    classes, members = np.unique(known, return_inverse=True)
+    whole = _means(scores, members, len(classes))
+    parts = [
+        _means(in_half(rows), members[rows], len(classes)) for rows in half_samples(len(scores), halves, seed)
+    ]
+    by_part = np.reshape(parts, (-1, len(whole))).T
+    mean, *own = (half_estimate(*pair, 0, 1) for pair in zip(whole, by_part, strict=True))
+    return (mean, classes[:0], ()) if labels is None else (mean, classes, tuple(own))
+
+
+def _means(scores: np.ndarray, members: np.ndarray, classes: int) -> np.ndarray:
+    """Of all scores that there are, and of each class; NaN of one that has none: float64 [1 + classes]."""
+    there = np.isfinite(scores)
+    scores, members = scores[there], members[there]
+    with np.errstate(invalid="ignore"):
+        own = np.bincount(members, scores, classes) / np.bincount(members, minlength=classes)
+    return np.array([scores.mean() if len(scores) else np.nan, *own])
+
+
+def _mean_within(shares: np.ndarray, nearest: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean of each row's shares [n, k] over those of its neighbours that are among the rows."""
+    inside = np.zeros(len(nearest), bool)
+    inside[rows] = True
+    asked = inside[nearest[rows]]
+    with np.errstate(invalid="ignore"):
+        return np.einsum("nk,nk->n", shares[rows], asked) / asked.sum(axis=1)
+
+
 def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Share of each row of [n, k] that stands in the same row of the other, too."""
     n, k = one.shape
@@ -262,7 +304,7 @@ def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Share of the `others` that lie nearer than one of each point's own `nearest` [n, k]; float64 [n]."""
+    """Share of the `others` that lie nearer than each of a point's own `nearest`; float64 [n, k]."""
     (n, k), d = nearest.shape, values.shape[1]
     points, centred = Points(values), values - values.mean(axis=0, dtype=np.float64)
     # What a product rounds by: squared distances that differ by less are equal.
@@ -270,7 +312,7 @@ def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.
     column = np.full(n, -1)
     column[others] = np.arange(len(others))
     size = max(1, min(256, BLOCK // max(len(others), k * d)))
-    scores = np.empty(n)
+    shares = np.empty((n, k))
 
     def fill(start: int) -> None:
         rows = np.arange(start, min(start + size, n))
@@ -280,11 +322,11 @@ def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.
         # Neither the point itself nor a former neighbour has come between.
         apart[line, known[line, place]] = np.inf
         steps = centred[nearest[rows]] - centred[rows, None]
-        between = np.zeros(len(rows))
-        for limit in np.einsum("rkd,rkd->kr", steps, steps):
+        counted = len(others) - np.bincount(line, minlength=len(rows))
+        for place, limit in enumerate(np.einsum("rkd,rkd->kr", steps, steps)):
             nearer = np.count_nonzero(apart < (limit - rounding)[:, None], axis=1)
-            between += (nearer + np.count_nonzero(apart <= (limit + rounding)[:, None], axis=1)) / 2
-        scores[rows] = between / (k * (len(others) - np.bincount(line, minlength=len(rows))))
+            nearer = nearer + np.count_nonzero(apart <= (limit + rounding)[:, None], axis=1)
+            shares[rows, place] = nearer / (2 * counted)
 
     share(fill, range(0, n, size))
-    return scores
+    return shares
