@@ -172,6 +172,7 @@ def test_alignment_changes_the_maps_after_and_nothing_else(compared):
     np.testing.assert_allclose(turned_onto(made.coords, free.coords)[0], free.coords, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_at_the_same_bytes(compared, tmp_path):
     names = [f"embeddings/{name}.npz" for name in ("before_tsne", "after_tsne", "after_tsne_free")]
     for k, lost in enumerate((names[1:], names)):
@@ -184,6 +185,7 @@ def test_a_stopped_run_ends_at_the_same_bytes(compared, tmp_path):
             assert (folder / name).read_bytes() == (compared[True] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_settings_of_before_there_was_alignment_are_of_maps_that_are_not_aligned(compared, tmp_path):
     folder = shutil.copytree(compared[False], tmp_path / "old")
     run = RunFolder(folder)

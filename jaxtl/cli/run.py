@@ -101,7 +101,7 @@ def run(
       neighbors/   STAGE.npz: the nearest neighbours of every image
       embeddings/  STAGE_METHOD.npz: coords [n, 2] and every parameter
       report.html  all of it on one page, to be opened in a browser
-      scores.csv, classes.csv, claims.json, layers.csv, measures.npz
+      scores.csv, classes.csv, images.csv, layers.csv, claims.json, measures.npz
       model.safetensors, history.csv
       config.json, environment.json, timings.json
     STAGE is before or after, METHOD pca, tsne or lle. With --seeds it holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from jaxtl.data import short_name
@@ -37,7 +38,13 @@ _HEADLINES: dict[Metric, str] = {
     LOGISTIC_PROBE_FOLDS: "by a linear classifier that was trained on the features of the other images",
     FIVE_FOLDS: "by a vote of the 10 nearest images in other folds",
 }
-_FIRST_MAPS = ("tsne", "lle", "pca")
+# The method that keeps most neighbours.
+_FIRST_MAP = "tsne"
+
+
+def by_worth(methods: Iterable[str]) -> list[str]:
+    """Methods in the order in which a reader who sees one map, or few, should see theirs."""
+    return sorted(methods, key=lambda method: method != _FIRST_MAP)
 
 
 def title(run: RunData) -> str:
@@ -119,7 +126,7 @@ def first_screen(run: RunData, place: int = 0) -> str:
         place: number of the run on its page.
     """
     parts = _headline(run) + _findings(run, place) + _network(run) + _caveat(run)
-    method = next((name for name in _FIRST_MAPS if ("after", name) in run.embeddings), run.methods[0])
+    method = by_worth([m for m in run.methods if ("after", m) in run.embeddings] or run.methods)[0]
     maps = "".join(still(run, stage, method) for stage in STAGES)
     pictures = (
         f"<div class='pair'>{maps}</div>{legend(run)}<p class='quiet'>Every dot is an image; images whose "

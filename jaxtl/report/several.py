@@ -15,7 +15,7 @@ from jaxtl.evaluation.catalogue import (
     label_of,
 )
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds
-from jaxtl.methods import method_label
+from jaxtl.methods import METHODS, method_label
 from jaxtl.records.tables import Score
 from jaxtl.report.change import SPACES, outcomes_of
 from jaxtl.report.markup import (
@@ -31,7 +31,7 @@ from jaxtl.report.markup import (
     table,
     unique,
 )
-from jaxtl.report.opening import headline, test_accuracy
+from jaxtl.report.opening import by_worth, headline, test_accuracy
 from jaxtl.report.stills import legend, still
 from jaxtl.report.terms import term
 from jaxtl.report.verdicts import claims_table, mark, said
@@ -40,7 +40,6 @@ from jaxtl.settings import STAGES
 
 # Settings that say which files a run read, not what was done with them.
 _DIGESTS = ("digest", "weights_digest")
-_WHOLE_MAPS = ("tsne", "pca", "lle")
 
 
 def seeds(runs: Sequence[RunData]) -> Section:
@@ -179,7 +178,7 @@ def _settings(runs: Sequence[RunData]) -> str:
 
 def _pictures(runs: Sequence[RunData]) -> str:
     """The same method's map of every run, after fine-tuning."""
-    shared = [method for method in _WHOLE_MAPS if all(("after", method) in run.embeddings for run in runs)]
+    shared = [m for m in by_worth(METHODS) if all(("after", m) in run.embeddings for run in runs)]
     if not shared:
         return ""
     share_classes = len({run.class_names for run in runs}) == 1
