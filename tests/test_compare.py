@@ -299,7 +299,18 @@ def test_verbs_for_finished_runs_take_it(jaxtl, labelled, tmp_path):
         "label",
         "class",
         "knn_before",
+        "knn_training_before",
+        "probe_before",
         "knn_after",
+        "knn_training_after",
+        "probe_after",
+        "trust_before_pca",
+        "trust_after_pca",
+        "outcome_knn",
+        "outcome_probe",
+        "kept",
+        "moved",
+        "kept_pca",
         "before_pca_x",
         "before_pca_y",
         "after_pca_x",
@@ -357,7 +368,8 @@ def test_without_labels_from_the_command_line(jaxtl, tmp_path, monkeypatch):
     assert "Class by class" not in page.partition("<footer>")[0]
     code, _, told = jaxtl("export", out, "--to", "csv", "--out", tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == (
-        "index,before_pca_x,before_pca_y,after_pca_x,after_pca_y"
+        "index,trust_before_pca,trust_after_pca,kept,moved,kept_pca,"
+        "before_pca_x,before_pca_y,after_pca_x,after_pca_y"
     )
     assert jaxtl("plot", out / "embeddings" / "after_pca.npz", "--out", tmp_path / "m.png")[0] == 0
 

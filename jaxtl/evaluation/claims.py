@@ -148,7 +148,9 @@ def _verdict(claim: _Claim, estimate: Estimate, evidence: Evidence) -> Verdict:
         claim.direction,
         verdict,
         " ".join(filter(None, (words, beside, origin))),
-        f"The founding experiment, on MobileNetV2 and MNIST: “{claim.claimed}”.",
+        f"The founding experiment, on MobileNetV2 and MNIST: “{claim.claimed}”."
+        if evidence.tuned
+        else "First made of jaxtl's founding experiment; asked here of other features.",
         origin,
         beside,
     )
