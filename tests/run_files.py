@@ -13,6 +13,8 @@ FIGURES = [f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("png",
 
 
 MAPS = [f"embeddings/{stage}_{method}.npz" for stage in ("before", "after") for method in METHODS]
+# Which t-SNE makes beside the map that starts from the one before.
+FREE_MAP = "embeddings/after_tsne_free.npz"
 
 
 FILES = {
@@ -35,6 +37,7 @@ FILES = {
     "measures.npz",
     "report.html",
     *MAPS,
+    FREE_MAP,
     *FIGURES,
 }
 

@@ -221,7 +221,7 @@ FAULTS = [
     ),
     (
         ImportError("libcudart.so.13: cannot open"),
-        r"cannot be imported \(libcudart.so.13.*install jaxtl\[cuda13\]",
+        r'cannot be imported \(libcudart.so.13.*run pip install "\.\[cuda13\]"',
     ),
 ]
 

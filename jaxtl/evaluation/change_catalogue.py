@@ -104,7 +104,7 @@ def _outcomes(name: str, by: str) -> Outcomes:
     )
 
 
-KNN_OUTCOMES = _outcomes("10-NN", "the 10 nearest training images, or other test images where there are none")
+KNN_OUTCOMES = _outcomes("10-NN", "the 10 nearest training images, or other images where there are none")
 PROBE_OUTCOMES = _outcomes("logistic probe", "a logistic regression taught by training images")
 # Of before and after together, image by image.
 CHANGE = (*(metric for pair in KEEPING.values() for metric in pair), MOVED, *KNN_OUTCOMES, *PROBE_OUTCOMES)
