@@ -55,6 +55,8 @@ NOT_RUN = {
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
 TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert", "keras", "onnx"}
+# What draws all figures of a run, or computes all its scores.
+OF_WHOLE_RUNS = {"plot", "score"}
 TRAINS = re.compile(r"(finetune|jaxtl\.run|compare)\(")
 DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
@@ -114,7 +116,8 @@ def is_left_out(words):
 
 
 def takes_long(words):
-    return not TAKES_LONG.isdisjoint(words) and "--resume" not in words
+    whole_run = not OF_WHOLE_RUNS.isdisjoint(words) and any(word.startswith("runs/") for word in words)
+    return whole_run or (not TAKES_LONG.isdisjoint(words) and "--resume" not in words)
 
 
 def marked(block, slow):
