@@ -89,11 +89,11 @@ def test_a_trial_tells_time_memory_and_machine(finished_study):
 
 def test_the_same_command_again_does_nothing_again(copied_study, jaxtl, study_arguments):
     before = stamps(copied_study)
-    code, _, err = jaxtl(*study_arguments, "--out", copied_study)
+    code, out, err = jaxtl(*study_arguments, "--out", copied_study)
     assert code == 0, err
     assert stamps(copied_study) == before
     assert "PCA, scikit-learn, 40" not in err
-    assert "What maps cost" in err
+    assert "What maps cost" in out
 
 
 def test_more_sizes_and_methods_are_added(copied_study, jaxtl):

@@ -294,7 +294,7 @@ def test_extract_to_a_store_and_reduce_from_it(jaxtl, few_digits, tmp_path):
     lle = ["--method", "lle", "--set", "n_neighbors=5", "--set", "landmarks=40", "--out", tmp_path / "e.npz"]
     code, out, err = jaxtl("reduce", tmp_path / "f.npy", *lle)
     assert code == 0, err
-    assert "'placed': 20" in out
+    assert "20 images placed among the landmarks" in out
     shutil.copy(tmp_path / "f.npy", tmp_path / "alone.npy")
     code, _, err = jaxtl("reduce", tmp_path / "alone.npy", *lle)
     assert (code, err.count("\n")) == (2, 1)

@@ -17,6 +17,7 @@ from jaxtl.evaluation.change import maps_kept
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.machine import cores
 from jaxtl.methods import METHODS
+from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.weights import load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract_layers
@@ -323,7 +324,8 @@ def test_a_profile_holds_each_layers_own_numbers(outputs, tmp_path):
     row_of = {(row.stage, row.layer, row.metric): row for row in rows}
     assert [row.layer for row in rows if row.stage == "both"] == list(before)
     for stage, values in (("before", before), ("after", after)):
-        expected = metrics.leave_one_out_knn(exact_neighbors(values["out_relu"], 10), labels).accuracy
+        neighbors = exact_neighbors(values["out_relu"], KNN_CANDIDATES)
+        expected = metrics.leave_one_out_knn(neighbors, labels, 10).accuracy
         assert row_of[stage, "out_relu", LEAVE_ONE_OUT][3:] == pytest.approx(tuple(expected))
     assert row_of["both", "Conv1_relu", catalogue.LINEAR_CKA].value == pytest.approx(1)
     assert row_of["both", "out_relu", catalogue.LINEAR_CKA].value < 0.9
