@@ -127,7 +127,7 @@ def test_what_is_passed_over_is_counted(tmp_path):
     (tmp_path / "empty").mkdir()
     (note,) = (note for note in load(str(tmp_path)).notes if note.startswith("passed over"))
     assert "4 files that are no images (2 .txt" in note
-    assert "1 images outside" in note
+    assert "1 image outside" in note
     assert "empty folders empty" in note
 
 

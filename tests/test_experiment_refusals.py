@@ -30,6 +30,7 @@ OTHER = {
     "deterministic": True,
     "layers": True,
     "seed": 12345,
+    "align": False,
     "model": "resnet18",
     "batch_norm": "frozen",
     "antialias": "on",

@@ -154,7 +154,9 @@ def test_long_names_are_numbered_on_the_map_and_spelt_in_the_legend():
     assert shown == ["0  _private", "1  cost $x$ and $y$", "2  " + "a" * 27 + "…"]
 
 
-@pytest.mark.parametrize("classes", [1, 10, 11, 41, 100, 201])
+@pytest.mark.parametrize(
+    "classes", [1, 10, 11, 41, *(pytest.param(n, marks=pytest.mark.slow) for n in (100, 201))]
+)
 def test_any_number_of_classes_draws_within_the_figure(classes, tmp_path):
     names = tuple(f"class number {k}" for k in range(classes))
     figure = maps.stage_figure(trio(n=2 * classes + 3, names=names), "after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,10 @@ def score(folder: Path, in_json: bool) -> None:
     from jaxtl.cli import results
 
     work = _opened(folder)
-    # What the last of the steps reads is no reason to lose the work of those before it.
-    for file in (work.folder.history, work.folder.model):
+    # A file that a later step cannot read is no reason to lose the work of those before it.
+    run = work.folder
+    of_stages = (run.features, run.training_features, run.neighbors, run.embeddings)
+    for file in (run.history, run.model, *chain.from_iterable(files.values() for files in of_stages)):
         file.read_or(None)
     work.redo("scores", "figures", "report")
     results.show(results.read(folder), in_json, every=True)
