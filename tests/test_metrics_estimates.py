@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxtl import metrics
 from jaxtl.metrics import (
     calinski_harabasz,
     davies_bouldin,
@@ -14,7 +15,8 @@ from jaxtl.metrics import (
     procrustes,
     shepard_correlation,
 )
-from jaxtl.metrics.estimates import mean_estimate, weights
+from jaxtl.metrics.estimates import half_estimate, mean_estimate, weights
+from jaxtl.neighbors import exact_neighbors
 
 
 def clouds(n=120, d=5, seed=0):
@@ -99,3 +101,13 @@ def test_alignment_without_each_point_is_exact(kind, d):
     estimate = linear_cka(x, y)[kind]
     error = (estimate.high - estimate.value) / 1.959963984540054
     assert error == pytest.approx(left_out(lambda a, b: linear_cka(a, b)[kind].value, x, y), rel=1e-6)
+
+
+def test_halves_that_say_the_same_do_not_make_an_interval_of_no_width():
+    """Two classes of eight: the rest classifies as its half does, whatever the half is."""
+    labels = np.arange(16) % 2
+    neighbors = exact_neighbors(np.random.default_rng(0).normal(size=(16, 5)), 15)
+    voted = metrics.leave_one_out_knn(neighbors, labels, 10)
+    assert voted.accuracy.high - voted.accuracy.low > 0.2
+    none = half_estimate(0.3, np.full(40, np.nan), 0, 1)
+    assert (none.low, none.high) == (0, 1)

@@ -120,18 +120,24 @@ def half_samples(n: int, halves: int, seed: int) -> Iterator[np.ndarray]:
 def half_estimate(value: float, halves: np.ndarray, least: float = -np.inf, most: float = np.inf) -> Estimate:
     """`value` with the interval that halves of the points give, kept within what it can be.
 
+    The error is half the difference of a half and the rest, which is unbiased for rough statistics too. Of few
+    points a half and the rest may say the same whatever they are, as where both classify two classes of one
+    size: where that error is below half the scatter of the halves, it is the scatter.
+
     Args:
-        halves: [r], the statistic of each of `half_samples`; NaN where a half has none.
+        halves: [r], the statistic of each of `half_samples`; NaN where a half has none. Where all are NaN,
+            nothing is known but what it can be.
     """
     from scipy.special import stdtrit
 
-    apart = np.diff(np.reshape(halves, (-1, 2)), axis=1).ravel()
-    apart = apart[np.isfinite(apart)]
-    if not len(apart):
-        return Estimate(float(value), float(value), float(value))
+    pairs = np.reshape(halves, (-1, 2))
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    if not len(pairs):
+        return Estimate(*(float(end) if np.isfinite(end) else float(value) for end in (value, least, most)))
     # A half has twice the variance of the whole, and the difference of two halves four times.
-    error = float(np.sqrt(np.mean(apart**2))) / 2
-    return normal_estimate(value, stdtrit(len(apart), _TAILS[1]) / NORMAL * error, least, most)
+    error, scatter = float(np.sqrt(np.mean(np.diff(pairs, axis=1) ** 2))) / 2, float(pairs.std())
+    error = scatter if error < scatter / 2 else error
+    return normal_estimate(value, stdtrit(len(pairs), _TAILS[1]) / NORMAL * error, least, most)
 
 
 def weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
