@@ -120,9 +120,9 @@ def half_samples(n: int, halves: int, seed: int) -> Iterator[np.ndarray]:
 def half_estimate(value: float, halves: np.ndarray, least: float = -np.inf, most: float = np.inf) -> Estimate:
     """`value` with the interval that halves of the points give, kept within what it can be.
 
-    The error is half the difference of a half and the rest, which is unbiased for rough statistics too. Of few
-    points a half and the rest may say the same whatever they are, as where both classify two classes of one
-    size: where that error is below half the scatter of the halves, it is the scatter.
+    The error is half the difference of a half and the rest, which is unbiased for rough statistics too. Of
+    few points a half and the rest may say the same whatever they are, as where both classify two classes of
+    one size: where that error is below half the scatter of the halves, it is the scatter.
 
     Args:
         halves: [r], the statistic of each of `half_samples`; NaN where a half has none. Where all are NaN,
