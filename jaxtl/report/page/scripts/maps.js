@@ -148,9 +148,10 @@ export function drawStills(ink = css("--ink"), halo = css("--halo")) {
 
 export function fitRenderer() {
   const side = Math.max(...every().map((map) => map.frame.clientWidth), 1);
-  // It only may be larger: every map takes its middle.
-  const have = state.renderer.canvas.width / devicePixelRatio;
-  if (have >= side && have <= 1.5 * side) return;
+  // It only may be larger: every map takes its middle. A new canvas is 300 wide and 150 high.
+  const { width, height } = state.renderer.canvas;
+  const fits = (pixels) => pixels >= side * devicePixelRatio && pixels <= 1.5 * side * devicePixelRatio;
+  if (fits(width) && fits(height)) return;
   state.renderer.resize(side, side);
   every().forEach((map) => map.plot?.redraw());
 }
@@ -172,9 +173,9 @@ const small = (text, title) => (text ? el("small", { title }, text) : null);
 
 function notesOn(map, run) {
   const outside = map.outside ? `${number(map.outside)} outside the view` : "";
-  const score = map.accuracy === null ? "" : `10-NN ${map.accuracy.toFixed(3)}`;
+  const score = map.accuracy === null ? "" : `10 nearest on this map ${map.accuracy.toFixed(3)}`;
   return [
-    small(score, "Share of images whose class the 10 nearest dots on this map name"),
+    small(score, "Share of images whose class the 10 nearest dots on this map name by vote, the image itself left out"),
     small(outside, "The view is fitted to the middle 99 % of either axis; “Show all points” shows the rest too"),
   ].filter(Boolean);
 }
@@ -219,7 +220,19 @@ function showMethod() {
   $("grid").classList.toggle("one", Boolean(one));
 }
 
+// A map's size changes with the window, with what stands beside it, with the reader's zoom of the page.
+let resized = 0, sides = "";
+const watcher = new ResizeObserver(() => {
+  clearTimeout(resized);
+  resized = setTimeout(() => {
+    const now = [devicePixelRatio, ...every().map((map) => map.frame.clientWidth)].join(" ");
+    if (now !== sides) { sides = now; refit(); }
+  }, 120);
+});
+
 export function startMaps() {
+  watcher.observe($("grid"));
+  watcher.observe($("morph-map"));
   listen("selection", () => every().forEach(showSelected));
   listen("hidden", showHidden);
   listen("colour", (waiting = []) => {
