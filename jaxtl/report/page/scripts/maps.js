@@ -3,10 +3,11 @@ import { $, css, el, number } from "./nodes.js";
 import { changed, data, every, listen, state, visible } from "./state.js";
 import { clear, pin, select, setHover, shownRows, step } from "./actions.js";
 import { methodsOf, unpacked } from "./runs.js";
-import { colouring, drawingOrder, opacityOf } from "./colours.js";
+import { colouring, drawingOrder, fadedOpacity, opacityOf } from "./colours.js";
 import { drawNames, overlay, overlays } from "./overlay.js";
 import { follow, zoomBy } from "./views.js";
 import { alongside } from "./beside.js";
+import { takeFingers } from "./lasso.js";
 
 const create = globalThis.createScatterplot;
 const EXTENSIONS = ["OES_texture_float", "OES_element_index_uint", "WEBGL_color_buffer_float", "EXT_float_blend"];
@@ -41,6 +42,7 @@ export function makeMap(spec, host, notes = []) {
   host.append(figure);
   const map = { ...spec, figure, frame, canvas, over, still, tip, plot: null, spots: null, thumbs: 0 };
   frame.addEventListener("keydown", (event) => onKey(event, map));
+  takeFingers(map);
   frame.addEventListener("pointerenter", () => { state.pointed = map; });
   // A wheel over six maps would never scroll the page.
   frame.addEventListener("wheel", (event) => {
@@ -54,8 +56,8 @@ export async function startPlot(map) {
   const plot = create.default({
     renderer: state.renderer, canvas: map.canvas, colorBy: "valueA", pointColor: colours, pointColorActive: colours,
     pointColorHover: css("--ink"), backgroundColor: css("--paper"), opacity: opacityOf(map.run),
-    pointSize: pointSize(map.run.n, map.frame.clientWidth), pointSizeSelected: 1, pointOutlineWidth: 0,
-    opacityInactiveMax: 0.16, opacityInactiveScale: 0.3, lassoColor: css("--mark"), lassoLineWidth: 2,
+    pointSize: pointSize(map.run.n, map.frame.clientWidth), pointSizeSelected: 2, pointOutlineWidth: 0,
+    opacityInactiveMax: fadedOpacity(), opacityInactiveScale: 1, lassoColor: css("--mark"), lassoLineWidth: 2,
     actionKeyMap: { lasso: "shift", merge: "ctrl", remove: "alt" }, mouseMode: state.drag,
     deselectOnEscape: false, showReticle: false,
   });
@@ -85,7 +87,7 @@ function recolour(map) {
     const { codes, colours } = colouring(map);
     const options = { zDataType: "categorical", preventFilterReset: true, spatialIndex: map.plot.get("spatialIndex") };
     map.plot.set({ pointColor: colours, pointColorActive: colours, backgroundColor: css("--paper"),
-      pointColorHover: css("--ink"), lassoColor: css("--mark") });
+      pointColorHover: css("--ink"), lassoColor: css("--mark"), opacityInactiveMax: fadedOpacity() });
     await map.plot.draw({ x: map.x, y: map.y, z: codes }, options);
     map.plot.set({ pointOrder: drawingOrder(map, codes) });
     showSelected(map);

@@ -68,6 +68,7 @@ function connect() {
       document.querySelectorAll("[data-drag]").forEach((each) =>
         each.setAttribute("aria-pressed", String(each === button)));
       every().forEach((map) => map.plot?.set({ mouseMode: state.drag }));
+      $("maps").classList.toggle("lasso", state.drag === "lasso");
     };
   });
   document.querySelectorAll(".choice [data-space]").forEach((button) => {
