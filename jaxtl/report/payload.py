@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, MOVED
 from jaxtl.methods import method_label
 from jaxtl.plots.sprites import picture, tiled
 from jaxtl.plots.style import class_colours
@@ -28,7 +28,8 @@ _FITTED = (0.5, 99.5)
 _ROOM = 1.08
 # Of each image: a class or a row, a code, a number without bounds, a share of 0 to 1.
 _WHOLE = (
-    *("knn_before", "knn_after", "probe_before", "probe_after", "head_after"),
+    *("knn_before", "knn_after", "knn_training_before", "knn_training_after"),
+    *("probe_before", "probe_after", "head_after"),
     *("neighbors_before", "neighbors_after", "outcome_knn", "outcome_probe"),
 )
 _FLOATS = ("moved",)
@@ -40,7 +41,7 @@ _STEPS, _UNKNOWN = 250, 255
 def payload(runs: list[RunData]) -> str:
     """JSON of the maps and thumbnails of all runs; sheets that runs share are held once."""
     sheets: dict[str, str] = {}
-    record = {"runs": [_run(run, sheets) for run in runs]}
+    record = {"runs": [_run(run, sheets) for run in runs], "meanings": {"moved": MOVED.sentence}}
     return embeddable({**record, "sheets": sheets})
 
 

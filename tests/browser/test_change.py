@@ -70,9 +70,52 @@ def test_galleries_show_what_broke_and_what_moved_most(sheet, few):
     sure = few.measures["head_probability"][rows]
     assert (np.diff(sure) < 0.01).all()  # the surest first
     assert "→" in broken.first.inner_text()
+    broken.first.scroll_into_view_if_needed()
+    top = sheet.evaluate("scrollY")
     broken.first.click()
     assert sheet.evaluate("jaxtlReport.state.pinned") == rows[0]
-    assert sheet.locator("#point h3").first.is_visible()
+    card = sheet.locator("[data-gallery=broken] .card")
+    told = card.inner_text()
+    assert f"Image {few.index[rows[0]]}" in told
+    assert few.class_names[few.measures["knn_after"][rows[0]]] + " ✗" in told
+    assert abs(sheet.evaluate("scrollY") - top) < 400  # beside the pictures, not far below
+    card.locator("[data-act=card-maps]").click()
+    sheet.wait_for_function("Math.abs(document.querySelector('.explorer').getBoundingClientRect().top) < 100")
+    sheet.evaluate("jaxtlReport.pin(-1)")
+    assert card.count() == 0
+
+
+def test_another_classifier_selects_its_own_group(sheet, few):
+    sheet.locator("#change-tools [data-classifier=knn]").click()
+    sheet.locator("[data-group=broken]").click()
+    sheet.locator("#change-tools [data-classifier=probe]").click()
+    rows = np.flatnonzero(few.measures["outcome_probe"] == OUTCOMES["broken"]).tolist()
+    assert sheet.evaluate(SELECTION) == rows
+    assert sheet.locator(".to-maps").inner_text().startswith(f"{len(rows)} images selected")
+
+
+def test_panel_and_groups_count_by_the_same_vote(opened, few):
+    """Of all that the vote of training images broke none is right after, whatever the other images vote."""
+    codes = few.measures["outcome_knn"]
+    wrong = (few.labels + 1) % 10
+    votes = {
+        "knn_training_before": np.where(np.isin(codes, (0, 2)), few.labels, wrong).astype(np.int32),
+        "knn_training_after": np.where(np.isin(codes, (0, 1)), few.labels, wrong).astype(np.int32),
+        "knn_before": few.labels.astype(np.int32),
+        "knn_after": few.labels.astype(np.int32),
+    }
+    page, faults = opened(dataclasses.replace(few, measures={**few.measures, **votes}))
+    page.locator("#change-tools [data-classifier=knn]").click()
+    page.locator("[data-group=broken]").click()
+    told = [row.locator("th, td").all_inner_texts() for row in page.locator(".statistics tbody tr").all()]
+    lines = {name: selected for name, selected, _ in told}
+    assert lines["right by 10-NN before"] == "100\u00a0%"
+    assert lines["right by 10-NN after"] == "0\u00a0%"
+    row = int(np.flatnonzero(codes == OUTCOMES["broken"])[0])
+    page.evaluate("row => jaxtlReport.pin(row)", row)
+    panel = page.locator("#point .seen").inner_text()
+    assert f"{few.class_names[wrong[row]]} ✗" in panel
+    assert not faults
 
 
 def test_see_them_on_the_maps_goes_there(sheet):

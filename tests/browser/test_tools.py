@@ -32,7 +32,7 @@ def test_one_method_has_larger_maps(sheet):
 
 def test_every_map_says_how_many_images_its_neighbours_name(sheet, few):
     captions = sheet.locator("#grid figcaption").all_inner_texts()
-    assert all("10-NN 0.500" in caption for caption in captions)
+    assert all("10 nearest on this map 0.500" in caption for caption in captions)
 
 
 def test_before_and_after_of_a_method_zoom_together(sheet):
@@ -130,6 +130,18 @@ def test_search_finds_classes_and_names(sheet, opened, few):
     assert not faults
 
 
+def test_a_number_that_is_a_class_too_is_asked_about(sheet, few):
+    for offered, seen in (("class", [-1, (few.labels == 5).sum()]), ("image", [5, 0])):
+        sheet.evaluate("jaxtlReport.clear()")
+        sheet.locator("#index").fill("5")
+        sheet.locator("#search button").first.click()
+        assert sheet.evaluate("[jaxtlReport.state.pinned, jaxtlReport.state.selection.length]") == [-1, 0]
+        choices = sheet.locator("#found button").all_inner_texts()
+        assert choices == [f"Class 5: {(few.labels == 5).sum()} images", "Image no. 5"]
+        sheet.locator(f"#found [data-offered={offered}]").click()
+        assert sheet.evaluate("[jaxtlReport.state.pinned, jaxtlReport.state.selection.length]") == seen
+
+
 def test_a_tip_at_the_pointer_tells_which_image_it_is(sheet, few):
     place, box = frame(sheet, 4)
     x, y = sheet.evaluate("(({ x, y }) => [x[11], y[11]])(jaxtlReport.maps[4])")
@@ -209,22 +221,4 @@ def test_maps_of_two_runs_stand_side_by_side(opened, few):
     page.wait_for_function("location.hash.includes('beside=1')")
     page.locator("#beside").select_option("-1")
     page.wait_for_function("jaxtlReport.maps.length === 6")
-    assert not faults
-
-
-def test_phones_have_no_empty_panel_and_are_told_to_tap(opened, few):
-    page, faults = opened(few, is_mobile=True, has_touch=True)
-    page.set_viewport_size({"width": 390, "height": 844})
-    assert page.locator("#panel").is_hidden()
-    assert "Tap" in page.locator("#maps .howto summary").inner_text()
-    _, box = frame(page, 0)
-    left, top = page.evaluate(
-        "(({ x, y }) => jaxtlReport.place(jaxtlReport.maps[0], x[9], y[9]))(jaxtlReport.maps[0])"
-    )
-    page.touchscreen.tap(box["x"] + left, box["y"] + top)
-    page.wait_for_function("jaxtlReport.state.pinned >= 0")
-    assert page.locator("#panel").is_visible()
-    page.locator("[data-act=close]").tap()
-    assert page.locator("#panel").is_hidden()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not faults

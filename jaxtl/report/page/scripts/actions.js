@@ -1,5 +1,5 @@
 // What a reader does to the state: point, keep, select, hide, step, look for.
-import { $, images, number, tell } from "./nodes.js";
+import { $, button, images, number, tell } from "./nodes.js";
 import { changed, state, visible } from "./state.js";
 import { className, described, rows } from "./runs.js";
 
@@ -67,30 +67,54 @@ export function step(by) {
   state.stepped = true;
 }
 
-/** An image by its number or name, else all images of a class, else all whose name holds the text. */
+/** An image by its number or name, or all images of a class, else all whose name holds the text. */
 export async function find(text) {
   const { run } = state;
   const wanted = text.trim().normalize("NFC").toLowerCase();
   const value = Number(wanted.replaceAll(",", ""));
-  const row = run.rowOfId.get(wanted) ?? (wanted && Number.isInteger(value) ? run.rowOf.get(value) : undefined);
-  $("found").textContent = "";
-  if (row !== undefined) {
-    if (!visible(row)) await toggle([...state.hidden].filter((k) => k !== run.labels[row]));
-    pin(row);
-    return;
-  }
+  const named = run.rowOfId.get(wanted);
+  const row = named ?? (wanted && Number.isInteger(value) ? run.rowOf.get(value) : undefined);
   const label = run.labelled && wanted ? run.classes.findIndex((name) => name.toLowerCase() === wanted) : -1;
-  const held = label >= 0 ? rows().filter((each) => run.labels[each] === label) : namesWith(wanted);
+  const ofClass = label >= 0 ? rows().filter((other) => run.labels[other] === label) : [];
+  $("found").textContent = "";
+  if (named === undefined && row !== undefined && ofClass.length) offer(row, label, ofClass);
+  else if (row !== undefined) await showImage(row);
+  else if (ofClass.length) await showClass(label, ofClass);
+  else await showNamed(namesWith(wanted));
+}
+
+/** A number that is an image's and a class's name: the reader says which. */
+function offer(row, label, ofClass) {
+  $("found").replaceChildren(
+    button(`Class ${className(label)}: ${images(ofClass.length)}`, () => showClass(label, ofClass), { dataset: { offered: "class" } }), " ",
+    button(`Image no. ${state.run.index[row]}`, () => { $("found").textContent = ""; showImage(row); }, { dataset: { offered: "image" } }));
+}
+
+async function unhide(held) {
+  if (held.every(visible)) return;
+  const needed = new Set(held.map((row) => state.run.labels[row]));
+  await toggle([...state.hidden].filter((k) => !needed.has(k)));
+}
+
+async function showImage(row) {
+  await unhide([row]);
+  pin(row);
+}
+
+async function showClass(label, held) {
+  await unhide(held);
+  select(held, `class.${label}`);
+  $("found").textContent = `${images(held.length)} of class ${className(label)}`;
+}
+
+async function showNamed(held) {
   if (!held.length) {
-    $("found").textContent = `not among the ${number(run.n)} images on the maps`;
+    $("found").textContent = `not among the ${number(state.run.n)} images on the maps`;
     return;
   }
-  if (held.some((each) => !visible(each))) {
-    const needed = new Set(held.map((each) => run.labels[each]));
-    await toggle([...state.hidden].filter((k) => !needed.has(k)));
-  }
-  select(held, label >= 0 ? `class.${label}` : "");
-  $("found").textContent = `${images(held.length)} ${label >= 0 ? `of class ${className(label)}` : "with that in their name"}`;
+  await unhide(held);
+  select(held);
+  $("found").textContent = `${images(held.length)} with that in their name`;
 }
 
 function namesWith(wanted) {

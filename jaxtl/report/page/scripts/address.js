@@ -1,7 +1,9 @@
 // What the reader sees, in the part of the address after #: to go back to, to keep and to send.
+import { $ } from "./nodes.js";
 import { state, listen } from "./state.js";
 import { clear, pin, select, toggle } from "./actions.js";
 import { rowsOf } from "./groups.js";
+import { showArrival } from "./arrival.js";
 import { chooseMethod, colourBy, standBeside } from "./legend.js";
 
 const SOON = 150; // milliseconds: what changes at once is one step back
@@ -61,9 +63,33 @@ function writeSoon() {
   waiting = setTimeout(write, SOON);
 }
 
+const SECTION = /&?at=([\w-]+)$/; // where a reader went, after what is shown
+
+/** A link to a section leaves in the address what is shown, and adds the section. */
+function goToSection(event) {
+  const link = event.target.closest?.("a[href^='#']");
+  const text = fragment();
+  const otherwise = event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+  if (!link || !text || otherwise || !$(link.hash.slice(1))) return;
+  event.preventDefault();
+  clearTimeout(waiting);
+  shown = text;
+  stepping = false;
+  history.pushState(null, "", address(`${text}&at=${link.hash.slice(1)}`));
+  arrive(link.hash.slice(1));
+}
+
+function arrive(id) {
+  const section = $(id);
+  if (!section) return;
+  section.scrollIntoView();
+  section.setAttribute("tabindex", "-1"); // the keyboard goes on from there
+  section.focus({ preventScroll: true });
+}
+
 /** Make the page what the address says. An address that names a section leaves it as it is. */
 async function restore(showRun) {
-  const text = location.hash.slice(1);
+  const text = location.hash.slice(1).replace(SECTION, "");
   if (text && !text.includes("=")) return;
   clearTimeout(waiting);
   if (text === shown) return;
@@ -101,6 +127,9 @@ async function follow(asked, showRun) {
 /** Follow the address that the page was opened with, then write to it what the reader does. */
 export async function startAddress(showRun) {
   await restore(showRun);
+  showArrival();
+  if (SECTION.test(location.hash)) arrive(SECTION.exec(location.hash)[1]);
+  addEventListener("click", goToSection);
   listen("point selection hidden colour method run", () => { if (!restoring) writeSoon(); });
   addEventListener("popstate", () => restore(showRun));
 }

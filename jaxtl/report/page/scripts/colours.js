@@ -20,6 +20,16 @@ const CHOICES = [
   ["kept_map", "neighbours kept, each map"], ["trust", "trust of the point, each map"],
 ];
 
+const MEANINGS = {
+  outcome_knn: "Right or wrong before and after, by the vote of the 10 nearest.",
+  outcome_probe: "Right or wrong before and after, by a linear classifier of the features.",
+  confidence: "How probable the tuned network's head holds the class that it names.",
+  kept: "Of the image's 10 nearest in the features before, the share still among the 10 nearest after.",
+  kept_map: "Of the dot's 10 nearest on the map before, the share still among the 10 nearest on the map after.",
+  trust: "Of the dot's 10 nearest on this map, the share that is among the image's 10 nearest in the features.",
+};
+export const meaningOf = (key) => MEANINGS[key] ?? "";
+
 function nameOfMeasure(key, map) {
   if (key === "trust") return `trust_${map.stage}_${map.method}`;
   if (key === "kept_map") return `kept_${map.method}`;
@@ -70,6 +80,9 @@ export function shownColours(run = state.run) {
 }
 
 export const opacityOf = (run) => (run.n > 20000 ? 0.75 : 0.9);
+
+/** Of the dots beside a selection: faint, but seen. On dark paper the same share of ink is less to the eye. */
+export const fadedOpacity = () => (luminance(css("--paper")) > 0.5 ? 0.12 : 0.3);
 
 const channels = (colour) => {
   const hex = colour.length === 4 ? colour.replace(/[0-9a-f]/gi, "$&$&") : colour;

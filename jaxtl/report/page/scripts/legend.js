@@ -1,9 +1,9 @@
 // The classes, to hide and show; what the dots' colours mean; and how the maps are to be looked at.
-import { $, button, choice, el, number, refill } from "./nodes.js";
+import { $, button, choice, el, number, press, refill } from "./nodes.js";
 import { changed, listen, state } from "./state.js";
 import { toggle } from "./actions.js";
 import { methodsOf } from "./runs.js";
-import { colouring, colourings, shownColours } from "./colours.js";
+import { colouring, colourings, meaningOf, shownColours } from "./colours.js";
 import { CONTOURS_FROM, PATHS } from "./overlay.js";
 import { companions } from "./beside.js";
 import { showMaps } from "./maps.js";
@@ -17,7 +17,7 @@ function showLegend() {
   const swatch = (k) => (state.colour === "class" ? el("i", { style: { background: colours[k] } }) : null);
   const classes = run.classes.map((name, k) => el("button", {
     type: "button", "aria-pressed": String(!hidden.has(k)), dataset: { class: k },
-    title: "Click hides or shows the class; a double click shows it alone",
+    title: `${press()} to hide or show the class; twice shows it alone`,
     onclick: () => toggle(hidden.has(k) ? [...hidden].filter((other) => other !== k) : [...hidden, k]),
     ondblclick: () => toggle(all.filter((other) => other !== k)),
   }, ...[swatch(k)].filter(Boolean), numbered && name !== String(k) ? `${k} ${name}` : name,
@@ -37,6 +37,8 @@ function showKey() {
   const { colours, names } = shown[0];
   key.replaceChildren(...names.map((name, k) =>
     (counts.has(k) ? el("span", {}, el("i", { style: { background: colours[k] } }), name) : null)).filter(Boolean));
+  const meaning = meaningOf(state.colour);
+  if (meaning) key.append(el("span", { className: "meaning" }, meaning));
 }
 
 export async function colourBy(key) {

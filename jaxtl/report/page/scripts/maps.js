@@ -3,10 +3,11 @@ import { $, css, el, number } from "./nodes.js";
 import { changed, data, every, listen, state, visible } from "./state.js";
 import { clear, pin, select, setHover, shownRows, step } from "./actions.js";
 import { methodsOf, unpacked } from "./runs.js";
-import { colouring, drawingOrder, opacityOf } from "./colours.js";
+import { colouring, drawingOrder, fadedOpacity, opacityOf } from "./colours.js";
 import { drawNames, overlay, overlays } from "./overlay.js";
 import { follow, zoomBy } from "./views.js";
 import { alongside } from "./beside.js";
+import { takeFingers } from "./lasso.js";
 
 const create = globalThis.createScatterplot;
 const EXTENSIONS = ["OES_texture_float", "OES_element_index_uint", "WEBGL_color_buffer_float", "EXT_float_blend"];
@@ -41,6 +42,7 @@ export function makeMap(spec, host, notes = []) {
   host.append(figure);
   const map = { ...spec, figure, frame, canvas, over, still, tip, plot: null, spots: null, thumbs: 0 };
   frame.addEventListener("keydown", (event) => onKey(event, map));
+  takeFingers(map);
   frame.addEventListener("pointerenter", () => { state.pointed = map; });
   // A wheel over six maps would never scroll the page.
   frame.addEventListener("wheel", (event) => {
@@ -54,8 +56,8 @@ export async function startPlot(map) {
   const plot = create.default({
     renderer: state.renderer, canvas: map.canvas, colorBy: "valueA", pointColor: colours, pointColorActive: colours,
     pointColorHover: css("--ink"), backgroundColor: css("--paper"), opacity: opacityOf(map.run),
-    pointSize: pointSize(map.run.n, map.frame.clientWidth), pointSizeSelected: 1, pointOutlineWidth: 0,
-    opacityInactiveMax: 0.16, opacityInactiveScale: 0.3, lassoColor: css("--mark"), lassoLineWidth: 2,
+    pointSize: pointSize(map.run.n, map.frame.clientWidth), pointSizeSelected: 2, pointOutlineWidth: 0,
+    opacityInactiveMax: fadedOpacity(), opacityInactiveScale: 1, lassoColor: css("--mark"), lassoLineWidth: 2,
     actionKeyMap: { lasso: "shift", merge: "ctrl", remove: "alt" }, mouseMode: state.drag,
     deselectOnEscape: false, showReticle: false,
   });
@@ -85,7 +87,7 @@ function recolour(map) {
     const { codes, colours } = colouring(map);
     const options = { zDataType: "categorical", preventFilterReset: true, spatialIndex: map.plot.get("spatialIndex") };
     map.plot.set({ pointColor: colours, pointColorActive: colours, backgroundColor: css("--paper"),
-      pointColorHover: css("--ink"), lassoColor: css("--mark") });
+      pointColorHover: css("--ink"), lassoColor: css("--mark"), opacityInactiveMax: fadedOpacity() });
     await map.plot.draw({ x: map.x, y: map.y, z: codes }, options);
     map.plot.set({ pointOrder: drawingOrder(map, codes) });
     showSelected(map);
@@ -148,9 +150,10 @@ export function drawStills(ink = css("--ink"), halo = css("--halo")) {
 
 export function fitRenderer() {
   const side = Math.max(...every().map((map) => map.frame.clientWidth), 1);
-  // It only may be larger: every map takes its middle.
-  const have = state.renderer.canvas.width / devicePixelRatio;
-  if (have >= side && have <= 1.5 * side) return;
+  // It only may be larger: every map takes its middle. A new canvas is 300 wide and 150 high.
+  const { width, height } = state.renderer.canvas;
+  const fits = (pixels) => pixels >= side * devicePixelRatio && pixels <= 1.5 * side * devicePixelRatio;
+  if (fits(width) && fits(height)) return;
   state.renderer.resize(side, side);
   every().forEach((map) => map.plot?.redraw());
 }
@@ -172,9 +175,9 @@ const small = (text, title) => (text ? el("small", { title }, text) : null);
 
 function notesOn(map, run) {
   const outside = map.outside ? `${number(map.outside)} outside the view` : "";
-  const score = map.accuracy === null ? "" : `10-NN ${map.accuracy.toFixed(3)}`;
+  const score = map.accuracy === null ? "" : `10 nearest on this map ${map.accuracy.toFixed(3)}`;
   return [
-    small(score, "Share of images whose class the 10 nearest dots on this map name"),
+    small(score, "Share of images whose class the 10 nearest dots on this map name by vote, the image itself left out"),
     small(outside, "The view is fitted to the middle 99 % of either axis; “Show all points” shows the rest too"),
   ].filter(Boolean);
 }
@@ -219,7 +222,19 @@ function showMethod() {
   $("grid").classList.toggle("one", Boolean(one));
 }
 
+// A map's size changes with the window, with what stands beside it, with the reader's zoom of the page.
+let resized = 0, sides = "";
+const watcher = new ResizeObserver(() => {
+  clearTimeout(resized);
+  resized = setTimeout(() => {
+    const now = [devicePixelRatio, ...every().map((map) => map.frame.clientWidth)].join(" ");
+    if (now !== sides) { sides = now; refit(); }
+  }, 120);
+});
+
 export function startMaps() {
+  watcher.observe($("grid"));
+  watcher.observe($("morph-map"));
   listen("selection", () => every().forEach(showSelected));
   listen("hidden", showHidden);
   listen("colour", (waiting = []) => {

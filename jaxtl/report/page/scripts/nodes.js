@@ -4,6 +4,7 @@ export const $ = (id) => document.getElementById(id);
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
 // Whether a finger points, which cannot hover.
 export const touched = matchMedia("(hover: none)");
+export const press = () => (touched.matches ? "Tap" : "Click");
 
 const counted = new Intl.NumberFormat("en-GB");
 export const number = (value) => counted.format(value);

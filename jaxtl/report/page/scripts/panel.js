@@ -1,21 +1,22 @@
 // The image that a reader points at: in the panel beside the maps, and at the pointer.
 import { $, button, el, touched } from "./nodes.js";
-import { active, changed, listen, state } from "./state.js";
+import { active, changed, data, listen, state } from "./state.js";
 import { pin } from "./actions.js";
-import { className, neighborsOf, predictions } from "./runs.js";
+import { className, neighborsOf, predictions, voters } from "./runs.js";
 import { OUTCOMES } from "./groups.js";
 import { place } from "./views.js";
 import { thumb, thumbButton } from "./thumbnails.js";
 
-function facts(row) {
+/** Of an image its class, what classifiers make of it, how far it moved. */
+export function facts(row) {
   const { run } = state;
   const list = el("dl", {});
-  const add = (name, value, wrong) =>
-    list.append(el("dt", {}, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
+  const add = (name, value, wrong, title = "") =>
+    list.append(el("dt", { title }, name), el("dd", { className: wrong ? "wrong" : "" }, value + (wrong ? " ✗" : "")));
   if (run.labelled) add("class", className(run.labels[row]));
-  for (const [when, what, right] of predictions(row)) add(when, what, run.labelled && !right);
+  for (const [when, what, right] of predictions(row)) add(when, what, run.labelled && !right, when.includes("10-NN") ? voters() : "");
   const { moved } = run.measures;
-  if (moved) add("moved", moved[row].toFixed(2));
+  if (moved) add("moved", moved[row].toFixed(2), false, data.meanings.moved);
   for (const [name, of] of [["10-NN", "outcome_knn"], ["probe", "outcome_probe"]]) {
     const outcome = OUTCOMES[run.measures[of]?.[row]];
     if (outcome === "fixed" || outcome === "broken") add(`by ${name}`, outcome);
@@ -42,11 +43,21 @@ function neighborRows(row) {
   return parts;
 }
 
+/** On small screens the panel covers a part of the maps: folded it is one line. */
+export function fold(folded) {
+  $("panel").classList.toggle("folded", folded);
+  const switched = document.querySelector("[data-act=fold]");
+  if (!switched) return;
+  switched.textContent = folded ? "Show" : "Close";
+  switched.setAttribute("aria-expanded", String(!folded));
+}
+
 function showPoint() {
   const row = active();
   const host = $("point");
   $("panel").classList.toggle("empty", row < 0 && !state.selection.length);
   host.dataset.row = row < 0 ? "" : row;
+  if (row >= 0) fold(false);
   if (row < 0) {
     const invited = `${touched.matches ? "Tap" : "Point at"} a dot.`;
     host.replaceChildren(el("h3", {}, "Image"), el("p", { className: "quiet" }, invited));
@@ -86,7 +97,11 @@ function showManual() {
   const summary = document.querySelector("#maps .howto summary");
   if (!summary || !touched.matches) return;
   summary.textContent = "Every dot is one image, the same one in all maps. Tap it to see it; "
-    + "with “Drag draws a lasso” a finger selects many. More …";
+    + "with “Drag to draw a lasso” a finger selects many. More …";
+  summary.nextElementSibling.textContent = "A finger scrolls the page, two fingers enlarge it. While “Drag to draw a lasso” "
+    + "is on, a finger on a map draws around dots to select them, and the page scrolls beside the maps only. "
+    + "A tap on a class hides or shows it, a double tap shows it alone.";
+  document.querySelector("[data-drag=panZoom]").textContent = "Drag to scroll";
 }
 
 export function startPanel() {

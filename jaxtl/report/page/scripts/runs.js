@@ -75,18 +75,29 @@ export function neighborsOf(row, stage) {
   return all.subarray(row * k, (row + 1) * k);
 }
 
+/** Whether the 10 nearest that vote are training images, as for the groups; else they are the other images. */
+export const votesOfTraining = ({ measures } = state.run) =>
+  Boolean(measures.knn_training_before && measures.knn_training_after);
+
+export const voters = () =>
+  (votesOfTraining() ? "Vote of the 10 nearest training images" : "Vote of the 10 nearest other images, leave one out");
+
+/** The class that a classifier, knn or probe, names for each image; undefined where the run does not hold it. */
+export function namedBy(kind, stage) {
+  const of = kind === "knn" && votesOfTraining() ? "knn_training" : kind;
+  return state.run.measures[`${of}_${stage}`];
+}
+
 /** [when and who, class named, whether that is right] for every classifier that the run holds. */
 export function predictions(row) {
-  const { knn_before: knn, knn_after: later, head_after: head, head_probability: probability } = state.run.measures;
-  const { probe_before: probe, probe_after: probed } = state.run.measures;
+  const { head_after: head, head_probability: probability } = state.run.measures;
   const label = state.run.labels[row];
   const told = [];
   const add = (who, classes, more = "") =>
     classes && classes[row] >= 0 && told.push([who, className(classes[row]) + more, classes[row] === label]);
-  add("before, 10-NN", knn);
-  add("after, 10-NN", later);
-  add("before, probe", probe);
-  add("after, probe", probed);
+  for (const [kind, name] of [["knn", "10-NN"], ["probe", "probe"]]) {
+    for (const stage of ["before", "after"]) add(`${stage}, ${name}`, namedBy(kind, stage));
+  }
   add("after, head", head, probability ? ` (${(100 * probability[row]).toFixed(0)}\u00a0%)` : "");
   return told;
 }

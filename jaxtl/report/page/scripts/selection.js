@@ -1,9 +1,10 @@
 // What is selected: how many, of which classes, how right and how much moved; saved and sent.
 import { $, button, el, images, number, tell } from "./nodes.js";
-import { listen, state } from "./state.js";
+import { data, listen, state } from "./state.js";
 import { clear } from "./actions.js";
-import { className } from "./runs.js";
+import { className, namedBy, voters } from "./runs.js";
 import { shownColours } from "./colours.js";
+import { fold } from "./panel.js";
 import { thumbButton } from "./thumbnails.js";
 import { zoomTo } from "./views.js";
 import { linkOf } from "./address.js";
@@ -40,7 +41,7 @@ function statistics(rows) {
   const kinds = [["10-NN", "knn"], ["probe", "probe"]];
   for (const [name, kind] of run.labelled ? kinds : []) {
     for (const stage of ["before", "after"]) {
-      const classes = run.measures[`${kind}_${stage}`];
+      const classes = namedBy(kind, stage);
       if (classes) add(`right by ${name} ${stage}`, right(classes), percent);
     }
   }
@@ -53,8 +54,9 @@ function statistics(rows) {
 function statisticsTable(rows) {
   const told = statistics(rows);
   if (!told.length) return null;
+  const titleOf = (name) => (name.includes("10-NN") ? voters() : name.startsWith("moved") ? data.meanings.moved : "");
   const line = ([name, ...values]) =>
-    el("tr", {}, el("th", { scope: "row" }, name), ...values.map((value) => el("td", {}, value)));
+    el("tr", {}, el("th", { scope: "row", title: titleOf(name) }, name), ...values.map((value) => el("td", {}, value)));
   return el("table", { className: "statistics" },
     el("thead", {}, el("tr", {}, el("td", {}), el("th", { scope: "col" }, "selected"), el("th", { scope: "col" }, "all"))),
     el("tbody", {}, ...told.map(line)));
@@ -67,7 +69,8 @@ function showSelection() {
   if (!rows.length) { host.replaceChildren(); return; }
   const shown = rows.slice(0, SHOWN);
   host.replaceChildren(...[
-    el("h3", {}, `${images(rows.length)} selected`),
+    el("h3", {}, el("span", {}, `${images(rows.length)} selected`),
+      button("Close", () => fold(!$("panel").classList.contains("folded")), { dataset: { act: "fold" }, "aria-expanded": "true" })),
     state.run.labelled ? sharesOf(rows) : null,
     statisticsTable(rows),
     el("p", { className: "actions" },
@@ -82,6 +85,10 @@ function showSelection() {
 
 async function copyLink() {
   const link = linkOf();
+  if (location.protocol === "file:" && !document.querySelector("#selection .sending")) {
+    document.querySelector("#selection .actions").after(el("p", { className: "quiet sending" },
+      "The file must be sent along; the part after # holds the selection."));
+  }
   try {
     await navigator.clipboard.writeText(link);
     document.querySelector("[data-act=link]").textContent = "Copied";
@@ -112,4 +119,5 @@ function saveSelection() {
 
 export function startSelection() {
   listen("selection run colour", showSelection);
+  listen("selection run", () => fold(false));
 }

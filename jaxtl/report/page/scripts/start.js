@@ -5,7 +5,7 @@ import { clear, find, pin, select, toggle } from "./actions.js";
 import { methodsOf, paired, unpacked } from "./runs.js";
 import { contrast } from "./colours.js";
 import { CONTOURS_FROM, startOverlay } from "./overlay.js";
-import { drawStills, refit, showMaps, startMaps, startRenderer } from "./maps.js";
+import { drawStills, showMaps, startMaps, startRenderer } from "./maps.js";
 import { place, showAll, zoomTo } from "./views.js";
 import { chooseMethod, colourBy, standBeside, startLegend } from "./legend.js";
 import { blend, forgetMorph, startMorph, watcher } from "./morph.js";
@@ -68,6 +68,7 @@ function connect() {
       document.querySelectorAll("[data-drag]").forEach((each) =>
         each.setAttribute("aria-pressed", String(each === button)));
       every().forEach((map) => map.plot?.set({ mouseMode: state.drag }));
+      $("maps").classList.toggle("lasso", state.drag === "lasso");
     };
   });
   document.querySelectorAll(".choice [data-space]").forEach((button) => {
@@ -95,11 +96,6 @@ function connectPaper() {
     opened.forEach((each) => { each.open = true; });
   });
   addEventListener("afterprint", () => opened.forEach((each) => { each.open = false; }));
-  let resized = 0;
-  addEventListener("resize", () => {
-    clearTimeout(resized);
-    resized = setTimeout(refit, 120);
-  });
 }
 
 // For scripts, and for the tests of this page.

@@ -57,7 +57,7 @@ export function thumbButton(row, { reference, caption, kept, after } = {}) {
   const under = caption ?? (run.labelled ? className(label) : null);
   return el("button", {
     type: "button", className: classes, title: said, "aria-label": `${said}${caption ? `, ${caption}` : ""}`,
-    dataset: { image: row }, onclick: () => { pin(row); after?.(); },
+    dataset: { image: row }, onclick: (event) => { pin(row); after?.(row, event.currentTarget); },
   }, thumb(row, 36), run.images ? null : el("span", {}, short), under === null ? null : el("em", {}, under));
 }
 
