@@ -73,7 +73,9 @@ def test_nothing_is_fetched(run):
 def test_what_changed_comes_first(page):
     first = next(text for a, text in page.all("div") if a.get("class") == "first")
     assert "0.500 before [0.450, 0.550]→0.500 after [0.450, 0.550]" in first
-    assert "classifies 0.900 of all test images rightly" in first  # after the last epoch
+    assert (
+        "Of all test images, the tuned network itself classifies 0.900 correctly" in first
+    )  # after the last epoch
     assert "1 claim: 1 holds, 0 do not, 0 are undecided." in first
     assert "This is one seed" in first
     assert "t-SNE before" in first

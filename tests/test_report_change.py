@@ -6,7 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LOGISTIC_PROBE
+from jaxtl.evaluation.catalogue import (
+    CLUSTERS,
+    LEAVE_ONE_OUT,
+    LOGISTIC_PROBE,
+    PROBE_OUTCOMES,
+    RESEED_KEPT,
+    TRAIN_TO_TEST,
+)
 from jaxtl.records.tables import Score
 from jaxtl.report import build_page
 from tests.browser.synthetic import synthetic_run
@@ -43,6 +50,10 @@ def page(text):
     return Page(text)
 
 
+def page_with(run, **changes):
+    return Page(build_page([dataclasses.replace(run, **changes)]))
+
+
 def part(page, name):
     return next(text for a, text in page.all("section") if a["id"] == name)
 
@@ -61,10 +72,13 @@ def test_the_first_screen_answers_the_question(run, page):
     held = first(page)
     fixed = (run.labels == 3).sum()
     assert "0.894 before [0.881, 0.907]→0.970 after [0.962, 0.977]" in held
-    assert "share of 300 test images whose class is named rightly by a linear classifier" in held
+    assert "share of 300 test images that a linear classifier, trained on the features" in held
     assert f"{fixed} images were wrong before and are right after; 5 went the other way, and 2 were" in held
-    assert "Class ‘3’ gained most: 0.000 before, 1.000 after." in held
-    assert "kept 3.0 of its 10 nearest neighbours" in held
+    assert "By that classifier's accuracy, class ‘3’ gained most: 0.000 before, 1.000 after." in held
+    assert (
+        "Of the 10 images nearest to an image before, 3.0 (30 %) are on average still among its 10 nearest"
+        in held
+    )
 
 
 def test_images_are_counted_in_four_groups(run, text):
@@ -77,7 +91,10 @@ def test_images_are_counted_in_four_groups(run, text):
 
 def test_neighbours_kept_stand_beside_chance(page):
     held = part(page, "change")
-    assert "on average 3.0 among its 10 nearest after; chance alone would give 0.334" in held
+    assert (
+        "3.0 (30 %) are on average still among its 10 nearest after; chance alone would keep 0.33 of 10 (3.3 %)"
+        in held
+    )
     assert "4 images kept none of them, 1 kept all 10" in held
 
 
@@ -126,7 +143,7 @@ def test_without_labels_the_page_begins_with_how_alike_the_features_are(run):
     )
     page = Page(build_page([bare]))
     assert "linear CKA of the features before and after" in first(page)
-    assert "kept 3.0 of its 10" in first(page)
+    assert "3.0 (30 %) are on average still among its 10 nearest" in first(page)
     assert not page.all("ul") or "Colours of the classes" not in [
         a.get("aria-label") for a, _ in page.all("ul")
     ]
@@ -138,6 +155,60 @@ def test_whose_a_claim_is_and_why_its_threshold_stand_beside_it(run):
     assert "Said by A. Nobody." in held
     assert "Half of all is chance." in held
     assert "The value: 10-NN accuracy, PCA, before." in held
+
+
+def test_one_source_of_all_claims_is_named_once(run):
+    one = {**run.claims[0], "source": "Said by A. Nobody.", "claimed": run.claims[0]["text"]}
+    other = {**one, "id": "other", "claimed": "It was said otherwise"}
+    held = part(Page(build_page([dataclasses.replace(run, claims=[one, other])])), "claims")
+    assert held.count("Said by A. Nobody.") == 1
+    assert held.count("First worded:") == 1
+    assert "First worded: “It was said otherwise”." in held
+
+
+def test_a_lead_that_intervals_do_not_settle_is_called_so(run):
+    def gained(name, low, high):
+        metric = PROBE_OUTCOMES.gained
+        row = {"stage": "both", "space": "features", "metric": metric, "class": name}
+        return row | {"value": (low + high) / 2, "low": low, "high": high}
+
+    apart = [gained("3", 0.9, 1.0), gained("5", 0.1, 0.2)]
+    assert "not settled: the" not in first(page_with(run, class_scores=apart))
+    near = [*apart, gained("7", 0.5, 0.95), gained("9", 0.5, 0.92)]
+    assert "not settled: the intervals of 2 other classes overlap" in first(page_with(run, class_scores=near))
+
+
+def test_what_votes_is_named(run):
+    codes = run.measures["outcome_probe"]
+    voted = page_with(run, measures={"outcome_knn": codes})
+    assert "a vote of the 10 nearest other images (leave one out)" in part(voted, "change")
+    trained = page_with(
+        run, measures={"outcome_knn": codes}, scores=[Score("before", "features", TRAIN_TO_TEST, 0.8)]
+    )
+    assert "a vote of the 10 nearest training images" in part(trained, "change")
+
+
+def test_without_a_script_the_page_says_where_the_groups_are(run):
+    told = "is in images.csv"
+    assert told in part(page_with(run, image_rows=[{"id": "0"}]), "change")
+    assert told not in part(page_with(run, image_rows=[]), "change")
+
+
+def test_what_another_seed_does_to_the_map_is_told_where_it_is_known(run):
+    again = Score("before", "tsne", RESEED_KEPT, 0.635, 0.62, 0.65)
+    told = "Another seed's t-SNE map of the same features (before) keeps 64 % of an image's 10 nearest."
+    assert told in first(page_with(run, scores=[*run.scores, again]))
+    assert "Another seed" not in first(page_with(run))
+
+
+def test_small_p_values_and_counts_are_no_decimals(run):
+    scores = [
+        Score("both", "features", PROBE_OUTCOMES.p_value, 0.0),
+        Score("after", "tsne", CLUSTERS, 10.0, 10.0, 10.0),
+    ]
+    text = build_page([dataclasses.replace(run, scores=[*run.scores, *scores])])
+    assert ["McNemar's p, logistic probe", "&lt; 0.001"] in [row[:2] for row in rows(text)]
+    assert ["clusters found", "after", "t-SNE", "10"] in [row[:4] for row in rows(text)]
 
 
 def test_several_runs_begin_with_how_they_differ(run):

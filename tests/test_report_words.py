@@ -10,7 +10,7 @@ from jaxtl.evaluation import depth
 from jaxtl.evaluation.catalogue import DAVIES_BOULDIN, LEAVE_ONE_OUT, LINEAR_CKA
 from jaxtl.records.tables import Score
 from jaxtl.report import build_page
-from jaxtl.report.provenance import command
+from jaxtl.report.provenance import command, step_title
 from tests.browser.synthetic import CONFIG, synthetic_run
 from tests.reading_pages import Page, headings
 
@@ -126,7 +126,10 @@ def test_maps_that_flatter_or_mix_are_told_of(run):
         "It mixes classes that the features keep apart "
         "(10-NN accuracy, leave one out: 0.500 on the map, 0.960 there)" in told
     )
-    assert "t-SNE keeps the most of an image's 9 nearest neighbours, 50 %, and PCA the fewest, 20 %." in told
+    assert (
+        "t-SNE after: trust near neighbourhoods in part (50 % of the 9 nearest kept), not gaps or sizes of "
+        "clusters. PCA after: do not trust near neighbourhoods (20 % of the 9 nearest kept)." in told
+    )
     assert "at random would keep 3.0 %" in told
     assert told.count("It draws") == told.count("It mixes") == 1
 
@@ -150,10 +153,30 @@ def test_what_moved_through_the_layers_is_told(run):
         for name, value in zip("abc", (1.0, 0.9999999, 0.6), strict=True)
     ]
     told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
-    assert "highest at the end of b (0.900); at the output it is 0.800. The layers between lose" in told
-    assert "left everything up to the end of b as it was, and changed c" in told
-    assert "(linear CKA before against after: 0.600)" in told
-    assert "After it, 10-NN accuracy, leave one out at the output is 0.970" in told
+    assert "highest at the end of b: 0.900; at the output it is 0.800. The layers between lose" in told
+    assert (
+        "left everything up to the end of b as it was, and changed what comes out at the output (c)" in told
+    )
+    assert "similarity (linear CKA, 1 = unchanged) 0.600." in told
+    assert "After it, 10-NN accuracy, leave one out, is 0.970 at the output" in told
+
+
+def test_blocks_have_their_place_in_words(run):
+    names = ("Conv1_relu", "block_1_project_BN", "block_2_add", "out_relu")
+    row = {"stage": "before", "metric": LEAVE_ONE_OUT, "low": None, "high": None}
+    layers = [{**row, "layer": name, "value": v} for name, v in zip(names, (0.1, 0.9, 0.5, 0.4), strict=True)]
+    told = section_of(build_page([dataclasses.replace(run, layers=layers)]), "depth")
+    assert "highest at the end of block 1 of 2 (block_1_project_BN): 0.900" in told
+
+
+def test_steps_are_called_as_in_the_terminal(few_config, tmp_path):
+    """Save for the library and the number of epochs, which their names do not say."""
+    from jaxtl.experiment import experiment
+
+    steps = experiment.start(few_config, tmp_path / "run").steps
+    assert steps
+    for step in steps:
+        assert set(step_title(step.name).split(", ")) <= set(step.title.split(", ")), step.name
 
 
 def test_gains_and_mixed_pairs_are_told_in_words(run):
@@ -171,10 +194,10 @@ def test_gains_and_mixed_pairs_are_told_in_words(run):
     measures = {"confusion_before_features": shares, "confusion_after_features": np.full((10, 10), np.nan)}
     held = section_of(build_page([dataclasses.replace(run, class_scores=rows, measures=measures)]), "classes")
     assert "‘2’ (0.200 to 0.900), ‘3’ (0.700 to 0.900) and ‘0’ (0.500 to 0.600) gained most" in held
-    assert "‘1’ gained least (0.900 to 0.800)" in held
+    assert "‘1’ lost most (0.900 to 0.800)" in held
     assert (
-        "The most mixed classes before fine-tuning: ‘4’ with ‘9’ (30.0 % of its neighbours), ‘9’ with ‘4’ "
-        "(20.0 %" in held
+        "The most mixed classes before fine-tuning: of the neighbours of ‘4’, 30 % are ‘9’; of the neighbours "
+        "of ‘9’, 20 % are ‘4’" in held
     )
     assert "mixed classes after" not in held
 

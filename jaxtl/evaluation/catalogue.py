@@ -34,15 +34,15 @@ _SHARE, _FROM_0, _FROM_1, _ANY = (0, 1), (0, inf), (1, inf), (-inf, inf)
 # Whether the classes stand apart in a space: the features, or the plane of an embedding.
 FIVE_FOLDS = Metric(
     "10-NN accuracy, 5 folds",
-    "mean over 5 stratified folds of the share of images whose class most of the 10 nearest images in other "
-    "folds have: scikit-learn's cross_val_score of KNeighborsClassifier(10)",
+    "mean over 5 stratified folds of the share of images whose class is the commonest among their 10 "
+    "nearest images in other folds: scikit-learn's cross_val_score of KNeighborsClassifier(10)",
     _SHARE,
     UP,
     sources.COVER_HART,
 )
 LEAVE_ONE_OUT = Metric(
     "10-NN accuracy, leave one out",
-    "share of images whose class most of the 10 nearest other images shown have",
+    "share of the mapped images whose class is the commonest among their 10 nearest others",
     _SHARE,
     UP,
     sources.COVER_HART,
@@ -109,14 +109,14 @@ CLUSTERS_MATCHED = Metric(
 )
 TRAIN_TO_TEST = Metric(
     "10-NN accuracy, training to test",
-    "share of images whose class most of the 10 nearest training images have",
+    "share of images whose class is the commonest among their 10 nearest training images",
     _SHARE,
     UP,
     sources.COVER_HART,
 )
 RIDGE_PROBE = Metric(
     "ridge probe accuracy",
-    "share of images that a ridge regression taught by training images classifies rightly",
+    "share of images that a ridge regression trained on training images classifies correctly",
     _SHARE,
     UP,
     sources.ALAIN_BENGIO,
@@ -125,14 +125,14 @@ RIDGE_PROBE = Metric(
 )
 LOGISTIC_PROBE = Metric(
     "logistic probe accuracy",
-    "share of images that a logistic regression taught by training images classifies rightly",
+    "share of images that a logistic regression trained on training images classifies correctly",
     _SHARE,
     UP,
     sources.ALAIN_BENGIO,
 )
 RIDGE_PROBE_FOLDS = Metric(
     "ridge probe accuracy, 5 folds",
-    "share of images that a ridge regression taught by the other four of 5 folds classifies rightly",
+    "share of images that a ridge regression trained on the other four of 5 folds classifies correctly",
     _SHARE,
     UP,
     sources.ALAIN_BENGIO,
@@ -141,7 +141,7 @@ RIDGE_PROBE_FOLDS = Metric(
 )
 LOGISTIC_PROBE_FOLDS = Metric(
     "logistic probe accuracy, 5 folds",
-    "share of images that a logistic regression taught by the other four of 5 folds classifies rightly",
+    "share of images that a logistic regression trained on the other four of 5 folds classifies correctly",
     _SHARE,
     UP,
     sources.ALAIN_BENGIO,
@@ -205,7 +205,7 @@ FREE_TRUSTWORTHINESS = Metric(
 # How true an embedding is to its features.
 TRUSTWORTHINESS = Metric(
     "trustworthiness",
-    "falls where images come among the 10 nearest that are far away in the features",
+    "lower when the map puts images side by side that are far apart in the features",
     _SHARE,
     UP,
     sources.VENNA_KASKI_2001,
@@ -214,7 +214,7 @@ TRUSTWORTHINESS = Metric(
 )
 CONTINUITY = Metric(
     "continuity",
-    "falls where images that are among the 10 nearest in the features come far away",
+    "lower when the map puts images far apart that are among the 10 nearest in the features",
     _SHARE,
     UP,
     sources.VENNA_KASKI_2001,
@@ -230,7 +230,7 @@ SHEPARD = Metric(
 )
 QNX_AUC = Metric(
     "Q_NX AUC",
-    "share of k nearest neighbours kept, less chance (R_NX), averaged over all k with weights 1 / k",
+    "share of k nearest neighbours kept, minus chance (R_NX), averaged over all k with weights 1 / k",
     (-1, 1),
     UP,
     sources.LEE_VERLEYSEN,
@@ -310,13 +310,15 @@ SEEDS_KEPT = Metric(
 
 # Of fine-tuning, by epoch. The keys are columns of history.csv.
 LOSS = Metric("loss", "mean cross-entropy of the training images, as they were learned from", _FROM_0, DOWN)
-ACCURACY = Metric("accuracy", "share of training images told rightly, as they were learned from", _SHARE, UP)
+ACCURACY = Metric(
+    "accuracy", "share of training images classified correctly, as they were learned from", _SHARE, UP
+)
 TEST_LOSS = Metric(
     "test_loss", "mean cross-entropy of all test images after the epoch", _FROM_0, DOWN, label="test loss"
 )
 TEST_ACCURACY = Metric(
     "test_accuracy",
-    "share of all test images told rightly after the epoch",
+    "share of all test images classified correctly after the epoch",
     _SHARE,
     UP,
     label="test accuracy",

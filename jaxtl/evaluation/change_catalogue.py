@@ -60,43 +60,43 @@ def _outcomes(name: str, by: str) -> Outcomes:
     return Outcomes(
         Metric(
             f"still right, {name}",
-            f"share of images told rightly before and after by {by}",
+            f"share of images classified correctly before and after by {by}",
             _SHARE,
             UP,
             cited,
         ),
         Metric(
             f"fixed, {name}",
-            f"share of images told wrongly before and rightly after by {by}",
+            f"share of images classified wrongly before and correctly after by {by}",
             _SHARE,
             UP,
             cited,
         ),
         Metric(
             f"broken, {name}",
-            f"share of images told rightly before and wrongly after by {by}",
+            f"share of images classified correctly before and wrongly after by {by}",
             _SHARE,
             DOWN,
             cited,
         ),
         Metric(
             f"still wrong, {name}",
-            f"share of images told wrongly before and after by {by}",
+            f"share of images classified wrongly before and after by {by}",
             _SHARE,
             DOWN,
             cited,
         ),
         Metric(
             f"accuracy gained, {name}",
-            f"share of images fixed less the share broken, by {by}",
+            f"share of images fixed minus the share broken, by {by}",
             (-1, 1),
             UP,
             sources.BONETT_PRICE,
         ),
         Metric(
             f"McNemar's p, {name}",
-            "chance of so uneven numbers of images fixed and broken where either is as likely as the other, "
-            f"by {by}",
+            "probability of so uneven numbers of images fixed and broken where either is as likely as the "
+            f"other, by {by}",
             _SHARE,
             "",
             test,
@@ -105,7 +105,7 @@ def _outcomes(name: str, by: str) -> Outcomes:
 
 
 KNN_OUTCOMES = _outcomes("10-NN", "the 10 nearest training images, or other images where there are none")
-PROBE_OUTCOMES = _outcomes("logistic probe", "a logistic regression taught by training images")
+PROBE_OUTCOMES = _outcomes("logistic probe", "a logistic regression trained on training images")
 # Of before and after together, image by image.
 CHANGE = (*(metric for pair in KEEPING.values() for metric in pair), MOVED, *KNN_OUTCOMES, *PROBE_OUTCOMES)
 # Which are no numbers to average over seeds.

@@ -37,9 +37,10 @@ class Verdict:
         threshold, direction: it holds where the interval is "above" or "below" the threshold.
         verdict: "holds", "does not hold" or "undecided".
         words: what decided it, in full sentences.
-        source: whose claim it is, and in which words it was made.
+        source: whose claim it is.
         threshold_from: where the threshold comes from, a sentence.
         beside: numbers that belong beside the statistic, sentences; "" where there are none.
+        claimed: the words in which it was first made.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Verdict:
     source: str = ""
     threshold_from: str = ""
     beside: str = ""
+    claimed: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -148,14 +150,14 @@ def _verdict(claim: _Claim, estimate: Estimate, evidence: Evidence) -> Verdict:
         claim.direction,
         verdict,
         " ".join(filter(None, (words, beside, origin))),
-        f"The founding experiment, on MobileNetV2 and MNIST: “{claim.claimed}”."
-        if evidence.tuned
-        else "First made of jaxtl's founding experiment; asked here of other features.",
+        _SOURCE if evidence.tuned else f"{_SOURCE} Asked here of other features.",
         origin,
         beside,
+        claim.claimed,
     )
 
 
+_SOURCE = "First made of jaxtl's founding experiment, on MobileNetV2 and MNIST."
 # As many as scores are shown with.
 _THRESHOLD_DECIMALS = 3
 _LEAD = {"holds": "Supported", "does not hold": "Not supported", "undecided": "Undecided"}
@@ -163,9 +165,9 @@ _LEAD = {"holds": "Supported", "does not hold": "Not supported", "undecided": "U
 
 def _odds(labels: np.ndarray) -> str:
     return (
-        f"A guess by the classes' shares is right in {chance.accuracy(labels):.3f}. At the threshold the "
-        f"odds of being right are {chance.TIMES_THE_ODDS} times as high, which is our choice: with ten equal "
-        "classes it makes 0.5."
+        f"Guessing is right in {100 * chance.accuracy(labels):.3g} % of cases. We call less than "
+        f"{100 * chance.separates(labels):.3g} % poor: {chance.TIMES_THE_ODDS} times the odds of guessing, "
+        "our choice."
     )
 
 
@@ -175,7 +177,7 @@ def _most_of_the_way(labels: np.ndarray) -> str:
 
 
 _SEPARATES = _Threshold(chance.separates, _odds)
-_MORE = _Threshold(0.0, "The threshold is no difference, 0.")
+_MORE = _Threshold(0.0, "Holds if the difference is above 0.")
 _CLUSTERED = _Threshold(chance.one_cluster_each, _most_of_the_way)
 # Kaufman & Rousseeuw 1990, table 4.
 _STRUCTURED = _Threshold(
@@ -249,9 +251,10 @@ def _clusters(evidence: Evidence) -> str:
         return ""
     classes = len(np.unique(evidence.labels))
     pairs = round(matched.value * (count.value + classes) / 2)
+    other = "" if count.low == count.high else f" (95 % interval {count.low:.1f} to {count.high:.1f})"
     return (
-        f"{count.value:.0f} clusters were found (95 % interval {count.low:.1f} to {count.high:.1f}) by a "
-        f"method that is not told how many there are; {pairs} of {classes} classes have one of their own."
+        f"{count.value:.0f} clusters were found{other} by a method that is not told how many there are; "
+        f"{pairs} of {classes} classes have one of their own. That is no proof of gaps in the features."
     )
 
 
@@ -281,7 +284,7 @@ def _improves(method: str) -> _Claim:
         f"{method}-improves",
         f"{{after}}, {label} separates the classes better",
         f"After fine-tuning, {label} improves",
-        f"{_ACCURACY}, in {label}, after less before",
+        f"{_ACCURACY}, in {label}, after minus before",
         "above",
         _MORE,
         of_accuracies(lambda b, a: a - b, *_both(method)),
@@ -295,7 +298,7 @@ def _best(stage: str, spaces: Sequence[tuple[str, str]]) -> _Claim:
         f"tsne-best-{stage}",
         f"{stage.capitalize()}, t-SNE separates the classes best of the three",
         f"{stage.capitalize()}, t-SNE separates best",
-        f"{_ACCURACY}, in t-SNE {stage}, less the better one of PCA and LLE",
+        f"{_ACCURACY}, in t-SNE {stage}, minus the better one of PCA and LLE",
         "above",
         _MORE,
         of_accuracies(_lead, *spaces),
@@ -308,9 +311,9 @@ _CLAIMS = (
     _poor("pca"),
     _Claim(
         "pca-before-one",
-        "Before, '1' is the digit that PCA keeps apart best",
-        "Before, '1' is the most distinct digit in PCA",
-        f"{_ACCURACY}, of '1' in PCA before, less the next best digit's",
+        "Before, ‘1’ is the digit that PCA keeps apart best",
+        "Before, ‘1’ is the most distinct digit in PCA",
+        f"{_ACCURACY}, of ‘1’ in PCA before, minus that of the next best digit",
         "above",
         _MORE,
         lead_of_class(("before", "pca"), "1"),
@@ -345,7 +348,7 @@ _CLAIMS = (
         "tsne-improves-most",
         "{after}, t-SNE improves most, and so its lead grows",
         "After fine-tuning, t-SNE improves most; its lead is largest after fine-tuning",
-        f"gain of t-SNE in {_ACCURACY}, less the largest gain of PCA and LLE",
+        f"gain of t-SNE in {_ACCURACY}, minus the largest gain of PCA and LLE",
         "above",
         _MORE,
         of_accuracies(_gain_lead, *_both(*_ALL)),
@@ -354,7 +357,7 @@ _CLAIMS = (
     ),
     _Claim(
         "tsne-after-clusters",
-        "{after}, t-SNE forms one cluster for each class",
+        "{after}, t-SNE forms one cluster for each class on the map",
         "After fine-tuning, t-SNE forms one cluster for each class",
         f"{catalogue.CLUSTERS_MATCHED.label} in t-SNE after",
         "above",

@@ -49,9 +49,14 @@ def lagging(history: Sequence[Mapping[str, float]], batch_norm: str) -> str:
     late = [f"{row['epoch']:.0f}" for row in tested if row[ACCURACY] - row[TEST_ACCURACY] > FAR]
     if batch_norm == "frozen" or not late:
         return ""
-    which = f"epoch{'s' * (len(late) > 1)} {', '.join(late)}"
     return (
-        f"Test accuracy is far below training accuracy after {which}: "
-        "training normalises with each batch's own statistics, tests with moving ones, which follow slowly. "
-        "Keras does the same."
+        f"{_at_the_end_of(late, len(history))}, {TEST_ACCURACY.label} is far below training accuracy: batch "
+        "normalisation uses each batch's own statistics in training and moving averages in tests, and these "
+        "follow slowly. Keras does the same."
     )
+
+
+def _at_the_end_of(late: Sequence[str], epochs: int) -> str:
+    if late == ["1"] and epochs > 1:
+        return "At the end of the first epoch only"
+    return f"At the end of epoch{'s' * (len(late) > 1)} {', '.join(late)}"

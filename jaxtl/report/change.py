@@ -21,10 +21,13 @@ from jaxtl.report.markup import (
     interval,
     note,
     number,
+    of_ten,
+    percent,
     signed,
     table,
     unique,
 )
+from jaxtl.report.sentences import overlapping, unsettled
 from jaxtl.report.terms import reason, term
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
@@ -33,10 +36,7 @@ SPACES = {"features": "Features", **{method.name: method.label for method in MET
 # As the arrays of outcomes number them; 255 stands for images of which no outcome is known.
 _RIGHT, _FIXED, _BROKEN, _WRONG = range(4)
 # The same kind of classifier before and after, by the name of its outcomes; the headline first.
-_CLASSIFIERS = {
-    "probe": "a linear classifier",
-    "knn": f"a vote of the {N_NEIGHBORS} nearest images",
-}
+_CLASSIFIERS = ("probe", "knn")
 # The metrics of those outcomes.
 _METRICS = {"probe": catalogue.PROBE_OUTCOMES, "knn": catalogue.KNN_OUTCOMES}
 _ALL_CLASSES_UP_TO = 40
@@ -45,7 +45,7 @@ _SHOWN_OF_MANY = 12
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How many images a classifier named rightly before and after."""
+    """How many images a classifier classified correctly before and after."""
 
     right: int
     fixed: int
@@ -81,20 +81,30 @@ def finding(run: RunData) -> str:
     told = []
     outcomes = outcomes_of(run)
     if outcomes:
-        judge, first = next(iter(outcomes.items()))
+        name, first = next(iter(outcomes.items()))
         told.append(
-            f"Judged by {_CLASSIFIERS[judge]}, {counted(first.fixed, 'image')} {_were(first.fixed)} wrong "
+            f"Judged by {_judge(run, name)}, {counted(first.fixed, 'image')} {_were(first.fixed)} wrong "
             f"before and {_are(first.fixed)} right after; {first.broken:,} went the other way, and "
             f"{first.wrong:,} {_were(first.wrong)} wrong both times."
         )
-        told += _most_gained(run, judge)
+        told += _most_gained(run, name)
     kept = run.measures.get("kept")
     if kept is not None and np.isfinite(kept).any():
+        share = float(np.nanmean(kept))
         told.append(
-            f"On average an image kept {N_NEIGHBORS * float(np.nanmean(kept)):.1f} of its {N_NEIGHBORS} "
-            "nearest neighbours."
+            f"Of the {N_NEIGHBORS} images nearest to an image before, {N_NEIGHBORS * share:.1f} "
+            f"({percent(share)}) are on average still among its {N_NEIGHBORS} nearest after."
         )
     return " ".join(told)
+
+
+def _judge(run: RunData, classifier: str) -> str:
+    """What classified the images, and by which other images."""
+    if classifier == "probe":
+        return "a linear classifier"
+    is_trained = any(score.metric == catalogue.TRAIN_TO_TEST for score in run.scores)
+    voters = "training images" if is_trained else "other images (leave one out)"
+    return f"a vote of the {N_NEIGHBORS} nearest {voters}"
 
 
 def _most_gained(run: RunData, classifier: str) -> list[str]:
@@ -102,7 +112,13 @@ def _most_gained(run: RunData, classifier: str) -> list[str]:
     if not gains or gains[0][1].after <= gains[0][1].before:
         return []
     name, own = gains[0]
-    return [f"Class ‘{name}’ gained most: {number(own.before)} before, {number(own.after)} after."]
+    told = (
+        f"By that classifier's accuracy, class ‘{name}’ gained most: {number(own.before)} before, "
+        f"{number(own.after)} after."
+    )
+    rows = _gain_rows(run, _METRICS[classifier].gained)
+    rivals = overlapping(name, {c: (row.get("low"), row.get("high")) for c, row in rows.items()})
+    return [told, unsettled(rivals)] if rivals else [told]
 
 
 def _were(count: int) -> str:
@@ -125,11 +141,19 @@ def change(run: RunData, place: int = 0) -> Section:
         # Filled by the script, which has the images.
         name = f"change-tools-{place + 1}" if place else "change-tools"
         body += f"<div id='{name}' class='change-tools needs-script' data-run='{place}'></div>"
+        body += _without_script(run)
     body += _spaces(run)
     if outcomes:
         body += _classes(run, next(iter(outcomes)))
     body += _before_against_after(run)
     return Section("change", "What changed", body)
+
+
+def _without_script(run: RunData) -> str:
+    if not run.image_rows:
+        return ""
+    told = "Which images these are, and what became of each, is in images.csv in the folder of the run."
+    return f"<noscript>{note(told)}</noscript>"
 
 
 def _groups(run: RunData, outcomes: Mapping[str, Outcomes]) -> str:
@@ -138,7 +162,7 @@ def _groups(run: RunData, outcomes: Mapping[str, Outcomes]) -> str:
         return ""
     name, first = next(iter(outcomes.items()))
     text = (
-        f"<p>To compare like with like, {escape(_CLASSIFIERS[name])} judged the features before and the "
+        f"<p>To compare like with like, {escape(_judge(run, name))} judged the features before and the "
         f"features after. <b>{first.fixed:,}</b> images were wrong before and are right after (fixed), "
         f"<b>{first.broken:,}</b> were right before and are wrong after (broken), <b>{first.wrong:,}</b> "
         f"stayed wrong and <b>{first.right:,}</b> stayed right.{_chance_of(run, name)}</p>"
@@ -146,7 +170,7 @@ def _groups(run: RunData, outcomes: Mapping[str, Outcomes]) -> str:
     head = ["Judged by", "fixed", "broken", "still wrong", "still right", "right before", "right after"]
     rows = [
         [
-            _CLASSIFIERS[name],
+            _judge(run, name),
             *(f"{count:,}" for count in (o.fixed, o.broken, o.wrong, o.right)),
             number(o.before),
             number(o.after),
@@ -175,13 +199,13 @@ def _neighbors(run: RunData) -> str:
     known = kept[np.isfinite(kept)] if kept is not None else np.empty(0)
     if not len(known):
         return ""
-    by_chance = N_NEIGHBORS * min(1, N_NEIGHBORS / max(1, len(run) - 1))
+    by_chance = min(1, N_NEIGHBORS / max(1, len(run) - 1))
     none, all_of_them = int((known <= 0).sum()), int((known >= 1).sum())
     return (
-        f"<p>Of its {N_NEIGHBORS} nearest neighbours in the features before, an image has on average "
-        f"<b>{N_NEIGHBORS * known.mean():.1f}</b> among its {N_NEIGHBORS} nearest after; chance alone would "
-        f"give {number(by_chance)}. {counted(none, 'image')} kept none of them, {all_of_them:,} kept all "
-        f"{N_NEIGHBORS}.</p>"
+        f"<p>Of the {N_NEIGHBORS} images nearest to an image in the features before, "
+        f"<b>{N_NEIGHBORS * known.mean():.1f}</b> ({percent(known.mean())}) are on average still among its {N_NEIGHBORS} nearest after; "
+        f"chance alone would keep {of_ten(by_chance)}. {counted(none, 'image')} kept none of them, "
+        f"{all_of_them:,} kept all {N_NEIGHBORS}.</p>"
     )
 
 
@@ -238,7 +262,8 @@ def _classes(run: RunData, classifier: str) -> str:
     gains = _gains(run, classifier)
     if not gains:
         return ""
-    caption = f"Right by {_CLASSIFIERS[classifier]}; the class that gained most comes first"
+    judge = _judge(run, classifier)
+    caption = f"Share classified correctly by {judge}; the class whose share grew most comes first"
     left_out = ""
     if len(gains) > _ALL_CLASSES_UP_TO:
         left_out = note(
@@ -250,14 +275,20 @@ def _classes(run: RunData, classifier: str) -> str:
     head = ["Class", "images", "before", "after", "change", "fixed", "broken", "still wrong"]
     head += [f"neighbours kept of {N_NEIGHBORS}"] if kept else []
     rows = [_class_row(name, outcomes, kept, measured.get(name)) for name, outcomes in gains]
-    return "<h3>By class</h3>" + table(head, rows, caption) + left_out
+    told = note("Of two gains whose intervals overlap, which is larger is not settled.") if measured else ""
+    return "<h3>By class</h3>" + table(head, rows, caption) + told + left_out
 
 
 def _measured_gains(run: RunData, classifier: str) -> dict[str, Html]:
     """The gain of each class with its interval, where the run holds it."""
-    metric = _METRICS[classifier].gained
+    rows = _gain_rows(run, _METRICS[classifier].gained)
+    return {name: _with_bounds(row) for name, row in rows.items()}
+
+
+def _gain_rows(run: RunData, metric: Metric) -> dict[str, Mapping[str, Any]]:
+    """By class, the rows of what it gained."""
     rows = [row for row in run.class_scores if row["stage"] == "both" and row["metric"] == metric]
-    return {row["class"]: _with_bounds(row) for row in rows if row["value"] is not None}
+    return {row["class"]: row for row in rows if row["value"] is not None}
 
 
 def _with_bounds(row: Mapping[str, Any]) -> Html:

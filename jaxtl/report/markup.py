@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.evaluation.catalogue import CLUSTERS, N_NEIGHBORS, P_VALUES
 from jaxtl.records.tables import Score
 
 MINUS = "\N{MINUS SIGN}"
 # Of a table: with more columns it may be wider than a phone, and is scrolled by itself.
 _NARROW = 3
+# What is smaller is said to be smaller.
+_LEAST_P = 1e-3
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,29 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def interval(score: Score | None) -> str:
-    return Html("–") if score is None else bounded(score.value, score.low, score.high)
+    if score is None:
+        return Html("–")
+    return Html(escape(value_of(score.metric, score.value)) + bounds(score.low, score.high))
+
+
+def value_of(metric: str, value: float) -> str:
+    """A metric's value: p-values that are next to none as such, whole counts as whole numbers."""
+    if metric in P_VALUES and value < _LEAST_P:
+        return f"< {_LEAST_P:g}"
+    if metric == CLUSTERS and float(value).is_integer():
+        return f"{value:.0f}"
+    return number(value)
+
+
+def of_ten(share: float) -> str:
+    """A share of the ten nearest as their number and per cent, such as "0.05 of 10 (0.5 %)"."""
+    return f"{N_NEIGHBORS * share:.2f} of {N_NEIGHBORS} ({percent(share)})"
+
+
+def percent(share: float) -> str:
+    """Such as "64 %", and "3.5 %" of what is below a tenth."""
+    value = 100 * float(share)
+    return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
 
 
 def bounded(value: Any, low: Any, high: Any) -> Html:

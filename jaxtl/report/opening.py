@@ -12,6 +12,8 @@ from jaxtl.evaluation.catalogue import (
     LINEAR_CKA,
     LOGISTIC_PROBE,
     LOGISTIC_PROBE_FOLDS,
+    N_NEIGHBORS,
+    RESEED_KEPT,
     RIDGE_PROBE,
     TEST_ACCURACY,
     TRAIN_TO_TEST,
@@ -22,21 +24,22 @@ from jaxtl.methods import method_label
 from jaxtl.records.tables import Score
 from jaxtl.report import verdicts
 from jaxtl.report.change import finding
-from jaxtl.report.markup import bounds, listed, number
+from jaxtl.report.markup import bounds, listed, number, percent
 from jaxtl.report.stills import legend, still
 from jaxtl.report.terms import term
 from jaxtl.runs.data import RunData
+from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import MODELS, STAGES
 
 _DATASETS = {"mnist": "MNIST"}
-# What the headline is read from, the best first, and who names the classes there.
+# What the headline is read from, the best first, and what classifies the images there.
 _HEADLINES: dict[Metric, str] = {
-    LOGISTIC_PROBE: "by a linear classifier that was trained on the features of the training images",
-    RIDGE_PROBE: "by a linear classifier that was trained on the features of the training images",
-    TRAIN_TO_TEST: "by a vote of the 10 training images whose features are nearest",
-    LEAVE_ONE_OUT: "by a vote of the 10 other images whose features are nearest",
-    LOGISTIC_PROBE_FOLDS: "by a linear classifier that was trained on the features of the other images",
-    FIVE_FOLDS: "by a vote of the 10 nearest images in other folds",
+    LOGISTIC_PROBE: "a linear classifier, trained on the features of the training images,",
+    RIDGE_PROBE: "a linear classifier, trained on the features of the training images,",
+    TRAIN_TO_TEST: "a vote of the 10 training images whose features are nearest",
+    LEAVE_ONE_OUT: "a vote of the 10 other images whose features are nearest",
+    LOGISTIC_PROBE_FOLDS: "a linear classifier, trained on the features of the other images,",
+    FIVE_FOLDS: "a vote of the 10 nearest images in other folds",
 }
 # The method that keeps most neighbours.
 _FIRST_MAP = "tsne"
@@ -130,7 +133,8 @@ def first_screen(run: RunData, place: int = 0) -> str:
     maps = "".join(still(run, stage, method) for stage in STAGES)
     pictures = (
         f"<div class='pair'>{maps}</div>{legend(run)}<p class='quiet'>Every dot is an image; images whose "
-        "features are alike lie close together. <a href='#maps'>All maps, image by image</a></p>"
+        "features are alike lie close together. <a href='#maps'>All maps"
+        "<span class='needs-script on-screen'>, image by image</span></a></p>"
     )
     return f"<div class='first'><div>{parts}</div><div>{pictures}</div></div>"
 
@@ -156,8 +160,8 @@ def _headline(run: RunData) -> str:
     )
     images = f"{len(run):,} {'' if run.is_comparison else 'test '}images"
     return (
-        f"<p class='headline'>{sides}</p><p class='starts'>{term(metric)}: the share of {images} whose "
-        f"class is named rightly {escape(_HEADLINES[metric])}.</p>"
+        f"<p class='headline'>{sides}</p><p class='starts'>{term(metric)}: the share of {images} that "
+        f"{escape(_HEADLINES[metric])} classifies correctly.</p>"
     )
 
 
@@ -185,10 +189,14 @@ def _network(run: RunData) -> str:
     accuracy = test_accuracy(run)
     if accuracy is None:
         return ""
+    count, chosen = _test_images(run), headline(run)
     text = (
-        f"<p>The tuned network itself classifies {accuracy[0]:.3f} of all test images rightly "
-        f"({term(TEST_ACCURACY)} after epoch {accuracy[1]:.0f}).</p>"
+        f"<p>Of all {f'{count:,} ' if count else ''}test images, the tuned network itself classifies "
+        f"{accuracy[0]:.3f} correctly ({term(TEST_ACCURACY)} after epoch {accuracy[1]:.0f})."
     )
+    if chosen is not None:
+        text += f" The numbers above are of a separate classifier on {len(run):,} of these images."
+    text += "</p>"
     below = below_probe(run.scores, run.history, run.config.get("batch_norm", "keras"))
     return text + (f"<p class='fault'>{escape(below)}</p>" if below else "")
 
@@ -198,9 +206,28 @@ def _caveat(run: RunData) -> str:
     if run.is_comparison:
         return f"<p class='quiet'>{told}images.</p>"
     return (
-        f"<p class='quiet'>{told}test images. This is one seed, and another seed would change the numbers "
-        "too: <code>jaxtl run --seeds 5</code> shows by how much.</p>"
+        f"<p class='quiet'>{told}test images. This is one run with one seed. {escape(_instability(run))}How "
+        "much the accuracies vary with the seed is known from several runs only: <code>jaxtl run --seeds 5"
+        "</code>.</p>"
     )
+
+
+def _instability(run: RunData) -> str:
+    """What another seed does to a map where the features stay as they are, where the run holds it."""
+    score = next((score for score in run.scores if score.metric == RESEED_KEPT), None)
+    if score is None:
+        return ""
+    return (
+        f"Another seed's {method_label(score.space)} map of the same features ({score.stage}) keeps "
+        f"{percent(score.value)} of an image's {N_NEIGHBORS} nearest. "
+    )
+
+
+def _test_images(run: RunData) -> int | None:
+    """How many images the tuned network was tested on; None where the run does not say."""
+    if run.path is None:
+        return None
+    return (RunFolder(run.path).dataset.read_or({}).get("test") or {}).get("images")
 
 
 def test_accuracy(run: RunData) -> tuple[float, float] | None:

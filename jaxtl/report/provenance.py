@@ -19,6 +19,27 @@ from jaxtl.settings import MODELS, STAGES, USUAL_PREPROCESSING, ComparisonConfig
 _NO_OPTION = ("classes", "training")
 # What a run's record of seconds holds beside those of its steps.
 _NO_STEP = ("run", "peak_memory_gib")
+# As the terminal calls them.
+_STEPS = {
+    "trunk_test": "Frozen layers, test images",
+    "trunk_training": "Frozen layers, training images",
+    "finetune": "Fine-tuning",
+    "reseeded": "t-SNE before, another seed",
+    "layers": "Depth profile",
+    "scores_change": "Scores of the change",
+    "scores": "Claims",
+    **{stage: f"Features {stage}" for stage in STAGES},
+}
+# Those of a stage, by what stands before it.
+_OF_STAGES = {
+    "neighbors": "Nearest neighbours",
+    "training_features": "Features of training images",
+    "layers": "Depth profile",
+    "scores_features": "Scores of features",
+    "scores_embeddings": "Scores of maps",
+    "figure": "Figure",
+}
+_OF_METHODS = {"free": "after, not from the map before"}
 
 
 def timings(run: RunData) -> Section:
@@ -31,7 +52,7 @@ def timings(run: RunData) -> Section:
 
 def _times(seconds: dict[str, float], run: RunData) -> str:
     longest = max(seconds.values()) or 1.0
-    rows = [[_step_title(name), _seconds(value, longest)] for name, value in seconds.items()]
+    rows = [[step_title(name), _seconds(value, longest)] for name, value in seconds.items()]
     if whole := run.timings.get("run"):
         rows.append(["The whole run", f"{whole:,.1f}"])
     body = table(["Step", "seconds"], rows)
@@ -45,18 +66,23 @@ def _seconds(value: float, longest: float) -> Html:
     return Html(f"{value:,.1f}<span class='share'><i style='width:{share:.1f}%'></i></span>")
 
 
-def _step_title(name: str) -> str:
-    """A step by its name alone: runs of other versions have other steps."""
-    method, _, stage = name.rpartition("_")
-    if method in METHODS:
-        return f"{method_label(method)} {stage}"
-    return f"Features {name}" if name in STAGES else name.replace("_", " ").capitalize()
+def step_title(name: str) -> str:
+    """A step by its name alone, as in the terminal: runs of other versions may have other steps."""
+    if name in _STEPS:
+        return _STEPS[name]
+    first, _, last = name.rpartition("_")
+    if first in METHODS:
+        return f"{method_label(first)} {_OF_METHODS.get(last, last)}"
+    if first in _OF_STAGES:
+        return f"{_OF_STAGES[first]} {last}"
+    return name.replace("_", " ").capitalize()
 
 
 def repeat(run: RunData) -> Section:
     """The command, the settings, and what they were run on."""
     version = str(run.environment.get("jaxtl", ""))
-    text = f"<p>This command makes the same run with jaxtl {escape(version)}:</p>" if version else ""
+    same = "the same run" if run.config.get("deterministic") else "the same run, up to rounding,"
+    text = f"<p>This command makes {same} with jaxtl {escape(version)}:</p>" if version else ""
     text += f"<pre class='command'><code>{escape(command(run.config))}</code></pre>"
     digests = ("digest", "weights_digest")
     settings = pairs({k: in_words(k, v) for k, v in run.config.items() if k not in digests})

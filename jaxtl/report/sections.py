@@ -13,7 +13,6 @@ from jaxtl.evaluation.catalogue import (
     DIAGNOSTICS,
     EXPLAINED_VARIANCE,
     FAITHFULNESS,
-    FEATURES_KEPT,
     FREE_TRUSTWORTHINESS,
     H_SCORE,
     LINEAR_CKA,
@@ -22,7 +21,6 @@ from jaxtl.evaluation.catalogue import (
     METRICS,
     N_NEIGHBORS,
     PROMISES,
-    RESEED_KEPT,
     TEST_ACCURACY,
     TEST_LOSS,
     TRANSFERABILITY,
@@ -45,6 +43,7 @@ from jaxtl.report.markup import (
     number,
     table,
     unique,
+    value_of,
 )
 from jaxtl.report.opening import test_accuracy
 from jaxtl.report.terms import BETTER, reason, term
@@ -52,10 +51,11 @@ from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
 
 # What a map keeps of the features, and what of itself under another seed.
-_FAITHFULNESS = (*FAITHFULNESS, FEATURES_KEPT, RESEED_KEPT, FREE_TRUSTWORTHINESS)
+_FAITHFULNESS = (*FAITHFULNESS, FREE_TRUSTWORTHINESS)
 _MOST_CLASSES = 40  # for tables and heat maps; with more, the page points to the files
-_HOW_TO_READ = note(
-    "A name opens its explanation. ↑: higher is better. ↓: lower is better. No arrow: neither is."
+_HOW_TO_READ = (
+    "<p class='quiet'><span class='on-screen'>Click a name for its explanation. </span>↑: higher is better. "
+    "↓: lower is better. No arrow: neither is better.</p>"
 )
 
 
@@ -95,7 +95,7 @@ def _as_a_whole(run: RunData, elsewhere: set[str]) -> str:
 
 
 def _value(score: Score | None) -> str:
-    return "–" if score is None else number(score.value)
+    return "–" if score is None else value_of(score.metric, score.value)
 
 
 def transferability(run: RunData) -> Section:
@@ -308,7 +308,7 @@ def all_scores(run: RunData) -> Section:
             label_of(s.metric),
             s.stage,
             SPACES.get(s.space, s.space),
-            number(s.value),
+            value_of(s.metric, s.value),
             maybe(s.low),
             maybe(s.high),
         ]

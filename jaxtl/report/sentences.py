@@ -5,7 +5,8 @@ Sentences about what a run does not hold are the empty string.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -14,12 +15,21 @@ import numpy as np
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LINEAR_CKA, N_NEIGHBORS, SILHOUETTE
 from jaxtl.methods import method_label
 from jaxtl.records.tables import Score
-from jaxtl.report.markup import listed, number, unique
+from jaxtl.report.markup import listed, number, percent, unique
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES
 
 # CKA of what has not changed, but for rounding.
 _SAME = 1 - 1e-5
+# Of an accuracy: what is less by less than this is a little less.
+_LITTLE = 0.1
+# What to read from a map that keeps at least such a share of neighbours; our choice.
+_ADVICE = (
+    (0.8, "trust near neighbourhoods"),
+    (0.3, "trust near neighbourhoods in part"),
+    (0.0, "do not trust near neighbourhoods"),
+)
+_BLOCK = re.compile(r"(block_|layer)\d")
 # In words: so many classes, and so many pairs of them.
 _TOLD = 3
 
@@ -37,30 +47,43 @@ def on_trust(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
             )
         drawn, true = (run.score(stage, space, LEAVE_ONE_OUT) for space in (method, "features"))
         if _above(true, drawn):
+            little = true.value - drawn.value < _LITTLE
+            judged = (
+                "separates the classes a little less than the features do"
+                if little
+                else "mixes classes that the features keep apart"
+            )
             told.append(
-                f"It mixes classes that the features keep apart ({LEAVE_ONE_OUT.label}: "
-                f"{number(drawn.value)} on the map, {number(true.value)} there)."
+                f"It {judged} ({LEAVE_ONE_OUT.label}: {number(drawn.value)} on the map, "
+                f"{number(true.value)} there)."
             )
         if any(told):
             name = f"{method_label(method)} {stage}"
             items.append(f"<li><b>{escape(name)}.</b> {escape(' '.join(filter(None, told)))}</li>")
-    return _most_faithful(run, columns) + (f"<ul class='told'>{''.join(items)}</ul>" if items else "")
+    return _in_a_line(run, columns) + (f"<ul class='told'>{''.join(items)}</ul>" if items else "")
 
 
-def _most_faithful(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
-    """Which of the maps after keeps most neighbours, which fewest, and what a map of chance would keep."""
+def _in_a_line(run: RunData, columns: Sequence[tuple[str, str]]) -> str:
+    """Of each map after, a verdict in a line, the truest first; then what a map of chance would keep."""
     shares = {method: _share_kept(run, stage, method) for stage, method in columns if stage == "after"}
-    known = {method: share[1] for method, share in shares.items() if share is not None}
-    if len(known) < 2:
+    known = {method: share for method, share in shares.items() if share is not None}
+    if not known:
         return ""
-    k = next(share[0] for share in shares.values() if share is not None)
-    most, fewest = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-    text = (
-        f"Of the maps after, {method_label(most)} keeps the most of an image's {k} nearest neighbours, "
-        f"{100 * known[most]:.0f} %, and {method_label(fewest)} the fewest, {100 * known[fewest]:.0f} %. A "
-        f"map that placed images at random would keep {100 * min(1, k / max(1, len(run) - 1)):.1f} %."
-    )
-    return f"<p>{escape(text)}</p>"
+    first, *others = sorted(known, key=lambda method: -known[method][1])
+    k = known[first][0]
+    told = [
+        *(_verdict(method, *known[method]) for method in others),
+        f"A map that placed images at random would keep {percent(min(1, k / max(1, len(run) - 1)))}.",
+    ]
+    return f"<p><b>{escape(_verdict(first, *known[first]))}</b> {escape(' '.join(told))}</p>"
+
+
+def _verdict(method: str, k: int, share: float) -> str:
+    """What to read from a map after, by the share of the k nearest that it keeps."""
+    advice = next(words for least, words in _ADVICE if share >= least)
+    negated = "nor" if share < _ADVICE[-2][0] else "not"
+    clusters = f", {negated} gaps or sizes of clusters" if method == "tsne" else ""
+    return f"{method_label(method)} after: {advice} ({percent(share)} of the {k} nearest kept){clusters}."
 
 
 def _kept(run: RunData, stage: str, method: str) -> str:
@@ -69,7 +92,7 @@ def _kept(run: RunData, stage: str, method: str) -> str:
         return ""
     k, share = kept
     return (
-        f"Of an image's {k} nearest neighbours in the features, {100 * share:.0f} % are among its {k} "
+        f"Of an image's {k} nearest neighbours in the features, {percent(share)} are among its {k} "
         "nearest on the map."
     )
 
@@ -95,23 +118,66 @@ def on_classes(run: RunData) -> str:
     both = {c: (before[c], after[c]) for c in before if c in after and None not in (before[c], after[c])}
     sentences = []
     if both:
-        gains = sorted(both, key=lambda c: both[c][0] - both[c][1])
-        # Of two classes, one gains most and the other least.
-        first = gains[: max(1, min(_TOLD, len(gains) - 1))]
-        most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in first]
-        last = both[gains[-1]]
-        least = f"; ‘{gains[-1]}’ gained least ({number(last[0])} to {number(last[1])})"
-        sentences.append(
-            f"In the features, by {LEAVE_ONE_OUT.label}: {listed(most)} gained most"
-            f"{least if len(gains) > 1 else ''}."
-        )
+        sentences += _gains(both, rows)
     for stage in STAGES:
         shares = run.measures.get(f"confusion_{stage}_features")
         mixed = [] if shares is None else _mixed(shares, run.class_names)
         if mixed:
             between = "" if run.is_comparison else " fine-tuning"
-            sentences.append(f"The most mixed classes {stage}{between}: {listed(mixed)}.")
+            sentences.append(f"The most mixed classes {stage}{between}: {'; '.join(mixed)}.")
     return f"<p>{escape(' '.join(sentences))}</p>" if sentences else ""
+
+
+def _gains(both: Mapping[str, tuple[float, float]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which classes gained most and least, and whether that is settled."""
+    gains = sorted(both, key=lambda c: both[c][0] - both[c][1])
+    # Of two classes, one gains most and the other least.
+    first = gains[: max(1, min(_TOLD, len(gains) - 1))]
+    most = [f"‘{c}’ ({number(both[c][0])} to {number(both[c][1])})" for c in first]
+    least = f"; {_least(gains[-1], *both[gains[-1]])}" if len(gains) > 1 else ""
+    rivals = overlapping(gains[0], _gain_intervals(both, rows))
+    told = [f"In the features, by {LEAVE_ONE_OUT.label}: {listed(most)} gained most{least}."]
+    return told + ([unsettled(rivals)] if rivals else [])
+
+
+def _least(name: str, before: float, after: float) -> str:
+    if number(before) == number(after):
+        return f"‘{name}’ did not change ({number(after)})"
+    done = "lost most" if after < before else "gained least"
+    return f"‘{name}’ {done} ({number(before)} to {number(after)})"
+
+
+def _gain_intervals(
+    both: Mapping[str, tuple[float, float]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[float, float]]:
+    """Of each class's gain, as of independent shares: rather too wide, since the images are the same."""
+    halves: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("low") is not None and row.get("high") is not None:
+            halves.setdefault(row["class"], []).append((row["high"] - row["low"]) / 2)
+    gains = {
+        c: after - before for c, (before, after) in both.items() if len(halves.get(c, ())) == len(STAGES)
+    }
+    return {
+        c: (gain - float(np.hypot(*halves[c])), gain + float(np.hypot(*halves[c])))
+        for c, gain in gains.items()
+    }
+
+
+def overlapping(first: str, intervals: Mapping[str, tuple[float | None, float | None]]) -> list[str]:
+    """The other classes whose intervals reach into that of the first, which lies highest."""
+    low = intervals.get(first, (None, None))[0]
+    others = ((name, high) for name, (_, high) in intervals.items() if name != first)
+    return [] if low is None else [name for name, high in others if high is not None and high >= low]
+
+
+def unsettled(rivals: Sequence[str]) -> str:
+    """That another class may have gained most, a sentence."""
+    if len(rivals) == 1:
+        others = f"the interval of ‘{rivals[0]}’ overlaps"
+    else:
+        others = f"the intervals of {len(rivals)} other classes overlap"
+    return f"Which gained most is not settled: {others} with that of the first."
 
 
 def _mixed(shares: np.ndarray, names: Sequence[str]) -> list[str]:
@@ -120,7 +186,7 @@ def _mixed(shares: np.ndarray, names: Sequence[str]) -> list[str]:
     np.fill_diagonal(others, 0)
     places = np.argsort(-others, axis=None, kind="stable")[:_TOLD]
     return [
-        f"‘{names[i]}’ with ‘{names[j]}’ ({100 * others[i, j]:.1f} % of its neighbours)"
+        f"of the neighbours of ‘{names[i]}’, {percent(others[i, j])} are ‘{names[j]}’"
         for i, j in zip(*np.unravel_index(places, others.shape), strict=True)
         if others[i, j] > 0
     ]
@@ -139,9 +205,10 @@ def _best_layer(run: RunData, layers: Sequence[str]) -> str:
         return ""
     best, last = max(before, key=lambda name: before[name]["value"]), layers[-1]
     text = (
-        f"Before fine-tuning, {LEAVE_ONE_OUT.label} is highest at the end of {best} "
-        f"({number(before[best]['value'])}); at the output it is {number(before[last]['value'])}"
+        f"Before fine-tuning, {LEAVE_ONE_OUT.label}, is highest at {_place(best, layers)}: "
+        f"{number(before[best]['value'])}"
     )
+    text += f"; at the output it is {number(before[last]['value'])}" if best != last else ""
     low, high = before[best].get("low"), before[last].get("high")
     if best != last and None not in (low, high):
         lost = ". The layers between lose some of what tells the classes apart"
@@ -155,15 +222,26 @@ def _moved_layers(run: RunData, layers: Sequence[str]) -> str:
     if not moved:
         return "Fine-tuning changed no layer." if alike else ""
     kept = [name for name in alike if layers.index(name) < layers.index(moved[0])]
-    unchanged = f"left everything up to the end of {kept[-1]} as it was, and " if kept else ""
+    unchanged = f"left everything up to {_place(kept[-1], layers)} as it was, and " if kept else ""
+    places = listed([_place(name, layers) for name in moved])
     text = (
-        f"Fine-tuning {unchanged}changed {listed(moved)} ({LINEAR_CKA.label} before against after: "
-        f"{', '.join(number(alike[name]) for name in moved)})."
+        f"Fine-tuning {unchanged}changed what comes out at {places}: "
+        f"similarity ({LINEAR_CKA.label}, 1 = unchanged) {listed([number(alike[name]) for name in moved])}."
     )
     before, after = (_profile(run, LEAVE_ONE_OUT, stage) for stage in STAGES)
     if layers[-1] in before and layers[-1] in after:
-        text += f" After it, {LEAVE_ONE_OUT.label} at the output is {number(after[layers[-1]]['value'])}."
+        text += f" After it, {LEAVE_ONE_OUT.label}, is {number(after[layers[-1]]['value'])} at the output."
     return text
+
+
+def _place(name: str, layers: Sequence[str]) -> str:
+    """Where in the network a layer ends, in words where its name says so, then its name."""
+    if name == layers[-1]:
+        return f"the output ({name})"
+    blocks = [layer for layer in layers if _BLOCK.match(layer)]
+    if name in blocks:
+        return f"the end of block {blocks.index(name) + 1} of {len(blocks)} ({name})"
+    return f"the end of {name}"
 
 
 def _profile(run: RunData, metric: str, stage: str) -> dict[str, dict[str, Any]]:

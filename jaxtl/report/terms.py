@@ -41,7 +41,7 @@ _REASONS = {
     catalogue.INTRINSIC_DIMENSION: "If it is far above 2, no flat map can keep all neighbourhoods.",
     catalogue.ZEROS: "Shows how many features stay silent for an image.",
     catalogue.HOYER: "Shows whether few features respond strongly or many weakly.",
-    catalogue.TRUSTWORTHINESS: "Low: the map shows neighbours that are none.",
+    catalogue.TRUSTWORTHINESS: "Low: the map shows false neighbours.",
     catalogue.CONTINUITY: "Low: the map tears neighbours apart.",
     catalogue.SHEPARD: "Low: large distances in the map say nothing about the features.",
     catalogue.QNX_AUC: "One number for how many neighbours a map keeps, at all scales.",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from jaxtl.report.markup import Html, Section, bounded, counted, note, number, table
+from jaxtl.report.markup import Html, Section, bounded, counted, note, table
 from jaxtl.runs.data import RunData
 
 _OPEN = ("?", "open")
@@ -14,10 +14,10 @@ _SIGNS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no"), "undecided": 
 _MEANINGS = {
     "holds": "the whole 95 % interval is on the claim's side of the threshold.",
     "does not hold": "the whole interval is on the other side.",
-    "undecided": "the threshold lies within the interval: these images cannot tell.",
+    "undecided": "the threshold lies within the interval: too few images to tell.",
 }
-# Of a claim, what is known beside its statistic, where its threshold comes from, and who made it.
-_REMARKS = ("beside", "threshold_from", "source")
+# Of a claim, what is known beside its statistic, and where its threshold comes from.
+_REMARKS = ("beside", "threshold_from")
 
 
 def claims(run: RunData) -> Section:
@@ -39,26 +39,49 @@ def claims(run: RunData) -> Section:
 
 
 def tally(claims: Sequence[dict[str, Any]]) -> str:
-    """How many claims have which verdict, such as "3 claims: 2 hold, 1 does not, 0 are undecided."."""
+    """How many claims have which verdict: "Of 2 claims about these maps, 1 holds, 1 does not, ..."."""
     kinds = [_SIGNS.get(str(claim["verdict"]), _OPEN)[1] for claim in claims]
     held, not_held, left = (kinds.count(kind) for kind in ("yes", "no", "open"))
     return (
-        f"{counted(len(claims), 'claim')}: {held} hold{'s' * (held == 1)}, {not_held} "
-        f"do{'es' * (not_held == 1)} not, {left} {'is' if left == 1 else 'are'} undecided."
+        f"Of {counted(len(claims), 'claim')} about these maps, {held} hold{'s' * (held == 1)}, {not_held} "
+        f"do{'es' * (not_held == 1)} not and {left} {'is' if left == 1 else 'are'} undecided."
     )
 
 
 def claims_table(claims: Sequence[dict[str, Any]]) -> str:
     """A row for each claim: what it says, what became of it, and the number and threshold that decided."""
+    if not claims:
+        return ""
+    shared = _shared_source(claims)
     rows = []
     for claim in claims:
         value = bounded(claim["value"], claim.get("low"), claim.get("high"))
-        rows.append([_told(claim), mark(claim), value, _condition(claim)])
-    return table(["Claim", "Verdict", "Value", "Holds if"], rows, texts=2) if rows else ""
+        rows.append([_told(claim, bool(shared)), mark(claim), value, _condition(claim)])
+    return shared + table(["Claim", "Verdict", "Value", "Holds if"], rows, texts=2)
 
 
-def _told(claim: dict[str, Any]) -> Html:
-    under = "".join(f"<span class='quiet'>{escape(line)}</span>" for line in _remarks(claim))
+def _shared_source(claims: Sequence[dict[str, Any]]) -> str:
+    """Whose the claims are, as HTML, where all are of one source; "" otherwise."""
+    sources = {said(claim, "source") for claim in claims}
+    if len(sources) > 1 or not (source := sources.pop()):
+        return ""
+    quoted = (
+        " Where a claim was worded otherwise, its first words are quoted." if any(map(_words, claims)) else ""
+    )
+    return note(f"{source}{quoted}")
+
+
+def _words(claim: dict[str, Any]) -> str:
+    """The words in which a claim was first made, where they are not those of its title."""
+    claimed = said(claim, "claimed")
+    return "" if claimed == said(claim, "text") else claimed
+
+
+def _told(claim: dict[str, Any], is_shared: bool) -> Html:
+    lines = _remarks(claim)
+    lines += [] if is_shared else filter(None, [said(claim, "source")])
+    lines += [f"First worded: “{words}”."] if (words := _words(claim)) else []
+    under = "".join(f"<span class='quiet'>{escape(line)}</span>" for line in lines)
     return Html(f"<b>{escape(said(claim, 'text'))}</b>{under}")
 
 
@@ -74,7 +97,7 @@ def _remarks(claim: dict[str, Any]) -> list[str]:
 
 def _condition(claim: dict[str, Any]) -> str:
     threshold = claim.get("threshold")
-    return "" if threshold is None else f"{said(claim, 'direction')} {number(threshold)}".strip()
+    return "" if threshold is None else f"{said(claim, 'direction')} {threshold:g}".strip()
 
 
 def mark(claim: dict[str, Any]) -> Html:
