@@ -39,11 +39,11 @@ from jaxtl.report.markup import (
     figures,
     interval,
     maybe,
-    value_of,
     note,
     number,
     table,
     unique,
+    value_of,
 )
 from jaxtl.report.opening import test_accuracy
 from jaxtl.report.terms import BETTER, reason, term
