@@ -77,7 +77,7 @@ def test_what_changed_comes_first(page):
         "Of all test images, the tuned network itself classifies 0.900 correctly" in first
     )  # after the last epoch
     assert "Of 1 claim about these maps, 1 holds, 0 do not and 0 are undecided." in first
-    assert "This is one seed" in first
+    assert "This is one run with one seed" in first
     assert "t-SNE before" in first
     assert "t-SNE after" in first
     order = headings(page)

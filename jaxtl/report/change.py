@@ -205,8 +205,8 @@ def _neighbors(run: RunData) -> str:
     return (
         f"<p>Of the {N_NEIGHBORS} images nearest to an image in the features before, "
         f"<b>{N_NEIGHBORS * share:.1f}</b> ({percent(share)}) are on average still among its {N_NEIGHBORS} "
-        f"nearest after; chance alone would keep {of_ten(by_chance)}. {counted(none, 'image')} kept none of them, "
-        f"{all_of_them:,} kept all {N_NEIGHBORS}.</p>"
+        f"nearest after; chance alone would keep {of_ten(by_chance)}. {counted(none, 'image')} kept none "
+        f"of them, {all_of_them:,} kept all {N_NEIGHBORS}.</p>"
     )
 
 
