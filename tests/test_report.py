@@ -85,7 +85,7 @@ def test_what_changed_comes_first(page):
     text = " ".join(page.text)
     assert "300 test images of MNIST, 48 × 48 pixels each" in text
     assert "the network's last 10 layers and a softmax head learned from 2,000 training images" in text
-    assert "below 0.600" in text
+    assert "below 0.6" in text
 
 
 def test_headings_have_no_gap_between_their_levels(page):
