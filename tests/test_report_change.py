@@ -91,10 +91,8 @@ def test_images_are_counted_in_four_groups(run, text):
 
 def test_neighbours_kept_stand_beside_chance(page):
     held = part(page, "change")
-    assert (
-        "3.0 (30 %) are on average still among its 10 nearest after; chance alone would keep 0.33 of 10 (3.3 %)"
-        in held
-    )
+    assert "3.0 (30 %) are on average still among its 10 nearest after" in held
+    assert "chance alone would keep 0.33 of 10 (3.3 %)" in held
     assert "4 images kept none of them, 1 kept all 10" in held
 
 
@@ -207,7 +205,7 @@ def test_small_p_values_and_counts_are_no_decimals(run):
         Score("after", "tsne", CLUSTERS, 10.0, 10.0, 10.0),
     ]
     text = build_page([dataclasses.replace(run, scores=[*run.scores, *scores])])
-    assert ["McNemar's p, logistic probe", "&lt; 0.001"] in [row[:2] for row in rows(text)]
+    assert ["McNemar&#x27;s p, logistic probe", "&lt; 0.001"] in [row[:2] for row in rows(text)]
     assert ["clusters found", "after", "t-SNE", "10"] in [row[:4] for row in rows(text)]
 
 

@@ -196,8 +196,8 @@ def test_gains_and_mixed_pairs_are_told_in_words(run):
     assert "‘2’ (0.200 to 0.900), ‘3’ (0.700 to 0.900) and ‘0’ (0.500 to 0.600) gained most" in held
     assert "‘1’ lost most (0.900 to 0.800)" in held
     assert (
-        "The most mixed classes before fine-tuning: of the neighbours of ‘4’, 30 % are ‘9’; of the neighbours "
-        "of ‘9’, 20 % are ‘4’" in held
+        "The most mixed classes before fine-tuning: of the neighbours of ‘4’, 30 % are ‘9’; of the "
+        "neighbours of ‘9’, 20 % are ‘4’" in held
     )
     assert "mixed classes after" not in held
 

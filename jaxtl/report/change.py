@@ -199,13 +199,14 @@ def _neighbors(run: RunData) -> str:
     known = kept[np.isfinite(kept)] if kept is not None else np.empty(0)
     if not len(known):
         return ""
+    share = float(known.mean())
     by_chance = min(1, N_NEIGHBORS / max(1, len(run) - 1))
     none, all_of_them = int((known <= 0).sum()), int((known >= 1).sum())
     return (
         f"<p>Of the {N_NEIGHBORS} images nearest to an image in the features before, "
-        f"<b>{N_NEIGHBORS * known.mean():.1f}</b> ({percent(known.mean())}) are on average still among its {N_NEIGHBORS} nearest after; "
-        f"chance alone would keep {of_ten(by_chance)}. {counted(none, 'image')} kept none of them, "
-        f"{all_of_them:,} kept all {N_NEIGHBORS}.</p>"
+        f"<b>{N_NEIGHBORS * share:.1f}</b> ({percent(share)}) are on average still among its {N_NEIGHBORS} "
+        f"nearest after; chance alone would keep {of_ten(by_chance)}. {counted(none, 'image')} kept none "
+        f"of them, {all_of_them:,} kept all {N_NEIGHBORS}.</p>"
     )
 
 
