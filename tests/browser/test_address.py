@@ -18,6 +18,7 @@ def holds(page, text):
 
 
 def test_back_and_forward_go_through_what_was_seen(sheet):
+    sheet.locator("#change-tools [data-classifier=knn]").click()
     sheet.evaluate("jaxtlReport.pin(17)")
     holds(sheet, "image=17")
     sheet.locator("[data-group=fixed]").click()

@@ -80,6 +80,7 @@ def test_pointing_shows_the_image_in_all_maps(page, run):
         "thumbs => thumbs.map((thumb) => Number(thumb.dataset.row))"
     )
     assert neighbors == run.measures["neighbors_after"][row].tolist()
+    page.wait_for_timeout(100)  # rings are drawn with the next frame
     rings = page.evaluate("jaxtlReport.maps.map((map) => map.over.toDataURL().length)")
     page.mouse.move(2, 2)
     page.wait_for_function("jaxtlReport.state.hover < 0")

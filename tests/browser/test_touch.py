@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
 
-from tests.browser.test_page import PLACES, frame
+from tests.browser.test_page import PLACES, comes_true, frame
 
 pytestmark = pytest.mark.browser
 
@@ -65,7 +65,9 @@ def test_a_finger_scrolls_the_page_where_it_draws_no_lasso(phone):
     phone.evaluate("jaxtlReport.clear()")
     _, box = frame(phone, 2)
     x, y = box["x"] + 100, box["y"] + 200
-    assert draw_by_finger(phone, [(x, y), (x, y - 150)]) > 50
+    top = phone.evaluate("scrollY")
+    draw_by_finger(phone, [(x, y), (x, y - 150)])
+    assert comes_true(phone, lambda: phone.evaluate("scrollY") > top + 50)
     assert phone.evaluate("jaxtlReport.state.selection") == []
 
 
