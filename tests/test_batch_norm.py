@@ -114,7 +114,8 @@ def test_a_network_about_as_good_as_its_features_is_not(history):
 
 def test_tests_that_lag_behind_training_are_explained():
     history = epochs((0.93, 0.84), (0.97, 0.95))
-    assert "after epoch 1: training normalises with each batch's own" in lagging(history, "keras")
+    told = lagging(history, "keras")
+    assert told.startswith("At the end of the first epoch only, test accuracy is far below training accuracy")
     assert lagging(history, "frozen") == lagging(history[1:], "keras") == ""
     assert lagging(history[:1], "recalibrated") == ""
-    assert "epochs 1, 2:" in lagging(epochs((0.9, 0.3), (0.9, 0.4)), "keras")
+    assert "epochs 1, 2," in lagging(epochs((0.9, 0.3), (0.9, 0.4)), "keras")
