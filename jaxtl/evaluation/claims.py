@@ -150,14 +150,16 @@ def _verdict(claim: _Claim, estimate: Estimate, evidence: Evidence) -> Verdict:
         claim.direction,
         verdict,
         " ".join(filter(None, (words, beside, origin))),
-        _SOURCE if evidence.tuned else f"{_SOURCE} Asked here of other features.",
+        _SOURCE if evidence.tuned else _ASKED_ELSEWHERE,
         origin,
         beside,
-        claim.claimed,
+        # Of other features than a network's, the words of the experiment would be beside the point.
+        claim.claimed if evidence.tuned else "",
     )
 
 
 _SOURCE = "First made of jaxtl's founding experiment, on MobileNetV2 and MNIST."
+_ASKED_ELSEWHERE = "First made of jaxtl's founding experiment; asked here of other features."
 # As many as scores are shown with.
 _THRESHOLD_DECIMALS = 3
 _LEAD = {"holds": "Supported", "does not hold": "Not supported", "undecided": "Undecided"}
