@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import one_blas_thread
 from jaxtl.machine.engines import engine_for
+from jaxtl.machine.warned import ignoring
 from jaxtl.metrics import distances
 from jaxtl.metrics.estimates import (
     Estimate,
@@ -181,10 +181,9 @@ def _kmeans(values: np.ndarray, n_clusters: int, n_init: int, seed: int) -> np.n
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    # In one thread, since the sums of several, and so at times the clusters, depend on how many there are.
-    with warnings.catch_warnings(), one_blas_thread():
-        # Fewer different points than classes: then there are fewer clusters, and that is the answer.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # In one thread, since the sums of several, and so at times the clusters, depend on how many there are. The
+    # warning is of fewer different points than classes: then there are fewer clusters, and that is the answer.
+    with ignoring(category=ConvergenceWarning), one_blas_thread():
         # Elkan's bounds save a third of the distances, and give Lloyd's clusters.
         means = KMeans(n_clusters, n_init=n_init, random_state=seed, algorithm="elkan")
         return means.fit_predict(values)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import one_blas_thread
+from jaxtl.machine.warned import ignoring
 from jaxtl.metrics.estimates import Estimate, check_labels, check_values, half_estimate, half_samples
 
 # What is called a cluster: so many points in a hundred, or a quarter of a class where these are smaller, and
@@ -95,9 +95,8 @@ def _clusters(values: np.ndarray, n_classes: int) -> np.ndarray:
     if n <= max(least, _NEIGHBORS):
         return np.full(n, -1)
     method = HDBSCAN(min_cluster_size=least, min_samples=_NEIGHBORS, copy=True, n_jobs=1)
-    with warnings.catch_warnings(), one_blas_thread():
-        # Of configuration that threads do not inherit; there is none.
-        warnings.filterwarnings("ignore", message=r".*sklearn\.utils\.parallel\.delayed.*")
+    # The warning is of configuration that threads do not inherit; there is none.
+    with ignoring(r".*sklearn\.utils\.parallel\.delayed.*"), one_blas_thread():
         return method.fit_predict(values.astype(np.float64))
 
 

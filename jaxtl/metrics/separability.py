@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.warned import ignoring
 from jaxtl.metrics.estimates import HALVES, check_labels, check_values
 from jaxtl.metrics.voting import Classified, classified, votes, with_halves
 from jaxtl.neighbors import nearest_rows
@@ -50,9 +50,8 @@ def knn_accuracy(
     where = "k-NN accuracy"
     values, labels = as_array(where, "values", values), as_array(where, "labels", labels)
     check_knn(values, labels, n_neighbors, folds)
-    with warnings.catch_warnings():
-        # A rare class is no fault here: the docstring says what becomes of it.
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+    # A rare class is no fault here: the docstring says what becomes of it.
+    with ignoring("The least populated class", UserWarning):
         classifier = KNeighborsClassifier(n_neighbors, n_jobs=-1)
         scores = cross_val_score(classifier, values, labels, cv=StratifiedKFold(folds))
     return float(scores.mean()), scores
@@ -112,9 +111,8 @@ def _folds(members: np.ndarray, folds: int) -> np.ndarray:
     from sklearn.model_selection import StratifiedKFold
 
     fold_of = np.empty(len(members), int)
-    with warnings.catch_warnings():
-        # A rare class is no fault: see `knn_accuracy`.
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+    # A rare class is no fault: see `knn_accuracy`.
+    with ignoring("The least populated class", UserWarning):
         for fold, (_, held) in enumerate(StratifiedKFold(folds).split(members, members)):
             fold_of[held] = fold
     return fold_of

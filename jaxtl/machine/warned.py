@@ -1,0 +1,36 @@
+"""Warnings of libraries that tell a user nothing, ignored while several threads work."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator
+
+_lock = threading.Lock()
+# The filters to put back, held by all threads that are within `ignoring`; and how many these are.
+_held: list[warnings.catch_warnings[None]] = []
+_inside = 0
+
+
+@contextlib.contextmanager
+def ignoring(message: str = "", category: type[Warning] = Warning) -> Iterator[None]:
+    """Ignore warnings of a category whose text begins as the regular expression `message` says.
+
+    Filters are the whole process's: of two threads in `warnings.catch_warnings`, the one that leaves first puts
+    back filters under which the other does not ignore what it must. Here the last to leave puts them back.
+    """
+    global _inside
+    with _lock:
+        if not _inside:
+            _held.append(warnings.catch_warnings())
+            _held[0].__enter__()
+        _inside += 1
+        warnings.filterwarnings("ignore", message, category)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _held.pop().__exit__(None, None, None)
