@@ -17,8 +17,8 @@ _inside = 0
 def ignoring(message: str = "", category: type[Warning] = Warning) -> Iterator[None]:
     """Ignore warnings of a category whose text begins as the regular expression `message` says.
 
-    Filters are the whole process's: of two threads in `warnings.catch_warnings`, the one that leaves first puts
-    back filters under which the other does not ignore what it must. Here the last to leave puts them back.
+    Filters are the whole process's: of two threads in `warnings.catch_warnings`, the one that leaves first
+    puts back filters under which the other does not ignore what it must. Here the last to leave does so.
     """
     global _inside
     with _lock:

@@ -181,8 +181,8 @@ def _kmeans(values: np.ndarray, n_clusters: int, n_init: int, seed: int) -> np.n
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    # In one thread, since the sums of several, and so at times the clusters, depend on how many there are. The
-    # warning is of fewer different points than classes: then there are fewer clusters, and that is the answer.
+    # In one thread, since the sums of several, and so at times the clusters, depend on how many there are.
+    # The warning is of fewer different points than classes: then fewer clusters are the answer.
     with ignoring(category=ConvergenceWarning), one_blas_thread():
         # Elkan's bounds save a third of the distances, and give Lloyd's clusters.
         means = KMeans(n_clusters, n_init=n_init, random_state=seed, algorithm="elkan")
