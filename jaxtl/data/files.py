@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtl.data.decode import UNREADABLE, look, opened
 from jaxtl.data.resize import fitted
 from jaxtl.errors import JaxtlError
-from jaxtl.machine import cores
+from jaxtl.machine.host import cpu_count
 
 # Files that an error names; the others it counts.
 _NAMED = 5
@@ -117,7 +118,8 @@ class ImageFiles:
             except UNREADABLE as error:
                 failures.append((place, f"{_name(path)} ({error})"))
 
-        cores.share(fill, range(len(wanted)))
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            list(pool.map(fill, range(len(wanted))))
         if failures:
             raise _unreadable([line for _, line in sorted(failures)])
         is_in_order = len(wanted) == len(rows) and np.array_equal(wanted, rows)
