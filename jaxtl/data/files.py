@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtl.data.decode import UNREADABLE, look, opened
 from jaxtl.data.resize import fitted
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.host import cpu_count
+from jaxtl.machine import cores
 
 # Files that an error names; the others it counts.
 _NAMED = 5
@@ -118,8 +117,7 @@ class ImageFiles:
             except UNREADABLE as error:
                 failures.append((place, f"{_name(path)} ({error})"))
 
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            list(pool.map(fill, range(len(wanted))))
+        cores.share(fill, range(len(wanted)))
         if failures:
             raise _unreadable([line for _, line in sorted(failures)])
         is_in_order = len(wanted) == len(rows) and np.array_equal(wanted, rows)
