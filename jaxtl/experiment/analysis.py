@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.catalogue import RESEED_KEPT
+from jaxtl.evaluation.catalogue import KEEPING, RESEED_KEPT
 from jaxtl.experiment import scores
 from jaxtl.experiment.embeddings import Embedder, Job
 from jaxtl.experiment.schedule import Step
@@ -169,7 +169,7 @@ class Analysis:
 
     def _find(self, stage: str, progress: Progress) -> None:
         # As many as any embedding or number needs, so that they are found once.
-        wanted = [KNN_CANDIDATES, self._settings.n_neighbors, int(3 * self._settings.perplexity)]
+        wanted = [KNN_CANDIDATES, *KEEPING, self._settings.n_neighbors, int(3 * self._settings.perplexity)]
         values = self.run.features[stage].read().values
         self.run.neighbors[stage].write(exact_neighbors(values, min(max(wanted), len(values) - 1)))
 
@@ -193,8 +193,15 @@ class Analysis:
         params: dict[str, Parameter],
         progress: Progress,
     ) -> None:
+        try:
+            self.embedder.make(self._job(method, stage, file, params), progress, self.notify)
+        except JaxtlError as error:
+            # Another library or more time, which a resumed run may be given, can help.
+            raise self.run.mended(error) from None
+
+    def _job(self, method: str, stage: str, file: RunFile[Embedding], params: dict[str, Parameter]) -> Job:
         run, before = self.run, STAGES[0]
-        job = Job(
+        return Job(
             method,
             stage,
             run.features[stage].path,
@@ -203,21 +210,14 @@ class Analysis:
             params,
             run.embeddings[before, method].path if self._turned_onto(method, stage) else None,
         )
-        try:
-            self.embedder.make(job, progress, self.notify)
-        except JaxtlError as error:
-            # Another library or more time, which a resumed run may be given, can help.
-            raise run.mended(error) from None
 
     def _reseed(self, progress: Progress) -> None:
         run = self.run
         if run.reseeded.is_there:
             return
         params = {**self._settings.reduction(_SEEDED), "seed": self._settings.seed ^ 1}
-        features, neighbors = run.features["before"].path, run.neighbors["before"].path
-        job = Job(_SEEDED, "before", features, neighbors, run.reseeded.path, params)
         try:
-            self.embedder.make(job, progress, self.notify)
+            self.embedder.make(self._job(_SEEDED, "before", run.reseeded, params), progress, self.notify)
         except JaxtlError as error:
             # A number less, and no run that fails for it.
             self.notify(f"{RESEED_KEPT.label}: left out ({error})")
