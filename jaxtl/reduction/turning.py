@@ -46,12 +46,22 @@ def turned_onto(coords: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, dict[
     """
     mean = coords.mean(axis=0, dtype=np.float64)
     centred, target = coords - mean, onto - onto.mean(axis=0, dtype=np.float64)
-    # No BLAS: how it adds up depends on how many threads it has.
-    left, strengths, right = np.linalg.svd(np.einsum("ni,nj->ij", centred, target))
-    rotation = left @ right
+    rotation, strengths = rotation_onto(centred, target)
     size = float(np.sqrt((centred**2).sum() * (target**2).sum()))
     told: dict[str, Any] = {"agreement": float(strengths.sum()) / size if size else 0.0}
     if len(rotation) == 2:
         told["turned_degrees"] = float(np.degrees(np.arctan2(rotation[0, 1], rotation[0, 0])))
         told["mirrored"] = bool(np.linalg.det(rotation) < 0)
     return mean + np.einsum("ni,ij->nj", centred, rotation), told
+
+
+def rotation_onto(centred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation, mirrored or not, that lays rows on others, float64 [k, k], and how strongly, [k].
+
+    Args:
+        centred, target: [n, k], each about its own mean.
+    """
+    # No BLAS: how it adds up depends on how many threads it has.
+    product = np.einsum("ni,nj->ij", centred, target, dtype=np.float64)
+    left, strengths, right = np.linalg.svd(product)
+    return left @ right, strengths

@@ -22,6 +22,7 @@ from jaxtl.plots.key import add_key, key_height
 from jaxtl.plots.palette import TEN_COLOURS, class_colours
 from jaxtl.plots.points import RASTERISED_ABOVE
 from jaxtl.plots.style import square_limits, styled
+from jaxtl.reduction.turning import rotation_onto
 from jaxtl.scaling.curves import Curve
 from jaxtl.scaling.quality import Quality
 from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Trial
@@ -244,12 +245,10 @@ def _draw_points(axes: Axes, coords: np.ndarray, labels: np.ndarray, classes: in
 
 
 def turned_onto(coords: np.ndarray, before: np.ndarray | None, free: bool) -> np.ndarray:
-    """Coordinates laid on the first points' own: turned (Schonemann 1966) where free, or mirrored."""
+    """Coordinates laid on the first points' own: turned where free, or mirrored along each axis."""
     if before is None:
         return coords
     some, target = (places - places.mean(axis=0) for places in (coords[: len(before)], before))
-    product = some.T @ target
     if not free:
-        return coords * np.where(np.diag(product) < 0, -1.0, 1.0).astype(coords.dtype)
-    u, _, vt = np.linalg.svd(product)
-    return coords @ (u @ vt).astype(coords.dtype)
+        return coords * np.where((some * target).sum(axis=0) < 0, -1.0, 1.0).astype(coords.dtype)
+    return coords @ rotation_onto(some, target)[0].astype(coords.dtype)

@@ -81,12 +81,7 @@ def shared(opened, run):
 @pytest.fixture
 def page(shared):
     """The page of 10,000 digits with nothing hidden, selected or pinned; faults fail the test."""
-    page, faults = shared
-    faults.clear()
-    page.mouse.move(2, 2)
-    page.evaluate(CLEARED)
-    yield page
-    assert not faults
+    yield from cleared(*shared)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +92,10 @@ def small(opened, few):
 @pytest.fixture
 def sheet(small):
     """The same of 300 digits, for what does not depend on how many there are."""
-    page, faults = small
+    yield from cleared(*small)
+
+
+def cleared(page, faults):
     faults.clear()
     page.mouse.move(2, 2)
     page.evaluate(CLEARED)
