@@ -45,6 +45,20 @@ def test_tied_votes_go_to_the_nearest():
     assert metrics.leave_one_out_knn(neighbors, np.array([0, 7, 3])).predicted.tolist() == [7, 3, 0]
 
 
+def test_a_number_has_one_interval_however_many_neighbours_are_known():
+    many = exact_neighbors(VALUES, 200)
+    few = Neighbors(many.indices[:, :30], many.distances[:, :30])
+    hits = [metrics.neighborhood_hit(known, LABELS, 10, seed=3) for known in (few, many)]
+    assert hits[0].mean == hits[1].mean
+    assert hits[0].per_class == hits[1].per_class
+    for voted in (
+        [metrics.leave_one_out_knn(known, LABELS, 10, seed=3) for known in (few, many)],
+        [metrics.knn_cross_validated(VALUES, LABELS, known, seed=3) for known in (few, many)],
+    ):
+        assert voted[0].accuracy == voted[1].accuracy
+        assert voted[0].per_class == voted[1].per_class
+
+
 def test_training_points_vote_for_test_points():
     given = VALUES[:200], LABELS[:200], VALUES[200:], LABELS[200:]
     votes = metrics.train_to_test_knn(*given, n_neighbors=1)

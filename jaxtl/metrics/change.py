@@ -18,6 +18,7 @@ from jaxtl.metrics.distances import BLOCK, Points
 from jaxtl.metrics.estimates import (
     HALVES,
     NORMAL,
+    SPARE,
     Estimate,
     check_pair,
     half_estimate,
@@ -29,8 +30,6 @@ from jaxtl.records.arrays import Neighbors
 OUTCOMES = ("right", "fixed", "broken", "wrong")
 # Others that stand for all of them: then the error of a share is below 0.005, whatever the share.
 OTHERS = 10_000
-# Of so many times k neighbours, a half of the points holds k nearly always.
-_SPARE = 3
 
 
 class Kept(NamedTuple):
@@ -122,8 +121,8 @@ def neighbors_kept(
     _check_size(where, k, n, known)
     scores = _shared(before.indices[:, :k], after.indices[:, :k])
     # In a half, `asked` neighbours of each point are nearly always among those that are known.
-    asked = max(1, min(k, known // _SPARE))
-    lists = [near.indices[:, : _SPARE * asked] for near in (before, after)]
+    asked = max(1, min(k, known // SPARE))
+    lists = [near.indices[:, : SPARE * asked] for near in (before, after)]
 
     def in_half(rows: np.ndarray) -> np.ndarray:
         return _shared(*_nearest_of(lists, rows, asked))

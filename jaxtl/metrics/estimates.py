@@ -34,6 +34,9 @@ _FEW = 64
 _BLOCK = 1_000_000
 # Random halves of the points. From so many the error is known to a sixth, for which Student's t makes up.
 HALVES = 40
+# Of so many times k neighbours, a half of the points holds k nearly always. No more are looked at where more
+# are known: a number has one interval, whoever found its neighbours.
+SPARE = 3
 
 
 class Estimate(NamedTuple):

@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtl.metrics.estimates import half_samples
+from jaxtl.metrics.estimates import SPARE, half_samples
 
 # Anchors that show what falling ranks do; their scatter adds a part in so many to the squared error.
 _STANDING = 256
-# Of so many times k neighbours a half holds k nearly always.
-_SPARE = 3
 # Ranks looked at together.
 _BLOCK = 4_000_000
 
@@ -129,7 +127,7 @@ def kept_in_halves(
 ) -> np.ndarray:
     """Mean share of an anchor's k nearest of its half that are the same in both ranks: [halves]."""
     n = outside.shape[1]
-    wide = min(_SPARE * k, n - 1)
+    wide = min(SPARE * k, n - 1)
     lists = [_listed(ranks, wide) + n * np.arange(len(ranks))[:, None] for ranks in (outside, inside)]
     shares = np.full(halves, np.nan)
     for half, rows in enumerate(half_samples(n, halves, seed)):

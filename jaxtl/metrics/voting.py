@@ -10,6 +10,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.metrics.estimates import (
     HALVES,
+    SPARE,
     Estimate,
     check_labels,
     check_values,
@@ -76,7 +77,8 @@ def leave_one_out_knn(
     label instead, so that its figure depends on how classes are numbered).
 
     Args:
-        neighbors: from `jaxtl.neighbors.exact_neighbors(values, k)`; three times k serve the interval better.
+        neighbors: from `jaxtl.neighbors.exact_neighbors(values, k)`, or three times k, which serve the
+            interval better; more than those change nothing.
         labels: int [n].
         n_neighbors: the first so many of the neighbours; all of them by default.
         halves: of the points, in which those that are left of all neighbours vote anew, k at most.
@@ -243,7 +245,7 @@ def _halved(
     for rows in half_samples(n, halves, seed):
         inside = np.zeros(n, bool)
         inside[rows] = True
-        known = nearest[rows]
+        known = nearest[rows, : SPARE * k]
         asked = inside[known]
         if fold_of is not None:
             asked &= fold_of[known] != fold_of[rows, None]
