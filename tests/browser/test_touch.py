@@ -27,6 +27,8 @@ def draw_by_finger(page, corners):
         points = [{"x": x, "y": y} for x, y in at]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
+    # What a finger may do where is told to the browser with the next picture: a busy one draws it late.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     top = page.evaluate("scrollY")
     touch("touchStart", corners[0])
     for start, end in itertools.pairwise(corners):
