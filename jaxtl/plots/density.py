@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
-from scipy.ndimage import gaussian_filter
 
 # From so many points on, and up to so many classes: more lines than that hide more than they show.
 _DENSE_FROM, _LINES_UP_TO = 5000, 24
@@ -42,6 +41,9 @@ def densest(
     """The middles of cells along both axes, the smoothed share of points in each, float [rows, columns], and
     the level above which lies SHARE of the points.
     """
+    # Here, as few maps have such lines, and it takes as long to import as all the rest.
+    from scipy.ndimage import gaussian_filter
+
     counts, *edges = np.histogram2d(*points.T, bins=_CELLS, range=limits)
     density = gaussian_filter(counts / len(points), _SMOOTH, mode="constant")
     falling = np.sort(density, axis=None)[::-1]

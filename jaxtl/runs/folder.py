@@ -18,7 +18,6 @@ from jaxtl.data import short_name, spelled
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
-from jaxtl.plots import maps as plots
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
     MAKE_AGAIN,
@@ -325,5 +324,6 @@ def _save_record(path: Path, record: _Record) -> None:
 
 
 def _save_figure(path: Path, figure: Any) -> None:
+    from jaxtl.plots.style import save
 
-    plots.save(figure, path)
+    save(figure, path)
