@@ -118,8 +118,15 @@ jax.jit(lambda x: x * 3 + 1)(2.0)
 """
 
 
-@pytest.mark.parametrize("when", ["early", "late"])
-@pytest.mark.parametrize(("where", "kept"), [("auto", True), ("none", False)])
+@pytest.mark.parametrize(
+    ("when", "where", "kept"),
+    [
+        ("early", "auto", True),
+        ("late", "none", False),
+        pytest.param("early", "none", False, marks=pytest.mark.slow),
+        pytest.param("late", "auto", True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_setting_takes_effect_before_and_after_jax_is_imported(bare, tmp_path, when, where, kept):
     if not kept:
         bare.setenv(FOLDER, str(tmp_path / "mine"))

@@ -37,7 +37,8 @@ def tensorflow_resize(images, size):
     return tf.image.resize(images, (size, size), method="bilinear", antialias=False).numpy()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+# Each shape compiles anew.
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("shape", "size"), SIZES)
 def test_resize_is_tensorflows(shape, size, channels):
     images = pixels(*shape, channels)

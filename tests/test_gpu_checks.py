@@ -23,6 +23,7 @@ def blobs():
     return Features(values.astype(np.float32), labels, np.arange(180, dtype=np.int32), {})
 
 
+@pytest.mark.slow
 def test_two_ways_to_one_embedding_agree(blobs):
     lle = {engine: reduce(blobs, "lle", "jaxtl", engine=engine) for engine in ("jax", "cpu")}
     agreement.compare_planes(lle["jax"], lle["cpu"])
@@ -63,6 +64,7 @@ def test_features_and_losses_agree_within_rounding_only():
             agreement.compare_losses({"loss": loss}, {"loss": 1.0})
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_and_replaced(blobs, tmp_path):
     check_a_killed_reducer(blobs, "sklearn", tmp_path)
 

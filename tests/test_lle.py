@@ -78,7 +78,7 @@ def test_is_a_scikit_learn_estimator_in_every_way(estimator, check):
 @pytest.mark.parametrize(
     ("method", "n_neighbors", "n_components"),
     [
-        case
+        pytest.param(*case, marks=pytest.mark.slow if case[2] == 3 else ())
         for case in itertools.product(METHODS, (5, 12, 30), (1, 2, 3, 10))
         if case != ("modified", 5, 10)  # which has fewer neighbours than components
     ],
@@ -320,7 +320,7 @@ def test_tiles_solve_as_scipy_does(n, count):
     check_solves(tiles.solver, n)
 
 
-@pytest.mark.parametrize("n", [1, 100, 128, 129, 300])
+@pytest.mark.parametrize("n", [1, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in (128, 300)), 129])
 def test_a_whole_matrix_solves_as_scipy_does(n, monkeypatch):
     monkeypatch.setattr(device, "PANEL", 128)
     check_solves(device.dense_solver, n)

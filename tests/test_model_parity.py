@@ -208,7 +208,10 @@ CUTS = [
 ]
 
 
-@pytest.mark.parametrize("form", ["matmul", "xla", pytest.param("mixed", marks=pytest.mark.slow)])
+# A run takes `matmul`.
+@pytest.mark.parametrize(
+    "form", ["matmul", *(pytest.param(form, marks=pytest.mark.slow) for form in ("xla", "mixed"))]
+)
 @pytest.mark.parametrize(("start", "stop"), CUTS)
 def test_folded_stretch_is_the_plain_one(start, stop, form, small_model):
     model, carries = small_model
@@ -268,8 +271,10 @@ def digit_features(digit_images):
     return functools.cache(lambda way: np.asarray(ways[way]()))
 
 
+# What a run computes; the other ways are held to the plain network above, stretch by stretch.
 @pytest.mark.parametrize(
-    "way", ["plain", "folded, matmul", pytest.param("folded, xla", marks=pytest.mark.slow)]
+    "way",
+    ["folded, matmul", *(pytest.param(way, marks=pytest.mark.slow) for way in ("plain", "folded, xla"))],
 )
 def test_imagenet_features_of_digits_are_those_of_keras(way, digit_features):
     """Digits are far from ImageNet: the last blocks amplify rounding, Keras's own as much as ours.

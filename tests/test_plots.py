@@ -1,3 +1,4 @@
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -192,11 +193,18 @@ FIGURES = {
     "comparison": lambda n: maps.comparison_figure(trio(n=n), trio(n=n)),
     "history": lambda n: curves.history_figure([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]),
 }
+ONCE = {("map", ".png"), ("stage", ".svg"), ("comparison", ".pdf"), ("history", ".svg")}
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
-@pytest.mark.parametrize("suffix", MAGIC)
-@pytest.mark.parametrize("kind", FIGURES)
+# Each figure and each form once; all pairs before a release.
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [
+        pytest.param(*pair, marks=() if pair in ONCE else pytest.mark.slow)
+        for pair in itertools.product(FIGURES, MAGIC)
+    ],
+)
 def test_files_reproduce_to_the_byte(tmp_path, kind, suffix):
     figure = FIGURES[kind](400)
     for path in ("a", "b"):

@@ -148,7 +148,7 @@ def size_of_terms(name, size):
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)
-@pytest.mark.parametrize("form", ["matmul", "mixed"])
+@pytest.mark.parametrize("form", ["matmul", pytest.param("mixed", marks=pytest.mark.slow)])
 def test_forms_agree_in_value_and_gradients(name, size, form):
     for ours, theirs in zip(exact(name, size, form), exact(name, size, "xla"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * np.abs(theirs).max())

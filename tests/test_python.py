@@ -242,7 +242,9 @@ def test_a_notebook_without_widgets_gets_lines_and_no_warning(monkeypatch):
 # Layers.
 
 
-@pytest.mark.parametrize("layer", ["block_1_expand_relu", "block_13_depthwise_BN"])
+@pytest.mark.parametrize(
+    "layer", ["block_1_expand_relu", pytest.param("block_13_depthwise_BN", marks=pytest.mark.slow)]
+)
 def test_features_of_a_layer_are_its_output_averaged(small_model, few_digits, layer):
     model, _ = small_model
     data = jaxtl.load(few_digits, "test").take(5)

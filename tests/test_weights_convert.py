@@ -224,7 +224,11 @@ def pool(kind):
     return getattr(keras.layers, f"Global{kind}Pooling2D")()
 
 
-@pytest.mark.parametrize("case", REFUSED_HEADS)
+# All are refused by the same reading; Keras takes a second to save each.
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(name, marks=() if k < 2 else pytest.mark.slow) for k, name in enumerate(REFUSED_HEADS)],
+)
 def test_a_head_of_another_shape_is_refused(case, models, tmp_path):
     build, complaint = REFUSED_HEADS[case]
     model = keras.Model(models["bare"].input, build(models["bare"].output))
