@@ -59,6 +59,21 @@ def test_a_number_has_one_interval_however_many_neighbours_are_known():
         assert voted[0].per_class == voted[1].per_class
 
 
+@pytest.mark.parametrize("how", ["leave one out", "folds", "training points"])
+def test_points_that_are_all_right_do_not_make_a_share_certain(how):
+    """Wilson's interval of 60 of 60 begins at 0.940, of 120 at 0.969; resamples and halves have 1 alone."""
+    labels = np.arange(120) % 2
+    values = 0.01 * np.random.default_rng(0).normal(size=(120, 6)) + labels[:, None]
+    near = exact_neighbors(values, 30)
+    voted = {
+        "leave one out": lambda: metrics.leave_one_out_knn(near, labels, 10),
+        "folds": lambda: metrics.knn_cross_validated(values, labels, near, 10),
+        "training points": lambda: metrics.train_to_test_knn(values, labels, values, labels),
+    }[how]()
+    assert tuple(voted.accuracy) == pytest.approx((1, 0.969, 1), abs=5e-4)
+    assert tuple(voted.per_class[1]) == pytest.approx((1, 0.940, 1), abs=5e-4)
+
+
 def test_training_points_vote_for_test_points():
     given = VALUES[:200], LABELS[:200], VALUES[200:], LABELS[200:]
     votes = metrics.train_to_test_knn(*given, n_neighbors=1)

@@ -78,8 +78,9 @@ def density_clusters(
         for rows in half_samples(len(values), halves, seed)
     ]
     counts, shares = np.array(tried).T
+    number = half_estimate(count, counts, 0.0)
     return DensityClusters(
-        half_estimate(count, counts, 0.0),
+        number._replace(low=float(np.floor(number.low)), high=float(np.ceil(number.high))),
         half_estimate(_matched(count, pairs, members)[1], shares, 0.0, 1.0),
         pairs,
         len(classes),

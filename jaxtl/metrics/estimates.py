@@ -14,6 +14,9 @@ half and the rest are two independent samples, so that their difference has four
 whole, however rough the statistic is (McCarthy 1969, Rev. Int. Statist. Inst. 37:239; Politis & Romano 1994,
 Ann. Statist. 22:2031). A resample would hold points twice, which count as agreement or as distances of 0, and
 lies to one side of the value.
+
+Of few points that are nearly all right, resamples and halves are, too. The interval of a share of points is
+therefore never narrower than Wilson's (1927, J. Am. Stat. Assoc. 22:209) of as many independent ones.
 """
 
 from __future__ import annotations
@@ -69,11 +72,28 @@ def mean_estimate(scores: np.ndarray, resamples: int = 1000, seed: int = 0) -> E
     return Estimate(scores.mean(axis=0), low, high)
 
 
+def share_estimate(correct: np.ndarray, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """The share of points that are right; `correct` bool [n], others as of `mean_estimate`."""
+    return independent(mean_estimate(correct, resamples, seed), len(correct))
+
+
 def class_estimates(
-    scores: np.ndarray, members: np.ndarray, n_classes: int, resamples: int, seed: int
+    correct: np.ndarray, members: np.ndarray, n_classes: int, resamples: int, seed: int
 ) -> tuple[Estimate, ...]:
-    """The mean over the points of each class; `members` int [n] in range(n_classes), none of them empty."""
-    return tuple(mean_estimate(scores[members == c], resamples, seed) for c in range(n_classes))
+    """The share among the points of each class; `members` int [n] in range(n_classes), none of them empty."""
+    return tuple(share_estimate(correct[members == c], resamples, seed) for c in range(n_classes))
+
+
+def independent(share: Estimate, n: int) -> Estimate:
+    """A share of n points with an interval no narrower than Wilson's of independent ones."""
+    squared = NORMAL**2
+    middle = (share.value + squared / (2 * n)) / (1 + squared / n)
+    variance = share.value * (1 - share.value) / n + squared / (4 * n * n)
+    half = NORMAL * np.sqrt(variance) / (1 + squared / n)
+    low, high = max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    # Rounding alone would leave 1 out of the interval of points that are all right.
+    low, high = min(low, share.value), max(high, share.value)
+    return Estimate(share.value, min(share.low, low), max(share.high, high))
 
 
 def table_estimates(tables: np.ndarray, resamples: int, seed: int) -> np.ndarray:

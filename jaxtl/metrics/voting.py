@@ -17,7 +17,9 @@ from jaxtl.metrics.estimates import (
     class_estimates,
     half_estimate,
     half_samples,
+    independent,
     mean_estimate,
+    share_estimate,
 )
 from jaxtl.records.arrays import Neighbors
 
@@ -189,8 +191,8 @@ def classified(
     """Scores of predictions; both given as places in `classes`, which may hold some that never occur."""
     correct = predicted == members
     seen, dense = np.unique(members, return_inverse=True)
-    per_class = class_estimates(correct.astype(np.float64), dense, len(seen), resamples, seed)
-    accuracy = mean_estimate(correct, resamples, seed)
+    per_class = class_estimates(correct, dense, len(seen), resamples, seed)
+    accuracy = share_estimate(correct, resamples, seed)
     return Classified(accuracy, per_class, classes[seen], classes[predicted], correct)
 
 
@@ -221,10 +223,12 @@ def with_halves(
         counts[1, half] = np.bincount(members[rows], minlength=n_classes)
     with np.errstate(invalid="ignore"):
         shares = counts[0] / counts[1]
-    values = [estimate.value for estimate in scored.per_class]
-    per_class = tuple(half_estimate(*pair, 0, 1) for pair in zip(values, shares.T, strict=True))
+    per_class = tuple(
+        independent(half_estimate(estimate.value, own, 0, 1), n)
+        for estimate, own, n in zip(scored.per_class, shares.T, np.bincount(members), strict=True)
+    )
     means = counts[0].sum(axis=1) / np.maximum(counts[1].sum(axis=1), 1)
-    accuracy = half_estimate(scored.accuracy.value, means, 0, 1)
+    accuracy = independent(half_estimate(scored.accuracy.value, means, 0, 1), len(members))
     return replace(scored, accuracy=accuracy, per_class=per_class, halves=counts)
 
 
