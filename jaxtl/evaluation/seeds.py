@@ -149,14 +149,14 @@ def _decided(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
     held = sum(claim["verdict"] == "holds" for claim in own)
     mean = in_digits(_mean([Estimate(c["value"], c.get("low"), c.get("high")) for c in own]))
     verdict = verdict_of(mean, first["threshold"], first["direction"])
+    least, most = min(values), max(values)
+    by_seed = f"{least:.3f} to {most:.3f} by seed" if least < most else "the same with every seed"
     words = (
-        f"Over {len(own)} seeds {first['statistic']} is {mean.value:.3f} on average, {min(values):.3f} to "
-        f"{max(values):.3f} by seed (95 % interval over seeds and test images {mean.low:.3f} to "
+        f"Over {len(own)} seeds {first['statistic']} is {mean.value:.3f} on average, {by_seed} "
+        f"(95 % interval over seeds and test images {mean.low:.3f} to "
         f"{mean.high:.3f}); the claim needs a value {first['direction']} {first['threshold']:g}. "
         f"It holds in {held} of {len(own)} runs by themselves."
     )
-    if origin := first.get("threshold_from"):
-        words += f" {origin}"
     told = {"verdict": verdict, "words": words, "values": values, "held_in": held, "beside": ""}
     return {**first, **mean._asdict(), **told, "verdicts": [claim["verdict"] for claim in own]}
 
