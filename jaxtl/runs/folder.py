@@ -23,7 +23,6 @@ from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
     MAKE_AGAIN,
     leftovers,
-    read_json_object,
     remove_leftovers,
     write_json,
     write_text,
@@ -195,7 +194,7 @@ class RunFolder(_Folder):
         self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
         # The same file, for who shows a run of whatever version.
         self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
-        self.dataset = file("dataset.json", read_json_object, write_json)
+        self.dataset = file("dataset.json", formats.load_dataset, write_json)
         self.images = file("images.npz", formats.load_images, formats.save_images)
         self.environment = file("environment.json", formats.load_environment, write_json)
         self.timings = file("timings.json", formats.load_timings, write_json)
