@@ -75,7 +75,7 @@ def check_memory(nbytes: int) -> None:
     from jaxtl.machine.memory import available_memory
 
     if nbytes > _MEMORY_SHARE * (free := available_memory()):
-        raise ValueError(f"it takes {nbytes / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free")
+        raise ValueError(f"it takes {nbytes / 2**20:,.0f} MiB of memory, and {free / 2**20:,.0f} are free")
 
 
 def read_header(stream: BinaryIO | Any) -> Header:

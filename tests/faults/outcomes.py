@@ -108,12 +108,13 @@ class Tally:
         self.kinds[kind] += 1
         self.failures.setdefault(kind, told)
 
-    def take(self, other: Tally) -> None:
-        """Add what another counted."""
+    def take(self, other: Tally) -> Tally:
+        """This, with what another counted added."""
         self.counts += other.counts
         self.kinds += other.kinds
         self.failures = other.failures | self.failures
         self.most_memory = max(self.most_memory, other.most_memory)
+        return self
 
     def __str__(self) -> str:
         counts = ", ".join(
