@@ -15,6 +15,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.records import given, summaries
 from jaxtl.records.checks import checked_rows, names_of, of_meta
+from jaxtl.records.documents import anything, list_of, or_none, real, record_of
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ Pathlike = str | os.PathLike[str]
 UNKNOWN = "unknown"
 # Arrays of records' files that say something of each row, and the kinds of their elements.
 OF_ROWS = {"labels": "iu", "index": "iu", "ids": "U"}
+# What a library says of its result and pages compute with; it may say more.
+_NUMBER, _SHARES = or_none(real), or_none(list_of(real))
+_DIAGNOSTICS = record_of(
+    {},
+    {"kl_divergence": _NUMBER, "reconstruction_error": _NUMBER, "explained_variance_ratio": _SHARES},
+    anything,
+)
 # What is shown of a record's meta.
 _TOLD_OF_FEATURES = ("model", "layer", "dataset", "split", "image_size", "preprocessing")
 
@@ -261,6 +269,8 @@ class Embedding(summaries.Told):
         kinds = {"coords": "fiu"} | OF_ROWS
         arrays, meta = read_npz(path, ("coords", "index"), OF_ROWS.__contains__, kinds)
         with _located(path):
+            if fault := _DIAGNOSTICS(meta.get("diagnostics", {})):
+                raise JaxtlError(f"diagnostics in meta {fault}")
             return cls(
                 given.reals(arrays, "coords"),
                 _labels(arrays),

@@ -100,6 +100,10 @@ text = _is(lambda value: isinstance(value, str) and "\0" not in value)
 truth = _is(lambda value: isinstance(value, bool))
 
 
+def anything(value: Any) -> str:
+    return ""
+
+
 def within(least: int, most: int) -> Check:
     return lambda value: whole(value) or ("" if least <= value <= most else f"is {value}")
 
