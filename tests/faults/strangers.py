@@ -297,6 +297,25 @@ def _read_weights(folder: Path) -> object:
     return load_arrays(folder / "w.safetensors")
 
 
+def _hdf5(folder: Path) -> None:
+    import h5py
+
+    from jaxtl.models.mobilenet_v2 import MobileNetV2Config
+    from tests.random_weights import random_arrays
+
+    layers = {"class_name": "Rescaling", "config": {"scale": 1 / 127.5, "offset": -1.0}}
+    with h5py.File(folder / "w.h5", "w") as file:
+        for name, array in random_arrays(MobileNetV2Config(0.35)).items():
+            file[f"model_weights/{name.split('/')[0]}/{name}:0"] = array
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": {"layers": [layers]}})
+
+
+def _convert(folder: Path) -> object:
+    from weights_convert.keras import convert
+
+    return convert(folder / "w.h5", folder / "out.safetensors")
+
+
 WAYS = (
     Way(
         "features",
@@ -322,6 +341,7 @@ WAYS = (
     Way("arrays", _arrays, _read_images(lambda f: f"arrays:{f / 't.npz'}")),
     Way("idx", _idx, _read_images(lambda f: f"idx:{f}")),
     Way("weights", _weights, _read_weights),
+    Way("keras.h5", _hdf5, _convert),
 )
 
 
