@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtl.data import short_name, spelled
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, shown
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
 from jaxtl.plots import maps as plots
@@ -167,7 +167,7 @@ class _Folder:
     def mended(self, error: JaxtlError) -> JaxtlError:
         """An error that work on these files met, in whatever process, with how to go on."""
         for file in self.files:
-            if str(error).startswith(f"{file.path}:"):
+            if str(error).startswith(shown(f"{file.path}:")):
                 return file.mended(error)
         return JaxtlError(f"{error}; {self.go_on}")
 

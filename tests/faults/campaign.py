@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.outcomes import Tally
-from tests.faults.strangers import WAYS, Way, attack, run_ways
+from tests.faults.run_folders import run_ways
+from tests.faults.strangers import WAYS, Way, attack
 
 
 def survived(way: Way, scratch: Path, tries: int, seed: int = 0) -> Tally:

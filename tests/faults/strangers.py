@@ -15,10 +15,10 @@ import numpy as np
 
 import jaxtl
 from tests.faults.mutations import mutate
-from tests.faults.outcomes import Tally, command
+from tests.faults.outcomes import Tally
 
 # Who checks a run as a whole by digests would refuse all that is changed; runs of before have none.
-_WHOLE = ("manifest.json",)
+WHOLE = ("manifest.json",)
 _CLASSES = ("alpha", "beta", "gamma", "delta")
 
 
@@ -48,7 +48,7 @@ def attack(way: Way, scratch: Path, tries: Iterable[int], seed: int = 0) -> Iter
         yield tally
         rng = random.Random(f"{way.name} {seed} {number}")
         name = rng.choice(names)
-        _link(whole, folder)
+        link(whole, folder)
         changed = mutate(rng, name, (whole / name).read_bytes())
         (folder / name).unlink()
         (folder / name).write_bytes(changed)
@@ -56,11 +56,11 @@ def attack(way: Way, scratch: Path, tries: Iterable[int], seed: int = 0) -> Iter
     yield tally
 
 
-def _link(whole: Path, folder: Path) -> None:
+def link(whole: Path, folder: Path) -> None:
     """A folder of links to another's files: quick, and what is large is not copied."""
     shutil.rmtree(folder, ignore_errors=True)
     for file in whole.rglob("*"):
-        if file.is_file() and file.name not in _WHOLE:
+        if file.is_file() and file.name not in WHOLE:
             link = folder / file.relative_to(whole)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file.resolve())
@@ -107,14 +107,14 @@ def _neighbors(folder: Path) -> None:
     )
 
 
-def _shown(record: object) -> str:
+def shown_whole(record: object) -> str:
     return repr(record) + record._repr_html_()
 
 
 def _read_neighbors(folder: Path) -> object:
     from jaxtl.records.arrays import Neighbors
 
-    return _shown(Neighbors.load(folder / "n.npz"))
+    return shown_whole(Neighbors.load(folder / "n.npz"))
 
 
 def _store(folder: Path) -> None:
@@ -127,7 +127,7 @@ def _store(folder: Path) -> None:
 def _read_store(folder: Path) -> object:
     from jaxtl.records import store
 
-    return _shown(store.load(folder / "f.npy"))
+    return shown_whole(store.load(folder / "f.npy"))
 
 
 def _given(suffix: str) -> Callable[[Path], object]:
@@ -240,7 +240,7 @@ def _folder(folder: Path) -> None:
 def _read_images(name: Callable[[Path], str], **options: object) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
         dataset = jaxtl.load(name(folder), "train", **options)
-        return _shown(dataset), np.asarray(dataset.images).sum()
+        return shown_whole(dataset), np.asarray(dataset.images).sum()
 
     return read
 
@@ -320,12 +320,12 @@ WAYS = (
     Way(
         "features",
         lambda f: _features().save(f / "f.npz"),
-        lambda f: _shown(jaxtl.Features.load(f / "f.npz")),
+        lambda f: shown_whole(jaxtl.Features.load(f / "f.npz")),
     ),
     Way(
         "embedding",
         lambda f: _embedding().save(f / "e.npz"),
-        lambda f: _shown(jaxtl.Embedding.load(f / "e.npz")),
+        lambda f: shown_whole(jaxtl.Embedding.load(f / "e.npz")),
     ),
     Way("neighbors", _neighbors, _read_neighbors),
     Way("store", _store, _read_store),
@@ -343,70 +343,3 @@ WAYS = (
     Way("weights", _weights, _read_weights),
     Way("keras.h5", _hdf5, _convert),
 )
-
-
-# Folders of runs, and the commands that read them.
-
-
-def _copied(run: Path) -> Callable[[Path], None]:
-    def make(folder: Path) -> None:
-        _link(run, folder)
-
-    return make
-
-
-def _files(folder: Path) -> object:
-    """Every file by itself: the first that cannot be read is what is told."""
-    from jaxtl.runs.folder import RunFolder
-
-    run = RunFolder(folder)
-    return [file.read_or(None) for file in (*run.files, run.settings)]
-
-
-def _loaded(folder: Path) -> object:
-    return _shown(jaxtl.load_run(folder))
-
-
-def _commands(*lines: Iterable[str]) -> Callable[[Path], object]:
-    def read(folder: Path) -> object:
-        out = folder.with_name("out")
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        return [command(*(word.format(run=folder, out=out) for word in line)) for line in lines]
-
-    return read
-
-
-# A page, pictures and bytes are made from the others, and read by nobody.
-_MADE = ("figures/", "report.html", "summary.md", "log", *_WHOLE)
-_LARGE = ("features/train", "model.safetensors")
-
-
-def run_ways(run: Path) -> tuple[Way, ...]:
-    """What reads a finished run's folder."""
-    names = tuple(
-        sorted(
-            name
-            for file in run.rglob("*")
-            if file.is_file() and not (name := str(file.relative_to(run))).startswith((*_MADE, *_LARGE))
-        )
-    )
-    texts = tuple(name for name in names if name.endswith((".csv", ".json")))
-    make = _copied(run)
-    return (
-        Way("run-files", make, _files, names),
-        Way("load_run", make, _loaded, names),
-        Way("show", make, _commands(("show", "{run}", "--all"), ("show", "{run}", "--json")), names),
-        Way("show-texts", make, _commands(("show", "{run}", "--all")), texts),
-        Way(
-            "export",
-            make,
-            _commands(
-                *(("export", "{run}", "--to", to, "--out", f"{{out}}/e.{to}") for to in ("csv", "parquet")),
-                ("export", "{run}", "--to", "tensorboard", "--out", "{out}/projector"),
-            ),
-            names,
-        ),
-        Way("report", make, _commands(("report", "{run}", "--out", "{out}/r.html")), names),
-        Way("plot", make, _commands(("plot", "{run}", "--out", "{out}/figures")), names),
-    )

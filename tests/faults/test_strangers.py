@@ -3,7 +3,8 @@
 import pytest
 
 from tests.faults.campaign import survived
-from tests.faults.strangers import WAYS, attack, run_ways
+from tests.faults.run_folders import run_ways
+from tests.faults.strangers import WAYS, attack
 
 # Bytes that a small file may take; those of libraries that are imported at the first try are among them.
 MOST_MEMORY = 2**29
