@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jaxtl.errors import shown
+
 # What a method's parameter may be.
 Parameter = bool | int | float | str
 
@@ -77,12 +79,12 @@ class Seeded(Protocol):
 
 def method_label(method: str) -> str:
     """A method as readers see it; one that is not in the list is shown by its name."""
-    return METHODS[method].label if method in METHODS else method
+    return METHODS[method].label if method in METHODS else shown(method)
 
 
 def library_label(library: str) -> str:
     """A library as its makers write it; one that is not in the list is shown by its name."""
-    return LIBRARIES.get(library, library)
+    return LIBRARIES.get(library) or shown(library)
 
 
 def parameters(method: str, settings: Seeded) -> dict[str, Parameter]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.exports.torchvision import MADE_BY, SETTINGS, to_ours, torch_names
 from jaxtl.models.weights import check_fit, tensor_digest
+from jaxtl.records.documents import parsed
 from weights_convert.architectures import name_architecture
 from weights_convert.conversion import Conversion, check_output, check_shapes, provenance, write
 from weights_convert.layout import Layout, Names, our_shapes
@@ -206,9 +206,7 @@ def _settings(config: Any, metadata: Mapping[str, str]) -> dict[str, Any]:
     """What `jaxtl export` noted of a network beyond what its tensors tell."""
     if metadata.get("made_by") != MADE_BY:
         return {}
-    noted = json.loads(metadata.get(SETTINGS, "{}"))
-    if not isinstance(noted, dict):
-        raise ValueError(f"{SETTINGS} is no JSON object")
+    noted = parsed(metadata.get(SETTINGS, "{}"))
     by_tensors = ("width", "classes", "depth", "stem_kernel")
     return {name: value for name, value in noted.items() if hasattr(config, name) and name not in by_tensors}
 

@@ -18,7 +18,7 @@ from jaxtl.cli.run import run
 from jaxtl.cli.scaling import scale
 from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, finetune, reduce
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, shown
 
 _VERBS = (run, compare, extract, finetune, reduce, plot, show, score, layers, report, export, scale, doctor)
 
@@ -69,5 +69,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"jaxtl: {' '.join(message.split())}", err=True)
+    click.echo(f"jaxtl: {shown(' '.join(message.split()))}", err=True)
     sys.exit(2)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jaxtl.errors import shown
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -64,7 +66,7 @@ def observer() -> Terminal:
 def tell(note: str) -> None:
     """A line worth knowing that is no result."""
     if not is_quiet():
-        click.echo(note, err=True)
+        click.echo(shown(note), err=True)
 
 
 def results() -> Console:
@@ -72,7 +74,8 @@ def results() -> Console:
     from rich.console import Console
 
     free = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if free else _ENDLESS, highlight=False)
+    # What is in tables is a stranger's: no markup, no names of pictures. Styles come with rich's own objects.
+    return Console(width=None if free else _ENDLESS, highlight=False, markup=False, emoji=False)
 
 
 def print_table(console: Console, table: RenderableType) -> None:
@@ -94,7 +97,17 @@ def print_path(title: str, path: Path) -> None:
 
 def print_json(record: Mapping[str, Any]) -> None:
     """A result for other programs: one object. Records are objects too, what is not finite is null."""
-    click.echo(json.dumps(_plain(record), indent=2, ensure_ascii=False))
+    text = json.dumps(_plain(record), indent=2, ensure_ascii=False)
+    # JSON spells few of the letters that a terminal obeys; it may spell all.
+    click.echo("\n".join(map(_spelled, text.split("\n"))))
+
+
+def _spelled(line: str) -> str:
+    return (
+        line
+        if shown(line) == line
+        else "".join(letter if shown(letter) == letter else json.dumps(letter)[1:-1] for letter in line)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from jaxtl.cli import headings, options, screen
+from jaxtl.errors import shown
 
 
 @click.command(cls=headings.Command, short_help="What a finished run found; reads, and writes nothing.")
@@ -28,5 +29,5 @@ def show(folder: Path, every: bool, in_json: bool) -> None:
 
     found = results.read(folder)
     if not in_json:
-        click.echo(results.headline(found))
+        click.echo(shown(results.headline(found)))
     results.show(found, in_json, every)

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from jaxtl.costs.forecast import Forecast
 from jaxtl.costs.words import duration
+from jaxtl.errors import shown
 from jaxtl.evaluation.catalogue import (
     DOWN,
     LEAVE_ONE_OUT,
@@ -56,8 +56,8 @@ def score_table(scores: list[Score]) -> Table:
     accuracies = {(score.space, score.stage): score for score in scores if score.metric == LEAVE_ONE_OUT}
     table = _table(f"{LEAVE_ONE_OUT.label}, with 95 % intervals", ("space",), "before", "after", "gain")
     for space in dict.fromkeys(space for space, _ in accuracies):
-        before, after = accuracies[space, "before"], accuracies[space, "after"]
-        gain = f"{after.value - before.value:+.3f}"
+        before, after = (accuracies.get((space, stage)) for stage in STAGES)
+        gain = f"{after.value - before.value:+.3f}" if before and after else ""
         table.add_row(method_label(space), _with_interval(before), _with_interval(after), gain)
     return table
 
@@ -84,7 +84,7 @@ def layer_table(rows: list[LayerRow]) -> Table:
     for layer in dict.fromkeys(row.layer for row in rows):
         pairs = [[values[layer, metric, stage] for stage in STAGES] for metric in metrics]
         cells = [f"{before:.3f} → {after:.3f}" for before, after in pairs]
-        table.add_row(layer, *cells, f"{values[layer, LINEAR_CKA, 'both']:.3f}")
+        table.add_row(shown(layer), *cells, f"{values[layer, LINEAR_CKA, 'both']:.3f}")
     return table
 
 
@@ -101,16 +101,19 @@ def claims_table(claims: list[dict[str, Any]], width: int) -> Table:
     )
     columns = [
         [_mark(claim["verdict"])[0] for claim in claims],
-        [claim["text"] for claim in claims],
+        [shown(claim["text"]) for claim in claims],
         [f"{claim['value']:.3f}" for claim in claims],
-        [f"[{claim['low']:.3f}, {claim['high']:.3f}]" for claim in claims],
-        [claim["statistic"] for claim in claims],
+        [
+            "" if None in (bounds := (c["low"], c["high"])) else "[{:.3f}, {:.3f}]".format(*bounds)
+            for c in claims
+        ],
+        [shown(claim["statistic"]) for claim in claims],
     ]
     widths = [max(map(len, column)) + 2 for column in columns]
-    shown = next((n for n in (5, 4) if sum(widths[:n]) - 2 <= width), 3)
-    for number in range(shown):
+    fitting = next((n for n in (5, 4) if sum(widths[:n]) - 2 <= width), 3)
+    for number in range(fitting):
         table.add_column(justify="right" if number in (2, 3) else "left", no_wrap=number in (0, 2, 3))
-    for row in zip(*columns[:shown], strict=True):
+    for row in zip(*columns[:fitting], strict=True):
         table.add_row(Text(row[0], style=_COLOURS.get(row[0], _UNDECIDED[1])), *map(Text, row[1:]))
     return table
 
@@ -165,7 +168,8 @@ def history_table(scores: list[Score], every: bool = True) -> Table:
     left_out = 0 if every or len(epochs) <= _EPOCHS else len(epochs) - _EPOCHS + 1
     for number, (epoch, row) in enumerate(epochs.items()):
         if not 1 <= number <= left_out:
-            table.add_row(epoch.removeprefix("epoch "), *(f"{row[metric]:.4f}" for metric in metrics))
+            cells = (f"{row[metric]:.4f}" if metric in row else "" for metric in metrics)
+            table.add_row(shown(epoch.removeprefix("epoch ")), *cells)
         elif number == 1:
             table.add_row(*"…" * (1 + len(metrics)))
     return table
@@ -184,5 +188,5 @@ def _table(title: str, texts: Sequence[str], *numbers: str) -> Table:
 def _with_interval(score: Score | None) -> str:
     if score is None:
         return ""
-    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
-    return escape(f"{score.value:.3f}{interval}")
+    interval = "" if score.low is None or score.high is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.value:.3f}{interval}"

@@ -177,6 +177,8 @@ def spelled(name: str) -> tuple[str, str]:
         raise JaxtlError(
             f"dataset {readable(name)}: its path is not UTF-8, so no file can hold it; rename it"
         )
+    if "\0" in name:
+        raise JaxtlError(f"dataset {name}: no path has a NUL in it; give another name")
     kind, colon, argument = name.partition(":")
     known = SOURCES | _HIDDEN
     if kind in known and bool(argument) == (known[kind][0] is not None) and bool(argument) == bool(colon):

@@ -94,16 +94,19 @@ def _parts(where: str, arrays: Mapping[str, Member]) -> dict[str, _Part]:
     whole = _part(where, arrays, images, labels, "ids")
     if "splits" not in arrays:
         return {"": whole}
-    of_row = arrays["splits"].read().astype(str)
+    of_row = as_ids(_read(where, arrays["splits"], "iuUS"))
     if of_row.shape != whole.rows.shape:
         raise JaxtlError(f"{where}: splits must be texts [{len(whole.rows)}], got {list(of_row.shape)}")
     return {name: whole.of(np.flatnonzero(of_row == name)) for name in dict.fromkeys(of_row.tolist())}
 
 
 def _part(where: str, arrays: Mapping[str, Member], images: str, labels: str, ids: str) -> _Part:
-    pixels, numbers = arrays[images], arrays[labels].read()
+    pixels, numbers = arrays[images], _read(where, arrays[labels], "iufbUS")
+    if numbers.ndim == 2 and numbers.shape[1] == 1:
+        numbers = numbers[:, 0]
     given.check_pixels(where, pixels.shape, pixels.dtype)
-    called = as_ids(arrays[ids].read()) if ids in arrays else None
+    pixels.check()
+    called = as_ids(_read(where, arrays[ids], "iuUS")) if ids in arrays else None
     for name, array in ((labels, numbers), (ids, called)):
         if array is not None and array.shape[:1] != pixels.shape[:1]:
             raise JaxtlError(
@@ -113,11 +116,22 @@ def _part(where: str, arrays: Mapping[str, Member], images: str, labels: str, id
     return _Part(pixels, np.arange(pixels.shape[0]), numbers, called)
 
 
+def _read(where: str, member: Member, kinds: str) -> np.ndarray:
+    """An array of texts, or of what may stand for them."""
+    member.check()
+    if member.dtype.kind not in kinds:
+        raise JaxtlError(f"{where}: {member.name} must be texts, got {member.dtype} {list(member.shape)}")
+    array = member.read()
+    return np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array
+
+
 def _numbered(
     where: str, parts: Mapping[str, _Part], arrays: Mapping[str, Member]
 ) -> tuple[dict[str, _Part], tuple[str, ...]]:
     """Parts whose labels are int32 and mean the same classes in all, and the names of these."""
-    names = [str(name) for name in arrays["class_names"].read().ravel()] if "class_names" in arrays else None
+    names = None
+    if "class_names" in arrays:
+        names = _read(where, arrays["class_names"], "iufbUS").ravel().astype(str).tolist()
     together = np.concatenate([part.labels for part in parts.values()])
     numbers, known = given.classes(where, together, names)
     edges = np.cumsum([len(part.rows) for part in parts.values()])[:-1]

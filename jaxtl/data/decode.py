@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 # What Pillow raises for files that it cannot read (SyntaxError: a broken PNG).
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+# Pixels of an image that is read at all: those that Pillow itself calls a bomb have more. Two colour
+# photographs of this size take a gigabyte.
+MOST_PIXELS = 178_956_970
+# Rows of 16-bit pixels that are brought to 8 bits at a time.
+_BAND = 2**20
 
 _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa"}
@@ -37,11 +44,21 @@ def look(source: Path | bytes, orientation: bool = False) -> tuple[int, int, int
     `orientation`: whether height and width are those of the image turned as its EXIF orientation says.
     Raises one of `UNREADABLE`.
     """
-    with _open(source) as image:
+    with _blamed_on_file(), _open(source) as image:
         height, width = image.height, image.width
         if orientation and _orientation(image) in _LYING:
             height, width = width, height
         return height, width, 1 if image.mode in _GRAY_MODES else 3
+
+
+def tried(source: Path | bytes) -> bool:
+    """Whether an image is a JPEG, which is then decoded at an eighth of its size; errors as of `look`."""
+    with _blamed_on_file(), _open(source) as image:
+        if image.format != "JPEG":
+            return False
+        image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+        image.load()
+        return True
 
 
 def decode(
@@ -74,7 +91,7 @@ def opened(
 
     Raises one of `UNREADABLE`.
     """
-    with _open(source) as image:
+    with _blamed_on_file(), _open(source) as image:
         if least is not None:
             image.draft(None, (_DRAFT * least, _DRAFT * least))
         image.load()
@@ -95,17 +112,34 @@ def _orientation(image: Image) -> int:
     """EXIF orientation, 1 to 8; 1, upright, where there is none that can be read."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except (*UNREADABLE, TypeError, KeyError):
+    except Exception:  # whatever Pillow meets in a tag that anybody wrote
         return 1
+
+
+@contextlib.contextmanager
+def _blamed_on_file() -> Iterator[None]:
+    """Turns a decoder's own fault at a file into a ValueError, one of `UNREADABLE`."""
+    try:
+        yield
+    except UNREADABLE:
+        raise
+    except MemoryError:
+        raise ValueError("it takes more memory than there is") from None
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _open(source: Path | bytes) -> Image:
     from PIL import Image
 
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError(error) from None
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"it has more than {MOST_PIXELS:,} pixels; make it smaller") from None
+    if image.width * image.height > MOST_PIXELS:  # who uses jaxtl may have told Pillow of no limit
+        image.close()
+        raise ValueError(f"it has more than {MOST_PIXELS:,} pixels; make it smaller")
+    return image
 
 
 def _opaque(image: Image) -> Image:
@@ -123,4 +157,8 @@ def _from_16_bits(image: Image) -> Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"gray values from {values.min()} to {values.max()}, beyond 16 bits")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    gray, rows = np.empty(values.shape, np.uint8), max(1, _BAND // values.shape[1])
+    for start in range(0, len(values), rows):
+        # The nearest of 256 values, in whole numbers: a copy in float64 has eight times the bytes.
+        gray[start : start + rows] = (values[start : start + rows].astype(np.uint32) + 128) // 257
+    return Image.fromarray(gray)

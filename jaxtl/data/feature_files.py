@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxtl.errors import JaxtlError, install
+from jaxtl.data.parquet import read_parquet
+from jaxtl.errors import JaxtlError
 from jaxtl.records import store
 from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.files import read_npz
-from jaxtl.records.members import members
+from jaxtl.records.headers import read_npy
+from jaxtl.records.members import Member, members
 from jaxtl.records.tables import read_columns
 
 # What the parts of a file may be called, by what they are; the first that is there is taken.
@@ -109,23 +112,19 @@ def with_labels(given: Given, labels: np.ndarray) -> Given:
 
 
 def _read_npz(path: Path) -> Given:
-    pickled = _pickled(path)
-    for part in NAMES:
-        if name := _part(pickled, part):
+    known = members(path)
+    wanted = [name for part in NAMES if (name := _part(known, part))]
+    for name in wanted:
+        if known[name].holds_objects:
             raise JaxtlError(
                 f"{path}: array {name} holds Python objects, which are not read; save it as numbers, or as "
                 "text with numpy.array(names, dtype=str)"
             )
-    arrays, meta = read_npz(path, (), pickled)
+    if _part(known, "values") is None:
+        whole = {name: member for name, member in known.items() if not member.fault}
+        wanted.append(_only_matrix(str(path), whole))
+    arrays, meta = read_npz(path, (), wanted.__contains__)
     return _of_arrays(str(path), arrays, meta)
-
-
-def _pickled(path: Path) -> list[str]:
-    """Arrays of a file that hold Python objects; none where it is damaged, which who reads it will say."""
-    try:
-        return [name for name, member in members(path).items() if member.dtype.hasobject]
-    except JaxtlError:
-        return []
 
 
 def _of_arrays(where: str, arrays: dict[str, np.ndarray], meta: Mapping[str, Any]) -> Given:
@@ -158,8 +157,8 @@ def _part(names: Iterable[str], part: str) -> str | None:
     return next((lower[name] for name in NAMES[part] if name in lower), None)
 
 
-def _only_matrix(where: str, arrays: Mapping[str, np.ndarray]) -> str:
-    matrices = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"]
+def _only_matrix(where: str, arrays: Mapping[str, np.ndarray | Member]) -> str:
+    matrices = [name for name, array in arrays.items() if len(array.shape) == 2 and array.dtype.kind in "fiu"]
     if len(matrices) != 1:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()) or "none"
         raise JaxtlError(
@@ -176,16 +175,13 @@ def _read_npy(path: Path) -> Given:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as stream:
-            array = np.load(stream, allow_pickle=False)
+        return read_npy(path)
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except (ValueError, EOFError) as error:
-        reason = "it holds Python objects or is no array" if "pickle" in str(error) else str(error)
-        raise JaxtlError(f"{path}: not a readable .npy array ({reason.splitlines()[0]})") from None
-    if not isinstance(array, np.ndarray):
-        raise JaxtlError(f"{path}: an .npz archive; name it .npz")
-    return array
+        if zipfile.is_zipfile(path):
+            raise JaxtlError(f"{path}: an .npz archive; name it .npz") from None
+        raise JaxtlError(f"{path}: not a readable .npy array ({error}); save it with numpy.save") from None
 
 
 def _read_csv(path: Path) -> Given:
@@ -215,18 +211,9 @@ def _numbers(cells: Sequence[str]) -> np.ndarray | None:
 
 
 def _read_parquet(path: Path) -> Given:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
-    try:
-        table = parquet.read_table(path)
-    except FileNotFoundError:
-        raise JaxtlError(f"{path}: no such file") from None
-    except pa.ArrowException as error:
-        raise JaxtlError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    columns = {}
+    table, columns = read_parquet(path), {}
+    if len(set(table.column_names)) < table.num_columns:
+        raise JaxtlError(f"{path}: two columns have one name; give each its own")
     for name, column in zip(table.column_names, table.columns, strict=True):
         if (array := _of_column(str(path), name, column.combine_chunks())) is not None:
             columns[name] = array

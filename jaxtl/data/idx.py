@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.headers import check_memory
 from jaxtl.records.names import readable
 
 MAX_BYTES = 8 * 2**30
@@ -140,6 +141,10 @@ def _read_values(path: Traversable, stream: BinaryIO, shape: tuple[int, ...]) ->
             f"{path}: declares the shape {list(shape)}, {declared:,} bytes; the limit is "
             f"{MAX_BYTES:,}, so the header is probably damaged"
         )
+    try:
+        check_memory(declared)
+    except ValueError as error:
+        raise JaxtlError(f"{path}: declares the shape {list(shape)}; {error}") from None
     values = bytearray()
     while len(values) <= declared:
         # One byte beyond the declared ones is asked for: it tells trailing bytes, and at its end gzip

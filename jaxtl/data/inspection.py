@@ -3,15 +3,13 @@ gray."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from jaxtl.data.decode import UNREADABLE, decode, look
-from jaxtl.data.formats import FORMATS
+from jaxtl.data.decode import UNREADABLE, decode, look, tried
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.host import cpu_count
 
@@ -86,20 +84,11 @@ def _look(source: Path | bytes) -> Kind | str:
         return "no such file"
     except UNREADABLE as error:
         return _reason(error, source)
-    except Exception as error:  # a decoder's own fault must not hide the other files
-        return f"{type(error).__name__}: {_reason(error, source)}"
 
 
 def _decoded(source: Path | bytes) -> Kind:
-    from PIL import Image
-
     kind = look(source)
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-        is_jpeg = image.format == "JPEG"
-        if is_jpeg:
-            image.draft(None, (max(1, kind[1] // 8), max(1, kind[0] // 8)))
-            image.load()
-    if not is_jpeg:
+    if not tried(source):
         decode(source, kind[2])
     return kind
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtl.data import columns
 from jaxtl.data.listing import Listing
+from jaxtl.data.parquet import read_parquet
 from jaxtl.data.request import Loaded, Request
 from jaxtl.data.splits import role_of
-from jaxtl.errors import JaxtlError, install
+from jaxtl.errors import JaxtlError
 from jaxtl.progress import counted
+from jaxtl.records.documents import parsed
 from jaxtl.records.names import readable
 from jaxtl.records.tables import read_columns
 
@@ -139,14 +140,16 @@ def _encoded(column: pa.ChunkedArray) -> _Encoded | None:
 def _texts(column: pa.ChunkedArray, names: list[str] | None) -> list[str]:
     values = column.to_pylist()
     if names:
-        return [names[value] if value is not None and 0 <= value < len(names) else "" for value in values]
+        return [
+            names[value] if isinstance(value, int) and 0 <= value < len(names) else "" for value in values
+        ]
     return ["" if value is None else str(value) for value in values]
 
 
 def _declared(table: pa.Table, label: str) -> list[str] | None:
     """Class names that Hugging Face's metadata give for a column of numbers."""
     try:
-        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parsed((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
     except (KeyError, TypeError, ValueError):
         return None
@@ -155,25 +158,13 @@ def _declared(table: pa.Table, label: str) -> list[str] | None:
 
 def _read_parquet(path: Path, request: Request) -> tuple[pa.Table, list[str] | None]:
     """The whole table, and the split of each row where files are named by splits."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
     where = readable(path)
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise JaxtlError(f"{where}: holds no .parquet files")
-    tables = []
-    for file in files:
-        try:
-            tables.append(parquet.read_table(file, memory_map=True, partitioning=None))
-        except FileNotFoundError:
-            raise JaxtlError(f"{readable(file)}: no such file") from None
-        except (OSError, pa.ArrowException) as error:
-            raise JaxtlError(
-                f"{readable(file)}: not a readable Parquet file ({str(error).splitlines()[0]})"
-            ) from None
+    tables = [read_parquet(file, memory_map=True) for file in files]
+    import pyarrow as pa  # which is there, since tables were read
+
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowException as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
+from jaxtl.errors import shown
 from jaxtl.evaluation import sources
 from jaxtl.evaluation.change_catalogue import CHANGE as CHANGE
 from jaxtl.evaluation.change_catalogue import KEEPING as KEEPING
@@ -373,9 +374,9 @@ def current(key: str, former: Mapping[str, str]) -> str:
 
 def label_of(key: str) -> str:
     """The label of a metric that a file names; its own name where the catalogue does not know it."""
-    return METRICS[key].label if key in METRICS else key
+    return METRICS[key].label if key in METRICS else shown(key)
 
 
 def headed(key: str) -> str:
     """As `Metric.headed`; the name alone where the catalogue does not know it."""
-    return METRICS[key].headed if key in METRICS else key
+    return METRICS[key].headed if key in METRICS else shown(key)

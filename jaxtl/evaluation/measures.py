@@ -11,10 +11,29 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.claims import Verdict
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.arrays import Pathlike
+from jaxtl.records.documents import list_of, record_of, text
 from jaxtl.records.files import read_npz, write_npz
 from jaxtl.records.tables import Score
 
 _CLASS_KEYS = ("stage", "space", "metric", "class")
+# What a part's file says of its numbers.
+_NAMES = record_of(
+    {"scores": list_of(list_of(text)), "class_scores": list_of(list_of(text)), "left_out": list_of(text)}
+)
+# Arrays that are shown point by point, by how their names begin: kinds of elements, and axes.
+SHOWN = {
+    **dict.fromkeys(("knn", "probe", "head_after", "outcome", "qnx_k"), ("iu", 1)),
+    **dict.fromkeys(("kept", "moved", "trust", "head_probability", "qnx"), ("f", 1)),
+    "neighbors": ("iu", 2),
+    "confusion": ("f", 2),
+}
+
+
+def shown_as(name: str) -> tuple[str, int] | None:
+    """The kinds of elements and the number of axes of an array that is shown; None of any other."""
+    return next(
+        (SHOWN[start] for start in sorted(SHOWN, key=len, reverse=True) if name.startswith(start)), None
+    )
 
 
 @dataclass
@@ -61,7 +80,9 @@ class StageMeasures:
     @classmethod
     def load(cls, path: Pathlike) -> StageMeasures:
         """Read what `save` wrote. Raises JaxtlError where the file is missing, damaged or another one."""
-        arrays, meta = read_npz(path, ("scores", "class_scores"))
+        arrays, meta = read_npz(path, ("scores", "class_scores"), _is_part)
+        if fault := _NAMES(meta) or _fault_of_numbers(arrays):
+            raise JaxtlError(f"{path}: not the numbers of a stage (it {fault}); delete it and make it again")
         try:
             names = zip(meta["scores"], arrays.pop("scores").tolist(), strict=True)
             classes = zip(meta["class_scores"], arrays.pop("class_scores").tolist(), strict=True)
@@ -103,6 +124,20 @@ class Measures:
     class_scores: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(("array_", "correct_", "halves_"))
+
+
+def _fault_of_numbers(arrays: dict[str, np.ndarray]) -> str:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            return f"has {name} of {array.dtype}"
+    for name in ("scores", "class_scores"):
+        if arrays[name].ndim != 2 or arrays[name].shape[1] != len(Estimate._fields):
+            return f"has {name} {list(arrays[name].shape)}"
+    return ""
 
 
 def _numbers(rows: list[list[float]]) -> np.ndarray:

@@ -24,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxtl.errors import shown
 from jaxtl.progress import Attempt
 
 # Steps that are over sooner get a line, no bar.
@@ -62,9 +63,9 @@ class Terminal:
             yield attempt
             check()
         mark = "[red]✗[/]" if attempt.failure else "[green]✓[/]"
-        why = f" {escape(attempt.failure)}" if attempt.failure else ""
+        why = f" {escape(shown(attempt.failure))}" if attempt.failure else ""
         took = time.monotonic() - began
-        self._say(f"{mark} {escape(title)} [dim]{took:.1f} s[/]{why}")
+        self._say(f"{mark} {escape(shown(title))} [dim]{took:.1f} s[/]{why}")
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[Callable[[], None]]:
@@ -85,15 +86,17 @@ class Terminal:
                     self._check = None
 
     def notify(self, text: str) -> None:
-        self._say(f"[dim]· {escape(text)}[/]")
+        self._say(f"[dim]· {escape(shown(text))}[/]")
 
     def path(self, title: str, path: Path) -> None:
         """A path in one piece, to be copied: neither broken over lines nor read as markup."""
-        self.console.print(f"{title}: [bold]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
+        self.console.print(
+            f"{title}: [bold]{escape(shown(str(path)))}[/]", highlight=False, emoji=False, soft_wrap=True
+        )
 
     def _say(self, markup: str) -> None:
         """A line; in a file or a pipe, where there is no edge to break it at, whole."""
-        self.console.print(markup, highlight=False, soft_wrap=not self.console.is_terminal)
+        self.console.print(markup, highlight=False, emoji=False, soft_wrap=not self.console.is_terminal)
 
 
 def _shows_bars(console: Console) -> bool:

@@ -22,6 +22,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.models.families import FAMILIES
 from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.network import Network
+from jaxtl.records.documents import parsed
 from jaxtl.records.files import replacing
 from jaxtl.settings import MODELS, check_model
 
@@ -29,6 +30,8 @@ from jaxtl.settings import MODELS, check_model
 BUNDLED, IMAGENET = "mobilenet_v2", "mobilenet_v2_1.0_imagenet.safetensors"
 # Of the files: with the family that a network belongs to.
 FORMAT = "jaxtl-{}-1"
+# Of their tensors, in safetensors' words.
+_TYPE = "F32"
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -72,6 +75,10 @@ def check_fit(config: NetworkConfig, arrays: Mapping[str, np.ndarray], where: st
     wrong += [
         f"{name} holds NaN or infinite values" for name, a in arrays.items() if not np.isfinite(a).all()
     ]
+    _refuse(config, wrong, where)
+
+
+def _refuse(config: NetworkConfig, wrong: list[str], where: str | os.PathLike[str]) -> None:
     if wrong:
         shown = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
         raise JaxtlError(f"{where}: does not fit {config.label} (width {config.width:g}): {shown}")
@@ -141,17 +148,29 @@ def load_arrays(
     try:
         with safe_open(path, framework="np") as archive:
             metadata = archive.metadata() or {}
-            arrays = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+            config = _read_config(path, metadata)
+            parts = {name: archive.get_slice(name) for name in archive.keys()}  # noqa: SIM118
+            _check_header(path, config, parts)
+            arrays = {name: archive.get_tensor(name) for name in parts}
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         hint = "convert other formats with python -m weights_convert"
         raise JaxtlError(f"{path}: not a whole safetensors file ({error}); {hint}") from None
-    config = _read_config(path, metadata)
     check_fit(config, arrays, str(path))
     if tensor_digest(arrays) != metadata.get("tensor_digest"):
         raise JaxtlError(f"{path}: its tensors do not match its digest; the file was altered, make it again")
     return config, arrays, metadata
+
+
+def _check_header(path: str | os.PathLike[str], config: NetworkConfig, parts: Mapping[str, Any]) -> None:
+    """Raises JaxtlError, before a tensor is read, for those that the network does not have, or not so."""
+    _refuse(config, complaints(config, {name: tuple(part.get_shape()) for name, part in parts.items()}), path)
+    if others := [name for name, part in parts.items() if part.get_dtype() != _TYPE]:
+        kind = parts[others[0]].get_dtype()
+        raise JaxtlError(
+            f"{path}: tensor {others[0]} is {kind}, not {_TYPE}; make it with python -m weights_convert"
+        )
 
 
 def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> NetworkConfig:
@@ -162,8 +181,12 @@ def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> N
             f"{path}: a safetensors file, but not one of jaxtl; convert it with python -m weights_convert"
         )
     try:
-        return family.config(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        config = family.config(**parsed(metadata["config"]))
+        _ = config.layers, config.parameters
+        return config
+    except JaxtlError as error:
+        raise JaxtlError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise JaxtlError(f"{path}: its metadata hold no readable network config ({error})") from None
 
 

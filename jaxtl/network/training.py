@@ -29,13 +29,20 @@ from jaxtl.network.layers import enter
 from jaxtl.network.trunk import Trunk
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Pathlike
+from jaxtl.records.documents import list_of, real, record_of
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
+from jaxtl.records.tables import HISTORY_COLUMNS
 from jaxtl.settings import FinetuneConfig, Images
 
 # Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
 _CHUNKS_PER_EPOCH = 15
 # Bytes of a chunk's rows, where they are read for it.
 _PIECE = 2**26
+
+
+# A loss may be infinite where training went astray.
+_ROW = dict.fromkeys(HISTORY_COLUMNS, real)
+_HISTORY = record_of({"history": list_of(record_of(_ROW))})
 
 
 class State(NamedTuple):
@@ -58,11 +65,13 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def load(cls, path: Pathlike) -> Checkpoint:
-        arrays, meta = read_npz(path, ("leaf_0000",))
-        history = meta.get("history")
-        if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
-            raise JaxtlError(f"{path}: not where a training stopped (it has no history); {MAKE_AGAIN}")
-        return cls([arrays[name] for name in sorted(arrays)], history)
+        arrays, meta = read_npz(path, ("leaf_0000",), lambda name: name.startswith("leaf_"))
+        if fault := _HISTORY(meta):
+            raise JaxtlError(f"{path}: not where a training stopped (it {fault}); {MAKE_AGAIN}")
+        for name, leaf in arrays.items():
+            if leaf.dtype.kind not in "fiu":
+                raise JaxtlError(f"{path}: array {name} holds {leaf.dtype}, no numbers; {MAKE_AGAIN}")
+        return cls([arrays[name] for name in sorted(arrays)], meta["history"])
 
 
 class Trainer:

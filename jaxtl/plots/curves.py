@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, shown
 from jaxtl.evaluation import catalogue
 from jaxtl.plots.palette import TEN_COLOURS
 from jaxtl.plots.style import inches, letter, styled
@@ -86,7 +86,8 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str], width: str | float
         panel.legend(loc="best")
     axes[0].set_ylim(0, 1)
     axes[2].set_ylim(min(0.0, axes[2].get_ylim()[0]), 1.05)
-    short = [name.removesuffix("_project_BN").removesuffix("_add").replace("block_", "") for name in layers]
+    names = (name.removesuffix("_project_BN").removesuffix("_add").replace("block_", "") for name in layers)
+    short = [shown(name) for name in names]
     axes[2].set_xticks(places, short, rotation=60, ha="right", rotation_mode="anchor")
     axes[2].set_xlabel("block; its pooled output")
     return figure

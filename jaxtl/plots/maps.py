@@ -12,7 +12,7 @@ from matplotlib.patheffects import Stroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import IdentityTransform
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, shown
 from jaxtl.evaluation import catalogue
 from jaxtl.methods import METHODS, method_label
 from jaxtl.plots.density import SHARE, draw_lines, has_lines
@@ -45,7 +45,7 @@ def embedding_figure(
     figure = Picture(figsize=(whole, height), layout="constrained")
     _draw_map(figure.add_subplot(), embedding, names, accuracy, whole - 0.4)
     if title:
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(shown(title), parse_math=False)
     add_key(figure, names, whole, note)
     return figure
 
@@ -79,7 +79,7 @@ def stage_figure(
     for empty in axes[count:]:
         empty.remove()
     _draw_maps(axes[:count], embeddings, names, accuracies or {}, share, range(count))
-    figure.suptitle(title or stage_title(stage), parse_math=False)
+    figure.suptitle(shown(title or stage_title(stage)), parse_math=False)
     add_key(figure, names, whole, note)
     return figure
 
@@ -122,7 +122,7 @@ def comparison_figure(
         letters = [2 * k + number if upright else number * count + k for k in range(count)]
         axes = part.subplots(*grid, squeeze=False).ravel()
         _draw_maps(axes, embeddings, names, (accuracies or {}).get(stage, {}), share, letters)
-        part.suptitle((titles or {}).get(stage) or stage_title(stage), parse_math=False)
+        part.suptitle(shown((titles or {}).get(stage) or stage_title(stage)), parse_math=False)
     add_key(figure, names, whole, note)
     return figure
 
@@ -139,7 +139,8 @@ def stage_title(stage: str) -> str:
 
 def _class_names(embeddings: Sequence[Embedding]) -> tuple[str, ...]:
     # Without names in the record they are counted from the labels, of which one map may lack the last.
-    return max((embedding.class_names for embedding in embeddings), key=len)
+    names = max((embedding.class_names for embedding in embeddings), key=len)
+    return tuple(map(shown, names))
 
 
 def _note(embeddings: Sequence[Embedding]) -> str:

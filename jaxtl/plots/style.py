@@ -56,6 +56,7 @@ _STYLE = {
     "ytick.major.width": 0.6,
     "legend.fontsize": 7,
     "legend.frameon": False,
+    "text.parse_math": False,  # names of strangers may hold "$"
     "lines.linewidth": 1.2,
     "figure.titlesize": 9,
     "savefig.dpi": DPI,

@@ -15,6 +15,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.records import given, summaries
 from jaxtl.records.checks import checked_rows, names_of, of_meta
+from jaxtl.records.documents import anything, list_of, or_none, real, record_of
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 Pathlike = str | os.PathLike[str]
 # Who made an embedding, where nobody says.
 UNKNOWN = "unknown"
+# Arrays of records' files that say something of each row, and the kinds of their elements.
+OF_ROWS = {"labels": "iu", "index": "iu", "ids": "U"}
+# What a library says of its result and pages compute with; it may say more.
+_NUMBER, _SHARES = or_none(real), or_none(list_of(real))
+_DIAGNOSTICS = record_of(
+    {},
+    {"kl_divergence": _NUMBER, "reconstruction_error": _NUMBER, "explained_variance_ratio": _SHARES},
+    anything,
+)
 # What is shown of a record's meta.
 _TOLD_OF_FEATURES = ("model", "layer", "dataset", "split", "image_size", "preprocessing")
 
@@ -89,7 +99,7 @@ class Features(summaries.Told):
     @classmethod
     def load(cls, path: Pathlike) -> Features:
         """Read `values` (any real dtype) and, where there, `labels`, `index` (int) and `ids` from an npz."""
-        arrays, meta = read_npz(path, ("values",))
+        arrays, meta = read_npz(path, ("values",), OF_ROWS.__contains__, {"values": "fiu"} | OF_ROWS)
         arrays.setdefault("index", np.arange(arrays["values"].shape[0] if arrays["values"].ndim else 0))
         with _located(path):
             return cls(
@@ -124,7 +134,8 @@ class Neighbors(summaries.Told):
     @classmethod
     def load(cls, path: Pathlike) -> Neighbors:
         """Read `indices` (int) and `distances` (any real dtype), both [n, k], from an npz."""
-        arrays, _ = read_npz(path, ("indices", "distances"))
+        kinds = {"indices": "iu", "distances": "fiu"}
+        arrays, _ = read_npz(path, tuple(kinds), kinds.__contains__, kinds)
         with _located(path):
             indices, distances = given.integers(arrays, "indices"), given.reals(arrays, "distances")
             if indices.ndim != 2 or indices.shape != distances.shape:
@@ -255,8 +266,11 @@ class Embedding(summaries.Told):
 
     @classmethod
     def load(cls, path: Pathlike) -> Embedding:
-        arrays, meta = read_npz(path, ("coords", "index"))
+        kinds = {"coords": "fiu"} | OF_ROWS
+        arrays, meta = read_npz(path, ("coords", "index"), OF_ROWS.__contains__, kinds)
         with _located(path):
+            if fault := _DIAGNOSTICS(meta.get("diagnostics", {})):
+                raise JaxtlError(f"diagnostics in meta {fault}")
             return cls(
                 given.reals(arrays, "coords"),
                 _labels(arrays),

@@ -8,28 +8,25 @@ import json
 import os
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import MAKE_AGAIN, JaxtlError
+from jaxtl.records.documents import LARGEST, parsed
+from jaxtl.records.headers import check_memory
+from jaxtl.records.members import Member, members, readable_npz
+from jaxtl.records.summaries import listed
 
-# How an error about a damaged file ends, for who knows how that is done to say it instead.
-MAKE_AGAIN = "make it again"
-# What NumPy, zipfile and zlib raise at damaged npz files; found by flipping and cutting their bytes.
-_DAMAGED = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# Letters of NumPy's kinds of elements, and what an error calls them.
+_KINDS = {
+    "iu": "an integer type",
+    "fiu": "a real number type",
+    "b": "true or false",
+    "U": "text",
+}
 
 
 @contextlib.contextmanager
@@ -109,20 +106,15 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Raises JaxtlError where the file is absent or is not a JSON object."""
+    """Raises JaxtlError where the file is absent or is not a JSON object, as `documents.parsed` reads it."""
     try:
-        return _object(Path(path).read_text(encoding="utf-8"))
+        if os.path.getsize(path) > LARGEST:
+            raise ValueError("it is larger than any record")
+        return parsed(Path(path).read_bytes())
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except ValueError as error:
         raise JaxtlError(f"{path}: not a JSON object ({error}); {MAKE_AGAIN}") from None
-
-
-def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"it is a {type(value).__name__}")
-    return value
 
 
 def write_npz(
@@ -141,46 +133,56 @@ def write_npz(
 
 
 def read_npz(
-    path: str | os.PathLike[str], required: tuple[str, ...], skipped: Collection[str] = ()
+    path: str | os.PathLike[str],
+    required: tuple[str, ...],
+    wanted: Callable[[str], bool] = lambda name: True,
+    kinds: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read an npz and its `meta` record, a dictionary (empty where it has none); not the `skipped` arrays.
+    """Read an npz and its `meta` record, a dictionary (empty where it has none).
 
-    Raises JaxtlError where the file is absent, is not an npz, is truncated, holds pickles or lacks a
-    required array.
+    Args:
+        required: arrays that must be there.
+        wanted: whether another array is read, by its name; nothing else is looked at but its header.
+        kinds: by array, the kinds of elements (NumPy's letters) that it may have; any but pickles where it is
+            not named.
+
+    Raises JaxtlError where the file is absent, is not an npz, is truncated, or lacks a required array; or
+    where one that is read holds pickles, another kind, or more or less than its header says.
     """
-    # Opened here, since NumPy leaves a file open that it cannot read.
-    with readable_npz(path), Path(path).open("rb") as stream:
-        archive = np.load(stream, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise JaxtlError(f"{path}: a single .npy array; expected an .npz with {', '.join(required)}")
-        arrays = {name: archive[name] for name in archive.files if name not in skipped}
-    missing = [name for name in required if name not in arrays]
+    known = members(path)
+    read = {name: member for name, member in known.items() if name in required or wanted(name)}
+    missing = [name for name in required if name not in read]
     if missing:
-        known = ", ".join(arrays) or "none"
-        raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {known}); {MAKE_AGAIN}")
-    return arrays, _read_meta(path, arrays.pop("meta", np.array("{}")))
+        there = listed(known) or "none"
+        raise JaxtlError(f"{path}: has no array {', '.join(missing)} (it has {there}); {MAKE_AGAIN}")
+    for name, member in read.items():
+        member.check()
+        if fault := fault_of_kind(name, member.dtype, (kinds or {}).get(name)):
+            raise JaxtlError(f"{path}: {fault}; {MAKE_AGAIN}")
+    record = read.pop("meta", known.get("meta"))
+    # One after another they may each fit into memory, and together not.
+    with readable_npz(path):
+        check_memory(sum(member.nbytes for member in read.values()))
+    return {name: member.read() for name, member in read.items()}, _read_meta(path, record)
 
 
-@contextlib.contextmanager
-def readable_npz(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns what NumPy, zipfile and zlib raise at an npz that is absent or damaged into a JaxtlError."""
+def fault_of_kind(name: str, dtype: np.dtype[Any], kinds: str | None) -> str:
+    """What is wrong with an array's elements, where they are none of these kinds; else nothing."""
+    if kinds is None or dtype.kind in kinds:
+        return ""
+    wanted = next(word for letters, word in _KINDS.items() if set(kinds) <= set(letters))
+    return f"array {name} has dtype {dtype}, which is not {wanted}"
+
+
+def _read_meta(path: str | os.PathLike[str], record: Member | None) -> dict[str, Any]:
+    if record is None:
+        return {}
     try:
-        yield
-    except FileNotFoundError:
-        raise JaxtlError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise JaxtlError(f"{path}: a folder; expected an .npz file") from None
+        record.check()
+        if record.shape or record.dtype.kind != "U":
+            raise ValueError(f"it is {record.dtype} {list(record.shape)}")
+        return parsed(str(record.read()))
     except JaxtlError:
         raise
-    except _DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "contains pickled" in reason:  # what NumPy takes every unknown file for
-            reason = "its contents are no arrays"
-        raise JaxtlError(f"{path}: not a readable .npz file ({reason}); {MAKE_AGAIN}") from None
-
-
-def _read_meta(path: str | os.PathLike[str], record: np.ndarray) -> dict[str, Any]:
-    try:
-        return _object(str(record))
     except ValueError as error:
         raise JaxtlError(f"{path}: its array meta is not a JSON object ({error}); {MAKE_AGAIN}") from None

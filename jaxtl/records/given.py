@@ -143,18 +143,14 @@ def numbered(where: str, labels: ArrayLike, class_names: object) -> tuple[np.nda
 
 
 def reals(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """An array of a file as float32; what is beyond its range becomes infinite, for who uses it to find."""
-    if arrays[name].dtype.kind not in "fiu":
-        raise JaxtlError(f"array {name} has dtype {arrays[name].dtype}, which is not a real number type")
+    """Real numbers of a file as float32; those beyond its range become infinite, for users to find."""
     with np.errstate(over="ignore"):
         return arrays[name].astype(np.float32, order="C")
 
 
 def integers(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """An array of a file as int32. Raises JaxtlError for another kind, or numbers that do not fit."""
+    """Whole numbers of a file as int32. Raises JaxtlError for numbers that do not fit."""
     array = arrays[name]
-    if array.dtype.kind not in "iu":
-        raise JaxtlError(f"array {name} has dtype {array.dtype}, which is not an integer type")
     if array.size and (array.min() < _INT32.min or array.max() > _INT32.max):
         raise JaxtlError(f"array {name} holds values beyond 32 bits, from {array.min()} to {array.max()}")
     return array.astype(np.int32)

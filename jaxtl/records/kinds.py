@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
+import contextlib
 from pathlib import Path
+
+from jaxtl.errors import JaxtlError
+from jaxtl.records.members import members
 
 # By an array that a file .npz of the kind has.
 _BY_ARRAY = {"coords": "an embedding", "values": "features", "features": "features", "images": "images"}
@@ -18,9 +21,9 @@ _BY_SUFFIX = {
 
 def kind_of(path: Path) -> str:
     """Such as "an embedding"; by its name where it is no archive of arrays, and nothing in it is loaded."""
-    if path.suffix == ".npz" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            arrays = {Path(name).stem for name in archive.namelist()}
-        known = (kind for array, kind in _BY_ARRAY.items() if array in arrays)
-        return next(known, "an archive of arrays")
+    if path.suffix == ".npz":
+        with contextlib.suppress(JaxtlError, OSError):
+            arrays = members(path)
+            known = (kind for array, kind in _BY_ARRAY.items() if array in arrays)
+            return next(known, "an archive of arrays")
     return _BY_SUFFIX.get(path.suffix, "a file of another kind")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
 
+# Halves of letters that stand for no byte of a file's name.
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
 
 def readable(name: str | os.PathLike[str]) -> str:
     """A name as text that any file can hold: composed (NFC), and bytes that are no UTF-8 as \\xNN.
 
+    Control characters stay: `jaxtl.errors.shown` spells them where a name is shown.
+
     File systems keep one name in two spellings, macOS decomposed and others as it was typed: they are one
     name here.
     """
-    text = os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    halves = _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", os.fspath(name))
+    text = halves.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", text)
 
 
@@ -29,13 +36,12 @@ def is_text(name: str) -> bool:
 
 
 def as_ids(names: np.ndarray) -> np.ndarray:
-    """Text [n] of what images are called, readable."""
+    """Text, of the same shape, of what images are called, readable."""
     texts = names.astype(str)
-    return (
-        texts
-        if is_text("\n".join(texts.tolist()))
-        else np.array([readable(name) for name in texts], dtype=str)
-    )
+    written = texts.ravel().tolist()
+    if is_text("\n".join(written)):
+        return texts
+    return np.array([readable(name) for name in written], dtype=str).reshape(texts.shape)
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

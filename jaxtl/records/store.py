@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.arrays import Features, Pathlike
+from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
 from jaxtl.records.files import read_npz, remove_leftovers, replacing, write_npz
+from jaxtl.records.headers import read_header
 
 SUFFIX = ".npy"
 # Bytes that are written, or read through, at a time.
@@ -75,14 +76,20 @@ def mapped(path: Pathlike) -> np.ndarray:
     Raises JaxtlError where the file is absent or holds something else, OSError where it cannot be opened.
     """
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        with Path(path).open("rb") as stream:
+            header = read_header(stream)
+        if len(header.shape) != 2 or header.dtype != np.float32 or not all(header.shape):
+            raise JaxtlError(f"{path}: must hold float32 features [n, d]; make it with jaxtl extract")
+        header.check(Path(path).stat().st_size, in_memory=False)
+        order = "F" if header.is_fortran else "C"
+        return np.memmap(path, header.dtype, "r", header.length, header.shape, order)
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
-    except (ValueError, EOFError):
-        raise JaxtlError(f"{path}: not a readable array; delete it to extract the features again") from None
-    if not isinstance(values, np.memmap) or values.ndim != 2 or values.dtype != np.float32:
-        raise JaxtlError(f"{path}: must hold float32 features [n, d]; make it with jaxtl extract")
-    return values
+    except JaxtlError:
+        raise
+    except ValueError as error:
+        again = "delete it to extract the features again"
+        raise JaxtlError(f"{path}: not a readable array ({error}); {again}") from None
 
 
 def load(path: Pathlike, n: int | None = None) -> Features:
@@ -92,9 +99,9 @@ def load(path: Pathlike, n: int | None = None) -> Features:
     where one cannot be opened.
     """
     values = mapped(path)
-    arrays, meta = read_npz(rows_path(path), ("labels", "index"))
+    arrays, meta = read_npz(rows_path(path), ("labels", "index"), OF_ROWS.__contains__, OF_ROWS)
     values = values[: len(values) if n is None else n]
-    if min(len(arrays["labels"]), len(arrays["index"])) < len(values):
+    if any(array.ndim != 1 or len(array) < len(values) for array in arrays.values()):
         raise JaxtlError(f"{rows_path(path)}: has fewer rows than {path}; extract the features again")
     digest = meta.pop(_FIRST_ROW, None)  # which stores of earlier versions lack
     if digest and len(values) and digest != _digest(values[0]):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxtl.errors import shown
+
 # Names that are shown of a list, and letters of a text.
 _NAMES, _LETTERS = 6, 60
 
@@ -30,7 +32,8 @@ class Summary(NamedTuple):
     @property
     def line(self) -> str:
         """All of it but the table, in one line."""
-        return f"<{self.title}: {', '.join(_worded(name, value) for name, value in self.rows)}>"
+        told = ", ".join(_worded(name, value) for name, value in self.rows)
+        return shown(f"<{self.title}: {told}>")
 
     @property
     def html(self) -> str:
@@ -69,13 +72,13 @@ def of_rows(class_names: Sequence[str], ids: np.ndarray | None) -> list[tuple[st
 def listed(names: Iterable[str], count: int | None = None) -> str:
     """The first of some names; `count` is how many there are where only the first are given."""
     names = list(names)
-    shown = ", ".join(shortened(name, _LETTERS // 2) for name in names[:_NAMES])
-    return shown + (", ..." if (count or len(names)) > min(len(names), _NAMES) else "")
+    first = ", ".join(shortened(name, _LETTERS // 2) for name in names[:_NAMES])
+    return first + (", ..." if (count or len(names)) > min(len(names), _NAMES) else "")
 
 
 def shortened(text: str, most: int = _LETTERS) -> str:
     """A text of at most so many letters, in one line."""
-    text = " ".join(text.split())
+    text = shown(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -17,8 +18,14 @@ from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Pathlike
+from jaxtl.records.documents import brief
 from jaxtl.records.files import MAKE_AGAIN, write_text
 
+# How a cell begins that spreadsheets compute or obey, in either width of letters.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_WRITTEN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-](inf|nan)", re.ASCII | re.IGNORECASE)
+# Digits of a number that is read, and of a whole one: as many as 64 bits take.
+_LONGEST, _WHOLE_DIGITS = 400, 18
 # What is read of a line: its cells by column.
 _Cells = dict[str, Any]
 
@@ -119,8 +126,8 @@ def load_images(path: Pathlike) -> list[dict[str, Any]]:
     """Read what `save_images` wrote, numbers that are empty as None; errors as of `load_history`."""
     header = _header(path)
     more = [name for name in header if name.startswith(_OF_EMBEDDINGS)]
-    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(IMAGE_COLUMNS, str)
-    kinds |= dict.fromkeys((*_IMAGE_NUMBERS, *more), _number_or_none) | {"index": _whole}
+    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(IMAGE_COLUMNS, _as_it_was)
+    kinds |= dict.fromkeys((*_IMAGE_NUMBERS, *more), _finite_or_none) | {"index": _whole}
     return _Table(path, (*IMAGE_COLUMNS, *more), kinds).rows
 
 
@@ -163,12 +170,32 @@ def write_table(path: Pathlike, columns: Sequence[str], rows: Iterable[Sequence[
 
 
 def as_csv(columns: Iterable[str], rows: Iterable[Sequence[Any]], line_end: str) -> str:
+    """Rows of cells under a head, as CSV. Texts are `harmless`; readers here give them back as they were."""
     # With another line end than RFC 4180's the writer leaves a "\r" within a cell unquoted.
     lines: list[str] = []
     writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([harmless(cell) for cell in row] for row in rows)
     return "".join(line.removesuffix("\r\n") + line_end for line in lines)
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one has "'" before it.
+
+    So has one that begins with "'" and goes on like that: `_as_it_was` is the inverse. Numbers, written ones
+    too, stay (https://owasp.org/www-community/attacks/CSV_Injection).
+    """
+    if not isinstance(cell, str) or not _begins_a_formula(cell) or _WRITTEN_NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+def _as_it_was(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _begins_a_formula(cell) else cell
+
+
+def _begins_a_formula(cell: str) -> bool:
+    return cell.lstrip("'").startswith(_FORMULA)
 
 
 def _decimals(value: float | None) -> str:
@@ -185,21 +212,28 @@ def _image_cell(value: Any) -> Any:
 def _text(cell: str) -> str:
     if not cell:
         raise ValueError("is empty")
-    return cell
+    return _as_it_was(cell)
 
 
 def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        raise ValueError(f"is {cell!r}, not a number" if cell else "is empty") from None
+    # Python takes more for numbers: 1_0, and the digits of any script.
+    if len(cell) > _LONGEST or not (_WRITTEN_NUMBER.fullmatch(cell) or cell in ("nan", "inf")):
+        raise ValueError(f"is {brief(cell)}, not a number" if cell else "is empty")
+    return float(cell)
 
 
 def _whole(cell: str) -> int:
-    try:
-        return int(cell)
-    except ValueError:
-        raise ValueError(f"is {cell!r}, not a whole number" if cell else "is empty") from None
+    digits = cell.removeprefix("-")
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > _WHOLE_DIGITS:
+        raise ValueError(f"is {brief(cell)}, not a whole number" if cell else "is empty")
+    return int(cell)
+
+
+def _finite_or_none(cell: str) -> float | None:
+    number = _number_or_none(cell)
+    if number is not None and not math.isfinite(number):
+        raise ValueError("is not finite")
+    return number
 
 
 def _number_or_none(cell: str) -> float | None:
@@ -257,6 +291,8 @@ class _Table:
             header = next(reader, None)
             if not header:
                 raise self.fault("the file is empty")
+            if len(set(header)) < len(header):
+                raise self.fault("two columns have one name")
             if absent := [name for name in self._columns if name not in header]:
                 raise self.fault(f"columns are missing: {', '.join(absent)}")
             for cells in reader:
@@ -272,7 +308,7 @@ class _Table:
 
     def _content(self) -> str:
         try:
-            return Path(self._path).read_bytes().decode()
+            return Path(self._path).read_bytes().decode("utf-8-sig")
         except FileNotFoundError:
             raise JaxtlError(f"{self._path}: no such file") from None
         except UnicodeDecodeError:
@@ -288,7 +324,7 @@ class _Table:
 def _header(path: Pathlike) -> list[str]:
     """The names in a table's first line, as far as they can be told; who reads the table finds its faults."""
     try:
-        with Path(path).open(encoding="utf-8", errors="replace", newline="") as stream:
+        with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             return next(csv.reader(stream), [])
     except (FileNotFoundError, csv.Error):
         return []
@@ -316,10 +352,10 @@ def read_columns(path: Pathlike) -> dict[str, list[str]]:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
         raise JaxtlError(f"{path}: is not a readable CSV file ({error})") from None
-    names, *lines = [[cell.strip() for cell in row] for row in rows] or [[]]
+    names, *lines = [[_as_it_was(cell.strip()) for cell in row] for row in rows] or [[]]
     if not any(names) or len(set(names)) < len(names):
         raise JaxtlError(
-            f"{path}: its first line must name the columns, each once; it is {header.strip()[:80]!r}"
+            f"{path}: its first line must name the columns, each once; it is {brief(header.strip())}"
         )
     for number, line in enumerate(lines, 2):
         if line and len(line) != len(names):

@@ -208,8 +208,13 @@ def _fault_of_measures(measures: dict[str, np.ndarray], n: int, classes: int) ->
     """What keeps arrays from being those of n images; nothing where they are."""
     ends = {"knn": classes, "probe": classes, "head": classes, "neighbors": n, "outcome": len(OUTCOMES)}
     ends |= dict.fromkeys(("kept", "moved", "trust"), 2)  # shares
+    sizes = measures.get("qnx_k")
     for name, array in measures.items():
         kind = name.partition("_")[0]
+        if kind == "confusion" and array.shape != (classes, classes):
+            return f"array {name} is {list(array.shape)} for {classes} classes"
+        if kind == "qnx" and (sizes is None or not len(sizes) or array.shape != sizes.shape):
+            return f"array {name} is {list(array.shape)}, not as long as qnx_k"
         if kind not in ends:
             continue
         if not array.ndim or len(array) != n:

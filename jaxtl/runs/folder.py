@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtl.data import short_name, spelled
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, shown
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
     MAKE_AGAIN,
     leftovers,
-    read_json_object,
     remove_leftovers,
     write_json,
     write_text,
@@ -167,7 +166,7 @@ class _Folder:
     def mended(self, error: JaxtlError) -> JaxtlError:
         """An error that work on these files met, in whatever process, with how to go on."""
         for file in self.files:
-            if str(error).startswith(f"{file.path}:"):
+            if str(error).startswith(shown(f"{file.path}:")):
                 return file.mended(error)
         return JaxtlError(f"{error}; {self.go_on}")
 
@@ -194,7 +193,7 @@ class RunFolder(_Folder):
         self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
         # The same file, for who shows a run of whatever version.
         self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
-        self.dataset = file("dataset.json", read_json_object, write_json)
+        self.dataset = file("dataset.json", formats.load_dataset, write_json)
         self.images = file("images.npz", formats.load_images, formats.save_images)
         self.environment = file("environment.json", formats.load_environment, write_json)
         self.timings = file("timings.json", formats.load_timings, write_json)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +16,25 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import catalogue
+from jaxtl.evaluation.measures import shown_as
 from jaxtl.methods import METHODS
 from jaxtl.records import tables
+from jaxtl.records.documents import (
+    Check,
+    brief,
+    count,
+    fault_of,
+    list_of,
+    number,
+    one_of,
+    or_none,
+    plain,
+    record_of,
+    text,
+    truth,
+    whole,
+    within,
+)
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
 from jaxtl.records.tables import LayerRow, Score
 from jaxtl.settings import FORMER_ALIGN, FORMER_PIXELS, ComparisonConfig, RunConfig
@@ -68,8 +84,12 @@ def load_started(path: Path) -> Started:
         raise JaxtlError(f"{path}: was edited since the run started; undo that")
     try:
         kind = record.pop("kind", None)
+        if kind not in (None, COMPARISON):
+            raise TypeError(f"kind is {brief(kind)}")
         weights_digest = "" if kind else record.pop("weights_digest")
         former = FORMER_ALIGN if kind else FORMER_PIXELS | FORMER_ALIGN
+        if fault := text(weights_digest) or fault_of_settings(record, _KINDS[kind]):
+            raise TypeError(fault)
         known = {**former, **record, "methods": tuple(record["methods"])}
         return Started(_KINDS[kind](**known), weights_digest)
     except (KeyError, TypeError) as error:
@@ -90,24 +110,26 @@ def _digest(record: dict[str, Any]) -> str:
 def load_settings(path: Path) -> dict[str, Any]:
     """The settings as they stand, of whatever version, for who shows them."""
     record = read_json_object(path)
-    size = record.get("image_size")
-    for name, right in (
-        ("kind", record.get("kind") in _KINDS),
-        ("dataset", isinstance(record.get("name" if record.get("kind") else "dataset"), str)),
-        ("image_size", size is None or _is_whole(size)),
-        (
-            "methods",
-            _is_list_of(record.get("methods", []), str) and {*record.get("methods", [])} <= {*METHODS},
-        ),
-    ):
-        if not right:
-            raise JaxtlError(f"{path}: not the settings of a run ({name} is {record.get(name)!r})")
+    kind = record.get("kind")
+    if kind not in (None, COMPARISON):
+        raise JaxtlError(f"{path}: not the settings of a run (kind is {brief(kind)})")
+    if fault := fault_of_settings(record, _KINDS[kind]):
+        raise JaxtlError(f"{path}: not the settings of a run ({fault})")
     return record
+
+
+def fault_of_settings(record: dict[str, Any], kind: type[RunConfig | ComparisonConfig]) -> str:
+    """What of settings, of whatever version, is of another type or range than today's; else nothing."""
+    known = {part.name: _RANGES.get(part.name, _TYPES[str(part.type)]) for part in fields(kind)}
+    needed = "dataset" if kind is RunConfig else "name"
+    if needed not in record:
+        return f"{needed} is {None!r}"
+    return fault_of(record, (known.get(name, plain) for name in record))
 
 
 def load_images(path: Path) -> np.ndarray:
     """Images that were given in Python, uint8 [n, h, w, 1 or 3]: those that are embedded."""
-    images = read_npz(path, ("images",))[0]["images"]
+    images = read_npz(path, ("images",), lambda name: False, {"images": "iu"})[0]["images"]
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
         raise JaxtlError(f"{path}: not images uint8 [n, h, w, 1 or 3]; {MAKE_AGAIN}")
     return images
@@ -117,24 +139,18 @@ def save_images(path: Path, images: np.ndarray) -> None:
     write_npz(path, {"images": images}, {})
 
 
+def load_dataset(path: Path) -> dict[str, Any]:
+    """The record of both splits, as `jaxtl.runs.dataset.recorded` makes it."""
+    return _checked(path, _DATASET, "the record of a set of images")
+
+
 def load_environment(path: Path) -> dict[str, Any]:
-    record = read_json_object(path)
-    if not isinstance(record.get("versions", {}), dict):
-        raise JaxtlError(f"{path}: not a machine and its versions ({record['versions']!r}); {MAKE_AGAIN}")
-    return record
+    return _checked(path, _ENVIRONMENT, "a machine and its versions")
 
 
 def load_timings(path: Path) -> dict[str, Any]:
     """Seconds by step; with `began` (likewise), `run` and `peak_memory_gib`."""
-    record = read_json_object(path)
-    began = record.get(_BEGAN, {})
-    if not isinstance(began, dict):
-        raise JaxtlError(f"{path}: not a run's seconds ({_BEGAN} is {began!r}); {MAKE_AGAIN}")
-    seconds = {name: value for name, value in record.items() if name != _BEGAN}
-    for name, value in [*seconds.items(), *began.items()]:
-        if not _is_number(value):
-            raise JaxtlError(f"{path}: not a run's seconds ({name} is {value!r}); {MAKE_AGAIN}")
-    return record
+    return _checked(path, _TIMINGS, "a run's seconds")
 
 
 def load_claims(path: Path) -> Claims:
@@ -142,30 +158,36 @@ def load_claims(path: Path) -> Claims:
     claims: Any = read_json_object(path).get("claims")
     if not isinstance(claims, list):
         raise JaxtlError(f"{path}: not a list of claims (there are none); {MAKE_AGAIN}")
-    for number, claim in enumerate(claims, 1):
-        if fault := _fault_of_claim(claim):
-            raise JaxtlError(f"{path}: not a list of claims (claim {number}: {fault}); {MAKE_AGAIN}")
+    for place, claim in enumerate(claims, 1):
+        if fault := _CLAIM(claim):
+            raise JaxtlError(f"{path}: not a list of claims (claim {place}: it {fault}); {MAKE_AGAIN}")
     return claims
+
+
+def _checked(path: Path, check: Check, what: str) -> dict[str, Any]:
+    """A JSON object that a schema was asked of."""
+    record = read_json_object(path)
+    if fault := check(record):
+        raise JaxtlError(f"{path}: not {what} (it {fault}); {MAKE_AGAIN}")
+    return record
 
 
 def save_claims(path: Path, claims: Claims) -> None:
     write_json(path, {"claims": claims})
 
 
-def _fault_of_claim(claim: Any) -> str:
-    if not isinstance(claim, dict):
-        return f"it is {claim!r}"
-    for name, right in _CLAIM.items():
-        if not right(claim.get(name)):
-            return f"{name} is {claim[name]!r}" if name in claim else f"it has no {name}"
-    return ""
-
-
 def load_measures(path: Path) -> dict[str, np.ndarray]:
-    arrays, _ = read_npz(path, ())
+    """Arrays by name, as of `jaxtl.evaluation.measures.Measures`; others are not read."""
+    arrays, _ = read_npz(path, (), lambda name: shown_as(name) is not None)
     for name, array in arrays.items():
+        kinds, axes = shown_as(name) or ("", 0)
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise JaxtlError(f"{path}: array {name} must hold finite numbers; {MAKE_AGAIN}")
+        if array.ndim != axes or array.dtype.kind not in kinds:
+            raise JaxtlError(
+                f"{path}: array {name} is {array.dtype} {list(array.shape)}, not "
+                f"{'whole numbers' if 'i' in kinds else 'numbers'} of {axes} axes; {MAKE_AGAIN}"
+            )
     return arrays
 
 
@@ -195,8 +217,10 @@ _LAYER = "layer "
 
 
 def load_averages(path: Path) -> Averages:
-    arrays, _ = read_npz(path, ("labels",))
+    arrays, _ = read_npz(path, ("labels",), lambda name: name.startswith(_LAYER), {"labels": "iu"})
     labels = arrays.pop("labels")
+    if labels.ndim != 1:
+        raise JaxtlError(f"{path}: array labels is {list(labels.shape)}, not [n]; {MAKE_AGAIN}")
     for name, values in arrays.items():
         if values.ndim != 2 or values.dtype.kind != "f" or len(values) != len(labels):
             raise JaxtlError(f"{path}: array {name} must be float [{len(labels)}, d]; {MAKE_AGAIN}")
@@ -209,8 +233,9 @@ def save_averages(path: Path, averages: Averages) -> None:
 
 
 def load_seeds(path: Path) -> list[int]:
+    """Different whole numbers, two or more; NumPy takes none below 0 or beyond 32 bits."""
     seeds: Any = read_json_object(path).get("seeds")
-    if not _is_list_of(seeds, int) or len(seeds) < 2:
+    if _SEEDS(seeds) or len(seeds) < 2 or len(set(seeds)) < len(seeds) or max(seeds) >= 2**32:
         raise JaxtlError(f"{path}: holds no list of seeds")
     return seeds
 
@@ -219,31 +244,45 @@ def save_seeds(path: Path, seeds: list[int]) -> None:
     write_json(path, {"seeds": seeds})
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+# One schema for each kind of file.
 
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_list_of(value: Any, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(member, kind) for member in value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_bound(value: Any) -> bool:
-    return value is None or _is_number(value)
-
-
-_CLAIM: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("id", "text", "statistic", "direction", "verdict", "words"), _is_text),
-    **dict.fromkeys(("value", "threshold"), _is_number),
-    **dict.fromkeys(("low", "high"), _is_bound),
+# Of settings, by how `jaxtl.settings` says it; JSON has lists where that has tuples.
+_TYPES: dict[str, Check] = {
+    "str": text,
+    "int": whole,
+    "float": number,
+    "bool": truth,
+    "str | None": or_none(text),
+    "int | None": or_none(whole),
+    "float | None": or_none(number),
+    "tuple[str, ...]": list_of(one_of(*METHODS)),
 }
+# Whose numbers decide how much memory or time who shows a run takes.
+_RANGES: dict[str, Check] = {
+    "image_size": within(1, 2**14),
+    "epochs": count,
+    "samples": or_none(count),
+    "train_samples": or_none(count),
+    "points": count,
+    "classes": count,
+}
+_LEFT_OUT = list_of(record_of({"id": text, "reason": text}))
+_SPLIT = record_of(
+    {"images": count}, {"digest": text, "rule": text, "left_out": _LEFT_OUT, "notes": list_of(text)}
+)
+_DATASET = record_of({}, {"class_names": list_of(text), "train": _SPLIT, "test": _SPLIT})
+_VERSIONS = record_of({}, others=or_none(text))
+_ENVIRONMENT = record_of({}, {"versions": _VERSIONS})
+_TIMINGS = record_of({}, {_BEGAN: record_of({}, others=number)}, number)
+_CLAIM = record_of(
+    {
+        **dict.fromkeys(("id", "text", "statistic", "direction", "verdict", "words"), text),
+        **dict.fromkeys(("value", "threshold"), number),
+        **dict.fromkeys(("low", "high"), or_none(number)),
+    },
+    {"values": list_of(number), "held_in": count},
+)
+_SEEDS = list_of(count)
 
 
 def load_scores(path: Path) -> list[Score]:

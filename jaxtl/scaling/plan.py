@@ -210,7 +210,7 @@ def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
     try:
         of_weights = record.pop("weights_digest")
         return Settings(**{**FORMER_PIXELS, **record}), of_weights, asked
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise JaxtlError(
             f"{path}: not the settings of a study of this jaxtl ({error}); start a new one with --out"
         ) from None

@@ -20,6 +20,7 @@ from jaxtl.machine.memory import available_memory
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.voting import classified, vote
 from jaxtl.neighbors import exact_neighbors
+from jaxtl.records import store
 from jaxtl.records.arrays import Embedding
 
 Quality = dict[str, tuple[float, float | None, float | None]]
@@ -82,13 +83,13 @@ def look(features: Path, labels: np.ndarray, seed: int) -> Space:
     n = len(labels)
     if note := shortage(features, n):
         return Space(None, labels, seed, note)
-    values = np.load(features, mmap_mode="r")[:n]
+    values = store.mapped(features)[:n]
     return Space(metrics.anchored(values, anchors=_anchors(n), pairs=1, seed=seed), labels, seed)
 
 
 def shortage(features: Path, n: int) -> str:
     """What there is too little memory for now, with the first n rows; empty where there is enough."""
-    d = np.load(features, mmap_mode="r").shape[1]
+    d = store.mapped(features).shape[1]
     # Distances are taken in float64.
     needed = 8 * n * (d + _anchors(n))
     if needed <= available_memory():

@@ -24,6 +24,7 @@ from jaxtl.methods import METHODS
 from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent, counted
 from jaxtl.records.arrays import Embedding
+from jaxtl.records.documents import count
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
 from jaxtl.scaling import plan, plots, quality, source, trials, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
@@ -173,7 +174,7 @@ class Study:
         taken = {"images": n - had, "seconds": round(time.perf_counter() - began, 3)}
         known = self.folder / EXTRACTION
         # The largest tells most: less of it is compilation.
-        if not known.is_file() or read_json_object(known)["images"] < n - had:
+        if not known.is_file() or _images_of(known) < n - had:
             write_json(
                 known, {**taken, **asdict(self.settings.images), "cpu": cpu_name(), "cores": cpu_count()}
             )
@@ -250,7 +251,7 @@ class Study:
         """Of the features themselves, by size."""
         sizes = sorted({trial.n for trial in self.trials.values()})
         known = {n: self._features_path(n) for n in sizes}
-        return {n: read_json_object(path) for n, path in known.items() if path.is_file()}
+        return {n: trials.load_quality(path) for n, path in known.items() if path.is_file()}
 
     # What is written of all trials.
 
@@ -278,3 +279,11 @@ class Study:
     def _coords(self, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         embedding = Embedding.load(self._path(trial))
         return embedding.coords, embedding.labels
+
+
+def _images_of(path: Path) -> int:
+    """How many images an extraction was of. Raises JaxtlError where the file does not say it."""
+    images = read_json_object(path).get("images")
+    if count(images):
+        raise JaxtlError(f"{path}: says of no number of images; delete it")
+    return int(images)

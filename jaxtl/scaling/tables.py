@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from jaxtl.costs.power_law import PowerLaw
 from jaxtl.costs.table import Cost, Costs
 from jaxtl.costs.words import duration, gib
+from jaxtl.errors import shown
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TRUSTWORTHINESS
 from jaxtl.methods import library_label, method_label
 from jaxtl.scaling.curves import Curve
@@ -39,9 +41,9 @@ def _name(curve: Curve | Cost) -> str:
     return f"{method_label(base)}{at}{landmarks}, {library_label(curve.backend)}"
 
 
-def _cells(trial: Trial) -> tuple[str, ...]:
+def _cells(trial: Trial) -> tuple[str | Text, ...]:
     if trial.status != DONE:
-        return (f"[red]{trial.status}[/]" if trial.limits else trial.status, "", "", "")
+        return (Text(shown(trial.status), style="red" if trial.limits else ""), "", "", "")
     scores = trial.quality or {}
     quality = (
         f"{scores[name][0]:.3f}" if name in scores else "" for name in (LEAVE_ONE_OUT, TRUSTWORTHINESS)
@@ -93,11 +95,13 @@ def forecast_table(costs: Costs, n: int, available: int, shown: Sequence[Cost]) 
     return table
 
 
-def _verdict(costs: Costs, cost: Cost, n: int, available: int) -> str:
+def _verdict(costs: Costs, cost: Cost, n: int, available: int) -> str | Text:
     fits = cost.fits(n, available)
     if fits is None:
         return "unknown"
-    return "fits" if fits else "[red]does not fit[/]; would: " + costs.remedies(cost, n, available).in_study()
+    if fits:
+        return "fits"
+    return Text.assemble(("does not fit", "red"), f"; would: {costs.remedies(cost, n, available).in_study()}")
 
 
 def _bound(seconds: float) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.documents import count, list_of, number, or_none, real, record_of, text
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.scaling.settings import Limits
 
@@ -15,6 +16,19 @@ OUT_OF_MEMORY, FAILED, NOT_TRIED = "out of memory", "failed", "not tried"
 # Where a study keeps them, and what files that tell of the features themselves begin with. The folder's name
 # is an older word for trials: studies that were begun with it go on.
 FOLDER, FEATURES = "points", "features_"
+# Value, low and high by metric.
+_QUALITY = record_of({}, others=list_of(or_none(real)))
+_TRIAL = record_of(
+    {"method": text, "backend": text, "n": count, "seconds": list_of(number), "quality": or_none(_QUALITY)},
+    {
+        "status": text,
+        "note": text,
+        **dict.fromkeys(("baseline", "peak", "resident_peak", "device_peak"), or_none(count)),
+        "start_seconds": or_none(number),
+        "limits": record_of({}, others=real),
+        "machine": record_of({}),
+    },
+)
 # A larger size of the same curve cannot fare better.
 HOPELESS = (OVER_TIME, OVER_MEMORY, OUT_OF_MEMORY)
 # What is available varies a little; a limit of memory larger by less is the same limit.
@@ -93,13 +107,23 @@ def save(folder: Path, trial: Trial) -> None:
 def load(path: Path) -> Trial:
     """Raises JaxtlError where the file does not hold a trial."""
     record = read_json_object(path)
-    try:
-        quality = record.pop("quality")
-        record["seconds"] = tuple(record["seconds"])
-        measured = None if quality is None else {name: tuple(score) for name, score in quality.items()}
-        return Trial(**record, quality=measured)
-    except (KeyError, TypeError) as error:
-        raise JaxtlError(f"{path}: not a trial of a study ({error}); delete it to compute it again") from None
+    fault = _TRIAL(record)
+    if lacking := set(record) - {part.name for part in fields(Trial)}:
+        fault = fault or f"has {', '.join(sorted(lacking))}, which no trial has"
+    if fault:
+        raise JaxtlError(f"{path}: not a trial of a study (it {fault}); delete it to compute it again")
+    quality = record.pop("quality")
+    record["seconds"] = tuple(record["seconds"])
+    measured = None if quality is None else {name: tuple(score) for name, score in quality.items()}
+    return Trial(**record, quality=measured)
+
+
+def load_quality(path: Path) -> dict[str, Any]:
+    """Scores of the features themselves. Raises JaxtlError where the file does not hold some."""
+    record = read_json_object(path)
+    if fault := _QUALITY(record):
+        raise JaxtlError(f"{path}: not scores of features (it {fault}); delete it to compute them again")
+    return record
 
 
 def load_all(folder: Path) -> list[Trial]:

@@ -101,9 +101,15 @@ async function copyLink() {
   }
 }
 
+/** A text that no spreadsheet takes for a formula, as jaxtl's own tables have it. */
+export function harmless(text) {
+  const begins = /^'*[=+\-@\t\r\n＝＋－＠]/u.test(text);
+  return begins && !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/iu.test(text) ? `'${text}` : text;
+}
+
 function saveSelection() {
   const { run } = state;
-  const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+  const quoted = (text) => `"${harmless(text).replaceAll('"', '""')}"`;
   const columns = [["index", (row) => run.index[row]]];
   if (run.ids) columns.push(["id", (row) => quoted(run.ids[row])]);
   if (run.labelled) {

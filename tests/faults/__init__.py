@@ -1,0 +1,1 @@
+"""Campaigns against jaxtl: what damaged files, signals and full disks do to it. Long forms print counts."""
