@@ -235,7 +235,7 @@ def launch():
     processes = []
 
     def start(*args, first="pass"):
-        code = f"{first}\nfrom jaxtl.cli.main import main\nmain()"
+        code = f"{first}\nfrom jaxtl.__main__ import main\nmain()"
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, args)],
             stdout=subprocess.PIPE,

@@ -87,7 +87,7 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     _, err = process.communicate(timeout=120)  # a lost signal is a failure, not a test that never ends
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
+    assert err.splitlines()[-1] == f"jaxtl: interrupted; go on with: jaxtl run --resume {folder}"
     kept = {path.name for path in folder.iterdir()}
     there = {"checkpoint.npz", "config.json", "features", "timings.json"}
     assert kept >= there
@@ -120,7 +120,7 @@ def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp
         patch.setattr("jaxtl.experiment.scores.combine", interrupted)
         code, _, err = jaxtl("run", "--resume", folder)
     assert code == 130
-    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
+    assert err.splitlines()[-1] == f"jaxtl: interrupted; go on with: jaxtl run --resume {folder}"
     assert jaxtl("run", "--resume", folder)[0] == 0
     assert (folder / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
 
@@ -131,4 +131,4 @@ def test_ctrl_c_elsewhere_is_quiet_too(jaxtl, monkeypatch, files, tmp_path):
 
     monkeypatch.setattr("jaxtl.reduction.reduce", interrupted)
     code, _, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
-    assert (code, err.strip()) == (130, "jaxtl: stopped")
+    assert (code, err.strip()) == (130, "jaxtl: interrupted")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import signals
 
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -20,21 +22,33 @@ _ADVICE = {
 
 
 class Stopped(Exception):
-    """Ctrl-C, with what to tell."""
+    """Ctrl-C, with what to tell, where no `jaxtl.machine.signals.hear` is in the way."""
+
+
+def expect_run(folder: Path) -> None:
+    """From now on a signal's line says how the run of this folder goes on, as soon as it holds one."""
+    from jaxtl.runs.folder import RunFolder, holds_run, holds_seeds
+
+    run = RunFolder(folder)
+    signals.tell(lambda: f"; {run.go_on}" if holds_run(folder) or holds_seeds(folder) else "")
 
 
 @contextlib.contextmanager
-def resumable(go_on: str, stopped: str = "stopped") -> Iterator[None]:
+def resumable(go_on: str, kept: str = "") -> Iterator[None]:
     """Work that can go on where it was: what ends it is told together with `go_on`, how to.
+
+    Args:
+        kept: said of what was interrupted.
 
     Raises:
         Stopped: for a Ctrl-C.
         JaxtlError: for a file that cannot be read or written.
     """
+    signals.tell(lambda: f"{kept}; {go_on}")
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(f"{stopped}; {go_on}") from None
+        raise Stopped(f"{signals.called()}{kept}; {go_on}") from None
     except OSError as error:
         raise JaxtlError(f"{explain(error)}; {go_on}") from None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import signals
 from jaxtl.machine.service import readable
 
 _MESSAGE = 1 << 16
@@ -84,15 +85,13 @@ def run_command(
     """
     with _output_files(log) as (output, errors):
         began = time.perf_counter()
-        process = subprocess.Popen(
+        process = _start(
             words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
             cwd=folder,
             env=os.environ | dict(environment or {}),
-            # Its own group: it ends with what it started, and Ctrl-C in the terminal is for us.
-            process_group=0,
         )
         usage = _wait(process, seconds)
         taken = time.perf_counter() - began
@@ -101,6 +100,15 @@ def run_command(
         texts = ("", "") if log else (_whole(output), _whole(errors))
         peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
         return Ended(process.returncode, *texts, taken, usage.ru_utime + usage.ru_stime, peak)
+
+
+def _start(words: Sequence[str | Path], **how: Any) -> subprocess.Popen:
+    """A process that ends with this one, where that is ended by a signal."""
+    with signals.spawning:
+        # Its own group: it ends with what it started, and Ctrl-C in the terminal is for us.
+        process = subprocess.Popen(words, process_group=0, **how)
+        signals.kill_at_end(process.pid)
+    return process
 
 
 @contextlib.contextmanager
@@ -126,6 +134,7 @@ def _wait(process: subprocess.Popen, seconds: float) -> Any:
             waiter.join(_KILLED_SECONDS)
         # Or Popen would wait for it again.
         process.returncode = os.waitstatus_to_exitcode(ended[0][1]) if ended else -signal.SIGKILL
+        signals.forget(process.pid)
     return None if late else ended[0][2]
 
 
@@ -163,7 +172,7 @@ class Server:
         self._printed = log.open("a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
         self._received = b""
         self._ready = False
-        self._process = subprocess.Popen(
+        self._process = _start(
             # -P: nothing in the working directory may stand in for a module.
             [sys.executable, "-P", "-m", "jaxtl.machine.service", *preload],
             stdin=subprocess.PIPE,
@@ -171,13 +180,21 @@ class Server:
             stderr=self._printed,
             cwd=folder,
             env=_environment() | dict(environment),
-            # Its own group: Ctrl-C in the terminal is for the parent, which ends this one.
-            process_group=0,
         )
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said that its imports are done."""
+        return self._ready
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, by whatever."""
+        return self._process.poll() is not None
 
     def ask(
         self,
@@ -243,6 +260,7 @@ class Server:
             _kill_group(self._process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILLED_SECONDS)
+        signals.forget(self._process.pid)
         if close:
             for stream in (self._process.stdin, self._process.stdout, self._printed):
                 stream.close()
