@@ -4,7 +4,7 @@ from jaxtl.machine import signals
 
 
 def main() -> None:
-    """Do what the command line says, and end the process. It hears signals before anything slow is imported."""
+    """Do what the command line says, and end the process. It hears signals before anything slow begins."""
     signals.hear()
     code = 1
     try:

@@ -1,0 +1,120 @@
+"""Signals at any moment of a command's life: one line, its exit code, nothing left running, nothing lost."""
+
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from tests.command_lines import SMALL
+from tests.faults.struck import BEFORE, DONE, ENDED, after, begin, strike
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+RUN = f"run --trainable none --epochs 1 --methods pca --no-layers {' '.join(map(str, SMALL))}"
+NUMPY = "_multiarray_umath"
+
+
+def heard(life):
+    return life.hears
+
+
+def numpy_loads(life):
+    return life.has_loaded(NUMPY)
+
+
+def says_something(life):
+    """At its end, where all that is left to be done is to end."""
+    return bool(life.process.stdout.read(1))
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "moment", "number"),
+    [
+        ("--help", "script", heard, signal.SIGINT),
+        ("--help", "module", heard, signal.SIGTERM),
+        ("show {finished} --all", "script", numpy_loads, signal.SIGINT),
+        ("show {finished}", "module", numpy_loads, signal.SIGHUP),
+    ],
+)
+def test_a_signal_while_things_are_imported(finished, words, program, moment, number):
+    outcome = strike(begin(words.format(finished=finished), program), moment, (number,))
+    assert (outcome.kind, outcome.left) == (ENDED, []), outcome.errors
+    assert len(outcome.errors.splitlines()) == 1
+
+
+def test_a_signal_at_the_end_leaves_a_line_or_comes_too_late():
+    outcome = strike(begin("--help"), says_something)
+    assert outcome.kind in (ENDED, DONE), outcome.errors
+
+
+def test_two_signals_are_as_one():
+    outcome = strike(begin("--help"), heard, (signal.SIGINT, signal.SIGINT))
+    assert outcome.kind == ENDED, outcome.errors
+    assert outcome.errors == "jaxtl: interrupted\n"
+
+
+def test_who_was_started_deaf_to_a_signal_stays_so():
+    # As nohup does.
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        life = begin("--version")
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+    outcome = strike(life, heard, (signal.SIGHUP,))
+    assert (outcome.kind, outcome.errors) == (DONE, "")
+
+
+# How many moments of each command are struck in the long form.
+MOMENTS = {"help": 40, "show": 40, "reduce": 60, "run": 40}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("name", MOMENTS)
+def test_signals_over_a_whole_life(name, few_digits, finished, files, tmp_path, contents):
+    """Moments spread over what the command takes undisturbed; a run then goes on to the same bytes."""
+    commands = {
+        "help": "--help",
+        "show": f"show {finished} --all",
+        "reduce": f"reduce {files}/good.npz --method pca --out {{out}}.npz",
+        "run": f"{RUN} --dataset {few_digits} --out {{out}}",
+    }
+    whole = tmp_path / "whole"
+    undisturbed = strike(begin(commands[name].format(out=whole)), lambda life: False)
+    assert undisturbed.kind == DONE, undisturbed.errors
+    life = _seconds(commands[name], tmp_path / "timed")
+    counts, wrong = Counter(), []
+    for k in range(MOMENTS[name]):
+        out = tmp_path / f"struck-{k}"
+        number = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[k % 4]
+        twice = (number, signal.SIGINT) if k % 5 == 4 else (number,)
+        program = ("module", "script")[k % 2]
+        moment = after(1.05 * life * k / (MOMENTS[name] - 1))
+        outcome = strike(begin(commands[name].format(out=out), program), moment, twice, pause=0.002)
+        kind = outcome.kind if not outcome.left else "left something running"
+        if outcome.is_right and name == "run" and not _goes_on(out, whole, contents):
+            kind = "other bytes"
+        if outcome.is_right and name == "reduce" and list(tmp_path.glob(f".{out.name}*")):
+            kind = "left a file"
+        counts[kind] += 1
+        if kind not in (BEFORE, ENDED, DONE):
+            wrong.append((k, kind, outcome))
+    print(f"\n{name}, {life:.1f} s: {sum(counts.values())} signals: {dict(counts)}")
+    assert not wrong
+
+
+def _seconds(words, out):
+    began = time.monotonic()
+    strike(begin(words.format(out=out)), lambda life: False)
+    return time.monotonic() - began
+
+
+def _goes_on(folder, whole, contents):
+    """Whether what is there is no run yet, or goes on to the bytes of one that was never stopped."""
+    if not (folder / "config.json").exists():
+        return True
+    resumed = strike(begin(f"run --resume {shlex.quote(str(folder))}"), lambda life: False)
+    return resumed.kind == DONE and contents(folder) == contents(whole)
