@@ -8,6 +8,9 @@ def main() -> None:
     signals.hear()
     code = 1
     try:
+        from jaxtl.machine import surroundings
+
+        surroundings.shed()
         from jaxtl.cli.main import main as command
 
         command()

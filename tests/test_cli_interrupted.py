@@ -26,7 +26,14 @@ def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digit
         f"go on with: jaxtl run --resume '{folder}'"
     )
     kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
+    done = {
+        "config.json",
+        "log.txt",
+        "timings.json",
+        "history.csv",
+        "features/before.npz",
+        "features/train_before.npz",
+    }
     # And what was made at the same time.
     beside = {
         "dataset.json",
@@ -88,8 +95,9 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert err.splitlines()[-1] == f"jaxtl: interrupted; go on with: jaxtl run --resume {folder}"
+    assert (folder / "log.txt").read_text().splitlines()[-1].endswith("WARNING Work: interrupted")
     kept = {path.name for path in folder.iterdir()}
-    there = {"checkpoint.npz", "config.json", "features", "timings.json"}
+    there = {"checkpoint.npz", "config.json", "features", "log.txt", "timings.json"}
     assert kept >= there
     # What follows from before alone may be there; nothing else, and nothing half.
     assert kept <= {
@@ -98,6 +106,7 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
         "dataset.json",
         "environment.json",
         "features",
+        "log.txt",
         "timings.json",
         "neighbors",
         "embeddings",

@@ -121,7 +121,9 @@ def strike(
         _, errors = process.communicate()
         return Outcome("signal lost", process.returncode, errors, _SECONDS, _left(life))
     seconds = time.monotonic() - struck
-    kind = _kind(process.returncode, errors, numbers[0], heard, ended)
+    # Of two that come together, the kernel may hand over the second first.
+    number = next((n for n in numbers if process.returncode == 128 + n), numbers[0])
+    kind = _kind(process.returncode, errors, number, heard, ended)
     return Outcome(kind, process.returncode, errors, seconds, _left(life))
 
 

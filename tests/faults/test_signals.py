@@ -9,12 +9,24 @@ from collections import Counter
 import pytest
 
 from tests.command_lines import SMALL
-from tests.faults.struck import BEFORE, DONE, ENDED, after, begin, strike
+from tests.faults.struck import BEFORE, DONE, ENDED, WORDS, after, begin, strike
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 RUN = f"run --trainable none --epochs 1 --methods pca --no-layers {' '.join(map(str, SMALL))}"
 NUMPY = "_multiarray_umath"
+
+
+@pytest.fixture(autouse=True)
+def hearing():
+    """Tests that run under nohup, or in a script's background, start processes that hear signals."""
+    earlier = {number: signal.getsignal(number) for number in WORDS}
+    for number, handler in earlier.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
 
 
 def heard(life):
