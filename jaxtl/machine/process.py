@@ -187,11 +187,6 @@ class Server:
         return self._process.pid
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it has said that its imports are done."""
-        return self._ready
-
-    @property
     def has_ended(self) -> bool:
         """Whether it is gone, by whatever."""
         return self._process.poll() is not None

@@ -9,7 +9,12 @@ import pytest
 from jaxtl.machine import surroundings
 from tests.command_lines import SMALL
 
-RC = "font.family: serif\nsavefig.dpi: 37\nfigure.facecolor: red\nbackend: svg\naxes.formatter.use_locale: True\n"
+RC = """font.family: serif
+savefig.dpi: 37
+figure.facecolor: red
+backend: svg
+axes.formatter.use_locale: True
+"""
 # Each line alone in the long form, all together in the short one.
 SETTINGS = {
     "JAX_ENABLE_X64": "1",
