@@ -45,8 +45,8 @@ _JAX_VALUES = {
     "jax_default_device": None,
     "jax_transfer_guard": None,
 }
-# What may be set with reason, and numbers hang on: recorded with a run. Several threads add up in another order
-# than one does: that is the 16th digit of the variance that PCA of 2000 x 1280 features explains.
+# What may be set with reason, and numbers hang on: recorded with a run. Several threads add up otherwise than
+# one does: that is the 16th digit of the variance that PCA of 2000 x 1280 features explains.
 RECORDED = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
