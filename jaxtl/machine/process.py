@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine import signals
+from jaxtl.machine import signals, surroundings
 from jaxtl.machine.service import readable
 
 _MESSAGE = 1 << 16
@@ -132,6 +132,7 @@ def _wait(process: subprocess.Popen, seconds: float) -> Any:
         if late := waiter.is_alive():
             _kill_group(process.pid)
             waiter.join(_KILLED_SECONDS)
+        signals.end_by_signal()
         # Or Popen would wait for it again.
         process.returncode = os.waitstatus_to_exitcode(ended[0][1]) if ended else -signal.SIGKILL
         signals.forget(process.pid)
@@ -237,6 +238,7 @@ class Server:
 
     def _ended(self) -> Silence:
         """How the process ended, and the last that it said."""
+        signals.end_by_signal()
         # It may have closed its output and live on.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
@@ -264,7 +266,7 @@ class Server:
 def _environment() -> dict[str, str]:
     """A child's: ours, with our import path; JAX, where it is used there, shares the card with us."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return os.environ | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return surroundings.plain(os.environ) | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def _ending(code: int | None) -> str:

@@ -81,7 +81,10 @@ def leave(code: int) -> NoReturn:
 
 
 def end_by_signal() -> None:
-    """Where a signal is ending the process, wait for that; what fails meanwhile is not worth a word."""
+    """Where a signal is ending the process, wait for that.
+
+    Nobody is then to see the processes die that it started; what else fails meanwhile is not worth a word.
+    """
     while _ended_by:
         time.sleep(1)
 
@@ -157,13 +160,12 @@ def _do_first() -> None:
 
 
 def _end(number: int) -> NoReturn:
-    """Say it, and end this process with those that it started, as one act: nobody is to see them die."""
+    """Say it, and end this process with those that it started."""
+    _ended_by.append(number)
     said = [] if not _words else _try(_words[0])
     line = f"jaxtl: {called(number)}{said or ''}\n".encode(errors="backslashreplace")
     _write(_CLEAR + line if os.isatty(2) else line)
     spawning.acquire(timeout=_SPAWN_SECONDS)
-    # No other thread runs between the kills and the end, or a step would be told that its process died.
-    sys.setswitchinterval(1e6)
     for group in list(_groups):
         _try(os.killpg, group, signal.SIGKILL)
     os._exit(128 + number)

@@ -64,29 +64,34 @@ RECORDED = (
 )
 
 
-def shed() -> list[str]:
-    """Take away what would change numbers or end the work; for a process of the command line, as it starts.
-
-    Returns the names of the variables. Those that it starts do not have them either.
-    """
-    gone = [name for name in os.environ if _decides(name)]
-    for name in gone:
+def shed() -> None:
+    """Take away what would change numbers or end the work, as a process of the command line starts."""
+    for name in os.environ.keys() - plain(os.environ).keys():
         del os.environ[name]
-    if any(option.startswith("e") for option in sys.warnoptions):
-        # A warning of a library is no reason to end.
-        os.environ.pop("PYTHONWARNINGS", None)
+    if any(map(_is_error, sys.warnoptions)):
         sys.warnoptions.clear()
         _warn_as_ever()
-        gone.append("PYTHONWARNINGS")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that lacks a letter shows its number.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    return gone
 
 
-def _decides(name: str) -> bool:
+def plain(variables: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what would change numbers or end the work."""
+    return {name: value for name, value in variables.items() if not _decides(name, value)}
+
+
+def _decides(name: str, value: str) -> bool:
+    if name == "PYTHONWARNINGS":
+        return any(map(_is_error, value.split(",")))
     return name in _OTHERS or (name.startswith(_JAX) and not name.startswith(_HARMLESS))
+
+
+def _is_error(option: str) -> bool:
+    """Whether an option, as of Python's -W, makes a warning an error: that is no reason to end."""
+    action = option.partition(":")[0].strip()
+    return bool(action) and "error".startswith(action)
 
 
 def _warn_as_ever() -> None:

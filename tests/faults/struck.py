@@ -67,17 +67,17 @@ class Life:
             return library in Path(f"/proc/{self.process.pid}/maps").read_text()
         return False
 
-    def descendants(self) -> list[str]:
-        """Command lines of all processes that it started, and of what these started."""
-        found = []
+    def descendants(self) -> dict[int, str]:
+        """Numbers and command lines of all processes that it started, and of what these started."""
+        living = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if self.mark.encode() in (folder / "environ").read_bytes():
                     state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
                     words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     if state not in "ZX" and int(folder.name) != self.process.pid:
-                        found.append(words)
-        return found
+                        living[int(folder.name)] = words
+        return living
 
 
 def begin(words: str, program: str = "module", environment: dict[str, str] | None = None) -> Life:
@@ -100,13 +100,17 @@ def after(seconds: float) -> Callable[[Life], bool]:
     return lambda life: time.monotonic() - life.began >= seconds
 
 
+def wait_for(life: Life, moment: Callable[[Life], bool]) -> None:
+    while life.process.poll() is None and not moment(life):
+        time.sleep(0.0005)
+
+
 def strike(
     life: Life, moment: Callable[[Life], bool], numbers: tuple[int, ...] = (signal.SIGINT,), pause: float = 0
 ) -> Outcome:
     """Send signals, one after another, when the moment has come, and see how the command ends."""
     process = life.process
-    while process.poll() is None and not moment(life):
-        time.sleep(0.0005)
+    wait_for(life, moment)
     heard, ended = life.hears, process.poll() is not None
     for number in numbers:
         with contextlib.suppress(ProcessLookupError):
@@ -132,7 +136,7 @@ def _left(life: Life) -> list[str]:
     end = time.monotonic() + 5
     while (left := life.descendants()) and time.monotonic() < end:
         time.sleep(0.05)
-    return left
+    return list(left.values())
 
 
 def _kind(code: int, errors: str, number: int, heard: bool, ended: bool) -> str:

@@ -1,5 +1,7 @@
 """Signals at any moment of a command's life: one line, its exit code, nothing left running, nothing lost."""
 
+import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -9,7 +11,7 @@ from collections import Counter
 import pytest
 
 from tests.command_lines import SMALL
-from tests.faults.struck import BEFORE, DONE, ENDED, WORDS, after, begin, strike
+from tests.faults.struck import BEFORE, CRIES, DONE, ENDED, WORDS, after, begin, strike, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -81,6 +83,8 @@ def test_who_was_started_deaf_to_a_signal_stays_so():
 
 # How many moments of each command are struck in the long form.
 MOMENTS = {"help": 40, "show": 40, "reduce": 60, "run": 40}
+# How many runs lose a process in the long form.
+CHILDREN = 8
 
 
 @pytest.mark.slow
@@ -130,3 +134,35 @@ def _goes_on(folder, whole, contents):
         return True
     resumed = strike(begin(f"run --resume {shlex.quote(str(folder))}"), lambda life: False)
     return resumed.kind == DONE and contents(folder) == contents(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_a_process_of_a_run_that_somebody_ends_costs_no_other_step(few_digits, tmp_path, contents):
+    """One line or none, and the run goes on to the same bytes."""
+    words, whole = f"{RUN} --dataset {few_digits} --out ", tmp_path / "whole"
+    began = time.monotonic()
+    assert strike(begin(f"{words}{whole}"), lambda life: False).kind == DONE
+    seconds, counts, wrong = time.monotonic() - began, Counter(), []
+    for k in range(CHILDREN):
+        out = tmp_path / f"run-{k}"
+        life = begin(f"{words}{out}")
+        moment = after(seconds * (k + 1) / (CHILDREN + 1))
+        wait_for(life, lambda life, moment=moment: moment(life) and bool(life.descendants()))
+        for pid in list(life.descendants())[k % 2 :][:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, (signal.SIGKILL, signal.SIGTERM)[k % 3 == 0])
+        outcome = strike(life, lambda life: False)
+        last = outcome.errors.splitlines()[-1]
+        kind = {0: "went on", 2: "one line"}.get(outcome.code, f"exit code {outcome.code}")
+        if any(cry in outcome.errors for cry in CRIES) or (outcome.code == 2 and "jaxtl: " not in last):
+            kind = f"another line: {last}"
+        if outcome.code == 2 and sum("jaxtl: " in line for line in outcome.errors.splitlines()) != 1:
+            kind = "several lines"
+        if not _goes_on(out, whole, contents):
+            kind = "other bytes"
+        counts[kind] += 1
+        if kind not in ("went on", "one line") or outcome.left:
+            wrong.append((k, kind, outcome))
+    print(f"\n{CHILDREN} processes of runs ended: {dict(counts)}")
+    assert not wrong
