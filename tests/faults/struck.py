@@ -80,16 +80,17 @@ class Life:
         return living
 
 
-def begin(words: str, program: str = "module", environment: dict[str, str] | None = None) -> Life:
+def begin(words: str, program: str = "module", code: str = "") -> Life:
+    """Start a command of jaxtl; or Python code instead."""
     mark = f"{_MARK}={uuid.uuid4()}"
     name, _, value = mark.partition("=")
     process = subprocess.Popen(
-        [sys.executable, *PROGRAMS[program], *shlex.split(words)],
+        [sys.executable, *(["-c", code] if code else PROGRAMS[program]), *shlex.split(words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {name: value} | (environment or {}),
+        env=os.environ | {name: value},
         start_new_session=True,
     )
     return Life(process, mark, time.monotonic())

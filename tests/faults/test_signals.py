@@ -70,6 +70,44 @@ def test_two_signals_are_as_one():
     assert outcome.errors == "jaxtl: interrupted\n"
 
 
+WORKS = """
+import sys, time
+from jaxtl.machine import signals
+signals.hear()
+from jaxtl.machine.child import Child
+from jaxtl.records.files import replacing
+signals.tell(lambda: "; go on")
+with Child(), replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_half_written_goes_and_processes_end(tmp_path, number):
+    (tmp_path / "a").write_text("from before")
+    outcome = strike(begin(str(tmp_path / "a"), code=WORKS), says_something, (number,))
+    assert (outcome.kind, outcome.left) == (ENDED, [])
+    assert outcome.errors == f"jaxtl: {WORDS[number]}; go on\n"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["from before"]
+
+
+HANGS = """
+import time
+from jaxtl.machine import signals
+signals.hear()
+with signals.at_signal(lambda: time.sleep(60)):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_who_does_not_want_to_wait_presses_again():
+    outcome = strike(begin("", code=HANGS), says_something, (signal.SIGINT, signal.SIGINT), pause=1.2)
+    assert (outcome.kind, outcome.errors) == (ENDED, "jaxtl: interrupted\n")
+
+
 def test_who_was_started_deaf_to_a_signal_stays_so():
     # As nohup does.
     earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
