@@ -1,13 +1,17 @@
 """No variable of the environment and no configuration file changes a result."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from jaxtl.experiment import experiment
 from jaxtl.machine import surroundings
+from jaxtl.machine.host import describe
 from tests.command_lines import SMALL
+from tests.run_files import Notes
 
 RC = """font.family: serif
 savefig.dpi: 37
@@ -113,6 +117,18 @@ def test_another_machine_is_told_in_one_line(now, told):
 def test_what_older_records_lack_is_no_difference():
     older = {name: value for name, value in THEN.items() if name not in ("settings", "devices")}
     assert surroundings.moved(older, THEN | {"settings": {"XLA_FLAGS": "--f"}}) == ""
+
+
+def test_a_run_that_goes_on_elsewhere_says_so_in_one_line(few, few_run, tmp_path, monkeypatch):
+    folder, observer = shutil.copytree(few_run, tmp_path / "run"), Notes()
+    (folder / "report.html").unlink()
+    here = describe()
+    monkeypatch.setattr("jaxtl.machine.devices.describe", lambda: {**here, "cores": 99})
+    experiment.resume(folder, observer=observer).run()
+    told = [line for line in observer.said if "99" in line]
+    cores = f"cores {here['cores']} and 99"
+    assert told == [f"Not as it was begun: {cores}; numbers may differ from those of a run made in one go"]
+    assert told[0] in (folder / "log.txt").read_text()
 
 
 @pytest.mark.slow
