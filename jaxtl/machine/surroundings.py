@@ -46,7 +46,7 @@ _JAX_VALUES = {
     "jax_transfer_guard": None,
 }
 # What may be set with reason, and numbers hang on: recorded with a run. Several threads add up otherwise than
-# one does, which PCA of 2000 x 1280 features shows in the 16th digit, and t-SNE, which begins with it, in all.
+# one does: PCA of 2000 x 1280 features shows that in the 16th digit, t-SNE, which begins with it, in all.
 RECORDED = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
