@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from jaxtl.cli import headings, options, screen
-from jaxtl.cli.errors import expect_run
 from jaxtl.cli.run import work_off
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
@@ -96,7 +95,6 @@ def compare(
     if resume:
         if before or out or training_features or labels:
             raise JaxtlError("--resume continues with the features in its folder: give nothing else")
-        expect_run(resume)
         work_off(folders.resume_one(resume, insisted, observer, made_with), observer, in_json)
         return
     if before is None or after is None:
@@ -105,7 +103,6 @@ def compare(
     compared = comparison.read(before, after, training_features, own, name, common)
     config, lowered = comparison.settings(compared, list(insisted), **settings)
     folder = out or fresh_folder(f"{before.stem}-{after.stem}")
-    expect_run(folder)
     work = comparison.start(compared, config, folder, observer, made_with)
     for line in (*compared.notes, *lowered):
         observer.notify(line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from pathlib import Path
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import signals
@@ -23,14 +22,6 @@ _ADVICE = {
 
 class Stopped(Exception):
     """Ctrl-C, with what to tell, where no `jaxtl.machine.signals.hear` is in the way."""
-
-
-def expect_run(folder: Path) -> None:
-    """From now on a signal's line says how the run of this folder goes on, as soon as it holds one."""
-    from jaxtl.runs.folder import RunFolder, holds_run, holds_seeds
-
-    run = RunFolder(folder)
-    signals.tell(lambda: f"; {run.go_on}" if holds_run(folder) or holds_seeds(folder) else "")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from jaxtl.cli import headings, options, screen
-from jaxtl.cli.errors import expect_run
 from jaxtl.errors import JaxtlError
 
 if TYPE_CHECKING:
@@ -133,7 +132,6 @@ def _opened(folder: Path) -> Experiment:
     from jaxtl.experiment.folders import resume_one
     from jaxtl.runs.folder import holds_seeds, run_folders
 
-    expect_run(folder)
     if holds_seeds(folder):
         first = run_folders(folder)[0]
         raise JaxtlError(f"{folder}: holds several seeds; give the folder of one, such as {first}")

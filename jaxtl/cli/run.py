@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jaxtl.cli import headings, options, screen
-from jaxtl.cli.errors import expect_run, resumable
+from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 from jaxtl.settings import MOST_SEEDS, RunConfig
@@ -134,7 +134,6 @@ def run(
         if options.given(ctx, "seeds"):
             raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
         asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
-        expect_run(resume)
         work = folders.resume(resume, asked, observer, made_with)
     else:
         work = _started(RunConfig(**settings), seeds, out, observer, made_with)
@@ -148,7 +147,6 @@ def _started(
     from jaxtl.runs.folder import fresh_folder, run_name
 
     folder = out or fresh_folder(run_name(config))
-    expect_run(folder)
     if count > 1:
         return seeds.start(config, count, folder, observer, made_with)
     return experiment.start(config, folder, observer, made_with)

@@ -22,6 +22,7 @@ from jaxtl.experiment.schedule import Schedule, Step
 from jaxtl.experiment.shared import Shared
 from jaxtl.experiment.steps import Work
 from jaxtl.experiment.timings import Timings
+from jaxtl.machine import signals
 from jaxtl.machine.child import Pool
 from jaxtl.machine.cores import one_blas_thread
 from jaxtl.machine.devices import configure, moved
@@ -159,6 +160,7 @@ class Experiment:
     ) -> None:
         self.config, self.folder, self._options = config, folder, options
         self.observer = logged(observer, folder.log)
+        signals.tell(lambda: f"; {folder.go_on}" if folder.started.is_there else "")
         self.shared = shared or Shared(config, scratch=folder.path)
         self._timings = Timings(folder.timings)
 

@@ -48,10 +48,9 @@ class Logged:
 
     @contextlib.contextmanager
     def attempt(self, title: str) -> Iterator[Attempt]:
-        with self._timed(title), self._observer.attempt(title) as attempt:
+        with self._timed(title) as failures, self._observer.attempt(title) as attempt:
             yield attempt
-            if attempt.failure:
-                self._write(logging.ERROR, f"{title}: {attempt.failure}")
+            failures += filter(None, [attempt.failure])
 
     def notify(self, text: str) -> None:
         self._write(logging.INFO, text)
@@ -84,21 +83,25 @@ class Logged:
             file.close()
 
     @contextlib.contextmanager
-    def _timed(self, title: str) -> Iterator[None]:
+    def _timed(self, title: str) -> Iterator[list[str]]:
         self._write(logging.INFO, f"{title}: begun")
-        with self._ended(title):
-            yield
+        with self._ended(title) as failures:
+            yield failures
 
     @contextlib.contextmanager
-    def _ended(self, title: str) -> Iterator[None]:
-        began = time.monotonic()
+    def _ended(self, title: str) -> Iterator[list[str]]:
+        """Write down how it ended; takes what went wrong where that raised nothing."""
+        began, failures = time.monotonic(), []
         try:
-            yield
+            yield failures
         except BaseException as error:
             level = logging.ERROR if isinstance(error, Exception) else logging.WARNING
             self._write(level, f"{title}: ended after {_spent(began)} by {_told(error)}")
             raise
-        self._write(logging.INFO, f"{title}: done in {_spent(began)}")
+        if failures:
+            self._write(logging.ERROR, f"{title}: ended after {_spent(began)} by {'; '.join(failures)}")
+        else:
+            self._write(logging.INFO, f"{title}: done in {_spent(began)}")
 
     def _end_by_signal(self) -> None:
         self._write(logging.WARNING, f"Work: {signals.ended_by()}")
