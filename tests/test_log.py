@@ -89,6 +89,6 @@ def test_a_run_has_one(few_run):
     told = [text for _, text in lines(few_run / "log.txt")]
     begun = {text.removesuffix(": begun") for text in told if text.endswith(": begun")}
     done = {text.partition(": done in ")[0] for text in told if ": done in " in text}
-    assert {"Report", "Scores"} <= begun
+    assert {"Report", "Claims"} <= begun
     assert done == begun | {"Work"}
     assert str(few_run.parent) not in (few_run / "log.txt").read_text()
