@@ -4,8 +4,6 @@ Names are imported at their first use, so that `import jaxtl` costs nothing. `__
 the same to type checkers.
 """
 
-from importlib import import_module
-
 __version__ = "0.1.0"
 
 _HOME = {
@@ -42,6 +40,8 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'jaxtl' has no attribute {name!r}")
+    from importlib import import_module  # here, since the program's first lines are to come soon
+
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

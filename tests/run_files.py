@@ -43,8 +43,8 @@ FILES = {
 
 
 def stamps(folder):
-    """Inode and time of every file: they differ if a file was written again."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Inode and time of every file but the log: they differ if a file was written again."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "log.txt")
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 

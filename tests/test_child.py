@@ -104,6 +104,16 @@ def test_it_works_in_a_place_of_its_own(tmp_path):
 PRINTS = "import os\n\ndef work(end):\n    print('a word', flush=True)\n    end and os._exit(4)"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_is_ended_while_it_has_nothing_to_do_costs_nothing(number):
+    with Child() as child:
+        for _ in range(2):  # before its first call, and after it
+            ended = child.pid
+            os.kill(ended, number)
+            os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+            assert child.call("os:getpid", {}) == child.pid != ended
+
+
 def test_what_it_prints_is_kept_and_told_when_it_dies(module, tmp_path):
     module(PRINTS)
     log = tmp_path / "log.txt"

@@ -26,7 +26,14 @@ def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digit
         f"go on with: jaxtl run --resume '{folder}'"
     )
     kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    done = {"config.json", "timings.json", "history.csv", "features/before.npz", "features/train_before.npz"}
+    done = {
+        "config.json",
+        "log.txt",
+        "timings.json",
+        "history.csv",
+        "features/before.npz",
+        "features/train_before.npz",
+    }
     # And what was made at the same time.
     beside = {
         "dataset.json",
@@ -87,9 +94,10 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     _, err = process.communicate(timeout=120)  # a lost signal is a failure, not a test that never ends
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
+    assert err.splitlines()[-1] == f"jaxtl: interrupted; go on with: jaxtl run --resume {folder}"
+    assert (folder / "log.txt").read_text().splitlines()[-1].endswith("WARNING Work: interrupted")
     kept = {path.name for path in folder.iterdir()}
-    there = {"checkpoint.npz", "config.json", "features", "timings.json"}
+    there = {"checkpoint.npz", "config.json", "features", "log.txt", "timings.json"}
     assert kept >= there
     # What follows from before alone may be there; nothing else, and nothing half.
     assert kept <= {
@@ -98,6 +106,7 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
         "dataset.json",
         "environment.json",
         "features",
+        "log.txt",
         "timings.json",
         "neighbors",
         "embeddings",
@@ -120,7 +129,7 @@ def test_ctrl_c_in_a_stage_and_then_to_the_end(jaxtl, monkeypatch, finished, tmp
         patch.setattr("jaxtl.experiment.scores.combine", interrupted)
         code, _, err = jaxtl("run", "--resume", folder)
     assert code == 130
-    assert err.splitlines()[-1] == f"jaxtl: stopped; go on with: jaxtl run --resume {folder}"
+    assert err.splitlines()[-1] == f"jaxtl: interrupted; go on with: jaxtl run --resume {folder}"
     assert jaxtl("run", "--resume", folder)[0] == 0
     assert (folder / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
 
@@ -131,4 +140,4 @@ def test_ctrl_c_elsewhere_is_quiet_too(jaxtl, monkeypatch, files, tmp_path):
 
     monkeypatch.setattr("jaxtl.reduction.reduce", interrupted)
     code, _, err = jaxtl(*words(REDUCE, files=files, new=tmp_path / "new"))
-    assert (code, err.strip()) == (130, "jaxtl: stopped")
+    assert (code, err.strip()) == (130, "jaxtl: interrupted")

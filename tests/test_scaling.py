@@ -143,7 +143,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(launch, study_arguments
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == (
-        f"jaxtl: stopped, what is done is kept; go on with: jaxtl scale --out '{folder}' --time-limit 77"
+        f"jaxtl: interrupted, what is done is kept; go on with: jaxtl scale --out '{folder}' --time-limit 77"
     )
     assert "Traceback" not in err
     assert {row["method"] for row in table(folder)} >= {"pca"}

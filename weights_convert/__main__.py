@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import signals
 
 if TYPE_CHECKING:
     from weights_convert.conversion import Conversion
@@ -115,4 +116,8 @@ def _tell_left_out(paths: tuple[str, ...], state: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m weights_convert")
+    signals.hear()
+    try:
+        main(prog_name="python -m weights_convert")
+    except SystemExit as end:
+        signals.leave(end.code if isinstance(end.code, int) else 1)

@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterator
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import signals
 
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -20,21 +21,25 @@ _ADVICE = {
 
 
 class Stopped(Exception):
-    """Ctrl-C, with what to tell."""
+    """Ctrl-C, with what to tell, where no `jaxtl.machine.signals.hear` is in the way."""
 
 
 @contextlib.contextmanager
-def resumable(go_on: str, stopped: str = "stopped") -> Iterator[None]:
+def resumable(go_on: str, kept: str = "") -> Iterator[None]:
     """Work that can go on where it was: what ends it is told together with `go_on`, how to.
+
+    Args:
+        kept: said of what was interrupted.
 
     Raises:
         Stopped: for a Ctrl-C.
         JaxtlError: for a file that cannot be read or written.
     """
+    signals.tell(lambda: f"{kept}; {go_on}")
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(f"{stopped}; {go_on}") from None
+        raise Stopped(f"{signals.called()}{kept}; {go_on}") from None
     except OSError as error:
         raise JaxtlError(f"{explain(error)}; {go_on}") from None
 

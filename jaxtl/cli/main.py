@@ -19,6 +19,7 @@ from jaxtl.cli.scaling import scale
 from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, finetune, reduce
 from jaxtl.errors import JaxtlError, shown
+from jaxtl.machine import signals
 
 _VERBS = (run, compare, extract, finetune, reduce, plot, show, score, layers, report, export, scale, doctor)
 
@@ -40,7 +41,7 @@ def cli(ctx: click.Context) -> None:
     jaxtl COMMAND -h     what a command does, and its options
 
     Results go to standard output, progress and notes to standard error. Exit code 0 where all went well, 2
-    after one line that says what to mend, 130 after Ctrl-C.
+    after one line that says what to mend, 130 after Ctrl-C, 1 after a fault of jaxtl's own.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -51,7 +52,7 @@ for _verb in _VERBS:
 
 
 def main() -> None:
-    """Entry point: exit 0, 2 with one line on standard error for what a user can mend, 130 after Ctrl-C."""
+    """What the command line says: exit 0, 2 with one line for what a user can mend, 130 after Ctrl-C."""
     try:
         cli(prog_name="jaxtl", standalone_mode=False)
     except click.UsageError as error:
@@ -62,12 +63,13 @@ def main() -> None:
     except OSError as error:
         _fail(explain(error))
     except (KeyboardInterrupt, click.Abort, Stopped) as error:
-        click.echo(f"jaxtl: {error if isinstance(error, Stopped) else 'stopped'}", err=True)
+        click.echo(f"jaxtl: {error if isinstance(error, Stopped) else signals.called()}", err=True)
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
         _fail(advise(error))
 
 
 def _fail(message: str) -> NoReturn:
+    signals.end_by_signal()
     click.echo(f"jaxtl: {shown(' '.join(message.split()))}", err=True)
     sys.exit(2)

@@ -125,7 +125,7 @@ def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json
     observer.path("Study", work.folder)
     words = [f"{name} {value:g}" for name, value in limits.items()]
     go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(work.folder)), *words])
-    with resumable(go_on, "stopped, what is done is kept"):
+    with resumable(go_on, ", what is done is kept"):
         curves = work.run()
     files = {"tables": work.folder / study.TABLE, "pictures": work.folder / study.FIGURES}
     if in_json:

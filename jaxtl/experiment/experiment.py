@@ -22,11 +22,14 @@ from jaxtl.experiment.schedule import Schedule, Step
 from jaxtl.experiment.shared import Shared
 from jaxtl.experiment.steps import Work
 from jaxtl.experiment.timings import Timings
+from jaxtl.machine import signals
 from jaxtl.machine.child import Pool
 from jaxtl.machine.cores import one_blas_thread
-from jaxtl.machine.devices import configure
+from jaxtl.machine.devices import configure, moved
 from jaxtl.machine.engines import default_engine
 from jaxtl.machine.host import cpu_count
+from jaxtl.machine.log import logged
+from jaxtl.machine.surroundings import usual_jax
 from jaxtl.progress import Observer, Progress, Silent
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.tables import Score
@@ -81,7 +84,7 @@ def planned(
     run = RunFolder(folder)
     run.check_new()
     configure(deterministic=config.deterministic)
-    told = observer or Silent()
+    told = logged(observer or Silent(), run.log)
     config = checks.settled(config, told)
     shared = shared or Shared(config, scratch=run.path)
     fitted = checks.fitted(config, len(shared.sample))
@@ -155,7 +158,9 @@ class Experiment:
         options: EmbeddingOptions,
         shared: Shared | None = None,
     ) -> None:
-        self.config, self.folder, self.observer, self._options = config, folder, observer, options
+        self.config, self.folder, self._options = config, folder, options
+        self.observer = logged(observer, folder.log)
+        signals.tell(lambda: f"; {folder.go_on}" if folder.started.is_there else "")
         self.shared = shared or Shared(config, scratch=folder.path)
         self._timings = Timings(folder.timings)
 
@@ -257,6 +262,9 @@ class Experiment:
     def _work_off(self, left: Sequence[Step]) -> None:
         self._timings.begin()
         with contextlib.ExitStack() as stack:
+            if left:
+                stack.enter_context(self.observer.opened())
+            stack.enter_context(usual_jax())
             stack.enter_context(contextlib.closing(self.work))
             self.embedder.get_ready(self.embeddings_left)
             self._compile_ahead(left)
@@ -273,6 +281,8 @@ class Experiment:
     def _tell(self, left: Sequence[Step]) -> None:
         """What the work will take, and what of it is done."""
         names = {step.name for step in left}
+        if names and (note := moved(self.folder.environment.read_or({}))):
+            self.observer.notify(note)
         if expected := self.forecast(left).line():
             self.observer.notify(expected)
         for step in self.steps:

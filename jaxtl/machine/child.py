@@ -22,7 +22,8 @@ class Child(contextlib.AbstractContextManager["Child"]):
 
     Use it in a `with` statement: the process ends with it. It also ends when the process that started it
     ends, however that happens. One that hung, died or met an error is not used again, since a CUDA context
-    may be spoiled for good: the next call starts another.
+    may be spoiled for good: the next call starts another. So it does where somebody ended one that had no
+    work.
 
     Args:
         preload: modules to import at the start, such as "cuml". One that cannot be imported is left to the
@@ -83,7 +84,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
         """
         callbacks = [name for name, wanted in (("progress", progress), ("tell", told)) if wanted]
         line = json.dumps({"function": function, "arguments": arguments, "callbacks": callbacks})
-        process = self._process = self._process or self._start()
+        process = self._awake()
         try:
             answer = process.ask(line, seconds, {"progress": progress, "told": told}, watch)
             if "done" not in answer:
@@ -92,6 +93,13 @@ class Child(contextlib.AbstractContextManager["Child"]):
         except BaseException:
             self.close()
             raise
+
+    def _awake(self) -> Server:
+        """The process; another one where it was ended while it had nothing to do."""
+        if self._process and self._process.has_ended:
+            self.close()
+        self._process = self._process or self._start()
+        return self._process
 
     def interrupt(self) -> None:
         """From another thread: end the process, so that a call raises Silence at once."""

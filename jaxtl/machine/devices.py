@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine import cache
+from jaxtl.machine import cache, surroundings
 from jaxtl.machine.host import describe, versions
 from jaxtl.machine.memory import physical_memory
 from jaxtl.progress import Notify
@@ -122,9 +123,24 @@ def device_memory() -> int:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, the same for every run on the same machine and installation."""
+    """Versions, hardware and settings, the same for every run on the same machine and installation."""
     import jax
 
     leave_device_memory()
     devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
-    return {**describe(), "devices": devices, "versions": versions(_LIBRARIES)}
+    return {
+        **describe(),
+        "devices": devices,
+        "versions": versions(_LIBRARIES),
+        "settings": surroundings.recorded(),
+    }
+
+
+def moved(recorded: Mapping[str, Any]) -> str:
+    """A line on how this machine and its versions differ from those that work began with; empty where not.
+
+    Args:
+        recorded: as `environment` gave it then.
+    """
+    unlike = surroundings.moved(recorded, environment()) if recorded else ""
+    return unlike and f"Not as it was begun: {unlike}; numbers may differ from those of a run made in one go"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine import signals, surroundings
 from jaxtl.machine.service import readable
 
 _MESSAGE = 1 << 16
@@ -84,15 +85,13 @@ def run_command(
     """
     with _output_files(log) as (output, errors):
         began = time.perf_counter()
-        process = subprocess.Popen(
+        process = _start(
             words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
             cwd=folder,
             env=os.environ | dict(environment or {}),
-            # Its own group: it ends with what it started, and Ctrl-C in the terminal is for us.
-            process_group=0,
         )
         usage = _wait(process, seconds)
         taken = time.perf_counter() - began
@@ -101,6 +100,15 @@ def run_command(
         texts = ("", "") if log else (_whole(output), _whole(errors))
         peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
         return Ended(process.returncode, *texts, taken, usage.ru_utime + usage.ru_stime, peak)
+
+
+def _start(words: Sequence[str | Path], **how: Any) -> subprocess.Popen:
+    """A process that ends with this one, where that is ended by a signal."""
+    with signals.spawning:
+        # Its own group: it ends with what it started, and Ctrl-C in the terminal is for us.
+        process = subprocess.Popen(words, process_group=0, **how)
+        signals.kill_at_end(process.pid)
+    return process
 
 
 @contextlib.contextmanager
@@ -124,8 +132,10 @@ def _wait(process: subprocess.Popen, seconds: float) -> Any:
         if late := waiter.is_alive():
             _kill_group(process.pid)
             waiter.join(_KILLED_SECONDS)
+        signals.end_by_signal()
         # Or Popen would wait for it again.
         process.returncode = os.waitstatus_to_exitcode(ended[0][1]) if ended else -signal.SIGKILL
+        signals.forget(process.pid)
     return None if late else ended[0][2]
 
 
@@ -163,7 +173,7 @@ class Server:
         self._printed = log.open("a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
         self._received = b""
         self._ready = False
-        self._process = subprocess.Popen(
+        self._process = _start(
             # -P: nothing in the working directory may stand in for a module.
             [sys.executable, "-P", "-m", "jaxtl.machine.service", *preload],
             stdin=subprocess.PIPE,
@@ -171,13 +181,16 @@ class Server:
             stderr=self._printed,
             cwd=folder,
             env=_environment() | dict(environment),
-            # Its own group: Ctrl-C in the terminal is for the parent, which ends this one.
-            process_group=0,
         )
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, by whatever."""
+        return self._process.poll() is not None
 
     def ask(
         self,
@@ -225,6 +238,7 @@ class Server:
 
     def _ended(self) -> Silence:
         """How the process ended, and the last that it said."""
+        signals.end_by_signal()
         # It may have closed its output and live on.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
@@ -243,6 +257,7 @@ class Server:
             _kill_group(self._process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILLED_SECONDS)
+        signals.forget(self._process.pid)
         if close:
             for stream in (self._process.stdin, self._process.stdout, self._printed):
                 stream.close()
@@ -251,7 +266,7 @@ class Server:
 def _environment() -> dict[str, str]:
     """A child's: ours, with our import path; JAX, where it is used there, shares the card with us."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return os.environ | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return surroundings.plain(os.environ) | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def _ending(code: int | None) -> str:

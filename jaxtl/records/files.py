@@ -6,15 +6,17 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import MAKE_AGAIN, JaxtlError
+from jaxtl.machine.signals import at_signal
 from jaxtl.records.documents import LARGEST, parsed
 from jaxtl.records.headers import check_memory
 from jaxtl.records.members import Member, members, readable_npz
@@ -27,6 +29,8 @@ _KINDS = {
     "b": "true or false",
     "U": "text",
 }
+# Of random bytes in a temporary name, twice as many letters.
+_TOKEN_BYTES = 4
 
 
 @contextlib.contextmanager
@@ -37,9 +41,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffix, since matplotlib and NumPy choose formats by it.
     """
     target = Path(path)
-    with _blamed_on(target):
-        temporary = _temporary(target)
+    temporary = _temporary(target)
+    # A signal ends a process of the command line without an exception.
+    with _blamed_on(target), at_signal(partial(temporary.unlink, missing_ok=True)):
         try:
+            _create(temporary)
             yield temporary
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -55,13 +61,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     with _blamed_on(target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        _temporary(target).unlink()
+        temporary = _temporary(target)
+        with at_signal(partial(temporary.unlink, missing_ok=True)):
+            _create(temporary)
+            temporary.unlink()
 
 
 def leftovers(path: str | os.PathLike[str]) -> list[Path]:
     """The temporary files that `replacing(path)` left behind in processes that were killed."""
     target = Path(path)
-    return list(target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 8}{target.suffix}"))
+    return list(target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 2 * _TOKEN_BYTES}{target.suffix}"))
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
@@ -70,13 +79,16 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
 
 
 def _temporary(target: Path) -> Path:
+    # Not by tempfile: the name is to be known before there is a file.
+    return target.with_name(f".{target.stem}-{secrets.token_hex(_TOKEN_BYTES)}{target.suffix}")
+
+
+def _create(temporary: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    return Path(name)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 @contextlib.contextmanager

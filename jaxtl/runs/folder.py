@@ -123,6 +123,8 @@ class _Folder:
     def __init__(self, path: Pathlike) -> None:
         self.path = Path(path)
         self.files: list[RunFile[Any]] = []
+        # Of no step, and no result hangs on it.
+        self.log = self.path / "log.txt"
 
     def __str__(self) -> str:
         return str(self.path)

@@ -20,6 +20,7 @@ from jaxtl.evaluation.catalogue import TRUSTWORTHINESS
 from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
+from jaxtl.machine.signals import at_signal
 from jaxtl.methods import METHODS
 from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent, counted
@@ -120,17 +121,21 @@ class Study:
     def run(self) -> list[Curve]:
         """Do what is left to do. Returns the curves through all trials of the folder."""
         self._extract()
-        try:
-            for n in self.sizes:
-                for series in self.series:
-                    if series.method.has(n):
-                        self._measure(series, n)
-                self._judge(n)
+        with at_signal(self._tabulate):
+            try:
+                self._measure_all()
+            except KeyboardInterrupt:
                 self._tabulate()
-        except KeyboardInterrupt:
-            self._tabulate()
-            raise
+                raise
         return self._draw()
+
+    def _measure_all(self) -> None:
+        for n in self.sizes:
+            for series in self.series:
+                if series.method.has(n):
+                    self._measure(series, n)
+            self._judge(n)
+            self._tabulate()
 
     @property
     def curves(self) -> list[Curve]:
