@@ -59,7 +59,6 @@ def compare(
     name: str,
     out: Path | None,
     resume: Path | None,
-    methods: str,
     backend: str,
     time_limit: float,
     in_json: bool,
@@ -86,19 +85,25 @@ def compare(
     """
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
-    from jaxtl.runs.folder import fresh_folder
+    from jaxtl.records.paths import same
+    from jaxtl.runs.folder import RunFolder, fresh_folder
 
-    settings["methods"] = options.parse_names(methods)
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
     observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)
-    configure(notify=observer.notify)
     if resume:
         if before or out or training_features or labels:
             raise JaxtlError("--resume continues with the features in its folder: give nothing else")
+        configure(notify=observer.notify)
         work_off(folders.resume_one(resume, insisted, observer, made_with), observer, in_json)
         return
     if before is None or after is None:
         raise click.UsageError("give two files of features, BEFORE and AFTER", ctx)
+    if same(before, after):
+        raise JaxtlError(f"{after}: is {before} too; give two files, features before and after")
+    if out:
+        RunFolder(out).check_new()
+        options.check_outputs([("--out", RunFolder(out).started.path)])
+    configure(notify=observer.notify)
     own = None if labels is None else _read_labels(labels)
     compared = comparison.read(before, after, training_features, own, name, common)
     config, lowered = comparison.settings(compared, list(insisted), **settings)

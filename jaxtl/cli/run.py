@@ -9,8 +9,10 @@ import click
 
 from jaxtl.cli import headings, options, screen
 from jaxtl.cli.errors import resumable
+from jaxtl.cli.values import Count, Number
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
+from jaxtl.ranges import Range
 from jaxtl.settings import MOST_SEEDS, RunConfig
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from jaxtl.machine.terminal import Terminal
     from jaxtl.progress import Observer
 
-_SEEDS = click.IntRange(1, MOST_SEEDS)
+_SEEDS = Number(Range(1, MOST_SEEDS, whole=True))
 
 
 @click.command(cls=headings.Command, short_help="Features of your images before fine-tuning and after.")
@@ -42,7 +44,7 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
     "--samples",
     RunConfig.samples,
     "How many test images to look at: the first N, or all.",
-    type=options.Count(),
+    type=Count(),
     metavar="N|all",
 )
 @options.train_samples
@@ -78,7 +80,6 @@ def run(
     ctx: click.Context,
     out: Path | None,
     resume: Path | None,
-    methods: str,
     backend: str,
     time_limit: float,
     compilation_cache: Path,
@@ -119,16 +120,17 @@ def run(
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
 
-    settings["methods"] = options.parse_names(methods)
-    observer = screen.observer()
+    observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)
     if resume and out:
         raise JaxtlError("--resume continues in the run's own folder: leave out --out")
+    if resume and forecast:
+        raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
+    config = RunConfig(**settings)
+    if out:
+        _check_folder(out, config)
     configure(compilation_cache=compilation_cache, notify=observer.notify)
-    made_with = EmbeddingOptions(backend, time_limit)
     if forecast:
-        if resume:
-            raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
-        _print_forecast(RunConfig(**settings), seeds, out, observer, made_with, in_json)
+        _print_forecast(config, seeds, out, observer, made_with, in_json)
         return
     if resume:
         if options.given(ctx, "seeds"):
@@ -136,8 +138,17 @@ def run(
         asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
         work = folders.resume(resume, asked, observer, made_with)
     else:
-        work = _started(RunConfig(**settings), seeds, out, observer, made_with)
+        work = _started(config, seeds, out, observer, made_with)
     work_off(work, observer, in_json)
+
+
+def _check_folder(out: Path, config: RunConfig) -> None:
+    """Refuse a run folder that cannot be made, or lies among the images."""
+    from jaxtl.runs.folder import RunFolder
+
+    run = RunFolder(out)
+    run.check_new()
+    options.check_outputs([("--out", run.started.path)], **options.read_from(config.dataset, config.weights))
 
 
 def _started(

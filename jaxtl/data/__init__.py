@@ -11,11 +11,14 @@ from jaxtl.data import arrays, folder, huggingface, idx, infinite, table, tfds
 from jaxtl.data.files import Reading
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
+from jaxtl.ranges import RANGES, Range
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.names import is_text, readable
 from jaxtl.settings import Images, Selection
 
 SPLITS = ("train", "test")
+# Pixels a side that images may be resized to, whatever network they are for.
+_SIDE = Range(1, 16_384, whole=True)
 # What a set is called that was given in Python.
 GIVEN = "given"
 
@@ -149,10 +152,10 @@ def load(
     """
     if split not in SPLITS:
         raise JaxtlError(f"dataset {name}: split must be 'train' or 'test', got {split!r}")
-    if image_size is not None and image_size < 1:
-        raise JaxtlError(f"dataset {name}: image_size must be at least 1 pixel, got {image_size}")
-    if samples is not None and samples < 1:
-        raise JaxtlError(f"dataset {name}: samples must be at least 1, got {samples}")
+    if image_size is not None:
+        _SIDE.checked(f"dataset {name}: image_size", image_size)
+    if samples is not None:
+        RANGES["samples"].checked(f"dataset {name}: samples", samples)
     selection = Selection(
         test_share, split_seed, train_split, test_split, image_column, label_column, split_column, skip_bad
     )
@@ -205,6 +208,17 @@ def _kind_of(path: Path) -> str:
 def reads_files(name: str) -> bool:
     """Whether a set's images are encoded ones, each decoded when it is asked for. Raises as `spelled`."""
     return spelled(name)[0] in _IN_FILES
+
+
+def place_of(name: str) -> Path | None:
+    """The file or folder that a set is read from; None where it is found by a name. Raises as `spelled`."""
+    kind, argument = spelled(name)
+    return None if SOURCES.get(kind, (None,))[0] in (None, "N", "NAME") else _path(argument)
+
+
+def holds_images_alone(name: str) -> bool:
+    """Whether a set is a folder in which every folder is a class. Raises as `spelled`."""
+    return spelled(name)[0] == "folder"
 
 
 def short_name(name: str) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtl.machine.programs import Program
 from jaxtl.models.network import Carry
 from jaxtl.progress import Notify, Progress
+from jaxtl.ranges import RANGES
 from jaxtl.records.rows import IN_MEMORY, StoredRows, is_in_memory
 from jaxtl.settings import Images
 
@@ -44,6 +45,11 @@ def default_batch_size(images: Images | None = None) -> int:
     most, size = _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
     pixels = (images or Images()).image_size
     return max(1, min(most, most * size**2 // pixels**2))
+
+
+def batch_size_for(images: Images | None, asked: int | None) -> int:
+    """The size of batches that is asked for, or else the default. Raises JaxtlError for one that is none."""
+    return default_batch_size(images) if asked is None else RANGES["batch_size"].checked("batch_size", asked)
 
 
 def rows(source: Any) -> int:

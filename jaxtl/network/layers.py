@@ -12,7 +12,7 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import Place, batch_of, collect, default_batch_size
+from jaxtl.network.batches import Place, batch_of, batch_size_for, collect
 from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
@@ -51,7 +51,7 @@ def run_layers(
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    size = batch_size or default_batch_size(prepare)
+    size = batch_size_for(prepare, batch_size)
     return collect(step, source, size, progress, notify, on_device, place=place)
 
 
@@ -72,7 +72,7 @@ def prepare_layers(
         image: a row of its `source`, without the first axis, as `jax.ShapeDtypeStruct`s.
     """
     plan, arrays = folding.fold(model, start, stop)
-    batch = batch_of(image, batch_size or default_batch_size(prepare))
+    batch = batch_of(image, batch_size_for(prepare, batch_size))
     _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch)
 
 
