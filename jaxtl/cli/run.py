@@ -126,8 +126,7 @@ def run(
     if resume and forecast:
         raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
     config = RunConfig(**settings)
-    if out:
-        _check_folder(out, config)
+    out = out if resume else _new_folder(out, config)
     configure(compilation_cache=compilation_cache, notify=observer.notify)
     if forecast:
         _print_forecast(config, seeds, out, observer, made_with, in_json)
@@ -142,22 +141,21 @@ def run(
     work_off(work, observer, in_json)
 
 
-def _check_folder(out: Path, config: RunConfig) -> None:
-    """Refuse a run folder that cannot be made, or lies among the images."""
-    from jaxtl.runs.folder import RunFolder
+def _new_folder(out: Path | None, config: RunConfig) -> Path:
+    """Where the run goes. Raises JaxtlError for a place that holds files or lies among the images."""
+    from jaxtl.runs.folder import RunFolder, fresh_folder, run_name
 
-    run = RunFolder(out)
+    run = RunFolder(out or fresh_folder(run_name(config)))
     run.check_new()
     options.check_outputs([("--out", run.started.path)], **options.read_from(config.dataset, config.weights))
+    return run.path
 
 
 def _started(
-    config: RunConfig, count: int, out: Path | None, observer: Observer, made_with: EmbeddingOptions
+    config: RunConfig, count: int, folder: Path, observer: Observer, made_with: EmbeddingOptions
 ) -> Experiment | Seeds:
     from jaxtl.experiment import experiment, seeds
-    from jaxtl.runs.folder import fresh_folder, run_name
 
-    folder = out or fresh_folder(run_name(config))
     if count > 1:
         return seeds.start(config, count, folder, observer, made_with)
     return experiment.start(config, folder, observer, made_with)
@@ -166,7 +164,7 @@ def _started(
 def _print_forecast(
     config: RunConfig,
     count: int,
-    out: Path | None,
+    folder: Path,
     observer: Observer,
     made_with: EmbeddingOptions,
     in_json: bool,
@@ -174,9 +172,7 @@ def _print_forecast(
     from jaxtl.cli.tables import forecast_table
     from jaxtl.costs.forecast import SHARED
     from jaxtl.experiment import experiment
-    from jaxtl.runs.folder import fresh_folder, run_name
 
-    folder = out or fresh_folder(run_name(config))
     taken = experiment.planned(config, folder, observer, made_with).forecast().times(count, SHARED)
     if in_json:
         screen.print_json(taken.as_dict())
