@@ -20,6 +20,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
+from jaxtl.experiment.checks import check_comparison_memory
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.schedule import Step
@@ -154,6 +155,7 @@ def start(
     for method in config.methods:
         check_settings(method, config.points, config, comparison.embedder.choices[method].name)
     comparison.check_memory(comparison.embeddings_left)
+    check_comparison_memory(config, compared.pair, compared.training, comparison.embedder.choices)
     # The settings last: a folder that has some is complete enough to go on.
     for files, pair in ((run.features, compared.pair), (run.training_features, compared.training)):
         for stage, features in zip(STAGES, pair[:2] if pair else (), strict=False):

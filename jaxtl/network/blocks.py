@@ -65,7 +65,7 @@ def average_layers(
         return {}
     plans, arrays = _stretches(model, start, sorted(ends))
     step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
-    averages = collect(step, source, batch_size_for(prepare, batch_size), progress, notify)
+    averages = collect(step, source, batch_size_for(prepare, batch_size, notify), progress, notify)
     names = (model.config.layers[end - 1].name for end in sorted(ends))
     return dict(zip(names, averages, strict=True))
 
@@ -141,7 +141,7 @@ def run_blocks(
         carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
         return carry, Blocks({}, 0, first_rows(images, first))
     step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
-    size = batch_size_for(prepare, batch_size)
+    size = batch_size_for(prepare, batch_size, notify)
     if not first:
         carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device, place=place)
         return carry, Blocks({}, 0, first_rows(images, 0))

@@ -35,13 +35,13 @@ def run_layers(
     """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
 
     Where the device's memory does not hold a batch, the batches are halved, down to one image, and the
-    results so far are kept.
+    results so far are kept; on a CPU they are as large as its free memory allows from the start.
 
     Args:
         source: uint8 images where `prepare` is given, else the Carry that an earlier stretch of the network
             left.
         form: of the convolutions; None takes what is fastest on the platform.
-        notify: called with one line when the batches are halved.
+        notify: called with one line when the batches are smaller than they should be.
         on_device: leave the result in the device's memory.
         place: as of `jaxtl.network.batches.collect`.
 
@@ -51,7 +51,7 @@ def run_layers(
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    size = batch_size_for(prepare, batch_size)
+    size = batch_size_for(prepare, batch_size, notify)
     return collect(step, source, size, progress, notify, on_device, place=place)
 
 
