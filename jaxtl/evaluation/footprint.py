@@ -13,7 +13,7 @@ _FIXED = 250 * 2**20
 # Most tasks of one part that hold rows in float64 at a time, as they come and about their mean.
 _TASKS = 4
 # Blocks of results that wait for their turn, for each thread.
-_AHEAD = 4
+_AHEAD = 2
 
 
 def needed(
@@ -28,10 +28,13 @@ def needed(
         cores: that work; None takes those of this machine.
     """
     cores = cores or cpu_count()
-    stages = [_of_stage(n, d, training, classes, cores) for d in dimensions]
-    # Each in a process of its own, at one time where there are cores for it.
-    both = sum(stages) if cores > 1 else max(stages)
-    return _FIXED + max(both, _of_change(n, *dimensions))
+    # Each stage in a process of its own, at one time where there are cores for it, which they share.
+    spectra = [_spectrum(n, d) for d in dimensions]
+    rows = sum(_FLOAT * (n + training) * d for d in dimensions)
+    beside = _DOUBLE * max(min(cores, _TASKS) * 2 * n, 2 * training) * max(dimensions)
+    sums = _AHEAD * cores * _DOUBLE * n * classes
+    stages = rows + (sum(spectra) if cores > 1 else max(spectra)) + beside + sums
+    return _FIXED + max(stages, _of_change(n, *dimensions))
 
 
 def check(n: int, dimensions: tuple[int, int], training: int, classes: int, fewer: str) -> None:
@@ -51,15 +54,9 @@ def check(n: int, dimensions: tuple[int, int], training: int, classes: int, fewe
     )
 
 
-def _of_stage(n: int, d: int, training: int, classes: int, cores: int) -> int:
-    rows = _FLOAT * (n + training) * d
-    # Of the products of rows or of columns, whichever are fewer, with both sides' vectors.
-    wide = _DOUBLE * (4 * n * d + 6 * n * n)
-    spectrum = wide if n < d else _DOUBLE * (5 * d * d + 2 * BLOCK)
-    beside = min(cores, _TASKS) * 2 * _DOUBLE * n * d
-    known = 2 * _DOUBLE * training * d
-    sums = _AHEAD * cores * _DOUBLE * n * classes
-    return rows + spectrum + max(beside, known) + sums
+def _spectrum(n: int, d: int) -> int:
+    """Of the products of rows or of columns, whichever are fewer, with the vectors of both sides."""
+    return _DOUBLE * (4 * n * d + 6 * n * n if n < d else 5 * d * d + 2 * BLOCK)
 
 
 def _of_change(n: int, d: int, e: int) -> int:
