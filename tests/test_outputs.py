@@ -139,3 +139,10 @@ def test_a_trial_leaves_no_folders(tmp_path):
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     check_outputs([("--out", tmp_path / "x" / "y" / "z.npz")])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_memory_cannot_hold_is_not_read(jaxtl, files, monkeypatch, tmp_path):
+    monkeypatch.setattr("jaxtl.records.paths.available_memory", lambda: 100)
+    code, _, err = jaxtl("reduce", files / "good.npz", "--method", "pca", "--out", tmp_path / "e.npz")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "good.npz: holds 0 MiB, and 0 MiB of memory are free" in err

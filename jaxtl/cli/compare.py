@@ -85,7 +85,7 @@ def compare(
     """
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
-    from jaxtl.records.paths import same
+    from jaxtl.records.paths import check_size, same
     from jaxtl.runs.folder import RunFolder, fresh_folder
 
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
@@ -103,6 +103,8 @@ def compare(
     if out:
         RunFolder(out).check_new()
         options.check_outputs([("--out", RunFolder(out).started.path)])
+    for file in (before, after, *(training_features or ())):
+        check_size(file)
     configure(notify=observer.notify)
     own = None if labels is None else _read_labels(labels)
     compared = comparison.read(before, after, training_features, own, name, common)

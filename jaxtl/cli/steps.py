@@ -241,6 +241,7 @@ def reduce(
     """
     from jaxtl.records import store
     from jaxtl.records.arrays import Embedding, Features
+    from jaxtl.records.paths import check_size
     from jaxtl.reduction import defaults
     from jaxtl.reduction import reduce as reduce_features
 
@@ -255,6 +256,7 @@ def reduce(
     read = [("the features", features), *([("--onto", onto)] if onto else [])]
     read += [("the features' labels", store.rows_path(features))] if features.suffix == store.SUFFIX else []
     options.check_outputs([("--out", out)], read)
+    check_size(features)
     load = store.load if features.suffix == store.SUFFIX else Features.load
     loaded = load(features)
     target = None if onto is None else Embedding.load(onto)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.memory import available_memory, spoken_bytes
 from jaxtl.records.files import check_writable
 
 # What a user calls a path, such as "--out", and the path.
@@ -67,3 +68,16 @@ def check_can_be_written(path: Path) -> None:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def check_size(path: Path) -> None:
+    """Raises JaxtlError for a file of arrays that would be read into memory, and is larger than what is free.
+
+    A store of features (`jaxtl.records.store`) is read piece by piece, and may be.
+    """
+    if path.suffix == ".npy" or not path.is_file():
+        return
+    size, free = path.stat().st_size, available_memory()
+    if size > free:
+        there = f"holds {spoken_bytes(size)}, and {spoken_bytes(free)} of memory are free"
+        raise JaxtlError(f"{path}: {there}; give fewer rows")

@@ -111,9 +111,10 @@ def _own_lle(n: int, d: int, params: Mapping[str, Any]) -> int:
     if params.get("variant", "standard") == "modified":
         weights += n * k * k * _ENTRY * 2
     if solver == "dense":
-        return rows + weights + 2 * _DOUBLE * n * n
+        return rows + weights + _DOUBLE * n * n
     if solver == "eigh":
-        return rows + weights + (1 + _EIGH) * _DOUBLE * n * n
+        # M, LAPACK's copy and all eigenvectors.
+        return rows + weights + 3 * _DOUBLE * n * n
     return rows + weights + int(_LU_ROOT * n**1.5) * _ENTRY
 
 
@@ -122,5 +123,6 @@ def _sklearn_lle(n: int, d: int, params: Mapping[str, Any]) -> int:
     # Weights, and their products.
     rows, weights = _DOUBLE * n * d, n * k * k * _ENTRY
     if solver == "dense" or (solver == "auto" and n <= 200):
-        return rows + weights + (1 + _EIGH) * _DOUBLE * n * n
+        # M, which LAPACK works in.
+        return rows + weights + _DOUBLE * n * n
     return rows + weights + int(_LU_WHOLE * n**1.5) * _ENTRY
