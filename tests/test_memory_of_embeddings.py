@@ -43,7 +43,9 @@ def test_what_does_not_fit_is_refused_with_the_rows_that_do(method, backend, sha
     with pytest.raises(JaxtlError, match=rf"^{method} by {backend}: .* 8\.0 GiB are free") as refusal:
         footprint.check(method, backend, shape, params)
     assert "\n" not in str(refusal.value)
-    if "perplexity" not in params:
+    if "perplexity" in params:
+        assert "take a perplexity of at most 25" in str(refusal.value)
+    else:
         told = int(str(refusal.value).split("at most ")[1].split(" rows")[0].replace(",", ""))
         assert fit / 2 < told < 2 * fit
         footprint.check(method, backend, (told, shape[1]), params)

@@ -85,8 +85,7 @@ def compare(
     """
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
-    from jaxtl.records.paths import check_size, same
-    from jaxtl.runs.folder import RunFolder, fresh_folder
+    from jaxtl.runs.folder import fresh_folder
 
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
     observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)
@@ -98,13 +97,7 @@ def compare(
         return
     if before is None or after is None:
         raise click.UsageError("give two files of features, BEFORE and AFTER", ctx)
-    if same(before, after):
-        raise JaxtlError(f"{after}: is {before} too; give two files, features before and after")
-    if out:
-        RunFolder(out).check_new()
-        options.check_outputs([("--out", RunFolder(out).started.path)])
-    for file in (before, after, *(training_features or ())):
-        check_size(file)
+    _check_files(before, after, training_features, out)
     configure(notify=observer.notify)
     own = None if labels is None else _read_labels(labels)
     compared = comparison.read(before, after, training_features, own, name, common)
@@ -114,6 +107,22 @@ def compare(
     for line in (*compared.notes, *lowered):
         observer.notify(line)
     work_off(work, observer, in_json)
+
+
+def _check_files(
+    before: Path, after: Path, training_features: tuple[Path, Path] | None, out: Path | None
+) -> None:
+    """Refuse before any work files that are one, or larger than memory, and a folder that cannot be made."""
+    from jaxtl.records.paths import check_size, same
+    from jaxtl.runs.folder import RunFolder
+
+    if same(before, after):
+        raise JaxtlError(f"{after}: is {before} too; give two files, features before and after")
+    if out:
+        RunFolder(out).check_new()
+        options.check_outputs([("--out", RunFolder(out).started.path)])
+    for file in (before, after, *(training_features or ())):
+        check_size(file)
 
 
 def _read_labels(path: Path) -> Any:

@@ -155,7 +155,6 @@ def finetune(
     Prints loss and accuracy after every epoch. The test images teach nothing; they are only for that.
     """
     from jaxtl.data import load
-    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network import footprint
     from jaxtl.network.finetuning import finetune as tune
@@ -163,11 +162,8 @@ def finetune(
     from jaxtl.records.tables import save_history
 
     options.check_suffix(out, ".safetensors")
-    selection, images = (
-        options.selected(training),
-        Images(image_size, preprocessing, antialias, orientation, alpha, fit),
-    )
-    config = FinetuneConfig(**training)
+    selection, config = options.selected(training), FinetuneConfig(**training)
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     written = [("--out", out), *([("--history", history)] if history else [])]
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
@@ -191,7 +187,13 @@ def finetune(
         save_history(history, rows)
     if in_json:
         screen.print_json({"out": out, "history": rows})
-        return
+    else:
+        _print_history(rows)
+
+
+def _print_history(rows: list[dict[str, float]]) -> None:
+    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
+
     for row in rows:
         told = (f"{metric.label} {row[metric]:.4f}" for metric in (LOSS, ACCURACY, TEST_ACCURACY))
         click.echo(f"epoch {row['epoch']}: {', '.join(told)}")

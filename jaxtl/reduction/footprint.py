@@ -7,6 +7,7 @@ factors are those of the reference curves (`jaxtl/assets/reference.json`), with 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from jaxtl.errors import JaxtlError
@@ -60,11 +61,21 @@ def check(method: str, backend: str, shape: tuple[int, int], params: Mapping[str
     some = {name: value for name, value in params.items() if name != "landmarks"}
     landmarks = largest_count(lambda m: needed(method, backend, shape, {**some, "landmarks": m}), n - 1, free)
     ways = [f"take at most {fewer:,} rows"] * (fewer >= 3)
+    if method == "tsne" and "perplexity" in params:
+        least = partial(_with_perplexity, method, backend, shape, params)
+        perplexity = largest_count(least, int(_number(params, "perplexity", 30)) - 1, free)
+        ways = [f"take a perplexity of at most {perplexity:,}"] * (perplexity >= 1) or ways
     ways += [f"landmarks of at most {landmarks:,}"] * (landmarks >= 3)
     raise JaxtlError(
         f"{method} by {backend}: features [{n}, {d}] would take {spoken_bytes(need)} of memory beside "
         f"themselves, and {spoken_bytes(free)} are free; {' or '.join(ways) or 'take fewer columns'}"
     )
+
+
+def _with_perplexity(
+    method: str, backend: str, shape: tuple[int, int], params: Mapping[str, Any], perplexity: int
+) -> int:
+    return needed(method, backend, shape, {**params, "perplexity": perplexity})
 
 
 def _components(params: Mapping[str, Any]) -> int:
