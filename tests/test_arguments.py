@@ -1,5 +1,6 @@
 """What no argument may be is refused in one line before any work, in every option of every command."""
 
+import collections
 import contextlib
 import io
 import sys
@@ -92,4 +93,17 @@ def test_very_long_texts_end_in_no_traceback(outcome, tmp_path):
         code, said = outcome(case)
         assert code in (2, Began), (case, said[-300:])
         assert said.count("\n") <= 1, (case.command, case.option, said[:200])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_random_texts_are_refused_in_one_line_or_taken(outcome, tmp_path):
+    counts = collections.Counter()
+    for case in (*arguments.numbers(), *arguments.blanks(), *arguments.texts(), *arguments.random(10_000)):
+        code, said = outcome(case)
+        kind = {2: "refused in one line", Began: "taken", 0: "taken"}.get(code, "failed")
+        kind = "failed" if said.count("\n") > 1 else kind
+        counts[kind] += 1
+        assert kind != "failed", (case, code, said[-300:])
+    print(f"{counts.total():,} arguments: {dict(counts)}")
     assert not list(tmp_path.iterdir())

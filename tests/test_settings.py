@@ -104,6 +104,7 @@ def test_the_ends_of_ranges_are_taken_unless_they_are_out():
         (lambda data: jaxtl.load("mnist", image_size=10**9), "image_size"),
         (lambda data: jaxtl.load("infinite:" + "9" * 5000), "infinite:"),
         (lambda data: jaxtl.load(""), "unknown dataset ''"),
+        (lambda data: jaxtl.load("~nobody-of-that-name/x"), "unknown dataset '~nobody"),
         (lambda data: jaxtl.load_model(""), "no such file|not a whole safetensors"),
         (lambda data: jaxtl.run(RunConfig(), out=""), "out: is empty"),
         (lambda data: jaxtl.run(RunConfig(), time_limit=NAN), "time_limit"),

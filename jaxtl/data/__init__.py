@@ -163,7 +163,7 @@ def load(
     pixels = Images(antialias=antialias, orientation=orientation, alpha=alpha, fit=fit)
     reading = Reading(image_size, pixels.antialias != "off", pixels.orientation == "exif", alpha, fit)
     kind, argument = spelled(name)
-    directory = Path(data_dir).expanduser() if data_dir is not None else None
+    directory = _path(os.fspath(data_dir)) if data_dir is not None else None
     loader = (SOURCES | _HIDDEN)[kind][1]
     images, labels, class_names, ids, origin = loader(
         argument, Request(split, reading, samples, selection, directory)
@@ -227,7 +227,7 @@ def short_name(name: str) -> str:
     kind = kind if colon and kind in SOURCES | _HIDDEN else ""
     if kind in ("tfds", "infinite", GIVEN) or name in SOURCES:
         return argument or name
-    path = Path(argument if kind else name).expanduser()
+    path = _path(argument if kind else name)
     last = path.name if path.name not in ("", "..") else path.resolve().name
     return Path(last).stem if Path(last).suffix.lower() in _BY_SUFFIX else last or name
 
@@ -238,7 +238,8 @@ def known_names() -> list[str]:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    # Not `Path.expanduser`, which raises where ~NAME is nobody.
+    return Path(os.path.expanduser(text))
 
 
 def _first(loaded: Loaded, request: Request) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import NamedTuple
 
 import click
@@ -103,6 +104,37 @@ def texts() -> list[Case]:
         if not isinstance(option.type, Number)
         for value in LONG
     ]
+
+
+def random(count: int, seed: int = 0) -> list[Case]:
+    """Random values of random options: pieces of numbers, names, paths and what breaks parsers."""
+    draw, known = Random(seed), _all()
+    pieces = (
+        "-",
+        "+",
+        ".",
+        "e",
+        "1",
+        "9" * 30,
+        "nan",
+        "inf",
+        ",",
+        "/",
+        "..",
+        "@",
+        "=",
+        ":",
+        "~",
+        "%s",
+        "{}",
+        "ß",
+    )
+    cases = []
+    for _ in range(count):
+        program, command, option = draw.choice(known)
+        value = "".join(draw.choices(pieces, k=draw.randint(1, 6)))
+        cases.append(Case(program, command, option.opts[0], value))
+    return cases
 
 
 def _all() -> list[tuple[str, str, click.Option]]:
