@@ -13,9 +13,13 @@ from benchmarks import suite, tables
 from benchmarks.cases import CASES
 from benchmarks.manifest import load_manifest, shipped
 from benchmarks.workers import Deadline
+from jaxtl.cli.headings import Command
+from jaxtl.cli.values import Names, Number
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cuda
-from jaxtl.records.files import check_writable, read_json_object, write_json, write_text
+from jaxtl.ranges import Range
+from jaxtl.records.files import read_json_object, write_json, write_text
+from jaxtl.records.paths import check_outputs
 
 OUT = Path("runs") / "benchmarks"
 _RESULT = click.Path(dir_okay=False, path_type=Path)
@@ -43,12 +47,15 @@ def _options(command: Callable) -> Callable:
     resume = click.option("--resume", is_flag=True, help="Go on with a stopped run of the same code in DIR.")
     limit = click.option(
         "--limit",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(Range(0, 1_000_000, above=True)),
         metavar="MINUTES",
         help="What has not begun by then is left out.  [default: the manifest's]",
     )
     only = click.option(
-        "--only", metavar="NAME,...", help="Cases or families to run.  [default: the manifest's]"
+        "--only",
+        type=Names(),
+        metavar="NAME,...",
+        help="Cases or families to run.  [default: the manifest's]",
     )
     out = click.option(
         "--out",
@@ -61,18 +68,17 @@ def _options(command: Callable) -> Callable:
     return resume(limit(only(out(command))))
 
 
-def _run(path: Path, out: Path, only: str | None, limit: float | None, resume: bool) -> None:
+def _run(path: Path, out: Path, only: tuple[str, ...] | None, limit: float | None, resume: bool) -> None:
     manifest = load_manifest(path)
     if only is not None:
-        manifest = manifest.only(tuple(name.strip() for name in only.split(",") if name.strip()))
+        manifest = manifest.only(only)
     if manifest.device == "gpu" and (fault := cuda.gpu_fault() or cuda.jax_gpu_fault()):
         raise JaxtlError(f"no GPU to measure: {fault.what}; {fault.remedy}")
     paths = [out / f"{manifest.name}.json", out / f"{manifest.name}.md"]
     old = _record(paths[0]) if paths[0].exists() else None
     if old and not resume:
         raise JaxtlError(f"{paths[0]}: holds a result already; go on with --resume, or give another --out")
-    for file in paths:
-        check_writable(file)
+    check_outputs([("--out", file) for file in paths], [("the manifest", path)])
     deadline = Deadline(60 * (limit or manifest.limit_minutes))
     record = suite.begin(manifest, deadline, suite.describe_machine(manifest.device))
     if old:
@@ -100,28 +106,28 @@ def _check_same(path: Path, old: dict[str, Any], record: dict[str, Any]) -> None
         raise JaxtlError(f"--resume: {path}: was measured with another seed; give another --out")
 
 
-@cli.command()
+@cli.command(cls=Command)
 @_options
 def smoke(**options: Any) -> None:
     """Small sizes: shows that it works; its times mean nothing. Under 2 minutes."""
     _run(shipped("smoke"), **options)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @_options
 def cpu(**options: Any) -> None:
     """Network, embeddings, neighbours, metrics and start-up on the CPU. 15 minutes on two cores."""
     _run(shipped("cpu"), **options)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @_options
 def full(**options: Any) -> None:
     """The CPU at larger sizes, and the whole experiment against Keras and scikit-learn. Hours."""
     _run(shipped("full"), **options)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @_options
 def gpu(**options: Any) -> None:
     """An NVIDIA GPU: whole runs; the network beside PyTorch, the rest beside cuML. At most 15 minutes.
@@ -132,7 +138,7 @@ def gpu(**options: Any) -> None:
     _run(shipped("gpu"), **options)
 
 
-@cli.command("run")
+@cli.command("run", cls=Command)
 @click.argument("manifest", type=_RESULT)
 @_options
 def run_manifest(manifest: Path, **options: Any) -> None:
@@ -140,7 +146,7 @@ def run_manifest(manifest: Path, **options: Any) -> None:
     _run(manifest, **options)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("results", nargs=-1, required=True, type=_RESULT, metavar="RESULT...")
 def table(results: tuple[Path, ...]) -> None:
     """Results as GitHub Markdown, on standard output."""
@@ -148,7 +154,7 @@ def table(results: tuple[Path, ...]) -> None:
     click.echo("\n".join(tables.render(record) for record in records), nl=False)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("before", type=_RESULT)
 @click.argument("after", type=_RESULT)
 @click.option(
@@ -157,7 +163,12 @@ def table(results: tuple[Path, ...]) -> None:
     help="Take out what the machine did differently, by this peer's times in the same rounds.",
 )
 @click.option(
-    "--threshold", type=click.FloatRange(0), default=0.05, show_default=True, help="A smaller change is none."
+    "--threshold",
+    type=Number(Range(0, 1000)),
+    metavar="X",
+    default=0.05,
+    show_default=True,
+    help="A smaller change is none.",
 )
 def compare(before: Path, after: Path, against: str | None, threshold: float) -> None:
     """What got slower, by pyperf's test, or worse, from one result to another of the same suite."""

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import check_precision
 from jaxtl.methods import METHODS, Parameter, parameters
+from jaxtl.ranges import settle
 
 STAGES = ("before", "after")
 # What becomes of the moving statistics of the batch normalisations that learn: see `FinetuneConfig`.
@@ -83,11 +84,9 @@ class Images:
     fit: str = "stretch"
 
     def __post_init__(self) -> None:
-        if not 32 <= self.image_size <= 1024:
-            raise JaxtlError(f"image_size must be 32 to 1024, got {self.image_size}")
+        settle(self)
         if self.preprocessing is not None:
             mean_and_deviation(self.preprocessing)
-
         for name, known in PIXELS.items():
             if getattr(self, name) not in known:
                 raise JaxtlError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -164,9 +163,7 @@ class Selection:
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        if self.test_share is not None and not 0 < self.test_share < 1:
-            raise JaxtlError(f"test_share must be above 0 and below 1, such as 0.2, got {self.test_share}")
-        _check_seed(self.split_seed, "split_seed")
+        settle(self)
 
 
 @dataclass(frozen=True)
@@ -194,14 +191,9 @@ class FinetuneConfig:
     batch_norm: str = "keras"
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.batch_norm not in BATCH_NORM:
             raise JaxtlError(f"batch_norm must be one of {', '.join(BATCH_NORM)}, got {self.batch_norm!r}")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise JaxtlError(
-                f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
-            )
-        if not 0 < self.learning_rate < float("inf"):
-            raise JaxtlError(f"learning_rate must be a positive number, got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -266,11 +258,8 @@ class RunConfig:
     skip_bad: bool = Selection.skip_bad
 
     def __post_init__(self) -> None:
+        settle(self)
         _check_methods(self.methods)
-        for name, number in (("samples", self.samples), ("train_samples", self.train_samples)):
-            if number is not None and number < 1:
-                raise JaxtlError(f"{name}: must be at least 1 or all, got {number}")
-        _check_seed(self.seed)
         check_model(self.model)
         check_precision(self.precision)
         _ = self.images, self.finetuning, self.selection
@@ -324,8 +313,8 @@ class ComparisonConfig:
     seed: int = TYPICAL_SEED
 
     def __post_init__(self) -> None:
+        settle(self)
         _check_methods(self.methods)
-        _check_seed(self.seed)
 
     @property
     def tells_classes(self) -> bool:
@@ -341,11 +330,6 @@ def _check_methods(methods: tuple[str, ...]) -> None:
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise JaxtlError(f"methods: got {', '.join(unknown) or 'none'}; the methods are {', '.join(METHODS)}")
-
-
-def _check_seed(seed: int, name: str = "seed") -> None:
-    if not 0 <= seed < 2**32:
-        raise JaxtlError(f"{name}: must be 0 to {2**32 - 1}, got {seed}")
 
 
 def selection_of(settings: Mapping[str, Any]) -> Selection:

@@ -37,7 +37,7 @@ def test_other_widths_are_refused(width):
 
 @pytest.mark.parametrize("dpi", [0, 10_000])
 def test_other_resolutions_are_refused(tmp_path, dpi):
-    with pytest.raises(JaxtlError, match="dpi: must be 30 to 2400"):
+    with pytest.raises(JaxtlError, match="dpi: must be a number from 30 to 2400"):
         style.save(curves.history_figure(HISTORY), tmp_path / "a.png", dpi)
     assert list(tmp_path.iterdir()) == []
 

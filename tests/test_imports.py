@@ -22,6 +22,7 @@ FLOORS = [
         "jaxtl.machine",
         "jaxtl.methods",
         "jaxtl.progress",
+        "jaxtl.ranges",
         "jaxtl.records",
         "jaxtl.settings",
     ],

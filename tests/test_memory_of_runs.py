@@ -87,15 +87,70 @@ def test_memory_hardly_follows_from_the_number_of_images(disk_has_room, monkeypa
 
 
 def test_what_does_not_fit_is_refused_with_the_number_that_does():
-    few, many = need(10), need(5000)
-    footprint.check(many, many.total, 5000, 32, "give fewer --samples")
+    few, many = need(100), need(5000)
+
+    def smaller():
+        return "give a --batch-size of at most 7"
+
+    footprint.check(many, many.total, 5000, "give fewer --samples", smaller)
     with pytest.raises(
         JaxtlError, match=r"^memory: 5,000 images .* need about 2\.\d GiB.* images fit"
     ) as caught:
-        footprint.check(many, few.total + 100 * many.per_image, 5000, 32, "give fewer --samples")
+        footprint.check(many, few.total + 100 * many.per_image, 5000, "give fewer --samples", smaller)
     assert "--samples" in str(caught.value)
-    with pytest.raises(JaxtlError, match=r"smaller --image-size, or a --batch-size below 32"):
-        footprint.check(many, 2**20, 5000, 32, "give fewer --samples")
+    with pytest.raises(JaxtlError, match=r"free: give a --batch-size of at most 7$"):
+        footprint.check(many, 2**20, 5000, "give fewer --samples", smaller)
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """A function that makes so many bytes be free, of a CPU."""
+
+    def leave(count):
+        for module in (batches, footprint):
+            monkeypatch.setattr(module, "available_memory", lambda: count)
+
+    return leave
+
+
+def test_training_is_refused_with_the_batch_that_fits(free):
+    free(6 * 2**30)
+    frozen = Trunk(imagenet(), trainable_boundary(imagenet().config, "10"), Images(224))
+    with pytest.raises(
+        JaxtlError, match=r"^memory: .* 6\.0 GiB are free: give a --batch-size of at most [\d,]+$"
+    ) as refusal:
+        footprint.check_training(frozen, 10, (50_000, 100), FinetuneConfig(batch_size=100_000))
+    size = int(str(refusal.value).rsplit(" ", 1)[1].replace(",", ""))
+    footprint.check_training(frozen, 10, (50_000, 100), FinetuneConfig(batch_size=size))
+    with pytest.raises(JaxtlError):
+        footprint.check_training(frozen, 10, (50_000, 100), FinetuneConfig(batch_size=size + size // 10))
+
+
+def test_images_too_large_are_refused_with_the_size_that_fits(free):
+    free(2**30)
+    config = imagenet().config
+    with pytest.raises(JaxtlError, match=r"free: give an --image-size of at most (\d+)$") as refusal:
+        footprint.check_features(config, Images(1024), 10, None, False)
+    size = int(str(refusal.value).rsplit(" ", 1)[1])
+    footprint.check_features(config, Images(size), 10, None, False)
+    free(2**20)
+    with pytest.raises(JaxtlError, match=r"a machine with .* is the least"):
+        footprint.check_features(config, Images(32), 10, None, False)
+
+
+def test_a_cpus_batches_follow_what_is_free(free):
+    told = []
+    free(64 * 2**30)
+    assert batches.batch_size_for(Images(48), None, told.append) == 64
+    assert batches.batch_size_for(Images(224), 500, told.append) == 500
+    assert not told
+    free(2**30)
+    size = batches.batch_size_for(Images(224), 500, told.append)
+    assert 1 < size < 500
+    assert batches.bytes_of_batches(Images(224), size) <= 2**29
+    assert told == [f"little memory is free: batches of {size} images instead of 500"]
+    free(0)
+    assert batches.batch_size_for(Images(1024), None) == 1
 
 
 def test_images_made_when_asked_for_are_not_all_made_for_a_selection():

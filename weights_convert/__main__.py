@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from jaxtl.cli.headings import Command
+from jaxtl.cli.values import Number, Preprocessing
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import signals
+from jaxtl.ranges import Range
+from jaxtl.records.paths import check_can_be_written
 
 if TYPE_CHECKING:
     from weights_convert.conversion import Conversion
+
+
+class _Width(Number):
+    """A channel multiplier, or "auto"; a text, as the converters take it."""
+
+    def __init__(self) -> None:
+        super().__init__(Range(0, 8, above=True), tell=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if value == "auto" else str(super().convert(value, param, ctx))
 
 
 @click.group()
@@ -24,10 +39,16 @@ _OPTIONS = (
     click.argument("source_file", metavar="IN"),
     click.argument("out", metavar="OUT.safetensors"),
     click.option(
-        "--width", default="auto", show_default=True, help="Channel multiplier: auto, or such as 0.35."
+        "--width",
+        type=_Width(),
+        metavar="X",
+        default="auto",
+        show_default=True,
+        help="Channel multiplier: auto, or such as 0.35.",
     ),
     click.option(
         "--preprocessing",
+        type=Preprocessing(),
         metavar="NAME",
         help="What the weights want of pixels: unit, keras, imagenet, or mean and deviation R,G,B/R,G,B.",
     ),
@@ -42,7 +63,7 @@ def _converter(command: Callable[..., None]) -> Callable[..., None]:
     """A command with the arguments and options that all have."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return main.command()(command)
+    return main.command(cls=Command)(command)
 
 
 @_converter
@@ -63,7 +84,12 @@ def keras(source_file: str, out: str, **options: Any) -> None:
     help="Ask for the head, or for none.  [default: kept where it is one linear layer]",
 )
 @click.option("--key", help="Which of a checkpoint's dictionaries, such as state_dict_ema.")
-@click.option("--epsilon", type=float, help="Of batch normalisation.  [default: the library's]")
+@click.option(
+    "--epsilon",
+    type=Number(Range(0, 1, above=True, below=True)),
+    metavar="X",
+    help="Of batch normalisation.  [default: the library's]",
+)
 @click.option(
     "--padding", type=click.Choice(["keras", "symmetric"]), help="Of stride 2.  [default: the library's]"
 )
@@ -91,10 +117,12 @@ def _convert(
 ) -> None:
     """Convert, and say what came of it; `state` begins the paths of an optimizer's tensors."""
     try:
+        check_can_be_written(Path(out))
         done = convert(source_file, out, **options)
     except JaxtlError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or source_file}: {error.strerror}; give another path")
     config = done.config
     top = f"{config.classes} classes" if config.classes else "no top"
     click.echo(f"{out}: {config.label}, width {config.width:g}, {top}, {len(config.parameters)} tensors")
@@ -104,6 +132,24 @@ def _convert(
     if done.head:
         click.echo(f"{config.head} is {done.head}")
     _tell_left_out(done.left_out, state)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(2)
+
+
+def run() -> None:
+    """Exit 0; 2 with one line; 130 after Ctrl-C."""
+    try:
+        main(prog_name="python -m weights_convert", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+    except click.UsageError as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("weights_convert: interrupted", err=True)
+        sys.exit(130)
 
 
 def _tell_left_out(paths: tuple[str, ...], state: tuple[str, ...]) -> None:
@@ -118,6 +164,7 @@ def _tell_left_out(paths: tuple[str, ...], state: tuple[str, ...]) -> None:
 if __name__ == "__main__":
     signals.hear()
     try:
-        main(prog_name="python -m weights_convert")
+        run()
+        signals.leave(0)
     except SystemExit as end:
         signals.leave(end.code if isinstance(end.code, int) else 1)

@@ -59,7 +59,6 @@ def compare(
     name: str,
     out: Path | None,
     resume: Path | None,
-    methods: str,
     backend: str,
     time_limit: float,
     in_json: bool,
@@ -88,17 +87,18 @@ def compare(
     from jaxtl.experiment.embeddings import EmbeddingOptions
     from jaxtl.runs.folder import fresh_folder
 
-    settings["methods"] = options.parse_names(methods)
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
     observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)
-    configure(notify=observer.notify)
     if resume:
         if before or out or training_features or labels:
             raise JaxtlError("--resume continues with the features in its folder: give nothing else")
+        configure(notify=observer.notify)
         work_off(folders.resume_one(resume, insisted, observer, made_with), observer, in_json)
         return
     if before is None or after is None:
         raise click.UsageError("give two files of features, BEFORE and AFTER", ctx)
+    _check_files(before, after, training_features, out)
+    configure(notify=observer.notify)
     own = None if labels is None else _read_labels(labels)
     compared = comparison.read(before, after, training_features, own, name, common)
     config, lowered = comparison.settings(compared, list(insisted), **settings)
@@ -107,6 +107,22 @@ def compare(
     for line in (*compared.notes, *lowered):
         observer.notify(line)
     work_off(work, observer, in_json)
+
+
+def _check_files(
+    before: Path, after: Path, training_features: tuple[Path, Path] | None, out: Path | None
+) -> None:
+    """Refuse before any work files that are one, or larger than memory, and a folder that cannot be made."""
+    from jaxtl.records.paths import check_size, same
+    from jaxtl.runs.folder import RunFolder
+
+    if same(before, after):
+        raise JaxtlError(f"{after}: is {before} too; give two files, features before and after")
+    if out:
+        RunFolder(out).check_new()
+        options.check_outputs([("--out", RunFolder(out).started.path)])
+    for file in (before, after, *(training_features or ())):
+        check_size(file)
 
 
 def _read_labels(path: Path) -> Any:

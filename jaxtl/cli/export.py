@@ -35,11 +35,10 @@ from jaxtl.settings import EXPORTS, NETWORKS, STAGES
     help="The file to write: .parquet, .csv, .keras, .safetensors (torch) or .onnx; for tensorboard a "
     "folder.",
 )
-@click.option(
+@options.limit(
     "--image-size",
-    type=int,
-    metavar="PIXELS",
-    help="Height and width of the network's images. Only for a file of weights, which does not tell it.",
+    "PIXELS",
+    "Height and width of the network's images. Only for a file of weights, which does not tell it.",
 )
 @screen.quiet
 def export(source: Path, form: str, stage: str | None, out: Path, image_size: int | None) -> None:
@@ -63,6 +62,7 @@ def export(source: Path, form: str, stage: str | None, out: Path, image_size: in
         from jaxtl.runs.export_network import export as export_network
 
         options.check_suffix(out, NETWORKS[form])
+        options.check_outputs([("--out", out)], [("the network to export", source)])
         for path in export_network(source, form, out, stage, image_size):
             click.echo(str(path))
         return
@@ -74,10 +74,24 @@ def export(source: Path, form: str, stage: str | None, out: Path, image_size: in
         from jaxtl.records.kinds import kind_of
 
         raise JaxtlError(f"{source}: holds {kind_of(source)}; --to {form} takes the folder of a run")
-    if form != "tensorboard":
+    if form == "tensorboard":
+        _check_folder(source, out)
+    else:
         options.check_suffix(out, f".{form}")
+        options.check_outputs([("--out", out)])
     written, notes = export_run(source, form, out, stage or "both")
     for note in notes:
         screen.tell(note)
     for path in written:
         click.echo(str(path))
+
+
+def _check_folder(source: Path, out: Path) -> None:
+    """Refuse a folder for the projector's files that is a run's own, or cannot be written."""
+    from jaxtl.records.paths import is_within
+    from jaxtl.runs.folder import RunFolder
+
+    own = {file.path.parent for file in RunFolder(source).files}
+    if any(is_within(out, folder) and is_within(folder, out) for folder in own):
+        raise JaxtlError(f"--out {out}: is a folder of the run's own files; give another path")
+    options.check_outputs([("--out", out / "projector_config.pbtxt")])

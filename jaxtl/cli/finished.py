@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jaxtl.cli import headings, options, screen
+from jaxtl.cli.values import Names
 from jaxtl.errors import JaxtlError
 
 if TYPE_CHECKING:
@@ -33,24 +34,30 @@ if TYPE_CHECKING:
     help="Of a figure in print: one or two columns of a journal (89 or 183 mm), or millimetres.  "
     "[default: 61 mm a map]",
 )
+@options.limit("--dpi", "N", "Dots per inch of what is not drawn by lines.  [default: 300]")
 @click.option(
-    "--dpi", type=float, metavar="N", help="Dots per inch of what is not drawn by lines.  [default: 300]"
+    "--methods", type=Names(), metavar="M,...", help="Maps of a run to show, in this order.  [default: all]"
 )
-@click.option("--methods", metavar="M,...", help="Maps of a run to show, in this order.  [default: all]")
 @screen.quiet
-def plot(source: Path, out: Path | None, width: str | None, dpi: float | None, methods: str | None) -> None:
+def plot(
+    source: Path,
+    out: Path | None,
+    width: str | None,
+    dpi: float | None,
+    methods: tuple[str, ...] | None,
+) -> None:
     """Draw one embedding (E.npz of jaxtl reduce), or the figures of a finished run again.
 
     Prints the files that it wrote, one on a line.
     """
     from jaxtl.runs.figures import Print, save_figures
 
-    chosen = options.parse_names(methods or "")
-    how = Print(width, **({} if dpi is None else {"dpi": dpi}), methods=chosen)
+    how = Print(width, **({} if dpi is None else {"dpi": dpi}), methods=methods or ())
     if source.is_dir():
+        _check_figures(source, out)
         written = save_figures(source, out, how)
     else:
-        if chosen:
+        if methods:
             raise JaxtlError(f"--methods: {source} is one embedding; give a run, or leave it out")
         written = [out or source.with_suffix(".png")]
         _plot_embedding(source, written[0], how)
@@ -58,14 +65,25 @@ def plot(source: Path, out: Path | None, width: str | None, dpi: float | None, m
         click.echo(str(path))
 
 
+def _check_figures(source: Path, out: Path | None) -> None:
+    """Refuse a folder for figures that is no folder, or another run's."""
+    from jaxtl.runs.folder import RunFolder
+
+    for file in (file for files in RunFolder(source).figures.values() for file in files):
+        path = file.path if out is None else out / file.path.name
+        options.check_outputs([("--out", path)], but=file.path)
+
+
 def _plot_embedding(source: Path, out: Path, how: Print) -> None:
     from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, N_NEIGHBORS
     from jaxtl.metrics import leave_one_out_knn
     from jaxtl.neighbors import exact_neighbors
     from jaxtl.plots.maps import embedding_figure
-    from jaxtl.plots.style import save
+    from jaxtl.plots.style import check_picture, save
     from jaxtl.records.arrays import Embedding
 
+    check_picture(out)
+    options.check_outputs([("--out", out)], [("the embedding", source)])
     embedding, accuracy = Embedding.load(source), None
     try:
         if embedding.labels is not None:
@@ -158,5 +176,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     # Several runs are shown on a page of the working directory's.
     path = out or RunFolder(runs[0] if len(runs) == 1 else ".").report.path
     options.check_suffix(path, ".html")
+    own = RunFolder(runs[0]).report.path if len(runs) == 1 else None
+    options.check_outputs([("--out", path)], but=own)
     write_report([folder for run in runs for folder in run_folders(run)], path)
     click.echo(str(path))

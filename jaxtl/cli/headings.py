@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 OTHERS = "Options"
@@ -42,25 +40,27 @@ _COMMANDS = {
 }
 
 
-# Ranges as click writes them, and as people do.
-_RANGES = {
-    r"\b(\S+)<=x<=(\S+)\b": r"\1 to \2",
-    r"\b(\S+)<x<(\S+)\b": r"between \1 and \2",
-    r"\bx>=(\S+)\b": r"from \1",
-    r"\bx>(\S+)\b": r"above \1",
-}
-
-
-def _spoken(text: str) -> str:
-    for written, words in _RANGES.items():
-        text = re.sub(written, words, text)
-    return text
+def _with_range(text: str, words: str) -> str:
+    """An option's help with its range among what stands in brackets at the end."""
+    if not words:
+        return text
+    return f"{text[:-1]}; {words}]" if text.endswith("]") else f"{text}  [{words}]"
 
 
 class Command(click.Command):
-    """A verb whose help shows its options under headings, where there are many."""
+    """A verb whose help shows its options under headings, where there are many; nothing given is empty."""
 
     _FEW = 8
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Here, since an empty path would be the working directory, and an empty name as none.
+        typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for param in self.get_params(ctx):
+            value = typed.get(param.name or "")
+            values = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(text, str) and not text.strip() for text in values):
+                raise click.BadParameter("is empty; give a value, or leave it out", ctx, param)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*_OPTIONS, OTHERS)}
@@ -68,7 +68,8 @@ class Command(click.Command):
         for param in params:
             if record := param.get_help_record(ctx):
                 heading = _HEADING.get(param.name or "", OTHERS) if len(params) > self._FEW else OTHERS
-                sections[heading].append((record[0], _spoken(record[1])))
+                words = getattr(param.type, "words", "")
+                sections[heading].append((record[0], _with_range(record[1], words)))
         for heading, records in sections.items():
             if records:
                 with formatter.section(heading):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
+from jaxtl.cli.values import Count, Names, Number, Preprocessing
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS
 from jaxtl.methods import LIBRARIES, METHODS, Method
+from jaxtl.ranges import LARGEST_WHOLE, RANGES, SEED, Range, shown
 from jaxtl.settings import (
     ALPHA,
     ANTIALIAS,
@@ -19,13 +21,11 @@ from jaxtl.settings import (
     FITS,
     MODELS,
     ORIENTATIONS,
-    PREPROCESSING,
     TIME_LIMIT,
     FinetuneConfig,
     Images,
     RunConfig,
     Selection,
-    mean_and_deviation,
 )
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -35,6 +35,10 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
 
 _RUN, _TUNE, _IMAGES, _SELECTION = RunConfig(), FinetuneConfig(), Images(), Selection()
+# Letters of what was typed that a message repeats.
+_SHOWN = 60
+# What a parameter of `jaxtl reduce` may be, whatever it is of.
+_ANY_WHOLE, _ANY = Range(-LARGEST_WHOLE, SEED.high, whole=True), Range(-LARGEST_WHOLE, LARGEST_WHOLE)
 # What settings of methods do, with their unit and range; of others the help tells the name alone.
 _WORDS = {
     "perplexity": "t-SNE: about how many neighbours of an image pull on it in the map; more shows coarser "
@@ -42,34 +46,6 @@ _WORDS = {
     "n_neighbors": "LLE: how many neighbours each image is rebuilt from; more smooths the map. From 3 to the "
     "number of images less 1.",
 }
-
-
-class Count(click.ParamType):
-    """A number of images, or "all"; None stands for all."""
-
-    name = "N|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value is None or isinstance(value, int):
-            return value
-        if value.lower() == "all":
-            return None
-        if not value.isdecimal() or int(value) < 1:
-            self.fail(f"{value!r} is neither a number from 1 nor all", param, ctx)
-        return int(value)
-
-
-class Preprocessing(click.ParamType):
-    """A preprocessing as in `jaxtl.settings.Images`."""
-
-    name = "|".join((*PREPROCESSING, "MEAN/DEVIATION"))
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            mean_and_deviation(value)
-        except JaxtlError as error:
-            self.fail(str(error).removeprefix("preprocessing: "), param, ctx)
-        return value
 
 
 def together(*options: Decorator) -> Decorator:
@@ -88,16 +64,25 @@ def setting(name: str, default: Any, help: str = "", **more: Any) -> Decorator:
     return click.option(name, default=default, show_default=True, help=help, **more)
 
 
+def number(name: str, default: Any, help: str, metavar: str = "N", **more: Any) -> Decorator:
+    """`setting` for a number that has a row in `jaxtl.ranges.RANGES`, under the option's name."""
+    return setting(name, default, help, type=_number(name), metavar=metavar, **more)
+
+
 def limit(name: str, unit: str, help: str, **more: Any) -> Decorator:
-    """An option that takes a number above 0."""
-    return click.option(name, type=click.FloatRange(0, min_open=True), metavar=unit, help=help, **more)
+    """An option that takes a number of `RANGES`, and need not have a default."""
+    return click.option(name, type=_number(name), metavar=unit, help=help, **more)
+
+
+def _number(name: str, tell: bool = True) -> Number:
+    return Number(RANGES[name.removeprefix("--").replace("-", "_")], tell)
 
 
 def _of_method(method: Method, name: str) -> Decorator:
-    default = getattr(_RUN, name)
+    default, option = getattr(_RUN, name), f"--{name.replace('_', '-')}"
     metavar = "K" if isinstance(default, int) else "X"
     words = _WORDS.get(name, f"{method.label}: its {name.replace('_', ' ')}.")
-    return setting(f"--{name.replace('_', '-')}", default, words, metavar=metavar)
+    return setting(option, default, words, type=_number(option, name not in _WORDS), metavar=metavar)
 
 
 dataset = setting(
@@ -109,18 +94,15 @@ dataset = setting(
     metavar="PATH|NAME",
 )
 _SELECTING = (
-    click.option(
+    limit(
         "--test-share",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        metavar="X",
-        help="Of a set without test images: the share of each class to set aside as such.  [default: 0.2]",
+        "X",
+        "Of a set without test images: the share of each class to set aside as such.  [default: 0.2]",
     ),
-    setting(
+    number(
         "--split-seed",
         _SELECTION.split_seed,
         "Random seed of the choice of test images, for --test-share.",
-        type=click.IntRange(0, 2**32 - 1),
-        metavar="N",
     ),
     click.option(
         "--train-split",
@@ -169,10 +151,10 @@ weights = together(
     ),
 )
 images = together(
-    setting(
+    number(
         "--image-size",
         _IMAGES.image_size,
-        "Height and width that images are resized to, 32 to 1024.",
+        "Height and width that images are resized to.",
         metavar="PIXELS",
     ),
     click.option(
@@ -225,9 +207,9 @@ training = together(
         "first layer or part to train, such as block_16_expand_BN or layer4.",
         metavar="LAYERS",
     ),
-    setting("--epochs", _TUNE.epochs, "How many times to go over the training images, from 1.", metavar="N"),
-    setting("--batch-size", _TUNE.batch_size, "How many training images in each step, from 1.", metavar="N"),
-    setting("--learning-rate", _TUNE.learning_rate, "How far each step goes (Adam's), above 0.", metavar="X"),
+    number("--epochs", _TUNE.epochs, "How many times to go over the training images."),
+    number("--batch-size", _TUNE.batch_size, "How many training images in each step."),
+    number("--learning-rate", _TUNE.learning_rate, "How far each step goes (Adam's).", metavar="X"),
     setting(
         "--batch-norm",
         _TUNE.batch_norm,
@@ -242,7 +224,7 @@ method_settings = together(
 )
 # Of verbs that make all embeddings of a folder.
 embeddings = together(
-    setting("--methods", ",".join(METHODS), "Which maps to make.", metavar="M,..."),
+    setting("--methods", ",".join(METHODS), "Which maps to make.", type=Names(), metavar="M,..."),
     method_settings,
     setting(
         "--align/--no-align",
@@ -264,12 +246,10 @@ embeddings = together(
         show_default=True,
     ),
 )
-seed = setting(
+seed = number(
     "--seed",
     _RUN.seed,
     "Random seed. The same seed gives the same bytes on the same machine, cores and versions.",
-    type=click.IntRange(0, 2**32 - 1),
-    metavar="N",
 )
 computing = together(
     setting(
@@ -311,22 +291,64 @@ def check_suffix(path: Path, *suffixes: str) -> None:
         raise JaxtlError(f"--out {path}: must end in {' or '.join(suffixes)}")
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def check_outputs(
+    outputs: Iterable[tuple[str, Path]],
+    inputs: Iterable[tuple[str, Path]] = (),
+    full: Iterable[tuple[str, Path]] = (),
+    but: Path | None = None,
+) -> None:
+    """Refuse outputs before any work: see `jaxtl.records.paths.check_outputs`, and files of a run.
+
+    `but`: a file of a run that the command makes again.
+    """
+    from jaxtl.records.paths import check_outputs
+    from jaxtl.runs.own import check_not_of_a_run
+
+    outputs = list(outputs)
+    for name, path in outputs:
+        check_not_of_a_run(name, path, but)
+    check_outputs(outputs, inputs, full)
+
+
+def read_from(dataset: str, weights: str | None) -> dict[str, list[tuple[str, Path]]]:
+    """`inputs` and `full` of `check_outputs`, of a command that reads images and weights.
+
+    Raises JaxtlError for a data set that is not known.
+    """
+    from jaxtl.data import holds_images_alone, place_of
+    from jaxtl.models.weights import imagenet_path
+
+    place = place_of(dataset)
+    inputs = [("--weights", Path(weights) if weights else imagenet_path())]
+    if place is None:
+        return {"inputs": inputs, "full": []}
+    full = [("--dataset", place)] if holds_images_alone(dataset) else []
+    return {"inputs": [*inputs, ("--dataset", place)], "full": full}
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:
     """Name and value of a parameter, written NAME=VALUE: a whole number, a number or text.
 
-    Raises JaxtlError for what is not written so.
+    Raises JaxtlError for what is not written so, and for a number that is not finite or beyond all use.
     """
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise JaxtlError(f"--set {text}: must be NAME=VALUE")
-    for kind in (int, float):
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name or not value:
+        raise JaxtlError(f"--set {text[:_SHOWN]}: must be NAME=VALUE")
+    for allowed in (_ANY_WHOLE, _ANY):
         try:
-            return name, kind(value)
-        except ValueError:
+            return name, allowed.read(value)
+        except JaxtlError:
             continue
+    if _is_number(value):
+        raise JaxtlError(
+            f"--set {name[:_SHOWN]}: must be a finite number below {LARGEST_WHOLE:,}, got {shown(value)}"
+        )
     return name, value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

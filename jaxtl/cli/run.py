@@ -9,8 +9,10 @@ import click
 
 from jaxtl.cli import headings, options, screen
 from jaxtl.cli.errors import resumable
+from jaxtl.cli.values import Count, Number
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
+from jaxtl.ranges import Range
 from jaxtl.settings import MOST_SEEDS, RunConfig
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from jaxtl.machine.terminal import Terminal
     from jaxtl.progress import Observer
 
-_SEEDS = click.IntRange(1, MOST_SEEDS)
+_SEEDS = Number(Range(1, MOST_SEEDS, whole=True))
 
 
 @click.command(cls=headings.Command, short_help="Features of your images before fine-tuning and after.")
@@ -42,7 +44,7 @@ _SEEDS = click.IntRange(1, MOST_SEEDS)
     "--samples",
     RunConfig.samples,
     "How many test images to look at: the first N, or all.",
-    type=options.Count(),
+    type=Count(),
     metavar="N|all",
 )
 @options.train_samples
@@ -78,7 +80,6 @@ def run(
     ctx: click.Context,
     out: Path | None,
     resume: Path | None,
-    methods: str,
     backend: str,
     time_limit: float,
     compilation_cache: Path,
@@ -119,16 +120,16 @@ def run(
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
 
-    settings["methods"] = options.parse_names(methods)
-    observer = screen.observer()
+    observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)
     if resume and out:
         raise JaxtlError("--resume continues in the run's own folder: leave out --out")
+    if resume and forecast:
+        raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
+    config = RunConfig(**settings)
+    out = out if resume else _new_folder(out, config)
     configure(compilation_cache=compilation_cache, notify=observer.notify)
-    made_with = EmbeddingOptions(backend, time_limit)
     if forecast:
-        if resume:
-            raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
-        _print_forecast(RunConfig(**settings), seeds, out, observer, made_with, in_json)
+        _print_forecast(config, seeds, out, observer, made_with, in_json)
         return
     if resume:
         if options.given(ctx, "seeds"):
@@ -136,17 +137,25 @@ def run(
         asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
         work = folders.resume(resume, asked, observer, made_with)
     else:
-        work = _started(RunConfig(**settings), seeds, out, observer, made_with)
+        work = _started(config, seeds, out, observer, made_with)
     work_off(work, observer, in_json)
 
 
+def _new_folder(out: Path | None, config: RunConfig) -> Path:
+    """Where the run goes. Raises JaxtlError for a place that holds files or lies among the images."""
+    from jaxtl.runs.folder import RunFolder, fresh_folder, run_name
+
+    run = RunFolder(out or fresh_folder(run_name(config)))
+    run.check_new()
+    options.check_outputs([("--out", run.started.path)], **options.read_from(config.dataset, config.weights))
+    return run.path
+
+
 def _started(
-    config: RunConfig, count: int, out: Path | None, observer: Observer, made_with: EmbeddingOptions
+    config: RunConfig, count: int, folder: Path, observer: Observer, made_with: EmbeddingOptions
 ) -> Experiment | Seeds:
     from jaxtl.experiment import experiment, seeds
-    from jaxtl.runs.folder import fresh_folder, run_name
 
-    folder = out or fresh_folder(run_name(config))
     if count > 1:
         return seeds.start(config, count, folder, observer, made_with)
     return experiment.start(config, folder, observer, made_with)
@@ -155,7 +164,7 @@ def _started(
 def _print_forecast(
     config: RunConfig,
     count: int,
-    out: Path | None,
+    folder: Path,
     observer: Observer,
     made_with: EmbeddingOptions,
     in_json: bool,
@@ -163,9 +172,7 @@ def _print_forecast(
     from jaxtl.cli.tables import forecast_table
     from jaxtl.costs.forecast import SHARED
     from jaxtl.experiment import experiment
-    from jaxtl.runs.folder import fresh_folder, run_name
 
-    folder = out or fresh_folder(run_name(config))
     taken = experiment.planned(config, folder, observer, made_with).forecast().times(count, SHARED)
     if in_json:
         screen.print_json(taken.as_dict())

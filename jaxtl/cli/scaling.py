@@ -49,11 +49,10 @@ if TYPE_CHECKING:
 )
 @options.limit("--time-limit", "SECONDS", f"Time that one map may take.  [default: {TIME_LIMIT:g}]")
 @options.limit("--memory-limit", "GIB", "Memory that one map may take.  [default: 80 % of what is available]")
-@click.option(
+@options.limit(
     "--forecast",
-    type=click.IntRange(3),
-    metavar="N",
-    help="Compute nothing; print the time and memory that N images would take (by --methods and --backends, "
+    "N",
+    "Compute nothing; print the time and memory that N images would take (by --methods and --backends, "
     "within --memory-limit), by the study in DIR, else by curves measured on another machine.",
 )
 @options.dataset
@@ -99,14 +98,18 @@ def scale(
     """
     from jaxtl.runs.folder import folder_name
 
+    _check_names(sizes, methods, backends)
     usual = Path("runs") / f"scale-{folder_name(settings['dataset'])}"
     if forecast is not None:
         _check_forecast(ctx)
         _forecast(out, usual, forecast, methods, backends, memory_limit, in_json)
         return
     from jaxtl.scaling import study
-    from jaxtl.scaling.plan import Grid
+    from jaxtl.scaling.plan import CONFIG, Grid
 
+    study_file = (out or usual) / CONFIG
+    read = options.read_from(settings["dataset"], settings["weights"])
+    options.check_outputs([("--out", study_file)], **read, but=study_file)
     configure()
     observer = screen.observer()
     asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
@@ -137,6 +140,16 @@ def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json
         screen.print_table(console, laws_table(curves))
     for name, path in files.items():
         screen.print_path(name.capitalize(), path)
+
+
+def _check_names(sizes: str | None, methods: str | None, backends: str | None) -> None:
+    """Refuse lists that cannot be read, before any weights or images are."""
+    from jaxtl.reduction.choice import parse_libraries
+    from jaxtl.scaling.plan import parse_methods, parse_sizes
+
+    for parse, text in ((parse_sizes, sizes), (parse_methods, methods), (parse_libraries, backends)):
+        if text is not None:
+            parse(text)
 
 
 def _check_forecast(ctx: click.Context) -> None:

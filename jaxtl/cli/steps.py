@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jaxtl.cli import headings, options, screen
+from jaxtl.cli.values import Count
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
 from jaxtl.methods import LIBRARIES, METHODS, library_label, method_label
 from jaxtl.progress import counted
+from jaxtl.ranges import shown
 from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
 
 if TYPE_CHECKING:
@@ -27,15 +29,14 @@ if TYPE_CHECKING:
     "--split", "test", "Whether training or test images are taken.", type=click.Choice(["train", "test"])
 )
 @options.setting(
-    "--samples", "all", "How many images to take: the first N, or all.", type=options.Count(), metavar="N|all"
+    "--samples", "all", "How many images to take: the first N, or all.", type=Count(), metavar="N|all"
 )
 @options.images
 @options.weights
-@click.option(
+@options.limit(
     "--batch-size",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Images that pass through the network at a time.  [default: what is fastest here]",
+    "N",
+    "Images that pass through the network at a time.  [default: what is fastest here]",
 )
 @options.computing
 @click.option(
@@ -75,19 +76,20 @@ def extract(
     from jaxtl.network.extraction import extract as extract_features
     from jaxtl.network.extraction import extract_to_store
     from jaxtl.records import store
-    from jaxtl.records.files import check_writable
 
     options.check_suffix(out, ".npz", store.SUFFIX)
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    asked = {"image_size": image_size, "samples": samples, **images.pixels, **options.selected(how)}
+    written = [("--out", out)]
+    written += [("the labels of --out", store.rows_path(out))] if out.suffix == store.SUFFIX else []
+    options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
     network = load_model(weights, model)
-    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     images = _settled(images, network, observer)
-    asked = {"image_size": image_size, "samples": samples, **images.pixels, **options.selected(how)}
     data = load(dataset, split, **asked)
     for note in data.notes:
         observer.notify(note)
-    check_writable(out)
     footprint.check_features(network.config, images, len(data), how["batch_size"], out.suffix == store.SUFFIX)
     with observer.step(f"Features of {counted(len(data), 'image')}") as progress:
         how |= {"progress": progress, "notify": observer.notify}
@@ -153,29 +155,28 @@ def finetune(
     Prints loss and accuracy after every epoch. The test images teach nothing; they are only for that.
     """
     from jaxtl.data import load
-    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network import footprint
     from jaxtl.network.finetuning import finetune as tune
     from jaxtl.network.trunk import Trunk, trainable_boundary
-    from jaxtl.records.files import check_writable
     from jaxtl.records.tables import save_history
 
     options.check_suffix(out, ".safetensors")
+    selection, config = options.selected(training), FinetuneConfig(**training)
+    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    written = [("--out", out), *([("--history", history)] if history else [])]
+    options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    selection = options.selected(training)
-    config, network = FinetuneConfig(**training), load_model(weights, model)
-    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
+    network = load_model(weights, model)
+    boundary = trainable_boundary(network.config, config.trainable)
     images = _settled(images, network, observer)
     asked = {"image_size": image_size, **images.pixels, **selection}
     train = load(dataset, "train", samples=train_samples, **asked)
     test = load(dataset, "test", **asked)
     for note in dict.fromkeys((*train.notes, *test.notes)):
         observer.notify(note)
-    for path in filter(None, (out, history)):
-        check_writable(path)
-    trunk = Trunk(network, trainable_boundary(network.config, config.trainable), images)
+    trunk = Trunk(network, boundary, images)
     counts, fewer = (len(train), len(test)), "give fewer --train-samples, or a smaller --image-size"
     footprint.check_training(trunk, len(train.class_names), counts, config, fewer)
     with observer.step(f"Fine-tuning, {counted(config.epochs, 'epoch')}") as progress:
@@ -186,7 +187,13 @@ def finetune(
         save_history(history, rows)
     if in_json:
         screen.print_json({"out": out, "history": rows})
-        return
+    else:
+        _print_history(rows)
+
+
+def _print_history(rows: list[dict[str, float]]) -> None:
+    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
+
     for row in rows:
         told = (f"{metric.label} {row[metric]:.4f}" for metric in (LOSS, ACCURACY, TEST_ACCURACY))
         click.echo(f"epoch {row['epoch']}: {', '.join(told)}")
@@ -236,18 +243,24 @@ def reduce(
     """
     from jaxtl.records import store
     from jaxtl.records.arrays import Embedding, Features
-    from jaxtl.records.files import check_writable
+    from jaxtl.records.paths import check_size
     from jaxtl.reduction import defaults
     from jaxtl.reduction import reduce as reduce_features
 
     options.check_suffix(out, ".npz")
-    load = store.load if features.suffix == store.SUFFIX else Features.load
-    loaded, chosen = load(features), dict(map(options.parse_parameter, parameters))
+    chosen = dict(map(options.parse_parameter, parameters))
     known = [*defaults(method, backend), "landmarks"]
     for name in chosen:
         if name not in known:
-            raise JaxtlError(f"--set {name}: {method} has no such parameter; it has {', '.join(known)}")
-    check_writable(out)
+            raise JaxtlError(
+                f"--set {shown(name)[1:-1]}: {method} has no such parameter; it has {', '.join(known)}"
+            )
+    read = [("the features", features), *([("--onto", onto)] if onto else [])]
+    read += [("the features' labels", store.rows_path(features))] if features.suffix == store.SUFFIX else []
+    options.check_outputs([("--out", out)], read)
+    check_size(features)
+    load = store.load if features.suffix == store.SUFFIX else Features.load
+    loaded = load(features)
     target = None if onto is None else Embedding.load(onto)
     title = f"{method_label(method)} of {counted(len(loaded.values), 'image')}"
     with screen.observer().step(title) as progress:

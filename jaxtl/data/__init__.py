@@ -11,11 +11,14 @@ from jaxtl.data import arrays, folder, huggingface, idx, infinite, table, tfds
 from jaxtl.data.files import Reading
 from jaxtl.data.request import Loaded, Request
 from jaxtl.errors import JaxtlError
+from jaxtl.ranges import RANGES, Range
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.names import is_text, readable
 from jaxtl.settings import Images, Selection
 
 SPLITS = ("train", "test")
+# Pixels a side that images may be resized to, whatever network they are for.
+_SIDE = Range(1, 16_384, whole=True)
 # What a set is called that was given in Python.
 GIVEN = "given"
 
@@ -149,10 +152,10 @@ def load(
     """
     if split not in SPLITS:
         raise JaxtlError(f"dataset {name}: split must be 'train' or 'test', got {split!r}")
-    if image_size is not None and image_size < 1:
-        raise JaxtlError(f"dataset {name}: image_size must be at least 1 pixel, got {image_size}")
-    if samples is not None and samples < 1:
-        raise JaxtlError(f"dataset {name}: samples must be at least 1, got {samples}")
+    if image_size is not None:
+        _SIDE.checked(f"dataset {name}: image_size", image_size)
+    if samples is not None:
+        RANGES["samples"].checked(f"dataset {name}: samples", samples)
     selection = Selection(
         test_share, split_seed, train_split, test_split, image_column, label_column, split_column, skip_bad
     )
@@ -160,7 +163,7 @@ def load(
     pixels = Images(antialias=antialias, orientation=orientation, alpha=alpha, fit=fit)
     reading = Reading(image_size, pixels.antialias != "off", pixels.orientation == "exif", alpha, fit)
     kind, argument = spelled(name)
-    directory = Path(data_dir).expanduser() if data_dir is not None else None
+    directory = _path(os.fspath(data_dir)) if data_dir is not None else None
     loader = (SOURCES | _HIDDEN)[kind][1]
     images, labels, class_names, ids, origin = loader(
         argument, Request(split, reading, samples, selection, directory)
@@ -209,13 +212,24 @@ def reads_files(name: str) -> bool:
     return spelled(name)[0] in _IN_FILES
 
 
+def place_of(name: str) -> Path | None:
+    """The file or folder that a set is read from; None where it is found by a name. Raises as `spelled`."""
+    kind, argument = spelled(name)
+    return None if SOURCES.get(kind, (None,))[0] in (None, "N", "NAME") else _path(argument)
+
+
+def holds_images_alone(name: str) -> bool:
+    """Whether a set is a folder in which every folder is a class. Raises as `spelled`."""
+    return spelled(name)[0] == "folder"
+
+
 def short_name(name: str) -> str:
     """What a set is called in a title or in a folder's name: of a path its last part, without a suffix."""
     kind, colon, argument = name.partition(":")
     kind = kind if colon and kind in SOURCES | _HIDDEN else ""
     if kind in ("tfds", "infinite", GIVEN) or name in SOURCES:
         return argument or name
-    path = Path(argument if kind else name).expanduser()
+    path = _path(argument if kind else name)
     last = path.name if path.name not in ("", "..") else path.resolve().name
     return Path(last).stem if Path(last).suffix.lower() in _BY_SUFFIX else last or name
 
@@ -226,7 +240,8 @@ def known_names() -> list[str]:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    # Not `Path.expanduser`, which raises where ~NAME is nobody.
+    return Path(os.path.expanduser(text))
 
 
 def _first(loaded: Loaded, request: Request) -> Loaded:

@@ -136,8 +136,9 @@ def load(count: str, split: str) -> tuple[Digits | np.ndarray, np.ndarray, tuple
 
     Raises JaxtlError where `count` is no number in range.
     """
-    if not count.isdecimal():
-        raise JaxtlError(f"infinite:{count}: not a number of digits; give it as in infinite:200000")
+    # Of thousands of digits Python makes no number.
+    if not count.isdecimal() or len(count) > 20:
+        raise JaxtlError(f"infinite:{count[:40]}: not a number of digits; give it as in infinite:200000")
     digits = infinite(int(count))
     if split == "test":
         return idx.load(resources.files("jaxtl") / "assets", "test")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from jaxtl.costs import table as costs
+from jaxtl.data.pairs import Pair
 from jaxtl.errors import JaxtlError
+from jaxtl.evaluation import footprint as numbers
 from jaxtl.experiment.embeddings import Embedder
-from jaxtl.experiment.shared import Shared
+from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
 from jaxtl.machine import cuda
 from jaxtl.methods import METHODS
 from jaxtl.metrics import check_knn
@@ -21,10 +24,12 @@ from jaxtl.network import footprint
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer, counted
 from jaxtl.reduction import check_settings as check_method
+from jaxtl.reduction import footprint as embedding
+from jaxtl.reduction.choice import Choice
 from jaxtl.reduction.tsne import largest_perplexity
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
-from jaxtl.settings import RunConfig, told_preprocessing
+from jaxtl.settings import ComparisonConfig, RunConfig, told_preprocessing
 
 # The first thing that a setting bears on, for the message when a resumed run is given another value.
 _BEARS_ON = {
@@ -95,9 +100,12 @@ def settled(config: RunConfig, observer: Observer) -> RunConfig:
 
 
 def check_network_memory(config: RunConfig, shared: Shared) -> None:
-    """Raises JaxtlError where the network's part of a run would not fit into a CPU's memory."""
+    """Raises JaxtlError where a run's network, or its scores, would not fit into a CPU's memory."""
     counts = len(shared.train), len(shared.test)
     footprint.check_training(shared.trunk, len(shared.train.class_names), counts, config.finetuning)
+    d, classes = shared.model.config.features, len(shared.train.class_names)
+    training = min(TRAINING_FEATURES, len(shared.train))
+    numbers.check(len(shared.sample), (d, d), training, classes, "give so many with --samples")
 
 
 def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> None:
@@ -146,3 +154,16 @@ def expected(
         )
         network = dict(zip(("features", "fine-tuning"), taken, strict=True))
     return network, embedder.expected(embeddings, known), known.machine
+
+
+def check_comparison_memory(
+    config: ComparisonConfig, pair: Pair, training: Pair | None, choices: Mapping[str, Choice]
+) -> None:
+    """Raises JaxtlError where the maps or the scores of these features would not fit into a CPU's memory."""
+    shapes = [features.values.shape for features in pair[:2]]
+    for method, shape in product(config.methods, shapes):
+        if not choices[method].on_gpu:
+            embedding.check(method, choices[method].name, shape, config.reduction(method))
+    known = len(training.before.values) if training else 0
+    dimensions = shapes[0][1], shapes[1][1]
+    numbers.check(config.points, dimensions, known, config.classes, "give so many in both files")

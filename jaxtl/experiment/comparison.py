@@ -20,6 +20,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
+from jaxtl.experiment.checks import check_comparison_memory
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.schedule import Step
@@ -28,6 +29,7 @@ from jaxtl.machine.child import Pool
 from jaxtl.machine.devices import configure
 from jaxtl.plots.shown import plot_stages
 from jaxtl.progress import Notify, Observer, Silent
+from jaxtl.ranges import text
 from jaxtl.records import summaries
 from jaxtl.records.arrays import Embedding, Features, Pathlike
 from jaxtl.records.files import remove_leftovers
@@ -125,7 +127,6 @@ def settings(compared: Compared, insisted: Sequence[str], **given: Any) -> tuple
     """
     pair, points, notes = compared.pair, len(compared.pair.before.values), []
     sources = (Path(source).name or source for source in compared.sources)
-    given |= {"methods": tuple(given["methods"])} if "methods" in given else {}
     trained = compared.training is not None
     config = ComparisonConfig(*sources, points, compared.name, pair.classes, trained, **given)
     for name, most in _AT_MOST.items():
@@ -154,6 +155,7 @@ def start(
     for method in config.methods:
         check_settings(method, config.points, config, comparison.embedder.choices[method].name)
     comparison.check_memory(comparison.embeddings_left)
+    check_comparison_memory(config, compared.pair, compared.training, comparison.embedder.choices)
     # The settings last: a folder that has some is complete enough to go on.
     for files, pair in ((run.features, compared.pair), (run.training_features, compared.training)):
         for stage, features in zip(STAGES, pair[:2] if pair else (), strict=False):
@@ -335,18 +337,19 @@ def compare(
         "seed": seed,
     }
     insisted = {name: value for name, value in asked.items() if value is not None}
+    folder, options = None if out is None else Path(text("out", out)), EmbeddingOptions(backend)
     labels = None if labels is None else np.asarray(labels)
     compared = read(before, after, training_features, labels, name, common)
     config, lowered = settings(compared, list(insisted), **insisted)
-    watched, options = _Noting(watching(progress, observer) or Silent()), EmbeddingOptions(backend)
+    watched = _Noting(watching(progress, observer) or Silent())
     for line in (*compared.notes, *lowered):
         watched.notify(line)
-    if out is not None:
-        run = start(compared, config, Path(out), watched, options)
+    if folder is not None:
+        run = start(compared, config, folder, watched, options)
         run.run()
         return _result(run.folder, config, tuple(watched.notes), run.folder.path)
-    with tempfile.TemporaryDirectory(prefix="jaxtl-") as folder:
-        run = start(compared, config, Path(folder), watched, options)
+    with tempfile.TemporaryDirectory(prefix="jaxtl-") as temporary:
+        run = start(compared, config, Path(temporary), watched, options)
         run.measure()
         return _result(run.folder, config, tuple(watched.notes), None)
 

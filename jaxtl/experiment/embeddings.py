@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtl.costs import table as costs
-from jaxtl.errors import JaxtlError
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory
 from jaxtl.methods import library_label, method_label
 from jaxtl.progress import Notify, Progress
+from jaxtl.ranges import settle
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction import reduce, starts_from_coords
-from jaxtl.reduction.choice import choose, preferred
+from jaxtl.reduction.choice import choose, parse_libraries, preferred
 from jaxtl.reduction.cuml import RETRIED
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
@@ -44,10 +44,16 @@ class EmbeddingOptions:
         backend: libraries with commas between: a method is computed by the first that has it, else by what
             `jaxtl.reduction.choice.choose` finds.
         time_limit: seconds for one embedding by cuML, > 0.
+
+    Raises JaxtlError for another time, and for a backend that is unknown.
     """
 
     backend: str = "auto"
     time_limit: float = TIME_LIMIT
+
+    def __post_init__(self) -> None:
+        settle(self)
+        parse_libraries(self.backend)
 
 
 class Job(NamedTuple):
@@ -83,8 +89,6 @@ class Embedder:
     def __init__(
         self, methods: Sequence[str], options: EmbeddingOptions, points: int, align: bool = False
     ) -> None:
-        if not options.time_limit > 0:
-            raise JaxtlError(f"time_limit: must be above 0 seconds, got {options.time_limit}")
         self._options, self.points, self._align = options, points, align
         self._lock = threading.Lock()
         self._idle: dict[str, list[Reducer]] = {}

@@ -14,6 +14,7 @@ from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.bars import watching
 from jaxtl.progress import Observer, Silent
+from jaxtl.ranges import text
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.dataset import Dataset
 from jaxtl.runs.data import RunData, load_run
@@ -56,13 +57,14 @@ def run(
             other settings or images.
     """
     config, observer, given = config or RunConfig(), watching(progress, observer), None
+    options = EmbeddingOptions(backend, time_limit)
     if isinstance(dataset, str):
         config = replace(config, dataset=dataset)
     elif dataset is not None:
         given = paired(dataset, config.selection)
         config = replace(config, dataset=f"{GIVEN}:{given[1].name.removeprefix(f'{GIVEN}:')}")
-    folder = fresh_folder(run_name(config)) if out is None else Path(out)
-    shared, options = Shared(config, given=given), EmbeddingOptions(backend, time_limit)
+    folder = fresh_folder(run_name(config)) if out is None else Path(text("out", out))
+    shared = Shared(config, given=given)
     if RunFolder(folder).started.is_there:
         settled = checks.settled(config, Silent())
         settings = asdict(checks.fitted(settled, len(shared.sample)))

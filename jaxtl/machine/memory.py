@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtl.machine.process import run_command
@@ -29,12 +29,29 @@ def physical_memory() -> int:
 def available_memory() -> int:
     """Bytes that this process can still take without swapping or being killed.
 
-    The least of what the system calls available and what each control group above this process leaves
-    (version 1 and 2); cache of files counts as available, as the kernel gives it back. Where neither is
-    known (macOS has `vm_stat`), all of the machine's memory.
+    The least of what the system calls available, what each control group above this process leaves (version
+    1 and 2), and what the process's own limits leave (`ulimit -v`, `-d`); cache of files counts as available,
+    as the kernel gives it back. Where none is known (macOS has `vm_stat`), all of the machine's memory.
     """
-    known = [*_system(), *_left_by_groups()]
+    known = [*_system(), *_left_by_groups(), *_left_by_limits()]
     return min([count for count in known if count >= 0] or [physical_memory()])
+
+
+def largest_count(needed: Callable[[int], int], most: int, available: int) -> int:
+    """The largest count, up to `most`, whose bytes are available; 0 where none is.
+
+    `needed`: bytes by the count; they do not fall as it grows.
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if needed(middle) <= available else (low, middle - 1)
+    return low
+
+
+def spoken_bytes(count: int) -> str:
+    """As messages tell them: such as "3.4 GiB"."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:,.0f} MiB"
 
 
 def peak_memory() -> int:
@@ -78,9 +95,18 @@ def private_memory(pid: int) -> int:
 
 def _left_by_groups() -> Iterator[int]:
     for group in _unified_groups():
-        yield from _left(group, "memory.max", "memory.current", _GIVEN_BACK)
+        # Above the lower of the two a process is not killed, but slowed down to a standstill.
+        for limit in ("memory.max", "memory.high"):
+            yield from _left(group, limit, "memory.current", _GIVEN_BACK)
     for group in _memory_groups():
         yield from _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", _GIVEN_BACK_TOTAL)
+
+
+def _left_by_limits() -> Iterator[int]:
+    for limit, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most, taken = resource.getrlimit(limit)[0], resident(used)
+        if most != resource.RLIM_INFINITY and taken is not None:
+            yield max(0, most - taken)
 
 
 def _system() -> Iterator[int]:

@@ -206,7 +206,7 @@ def load_start(
     check_model(model)
     if path is None and model not in (None, BUNDLED):
         raise JaxtlError(f"model {model}: its weights do not come with jaxtl: {_how_to_get(model)}")
-    config, arrays, metadata = load_arrays(path or imagenet_path())
+    config, arrays, metadata = load_arrays(imagenet_path() if path is None else path)
     if model not in (None, config.name):
         raise JaxtlError(
             f"{path}: holds {config.label}, not {MODELS[model]}; leave out --model {model}, "
@@ -230,7 +230,7 @@ def wanted_preprocessing(path: str | os.PathLike[str] | None = None) -> str | No
     The bundled ones do not say: in the founding experiment their images were scaled to [0, 1], though they
     had been trained on [-1, 1].
     """
-    return load_arrays(path or imagenet_path())[0].preprocessing
+    return load_arrays(imagenet_path() if path is None else path)[0].preprocessing
 
 
 def load_model(path: str | os.PathLike[str] | None = None, model: str | None = None) -> Network:
@@ -245,7 +245,7 @@ def load_model(path: str | os.PathLike[str] | None = None, model: str | None = N
         JaxtlError: the file is absent or damaged, or holds another network.
     """
     config, arrays, _ = load_start(path, model)
-    return build(config, arrays, str(path or IMAGENET))
+    return build(config, arrays, str(IMAGENET if path is None else path))
 
 
 def imagenet_path() -> Path:

@@ -18,9 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl.machine.memory import available_memory, largest_count
 from jaxtl.machine.programs import Program
 from jaxtl.models.network import Carry
 from jaxtl.progress import Notify, Progress
+from jaxtl.ranges import RANGES
 from jaxtl.records.rows import IN_MEMORY, StoredRows, is_in_memory
 from jaxtl.settings import Images
 
@@ -37,6 +39,10 @@ _ACCELERATOR_BATCH_SIZE = (1024, 224)
 _PIECE = 2**25
 # By measurement on two cores: 13 % more images a second than one after the other; three gain nothing more.
 BATCHES_AT_A_TIME = 2
+# Bytes for each pixel of an image that is on its way through the network: its largest outputs, at 224 pixels.
+_PER_PIXEL = 230
+# Of a CPU's free memory, what batches may take.
+_FREE_SHARE = 0.5
 
 
 def default_batch_size(images: Images | None = None) -> int:
@@ -44,6 +50,33 @@ def default_batch_size(images: Images | None = None) -> int:
     most, size = _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
     pixels = (images or Images()).image_size
     return max(1, min(most, most * size**2 // pixels**2))
+
+
+def batch_size_for(images: Images | None, asked: int | None, notify: Notify | None = None) -> int:
+    """The size of batches that is asked for, or else the default; on a CPU what its free memory holds of it.
+
+    A GPU's batches are halved where they fail, but a CPU has no failure: whoever takes too much is killed.
+
+    Args:
+        notify: called with one line where batches are smaller than what was asked for.
+
+    Raises JaxtlError for a size that is none.
+    """
+    size = default_batch_size(images)
+    if asked is not None:
+        size = RANGES["batch_size"].checked("batch_size", asked)
+    if jax.default_backend() != "cpu":
+        return size
+    share = int(_FREE_SHARE * available_memory())
+    fits = max(1, largest_count(lambda batch: bytes_of_batches(images or Images(), batch), size, share))
+    if fits < size and notify is not None:
+        notify(f"little memory is free: batches of {fits:,} images instead of {size:,}")
+    return fits
+
+
+def bytes_of_batches(images: Images, size: int) -> int:
+    """What images on their way through the network take on a CPU, of batches of a size."""
+    return BATCHES_AT_A_TIME * size * images.image_size**2 * _PER_PIXEL
 
 
 def rows(source: Any) -> int:

@@ -14,7 +14,7 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import Place, batch_of, collect, default_batch_size
+from jaxtl.network.batches import Place, batch_of, batch_size_for, collect
 from jaxtl.network.layers import enter, prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.rows import first_rows
@@ -65,7 +65,7 @@ def average_layers(
         return {}
     plans, arrays = _stretches(model, start, sorted(ends))
     step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
-    averages = collect(step, source, batch_size or default_batch_size(prepare), progress, notify)
+    averages = collect(step, source, batch_size_for(prepare, batch_size, notify), progress, notify)
     names = (model.config.layers[end - 1].name for end in sorted(ends))
     return dict(zip(names, averages, strict=True))
 
@@ -85,7 +85,7 @@ def prepare_averages(
     if ends:
         plans, arrays = _stretches(model, start, sorted(ends))
         form = form or ops.default_form()
-        batch = batch_of(image, batch_size or default_batch_size(prepare))
+        batch = batch_of(image, batch_size_for(prepare, batch_size))
         _run_stretches.prepare(plans, prepare, form, precision, arrays, batch)
 
 
@@ -141,7 +141,7 @@ def run_blocks(
         carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
         return carry, Blocks({}, 0, first_rows(images, first))
     step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
-    size = batch_size or default_batch_size(prepare)
+    size = batch_size_for(prepare, batch_size, notify)
     if not first:
         carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device, place=place)
         return carry, Blocks({}, 0, first_rows(images, 0))
@@ -163,7 +163,7 @@ def prepare_blocks(
     """Have what `run_blocks` needs compiled in a thread; `image` as of `prepare_layers`."""
     if ends := block_ends(model, 0, stop):
         step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
-        _run_blocks.prepare(*step.args, batch_of(image, batch_size or default_batch_size(prepare)))
+        _run_blocks.prepare(*step.args, batch_of(image, batch_size_for(prepare, batch_size)))
     else:
         prepare_layers(model, 0, stop, image, prepare, batch_size, precision=precision, form=form)
 

@@ -12,7 +12,7 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import Place, batch_of, collect, default_batch_size
+from jaxtl.network.batches import Place, batch_of, batch_size_for, collect
 from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
@@ -35,13 +35,13 @@ def run_layers(
     """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
 
     Where the device's memory does not hold a batch, the batches are halved, down to one image, and the
-    results so far are kept.
+    results so far are kept; on a CPU they are as large as its free memory allows from the start.
 
     Args:
         source: uint8 images where `prepare` is given, else the Carry that an earlier stretch of the network
             left.
         form: of the convolutions; None takes what is fastest on the platform.
-        notify: called with one line when the batches are halved.
+        notify: called with one line when the batches are smaller than they should be.
         on_device: leave the result in the device's memory.
         place: as of `jaxtl.network.batches.collect`.
 
@@ -51,7 +51,7 @@ def run_layers(
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
     step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    size = batch_size or default_batch_size(prepare)
+    size = batch_size_for(prepare, batch_size, notify)
     return collect(step, source, size, progress, notify, on_device, place=place)
 
 
@@ -72,7 +72,7 @@ def prepare_layers(
         image: a row of its `source`, without the first axis, as `jax.ShapeDtypeStruct`s.
     """
     plan, arrays = folding.fold(model, start, stop)
-    batch = batch_of(image, batch_size or default_batch_size(prepare))
+    batch = batch_of(image, batch_size_for(prepare, batch_size))
     _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch)
 
 

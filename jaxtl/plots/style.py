@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from jaxtl.errors import JaxtlError
 from jaxtl.plots.fonts import OURS, give_letters
 from jaxtl.plots.palette import class_colours as class_colours
+from jaxtl.ranges import RANGES
 from jaxtl.records.files import replacing
 
 _Arguments = ParamSpec("_Arguments")
@@ -37,7 +38,6 @@ WIDTHS = {"one": 89.0, "two": 183.0}
 _LEAST_WIDTH, _MOST_WIDTH = 40.0, 1000.0
 _MM_PER_INCH = 25.4
 DPI = 300  # what journals ask for of pictures with text
-_DPI_BETWEEN = 30, 2400
 # Puts the letters that are used into PDF files.
 _SUBSETTER = "fontTools.subset"
 _STYLE = {
@@ -110,13 +110,9 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = DPI) -> None
 
     Raises JaxtlError for another suffix or resolution.
     """
-    least, most = _DPI_BETWEEN
-    if not least <= dpi <= most:
-        raise JaxtlError(f"dpi: must be {least} to {most}, got {dpi:g}")
+    RANGES["dpi"].checked("dpi", dpi)
+    check_picture(path)
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        kind = suffix or "a file without suffix"
-        raise JaxtlError(f"{path}: cannot write a figure as {kind}; use {', '.join(SUFFIXES)}")
     # Matplotlib would write its version and the date.
     metadata = {
         ".png": {"Software": None},
@@ -125,6 +121,14 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = DPI) -> None
     }[suffix]
     with _style(), _quiet(_SUBSETTER), replacing(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], metadata=metadata, dpi=dpi)
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Raises JaxtlError for a suffix that no figure is written as."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        kind = suffix or "a file without suffix"
+        raise JaxtlError(f"{path}: cannot write a figure as {kind}; use {', '.join(SUFFIXES)}")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from jaxtl.machine.bars import with_bar
 from jaxtl.methods import METHODS, Parameter, Seeded
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
+from jaxtl.reduction import footprint
 from jaxtl.reduction.choice import choose
 from jaxtl.reduction.cuml import check_most_neighbors, cuml_pca, cuml_tsne
 from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_others, placer
@@ -82,7 +83,7 @@ def reduce(
 
     Raises:
         JaxtlError: unknown method, backend or parameter; features or parameters that the method cannot
-            work with; a solver that fails.
+            work with; a solver that fails; more memory than a CPU has free, with the rows that fit.
     """
     features = features if isinstance(features, Features) else Features(features)
     choice = choose(method, backend)
@@ -90,6 +91,9 @@ def reduce(
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
     name, function = choice.name, BACKENDS[method][choice.name]
     _check_parameters(method, name, params, landmarks)
+    if not choice.on_gpu:
+        some = {} if landmarks is None else {"landmarks": landmarks}
+        footprint.check(method, name, features.values.shape, {**params, **some})
     _check_values(method, features.values)
     progress = progress or None
     tell = progress or (lambda fraction: None)

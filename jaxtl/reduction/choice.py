@@ -59,9 +59,11 @@ def preferred(method: str, libraries: str) -> str:
 def parse_libraries(text: str) -> list[str]:
     """Names of libraries, or "auto", with commas between: each once, in their order.
 
-    Raises JaxtlError for a name that is no library.
+    Raises JaxtlError for a name that is no library, and where there is none.
     """
     wanted = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not wanted:
+        raise JaxtlError(f"backend: got none; the backends are auto, {', '.join(LIBRARIES)}")
     for name in wanted:
         if name not in LIBRARIES and name != "auto":
             raise JaxtlError(f"unknown backend {name!r}; the backends are auto, {', '.join(LIBRARIES)}")

@@ -13,6 +13,7 @@ from jaxtl.reduction.parameters import check_choice, check_components, versions
 
 # Doubles of rows held at a time: 32 MiB.
 PIECE = 2**22
+_Tell = Callable[[int], Callable[[int], None]]
 SOLVERS = ("auto", "covariance_eigh", "full", "randomized", "arpack")
 
 
@@ -63,43 +64,75 @@ def streamed_pca(
     n_components: int = 2,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Scores on the first principal components, in memory that grows with n by them alone.
+    """Scores on the first principal components, of features that need not fit into memory.
 
-    The rows are read three times, a piece at a time, so that they may be memory-mapped: for their mean,
-    for the covariance about it (float64, 8 d^2 bytes), and for their scores. The mean comes first, since a
-    covariance from one pass would lose digits to large means. Exact where scikit-learn's IncrementalPCA, one
-    pass that keeps few components, is not. Signs by the same rule as `sklearn_pca`.
+    They are read a piece at a time, so that they may be memory-mapped. With more rows than columns: rows,
+    for their mean, for the covariance about it (float64, 8 d^2 bytes), and for their scores. The mean comes
+    first, since a covariance from one pass would lose digits to large means. With more columns than rows:
+    columns, for the products of the rows about their mean (8 n^2 bytes), whose eigenvectors are the scores,
+    and for the signs. Exact where scikit-learn's IncrementalPCA, one pass that keeps few components, is not.
+    Signs by the same rule as `sklearn_pca`.
 
     Args:
         values: [n, d].
-        progress: called with the fraction of the rows read.
+        progress: called with the fraction of the features read.
         n_components: from 1 to the smaller of n and d.
         seed: unused; nothing is drawn.
 
     Diagnostics: `explained_variance_ratio` of the components, each 0 to 1.
     """
+    n, d = values.shape
+    check_number_of_components(n_components, values.shape)
+    passes, components = (2, _by_products) if n < d else (3, _by_covariance)
+    coords, shares = components(values, int(n_components), _passes(progress, passes, max(n, d)))
+    params = {
+        "n_components": int(n_components),
+        "passes": passes,
+        "dtype": "float64",
+        "seed": int(seed),
+        "versions": versions("scikit-learn", "scipy", "numpy"),
+    }
+    return coords, params, {"explained_variance_ratio": shares.tolist()}
+
+
+def _by_covariance(values: np.ndarray, count: int, tell: _Tell) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [n, count] and shares of the variance, by the covariance of the columns."""
     from scipy.linalg import eigh
 
     n, d = values.shape
-    check_number_of_components(n_components, values.shape)
-    tell = _passes(progress, 3, n)
     mean = sum(piece.sum(axis=0) for piece in _pieces(values, tell(0))) / n
     covariance = np.zeros((d, d))
     for piece in _pieces(values, tell(1)):
         piece -= mean
         covariance += piece.T @ piece
-    variances, components = eigh(covariance, subset_by_index=[d - n_components, d - 1])
+    total = np.trace(covariance)
+    variances, components = eigh(covariance, subset_by_index=[d - count, d - 1])
     components = components[:, ::-1]
     components = (components * signs(components)).T
     coords = np.concatenate([(piece - mean) @ components.T for piece in _pieces(values, tell(2))])
-    params = {
-        "n_components": int(n_components),
-        "passes": 3,
-        "dtype": "float64",
-        "seed": int(seed),
-        "versions": versions("scikit-learn", "scipy", "numpy"),
-    }
-    return coords, params, {"explained_variance_ratio": (variances[::-1] / np.trace(covariance)).tolist()}
+    return coords, variances[::-1] / total
+
+
+def _by_products(values: np.ndarray, count: int, tell: _Tell) -> tuple[np.ndarray, np.ndarray]:
+    """The same by the products of the rows: of 200,000 columns a covariance would take 298 GiB."""
+    from scipy.linalg import eigh
+
+    n = len(values)
+    products = np.zeros((n, n))
+    for piece in _pieces(values.T, tell(0)):
+        piece -= piece.mean(axis=1, keepdims=True)
+        products += piece.T @ piece
+    total = np.trace(products)
+    variances, vectors = eigh(products, subset_by_index=[n - count, n - 1])
+    variances, vectors = variances[::-1].clip(0), vectors[:, ::-1]
+    # Loadings but for their lengths, of which only the largest of each component is looked at.
+    largest = np.zeros(count)
+    for piece in _pieces(values.T, tell(1)):
+        piece -= piece.mean(axis=1, keepdims=True)
+        loadings = piece @ vectors
+        own = loadings[np.abs(loadings).argmax(axis=0), range(count)]
+        largest = np.where(np.abs(own) > np.abs(largest), own, largest)
+    return vectors * np.where(largest < 0, -1.0, 1.0) * np.sqrt(variances), variances / total
 
 
 def check_number_of_components(n_components: Any, shape: tuple[int, int], less: bool = False) -> None:
@@ -117,7 +150,7 @@ def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndar
         tell(start + len(piece))
 
 
-def _passes(progress: Progress | None, count: int, n: int) -> Callable[[int], Callable[[int], None]]:
+def _passes(progress: Progress | None, count: int, n: int) -> _Tell:
     def of(number: int) -> Callable[[int], None]:
         return lambda rows: progress and progress((number + rows / n) / count)
 

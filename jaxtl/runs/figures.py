@@ -16,6 +16,7 @@ from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import Silence
 from jaxtl.plots import curves, maps, style
 from jaxtl.progress import Progress
+from jaxtl.ranges import RANGES
 from jaxtl.records.arrays import Embedding, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.runs.folder import RunFolder, figure_names
@@ -40,11 +41,18 @@ class Print:
         width: "one" or "two" columns of a journal, or millimetres; None is 61 mm for each map beside another.
         dpi: dots per inch.
         methods: those whose maps are shown, in this order; all of the run where there are none.
+
+    Raises JaxtlError for a width or a resolution that cannot be.
     """
 
     width: str | float | None = None
     dpi: float = style.DPI
     methods: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        RANGES["dpi"].checked("dpi", self.dpi)
+        if self.width is not None:
+            style.inches(self.width)
 
 
 def draw(run: RunFolder, name: str, how: Print = Print()) -> Figure:

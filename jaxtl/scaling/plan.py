@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, parameters
 from jaxtl.models.weights import imagenet_path, load_start, wanted_preprocessing
+from jaxtl.ranges import shown
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
@@ -19,6 +20,8 @@ from jaxtl.settings import FORMER_PIXELS
 
 # Where a study's settings are, in its folder.
 CONFIG = "config.json"
+# More than any size has; of thousands Python makes no number.
+_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,10 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     parts = [part.strip().replace("_", "") for part in text.split(",") if part.strip()]
     wrong = [part for part in parts if not part.isdecimal()]
     if wrong or not parts:
-        raise JaxtlError(
-            f"sizes: {wrong[0] if wrong else text!r} is not a whole number; give some such as 500,1000,2000"
-        )
+        what = shown(wrong[0] if wrong else text)
+        raise JaxtlError(f"sizes: {what} is not a whole number; give some such as 500,1000,2000")
+    if long := [part for part in parts if len(part) > _DIGITS]:
+        raise JaxtlError(f"sizes: {shown(long[0])} is outside {SMALLEST} to {LARGEST:,}; leave it out")
     sizes = sorted({int(part) for part in parts})
     if sizes[0] < SMALLEST or sizes[-1] > LARGEST:
         outside = sizes[0] if sizes[0] < SMALLEST else sizes[-1]
@@ -106,8 +110,9 @@ _KNOWN = f"the methods are {', '.join(METHODS)}, and with landmarks such as tsne
 
 def _parse_method(name: str) -> Method:
     base, at, count = name.partition("@")
-    if base not in METHODS or (at and not (count.isdecimal() and SMALLEST <= int(count) <= LARGEST)):
-        raise JaxtlError(f"unknown method {name!r}; {_KNOWN}")
+    known = count.isdecimal() and len(count) <= _DIGITS and SMALLEST <= int(count) <= LARGEST
+    if base not in METHODS or (at and not known):
+        raise JaxtlError(f"unknown method {shown(name)}; {_KNOWN}")
     return Method(name, base, int(count)) if at else Method(name, base)
 
 

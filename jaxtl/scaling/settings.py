@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 from jaxtl.errors import JaxtlError
+from jaxtl.ranges import settle
 from jaxtl.settings import TYPICAL_SEED, Images, Selection, check_model, images_of, selection_of
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
@@ -51,8 +53,7 @@ class Settings:
     skip_bad: bool = Selection.skip_bad
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise JaxtlError(f"seed: must be 0 to {2**32 - 1}, got {self.seed}")
+        settle(self)
         if self.dataset.startswith("infinite:"):
             # Its images would all be made, and in memory together.
             raise JaxtlError(
@@ -84,7 +85,7 @@ class Limits:
     memory: int
 
     def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.memory > 0):
+        if not (0 < self.seconds < math.inf and 0 < self.memory < math.inf):
             raise JaxtlError(
                 f"limits: seconds and memory must be above 0, got {self.seconds:g} s and "
                 f"{self.memory / 2**30:.3g} GiB"
