@@ -75,9 +75,7 @@ def main() -> int:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("libraries", choices=RESOLUTIONS)
-    parser.add_argument(
-        "--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="a version or a path"
-    )
+    parser.add_argument("--python", default=sys.executable, help="a version or a path")
     parser.add_argument("--extra", action="append", help=f"instead of {', '.join(EXTRAS)}; may be repeated")
     parser.add_argument("--tests", nargs="*", default=SELECTION, help="such as cli; none: no tests")
     return parser.parse_args()
