@@ -17,13 +17,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("jaxtl", "weights_convert")
 PUBLISHED = (*PACKAGES, "benchmarks", "tests", "docs", "examples", ".ci", ".github")
 SMALL_RUN = ["--samples", "60", "--train-samples", "70", "--epochs", "1", "--perplexity", "8"]
-# The data that modules read, as they read it; the page is written by the command.
-READ = """
+# The data that modules read, as they read it, and the command that writes a page of a run.
+USE = """
+import sys
 import jaxtl
+from jaxtl.cli.main import main
 from jaxtl.costs.table import reference
 jaxtl.load_model()
 images = sum(len(jaxtl.load("mnist", split)) for split in ("train", "test"))
 print(jaxtl.__file__, images, len(reference().maps))
+sys.argv = ["jaxtl", "report", sys.argv[1], "--out", "page.html"]
+main()
 """
 
 
@@ -57,20 +61,6 @@ def installed(wheel, once):
 def metadata(installed):
     (path,) = installed.glob("*.dist-info/METADATA")
     return email.message_from_string(path.read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def elsewhere(installed, tmp_path):
-    """A function that runs Python with the installed packages in an empty folder: what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-
-    def run(*words):
-        command = [sys.executable, *words]
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    return run
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(installed):
@@ -112,15 +102,15 @@ def test_licences_of_all_that_is_brought_along_are_told(installed, metadata):
         assert any(words in text for text in texts), words
 
 
-def test_data_is_found_where_no_checkout_is(elsewhere, installed):
-    file, images, costs = elsewhere("-c", READ).split()
+def test_data_and_page_are_found_where_no_checkout_is(installed, few_run, tmp_path):
+    command = [sys.executable, "-c", USE, few_run]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    file, images, costs = ended.stdout.split()[:3]
     assert Path(file).parent.parent == installed
     assert images == "70000"
     assert int(costs) > 0
-
-
-def test_a_page_is_written_where_no_checkout_is(elsewhere, few_run, tmp_path):
-    elsewhere("-m", "jaxtl", "report", few_run, "--out", "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "createScatterplot" in page
     assert "modules.start" in page
