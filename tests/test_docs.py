@@ -24,7 +24,7 @@ from jaxtl.cli.main import cli, main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
-DOCS = ["README.md", "CONTRIBUTING.md", *PAGES]
+DOCS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *PAGES]
 # What others look after, but users read: its commands and links are checked, and not run.
 CHECKED = [*DOCS, "benchmarks/README.md"]
 TWO_COMMANDS = [
@@ -49,6 +49,7 @@ NOT_RUN = {
     "ruff": "CI's",
     "python -m sphinx": "tests/test_examples.py builds the site",
     "mypy": "tests/test_types.py runs it",
+    "python tests/installed.py": "installs from a network; tests/test_package.py looks at the same wheel",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
@@ -234,7 +235,7 @@ def check_install(words):
 
 def check_marker(words):
     markers = tomllib.loads(text_of("pyproject.toml"))["tool"]["pytest"]["ini_options"]["markers"]
-    assert words in ([], *(["-m", marker.partition(":")[0]] for marker in markers))
+    assert words in ([], ["--cov"], *(["-m", marker.partition(":")[0]] for marker in markers))
 
 
 @pytest.mark.parametrize("name", CHECKED)

@@ -165,10 +165,6 @@ class Rows(Sequence[Any]):
         return self.whole[int(self.rows[key])]
 
 
-def _are_paths(sources: Sequence[Any]) -> bool:
-    return isinstance(sources[0], Path)
-
-
 def _lacking(classes: np.ndarray, sides: dict[str, np.ndarray], names: tuple[str, ...]) -> list[str]:
     """A line for classes of which there is nothing to test with."""
     tested = set(classes[sides["test"]])

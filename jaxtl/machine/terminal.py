@@ -40,7 +40,9 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._bars = _Bars(console) if _shows_bars(console) else None
+        # A line that is printed while bars come or go would stand behind one of them.
+        self._lock = threading.RLock()
+        self._bars = _Bars(console, self._lock) if _shows_bars(console) else None
         self._check: Callable[[], None] | None = None
 
     @contextlib.contextmanager
@@ -90,13 +92,14 @@ class Terminal:
 
     def path(self, title: str, path: Path) -> None:
         """A path in one piece, to be copied: neither broken over lines nor read as markup."""
-        self.console.print(
-            f"{title}: [bold]{escape(shown(str(path)))}[/]", highlight=False, emoji=False, soft_wrap=True
-        )
+        text = f"{title}: [bold]{escape(shown(str(path)))}[/]"
+        with self._lock:
+            self.console.print(text, highlight=False, emoji=False, soft_wrap=True)
 
     def _say(self, markup: str) -> None:
         """A line; in a file or a pipe, where there is no edge to break it at, whole."""
-        self.console.print(markup, highlight=False, emoji=False, soft_wrap=not self.console.is_terminal)
+        with self._lock:
+            self.console.print(markup, highlight=False, emoji=False, soft_wrap=not self.console.is_terminal)
 
 
 def _shows_bars(console: Console) -> bool:
@@ -111,9 +114,9 @@ def _shows_bars(console: Console) -> bool:
 class _Bars:
     """The bars of all open steps in one display, since a console takes one at a time."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, lock: contextlib.AbstractContextManager[Any]) -> None:
         self._console = console
-        self._lock = threading.Lock()
+        self._lock = lock
         self._progress = self._empty()
 
     @contextlib.contextmanager
