@@ -244,7 +244,7 @@ def two_nn(neighbors: Neighbors, discard: float = 0.1, *, halves: int = HALVES, 
 
 
 def _of_size_one(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by the power of two that makes their largest 1: it rounds nothing, nor do products overflow."""
+    """Rows divided by a power of two, which rounds nothing, so that the largest is about 1: no overflow."""
     largest = max(rows.max(), -rows.min())
     return np.ldexp(rows, -int(np.frexp(largest)[1]), out=rows) if largest > 0 else rows
 

@@ -31,12 +31,18 @@ class Centred(NamedTuple):
     middle: np.ndarray
     spread: bool
 
+    @property
+    def is_far(self) -> bool:
+        """Whether most rows lie farther from 0 than from each other, by so much that products show it."""
+        usual = float(np.median(self.norms))
+        return self.spread or float(self.middle @ self.middle) > _SPREAD * usual > 0
+
 
 def about_middle(values: np.ndarray) -> Centred:
     """Rows [n, d], finite, about what is in the middle of most of them."""
     rows = values.astype(np.float64)
     mean = rows.mean(axis=0)
-    # Of an odd number of rows the median has each coordinate of one of them: it is within a group, not between.
+    # Of an odd number of rows the median has coordinates of theirs: it is within a group, not between two.
     count = min(_SAMPLE, len(rows) - 1 + len(rows) % 2)
     median = np.median(rows[np.linspace(0, len(rows) - 1, count).astype(int)], axis=0)
     near = rows - median
@@ -48,7 +54,7 @@ def about_middle(values: np.ndarray) -> Centred:
 
 
 def needs_differences(values: np.ndarray) -> bool:
-    """Whether a product about the mean alone says nothing of most distances: some are far away, or all one."""
+    """Whether a product about the mean says nothing of most distances: some are far away, or all are one."""
     return bool((values == values[:1]).all()) or about_middle(values).spread
 
 
@@ -60,11 +66,9 @@ def steady(values: np.ndarray) -> np.ndarray:
     wide, they are given float64 rows about the middle, of norms about 1: the same but for place and scale.
     """
     centred = about_middle(values)
-    usual = float(np.sqrt(np.median(centred.norms)))
-    far = centred.spread or float(centred.middle @ centred.middle) > _SPREAD * usual**2 > 0
-    size = usual or float(np.sqrt(centred.norms.max(initial=0)))
+    size = float(np.sqrt(np.median(centred.norms) or centred.norms.max()))
     held = values.dtype == np.float64 or not size or 1 / _HELD < size < _HELD
-    if held and not far:
+    if held and not centred.is_far:
         return values
     # By a power of two, which rounds nothing.
     return np.ldexp(centred.rows, -int(np.frexp(size)[1]))

@@ -1,4 +1,4 @@
-"""Rows of numbers that somebody gives, as what computes with them needs them: one place for what is refused."""
+"""Rows of numbers that somebody gives, as what computes with them needs them, and what is refused."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def _check_magnitude(where: str, values: np.ndarray) -> None:
     if largest > LARGEST or 0 < largest < SMALLEST:
         raise JaxtlError(
             f"{where}: values up to {largest:.1e} are beyond what squares can be taken of, {SMALLEST:g} to "
-            f"{LARGEST:g}; divide them by a constant"
+            f"{LARGEST:g}; divide the values by a constant"
         )

@@ -1,4 +1,4 @@
-"""Spaces at the edges of what anybody gives: magnitudes, copies, outliers, few rows, few or many dimensions."""
+"""Spaces at the edges of what anybody gives: magnitudes, copies, outliers, few rows, many dimensions."""
 
 from typing import NamedTuple
 
