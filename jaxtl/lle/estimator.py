@@ -62,8 +62,8 @@ def _checked(method: _Method) -> _Method:
 
 
 def _line(error: Exception) -> str:
-    """What an error of a library says, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The first line of what an error of a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -207,7 +207,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 X = validate_data(self, X, dtype=[np.float64, np.float32], **asked)
         except TypeError as error:
             raise RefusedKind(f"lle: {_line(error)}") from None
-        except ValueError as error:
+        except (RuntimeError, ValueError) as error:  # the former of tensors on a GPU
             raise JaxtlError(f"lle: {_line(error)}") from None
         return as_points("lle", X, name="X")
 

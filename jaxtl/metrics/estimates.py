@@ -61,9 +61,10 @@ def mean_estimate(scores: np.ndarray, resamples: int = 1000, seed: int = 0) -> E
     scores = np.asarray(scores, np.float64)
     means = np.concatenate(list(_resampled_means(scores, resamples, seed)))
     low, high = np.quantile(means, _TAILS, axis=0)
-    if scores.ndim == 1:
-        return Estimate(float(scores.mean()), float(low), float(high))
-    return Estimate(scores.mean(axis=0), low, high)
+    mean = scores.mean(axis=0)
+    # Percentiles of a few resamples may all lie on one side.
+    estimate = Estimate(mean, np.minimum(low, mean), np.maximum(high, mean))
+    return Estimate(*map(float, estimate)) if scores.ndim == 1 else estimate
 
 
 def class_estimates(
@@ -83,7 +84,7 @@ def table_estimates(tables: np.ndarray, resamples: int, seed: int) -> np.ndarray
 
 def percentiles(value: float, resampled: np.ndarray) -> Estimate:
     low, high = np.quantile(resampled, _TAILS)
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def jackknife_estimate(

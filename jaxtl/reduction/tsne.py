@@ -48,6 +48,8 @@ _START_DEVIATION, _START_JITTER = 1e-4, 0.01
 # How a record tells that it began with coordinates that were given.
 FROM_COORDS = "given"
 _PROGRESS_EVERY = 10
+# So few points are done before a second thread has woken; the result does not depend on it.
+_ONE_THREAD_UP_TO = 250
 # Distances of which openTSNE finds bandwidths in a few steps.
 _USUAL = (1e-6, 1e6)
 
@@ -110,7 +112,7 @@ def opentsne(
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM and n_components == 2 else "bh"
 
-    threads = cores.workers(n_jobs)
+    threads = cores.workers(n_jobs) if n > _ONE_THREAD_UP_TO else 1
     affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
     if start is None:
         first = _initial(values, affinities, initialization, int(n_components), seed)

@@ -1,4 +1,4 @@
-"""What comes of a call: an answer with meaning, or one line; everything else is counted as a failure by kind."""
+"""What comes of a call: an answer with meaning, or one line; all else is a failure."""
 
 import dataclasses
 import warnings
@@ -17,17 +17,33 @@ class Meaningless(AssertionError):
     """An answer that says nothing: numbers that are not finite, or an interval without its value."""
 
 
-def answer(name, call, *args):
+class Told:
+    """A call that says what it was given where it fails."""
+
+    def __init__(self, call, given):
+        self.call, self.given = call, given
+
+    def __call__(self, *args, **named):
+        try:
+            return self.call(*args, **named)
+        except JaxtlError:
+            raise
+        except Exception as error:
+            raise AssertionError(f"{self.given}: {type(error).__name__}: {error}") from error
+
+
+def answer(name, call, *args, **named):
     """What the call answers, None where it refuses. Raises what it raises beyond that, and Meaningless."""
     COUNTS[name, "tried"] += 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result = call(*args)
+            result = call(*args, **named)
         check(name, result)
     except JaxtlError as error:
         COUNTS[name, "refused"] += 1
-        assert type(error) is JaxtlError and len(str(error).splitlines()) == 1 and len(str(error)) < 500
+        if len(str(error).splitlines()) != 1 or len(str(error)) > 500:
+            raise Meaningless(f"{name}: refused in more than a line: {error}") from error
         return None
     except UserWarning as warning:
         # What jaxtl itself warns of begins with the method that it is about.
@@ -61,7 +77,7 @@ def check(where, result):
         for name, part in result.items():
             check(f"{where}.{name}", part)
     elif dataclasses.is_dataclass(result):
-        check(where, {k: v for k, v in vars(result).items()})
+        check(where, vars(result))
 
 
 def table():
