@@ -8,8 +8,8 @@ import os
 from importlib import import_module
 
 # OpenMP's threads wait for each other without sleeping, by default: beside other busy processes a t-SNE of
-# 500 points then takes minutes in place of seconds. It is read when the first library that has OpenMP loads, so
-# that it stands here; it changes no number, and who has set it has their way.
+# 500 points then takes minutes in place of seconds. It is read when the first library that has OpenMP loads,
+# so that it stands here; it changes no number, and who has set it has their way.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"

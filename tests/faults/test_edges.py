@@ -34,7 +34,7 @@ def try_call(name, tried):
 
 
 def compare(tried):
-    """Answers against float64 from differences, whatever the magnitude and however far away some points lie."""
+    """Answers against float64 from differences, whatever the magnitude and however far some points lie."""
 
     @tried
     @given(spaces(rows=EXACT_ROWS, labels=("few", "names", "rare")), st.integers(0, 99))
@@ -256,7 +256,8 @@ def test_divergences_among_copies_are_exact_and_not_negative(copies, monkeypatch
     embedding = jaxtl.reduce(values, "tsne", perplexity=12, early_exaggeration_iter=20, n_iter=60)
     told = embedding.diagnostics["kl_divergence"]
     right = exact.divergence(measured[0].affinities.P, np.asarray(measured[0]))
-    assert told >= 0 and told == pytest.approx(right, abs=1e-3)
+    assert told >= 0
+    assert told == pytest.approx(right, abs=1e-3)
 
 
 @pytest.mark.slow
