@@ -87,7 +87,9 @@ def _orthonormal(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
     vectors = vectors - basis @ (basis.T @ vectors)
     sizes = np.linalg.norm(vectors, axis=0)
     known = np.isfinite(sizes) & (sizes > 0)
-    vectors = vectors[:, known] / sizes[known]
+    if not known.all():
+        vectors, sizes = vectors[:, known], sizes[known]
+    vectors = vectors / sizes
     for _ in range(2):  # the second time mends the rounding of the first (Giraud et al. 2005)
         vectors = vectors - basis @ (basis.T @ vectors)
         vectors, triangle = np.linalg.qr(vectors)

@@ -62,8 +62,11 @@ def mean_estimate(scores: np.ndarray, resamples: int = 1000, seed: int = 0) -> E
     means = np.concatenate(list(_resampled_means(scores, resamples, seed)))
     low, high = np.quantile(means, _TAILS, axis=0)
     mean = scores.mean(axis=0)
-    # Percentiles of a few resamples may all lie on one side.
-    estimate = Estimate(mean, np.minimum(low, mean), np.maximum(high, mean))
+    # Percentiles of a few resamples may all lie on one side, by more than rounding.
+    slack = 1e-9 * np.abs(mean)
+    estimate = Estimate(
+        mean, np.where(low > mean + slack, mean, low), np.where(high < mean - slack, mean, high)
+    )
     return Estimate(*map(float, estimate)) if scores.ndim == 1 else estimate
 
 
