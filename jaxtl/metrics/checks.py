@@ -13,9 +13,9 @@ from jaxtl.records.given import as_array
 from jaxtl.records.points import as_points
 
 
-def check_values(where: str, values: np.ndarray, least: int = 2) -> np.ndarray:
+def check_values(where: str, values: np.ndarray, least: int = 2, *, squared: bool = True) -> np.ndarray:
     """`values` as float32 or float64 [n, d]; raises JaxtlError as `as_points` does."""
-    return as_points(where, values, least)
+    return as_points(where, values, least, squared=squared)
 
 
 def check_pair(where: str, x: np.ndarray, y: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:

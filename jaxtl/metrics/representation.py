@@ -184,7 +184,7 @@ def sparsity(values: np.ndarray, eps: float = 0.0, *, resamples: int = 1000, see
     """
     where = "sparsity"
     check_draws(where, seed, resamples)
-    values = check_values(where, values)
+    values = check_values(where, values, squared=False)
     d = values.shape[1]
     if not (isinstance(eps, Real) and 0 <= eps < np.inf) or d < 2:
         raise JaxtlError(

@@ -12,14 +12,16 @@ from jaxtl.records.given import as_array
 LARGEST, SMALLEST = 1e60, 1e-60
 
 
-def as_points(where: str, values: ArrayLike, least: int = 1, name: str = "values") -> np.ndarray:
+def as_points(
+    where: str, values: ArrayLike, least: int = 1, name: str = "values", *, squared: bool = True
+) -> np.ndarray:
     """Real numbers as rows, float32 or float64 [n, d] in memory's order of rows.
 
     float32 and float64 arrays are not copied, whole numbers become float64, half precision float32.
 
     Raises JaxtlError for what is masked, sparse, complex, of other shapes or kinds or not finite, for fewer
-    than `least` rows, and for magnitudes that no squares can be taken of: beyond 1e60, or below 1e-60
-    throughout.
+    than `least` rows, and, where they are to be squared, for magnitudes that no squares can be taken of:
+    beyond 1e60, or below 1e-60 throughout.
     """
     values = as_array(where, name, values)
     values = _floats(values)
@@ -33,7 +35,7 @@ def as_points(where: str, values: ArrayLike, least: int = 1, name: str = "values
             f"{where}: NaN or infinite values in {len(rows)} of {len(values)} rows, the first in row "
             f"{rows[0]}; drop these rows or compute the values again"
         )
-    if values.dtype == np.float64:
+    if squared and values.dtype == np.float64:
         _check_magnitude(where, values)
     return values
 
