@@ -4,6 +4,13 @@ Names are imported at their first use, so that `import jaxtl` costs nothing. `__
 the same to type checkers.
 """
 
+import os
+
+# OpenMP's threads wait for each other without sleeping, by default: beside other busy processes a t-SNE of
+# 500 points then takes minutes in place of seconds. It is read when the first library that has OpenMP loads,
+# so that it stands here; it changes no number, and who has set it has their way.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"
 
 _HOME = {

@@ -86,14 +86,14 @@ def test_few_rows_with_fewer_folds_and_neighbours():
 
 VALUES, LABELS = two_clouds(n=12)
 REFUSALS = [
-    (VALUES[:1], LABELS[:1], {}, "the 1 labels hold 1 class; it needs at least two"),
-    (VALUES, np.zeros(12, int), {}, "the 12 labels hold 1 class; it needs at least two"),
+    (VALUES[:1], LABELS[:1], {}, "the 1 labels hold 1 class; it needs at least 2"),
+    (VALUES, np.zeros(12, int), {}, "the 12 labels hold 1 class; it needs at least 2"),
     (VALUES[:8], LABELS[:8], {}, "the largest class has 4 members; give more images or take fewer folds"),
     (VALUES, LABELS, {}, "12 rows leave 9 to train on, fewer than 10 neighbours"),
-    (VALUES, LABELS[:-1], {}, r"values must be \[n, d\] and labels \[n\], got \[12, 3\] and \[11\]"),
-    (VALUES[:, 0], LABELS, {}, r"got \[12\] and \[12\]"),
-    (VALUES, LABELS, {"n_neighbors": 0}, "at least 1 neighbour and 2 folds"),
-    (VALUES, LABELS, {"folds": 1}, "at least 1 neighbour and 2 folds"),
+    (VALUES, LABELS[:-1], {}, r"labels must be integers \[12\] or texts, got int64 \[11\]"),
+    (VALUES[:, 0], LABELS, {}, r"real numbers \[n, d\], got float64 \[12\]"),
+    (VALUES, LABELS, {"n_neighbors": 0}, "n_neighbors must be a whole number, at least 1, got 0"),
+    (VALUES, LABELS, {"folds": 1}, "folds must be a whole number, at least 2, got 1"),
     (np.where(np.arange(12)[:, None] == 5, np.nan, VALUES), LABELS, {"n_neighbors": 3}, "the first in row 5"),
     (np.where(np.arange(12)[:, None] == 2, np.inf, VALUES), LABELS, {"n_neighbors": 3}, "in 1 of 12 rows"),
 ]

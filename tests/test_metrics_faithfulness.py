@@ -144,7 +144,7 @@ REFUSALS = [
     (lambda: metrics.faithfulness(FEATURES[:20], MAP[:20]), "less than half of the 20 rows, got 10"),
     (lambda: metrics.faithfulness(FEATURES, np.where(MAP > 2, np.nan, MAP)), "NaN or infinite"),
     (lambda: metrics.shepard_correlation(FEATURES, 0 * MAP), "all distances are equal"),
-    (lambda: metrics.anchored(FEATURES, anchors=0), "at least 1 anchor"),
+    (lambda: metrics.anchored(FEATURES, anchors=0), "anchors must be a whole number, at least 1, got 0"),
     (lambda: metrics.anchored(FEATURES[:3]), "at least 4 rows, got 3"),
 ]
 

@@ -197,7 +197,7 @@ REFUSALS = [
     (lambda: metrics.effective_rank(np.ones((9, 2))), "the same in all rows"),
     (lambda: metrics.participation_ratio(np.full((9, 2), np.inf)), "NaN or infinite values in 9 of 9 rows"),
     (lambda: metrics.sparsity(np.zeros((9, 2))), "all features are 0"),
-    (lambda: metrics.sparsity(X, eps=-1), "eps must not be negative"),
+    (lambda: metrics.sparsity(X, eps=-1), "eps must be a number from 0"),
     (lambda: metrics.two_nn(exact_neighbors(X, 1)), "needs 2 neighbours"),
     (lambda: metrics.two_nn(exact_neighbors(np.zeros((9, 2)), 3)), "0 of 9 points have two different"),
     (lambda: metrics.log_me(X, 0 * LABELS), "60 labels hold 1 class"),

@@ -44,7 +44,7 @@ def of_tsne(coords: np.ndarray) -> dict[str, float]:
     """Also the divergence, without exaggeration, from exact affinities of perplexity 30."""
     from openTSNE import TSNEEmbedding
 
-    from jaxtl.reduction.tsne import measure_divergence
+    from jaxtl.reduction.divergence import measure_divergence
 
     embedding = TSNEEmbedding(np.array(coords, np.float64), _affinities(len(coords)))
     measure_divergence(embedding)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxtl.errors import JaxtlError
@@ -24,6 +26,7 @@ from jaxtl.machine.engines import default_engine
 from jaxtl.machine.host import cpu_count
 from jaxtl.neighbors import exact_neighbors, nearest_rows
 from jaxtl.records.arrays import Neighbors
+from jaxtl.records.points import as_points
 
 # Up to here all eigenvectors of a dense M are had in milliseconds, exactly.
 _EIGH_UP_TO = 300
@@ -32,9 +35,35 @@ _SEED_RANGE = 2**31
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
+class RefusedParameter(JaxtlError, InvalidParameterError):
+    """A parameter of the constructor that cannot work, for who catches scikit-learn's error too."""
+
+
+class RefusedKind(JaxtlError, TypeError):
+    """Data of a kind that cannot be numbers, for who catches scikit-learn's error too."""
+
+
+class NotFitted(JaxtlError, NotFittedError):
+    """A method that needs `fit` first, for who catches scikit-learn's error too."""
+
+
 def _checked(method: _Method) -> _Method:
     """scikit-learn's check of the constructor's arguments before a method, which it leaves without types."""
-    return _fit_context(prefer_skip_nested_validation=True)(method)
+    checked = _fit_context(prefer_skip_nested_validation=True)(method)
+
+    @functools.wraps(method)
+    def call(self: LocallyLinearEmbedding, *arguments: Any, **named: Any) -> Any:
+        try:
+            return checked(self, *arguments, **named)
+        except InvalidParameterError as error:
+            raise RefusedParameter(f"lle: {_line(error)}") from None
+
+    return cast("_Method", call)
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error of a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -130,10 +159,19 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @_checked
     def fit_among(self, X: ArrayLike, neighbors: Neighbors | None) -> LocallyLinearEmbedding:
         """`fit` with exact neighbours that are known already, n_neighbors or more of each."""
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X = self._validated(X, ensure_min_samples=2)
         self._check(*X.shape)
         self.engine_ = self._choose_engine(len(X))
-        spectrum = self._on_device(X, neighbors) if self.engine_ == "jax" else self._on_cpu(X, neighbors)
+        try:
+            spectrum = self._on_device(X, neighbors) if self.engine_ == "jax" else self._on_cpu(X, neighbors)
+        except (np.linalg.LinAlgError, RuntimeError) as error:
+            # SuperLU says no more than that in its text.
+            if isinstance(error, RuntimeError) and "singular" not in str(error):
+                raise
+            raise JaxtlError(
+                f"lle: the equations of the neighbours have no solution ({_line(error)}); take more "
+                "n_neighbors or a larger reg"
+            ) from None
         if not spectrum.converged:
             raise JaxtlError(
                 f"lle: the eigenvectors did not converge in {spectrum.iterations} steps (residual "
@@ -153,11 +191,25 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns float64 [m, n_components]. A fitted row comes out at its own place, but for `reg`.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        try:
+            check_is_fitted(self)
+        except NotFittedError as error:
+            raise NotFitted(f"lle: {_line(error)}") from None
+        X = self._validated(X, reset=False)
         return place_by_weights(
             self._fit_values, self.embedding_, X, self.n_neighbors, self.reg, self._workers
         )
+
+    def _validated(self, X: ArrayLike, **asked: Any) -> np.ndarray:
+        """Rows float64 or float32 [n, d], by scikit-learn's own checks and then ours."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # of sums, by which it looks for NaN
+                X = validate_data(self, X, dtype=[np.float64, np.float32], **asked)
+        except TypeError as error:
+            raise RefusedKind(f"lle: {_line(error)}") from None
+        except (RuntimeError, ValueError) as error:  # the former of tensors on a GPU
+            raise JaxtlError(f"lle: {_line(error)}") from None
+        return as_points("lle", X, name="X")
 
     @property
     def _workers(self) -> int:

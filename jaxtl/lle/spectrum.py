@@ -56,6 +56,9 @@ def smallest(
     ones = np.full((n, 1), n**-0.5)
     start = rng.standard_normal((n, width))
     basis = np.hstack([ones, _orthonormal(solve(start - start.mean(axis=0)), ones)])
+    if basis.shape[1] < count:
+        # Of copies M has a null space so large that `solve` lays all vectors on a few of it.
+        basis = np.hstack([basis, _orthonormal(start, basis)])
     image = multiply(basis)
     floor = _ROUNDING * np.finfo(np.float64).eps * norm
     iteration = 0
@@ -82,7 +85,11 @@ def _orthonormal(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """An orthonormal basis of what `vectors` add to the orthonormal `basis`."""
     # First of all, since `solve` may have blown up what is in the basis already, the ones above all.
     vectors = vectors - basis @ (basis.T @ vectors)
-    vectors = vectors / np.linalg.norm(vectors, axis=0)
+    sizes = np.linalg.norm(vectors, axis=0)
+    known = np.isfinite(sizes) & (sizes > 0)
+    if not known.all():
+        vectors, sizes = vectors[:, known], sizes[known]
+    vectors = vectors / sizes
     for _ in range(2):  # the second time mends the rounding of the first (Giraud et al. 2005)
         vectors = vectors - basis @ (basis.T @ vectors)
         vectors, triangle = np.linalg.qr(vectors)

@@ -14,17 +14,11 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import share
+from jaxtl.metrics.checks import check_count, check_draws, check_labels, check_neighbors, check_pair
 from jaxtl.metrics.distances import BLOCK, Points
-from jaxtl.metrics.estimates import (
-    HALVES,
-    NORMAL,
-    SPARE,
-    Estimate,
-    check_pair,
-    half_estimate,
-    half_samples,
-)
+from jaxtl.metrics.estimates import HALVES, NORMAL, SPARE, Estimate, half_estimate, half_samples
 from jaxtl.records.arrays import Neighbors
+from jaxtl.records.given import as_array
 
 # What became of a point whose class a classifier names before and after, by number.
 OUTCOMES = ("right", "fixed", "broken", "wrong")
@@ -112,6 +106,8 @@ def neighbors_kept(
         JaxtlError: k out of range, or other numbers of points.
     """
     where = "neighbours kept"
+    check_draws(where, seed, halves=halves)
+    check_neighbors(where, before), check_neighbors(where, after)
     n, k = len(before.indices), n_neighbors
     if len(after.indices) != n:
         raise JaxtlError(
@@ -127,7 +123,7 @@ def neighbors_kept(
     def in_half(rows: np.ndarray) -> np.ndarray:
         return _shared(*_nearest_of(lists, rows, asked))
 
-    mean, classes, per_class = _by_halves(scores, in_half, labels, halves, seed)
+    mean, classes, per_class = _by_halves(where, scores, in_half, labels, halves, seed)
     return Kept(mean, k / (n - 1), scores, classes, per_class)
 
 
@@ -175,7 +171,8 @@ def moved_from_neighbors(
         JaxtlError: k out of range, other numbers of points, or values that are not finite.
     """
     where = "movement"
-    n, known = before.indices.shape
+    check_draws(where, seed, halves=halves)
+    n, known = check_neighbors(where, before).indices.shape
     after = check_pair(where, before.distances, after, 3)[1]
     _check_size(where, n_neighbors, n, known)
     rng = np.random.default_rng(seed)
@@ -183,9 +180,8 @@ def moved_from_neighbors(
     nearest = before.indices[:, :n_neighbors]
     shares = _between(nearest, after, others)
     scores = shares.mean(axis=1)
-    mean, classes, per_class = _by_halves(
-        scores, partial(_mean_within, shares, nearest), labels, halves, seed
-    )
+    within = partial(_mean_within, shares, nearest)
+    mean, classes, per_class = _by_halves(where, scores, within, labels, halves, seed)
     return Moved(mean, scores, classes, per_class)
 
 
@@ -200,7 +196,7 @@ def paired_outcomes(before: np.ndarray, after: np.ndarray) -> Paired:
 
     Raises JaxtlError where there are none, or not as many of both.
     """
-    before, after = np.asarray(before, bool), np.asarray(after, bool)
+    before, after = (_outcomes_of(side) for side in (before, after))
     if before.shape != after.shape or before.ndim != 1 or not len(before):
         raise JaxtlError(
             f"outcomes: needs as many points before as after, got {list(before.shape)} and "
@@ -213,6 +209,13 @@ def paired_outcomes(before: np.ndarray, after: np.ndarray) -> Paired:
     return Paired(outcomes, *shares, difference(fixed, broken, n), mcnemar(fixed, broken))
 
 
+def _outcomes_of(side: np.ndarray) -> np.ndarray:
+    side = as_array("outcomes", "whether classes are right", side)
+    if side.dtype.kind != "b" and not (side.dtype.kind in "iu" and np.isin(side, (0, 1)).all()):
+        raise JaxtlError(f"outcomes: must be bool [n], whether each point is right, got {side.dtype}")
+    return side.astype(bool)
+
+
 def mcnemar(fixed: int, broken: int) -> float:
     """p of McNemar's test (1947) in its exact, two-sided form, which no number of changes is too small for.
 
@@ -221,6 +224,8 @@ def mcnemar(fixed: int, broken: int) -> float:
     """
     from scipy.stats import binomtest
 
+    check_count("McNemar's test", "fixed", fixed, 0)
+    check_count("McNemar's test", "broken", broken, 0)
     changed = fixed + broken
     return float(binomtest(fixed, changed).pvalue) if changed else 1.0
 
@@ -247,6 +252,7 @@ def difference(fixed: int, broken: int, n: int) -> Estimate:
 
 
 def _check_size(where: str, k: int, n: int, known: int) -> None:
+    check_count(where, "n_neighbors", k, 1)
     if not 1 <= k <= n - 2:
         raise JaxtlError(f"{where}: n_neighbors must be 1 to {n - 2} for {n} points, got {k}")
     if k > known:
@@ -254,6 +260,7 @@ def _check_size(where: str, k: int, n: int, known: int) -> None:
 
 
 def _by_halves(
+    where: str,
     scores: np.ndarray,
     in_half: Callable[[np.ndarray], np.ndarray],
     labels: np.ndarray | None,
@@ -265,7 +272,7 @@ def _by_halves(
     `in_half` gives the scores that some rows have among themselves; NaN where one has none.
     """
     known = np.zeros(len(scores), int) if labels is None else labels
-    classes, members = np.unique(known, return_inverse=True)
+    classes, members = check_labels(where, known, len(scores), least=1)
     whole = _means(scores, members, len(classes))
     parts = [
         _means(in_half(rows), members[rows], len(classes)) for rows in half_samples(len(scores), halves, seed)
@@ -305,9 +312,7 @@ def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Share of the `others` that lie nearer than each of a point's own `nearest`; float64 [n, k]."""
     (n, k), d = nearest.shape, values.shape[1]
-    points, centred = Points(values), values - values.mean(axis=0, dtype=np.float64)
-    # What a product rounds by: squared distances that differ by less are equal.
-    rounding = 4 * d * np.finfo(np.float64).eps * float(np.einsum("nd,nd->n", centred, centred).max())
+    points = Points(values)
     column = np.full(n, -1)
     column[others] = np.arange(len(others))
     size = max(1, min(256, BLOCK // max(len(others), k * d)))
@@ -318,13 +323,16 @@ def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.
         apart = points.squared(rows, others)
         known = column[np.column_stack([rows, nearest[rows]])]
         line, place = np.nonzero(known >= 0)
+        # Squared distances that differ by less than their rounding are equal.
+        rounding = points.rounding(rows, others, apart)
         # Neither the point itself nor a former neighbour has come between.
         apart[line, known[line, place]] = np.inf
-        steps = centred[nearest[rows]] - centred[rows, None]
+        steps = values[nearest[rows]].astype(np.float64)
+        steps -= values[rows, None]
         counted = len(others) - np.bincount(line, minlength=len(rows))
         for place, limit in enumerate(np.einsum("rkd,rkd->kr", steps, steps)):
-            nearer = np.count_nonzero(apart < (limit - rounding)[:, None], axis=1)
-            nearer = nearer + np.count_nonzero(apart <= (limit + rounding)[:, None], axis=1)
+            nearer = np.count_nonzero(apart < limit[:, None] - rounding, axis=1)
+            nearer = nearer + np.count_nonzero(apart <= limit[:, None] + rounding, axis=1)
             shares[rows, place] = nearer / (2 * counted)
 
     share(fill, range(0, n, size))

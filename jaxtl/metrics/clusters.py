@@ -12,16 +12,16 @@ from jaxtl.machine.cores import one_blas_thread
 from jaxtl.machine.engines import engine_for
 from jaxtl.machine.warned import ignoring
 from jaxtl.metrics import distances
+from jaxtl.metrics.checks import check_count, check_draws, check_labels, check_values
 from jaxtl.metrics.estimates import (
     Estimate,
-    check_labels,
-    check_values,
     class_means,
     half_estimate,
     half_samples,
     jackknife_estimate,
     one_hot,
 )
+from jaxtl.neighbors.middle import about_middle, needs_differences, steady
 
 # Points, and of each class, by whose silhouettes it is seen what a point does to the others'. Their scatter
 # adds a part in so many to the squared error.
@@ -76,8 +76,10 @@ def silhouette(values: np.ndarray, labels: np.ndarray, *, engine: str = "auto", 
     Raises:
         JaxtlError: fewer than two classes, as many classes as points, or values that are not finite.
     """
+    check_draws("silhouette", seed)
     values, classes, members = _checked("silhouette", values, labels)
-    if engine_for(engine, len(values) ** 2, 16 * values.size) == "cpu":
+    # A device has products about the mean alone.
+    if engine_for(engine, len(values) ** 2, 16 * values.size) == "cpu" or needs_differences(values):
         sums = distances.class_distances(values, members, len(classes))
     else:
         from jaxtl.metrics import device
@@ -105,7 +107,7 @@ def calinski_harabasz(values: np.ndarray, labels: np.ndarray) -> Estimate:
     """
     where = "Calinski-Harabasz index"
     values, classes, members = _checked(where, values, labels)
-    centred = values - values.mean(axis=0, dtype=np.float64)
+    centred = _centred(values)
     means, _ = class_means(centred, members, len(classes))
     within = _squares(centred - means[members])
     between = _squares(centred) - within
@@ -126,7 +128,7 @@ def davies_bouldin(values: np.ndarray, labels: np.ndarray) -> Estimate:
     """
     where = "Davies-Bouldin index"
     values, classes, members = _checked(where, values, labels)
-    centred = values - values.mean(axis=0, dtype=np.float64)
+    centred = _centred(values)
     means, counts = class_means(centred, members, len(classes))
     from_mean = centred - means[members]
     radii = np.sqrt(_squares(from_mean))
@@ -159,7 +161,10 @@ def kmeans_agreement(
     Raises:
         JaxtlError: as `silhouette`.
     """
-    values, classes, members = _checked("k-means agreement", values, labels)
+    where = "k-means agreement"
+    check_count(where, "n_init", n_init, 1)
+    check_draws(where, seed, halves=halves)
+    values, classes, members = _checked(where, values, labels)
 
     def agree(rows: np.ndarray | slice, n_init: int) -> tuple[float, float, np.ndarray]:
         clusters = _kmeans(values[rows], len(classes), n_init, seed)
@@ -181,12 +186,15 @@ def _kmeans(values: np.ndarray, n_clusters: int, n_init: int, seed: int) -> np.n
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
+    steadied = steady(values)
+    # scikit-learn's own is a part of the variance, which points far away make as large as all the others.
+    tolerance = 1e-4 if steadied is values else 0.0
     # In one thread, since the sums of several, and so at times the clusters, depend on how many there are.
     # The warning is of fewer different points than classes: then fewer clusters are the answer.
     with ignoring(category=ConvergenceWarning), one_blas_thread():
         # Elkan's bounds save a third of the distances, and give Lloyd's clusters.
-        means = KMeans(n_clusters, n_init=n_init, random_state=seed, algorithm="elkan")
-        return means.fit_predict(values)
+        means = KMeans(n_clusters, n_init=n_init, random_state=seed, algorithm="elkan", tol=tolerance)
+        return means.fit_predict(steadied)
 
 
 def _checked(where: str, values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -195,6 +203,14 @@ def _checked(where: str, values: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     if len(classes) == len(values):
         raise JaxtlError(f"{where}: each of the {len(values)} rows is a class of its own; give more images")
     return values, classes, members
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Rows about their mean in float64; where some lie far away, of rows about the middle of the others."""
+    middle = about_middle(values)
+    if middle.spread:
+        values = middle.rows
+    return values - values.mean(axis=0, dtype=np.float64)
 
 
 def _positive(where: str, size: float) -> float:

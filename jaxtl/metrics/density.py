@@ -9,7 +9,9 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import one_blas_thread
 from jaxtl.machine.warned import ignoring
-from jaxtl.metrics.estimates import Estimate, check_labels, check_values, half_estimate, half_samples
+from jaxtl.metrics.checks import check_draws, check_labels, check_values
+from jaxtl.metrics.estimates import Estimate, half_estimate, half_samples
+from jaxtl.neighbors.middle import steady
 
 # What is called a cluster: so many points in a hundred, or a quarter of a class where these are smaller, and
 # never fewer than `_LEAST`.
@@ -62,6 +64,7 @@ def density_clusters(
         JaxtlError: fewer than 20 points, fewer than two classes, or values that are not finite.
     """
     where = "clusters by density"
+    check_draws(where, seed, halves=halves)
     values = check_values(where, values, 2 * _NEIGHBORS)
     classes, members = check_labels(where, labels, len(values))
     if len(classes) == len(values):
@@ -69,7 +72,7 @@ def density_clusters(
     sample = np.arange(len(values))
     if len(values) > _MOST:
         sample = np.sort(np.random.default_rng(seed).choice(len(values), _MOST, replace=False))
-    values, members = values[sample], members[sample]
+    values, members = steady(values[sample]), members[sample]
     clusters = np.full(len(labels), -2, np.int32)
     clusters[sample] = found = _clusters(values, len(classes))
     count, pairs = _pairs(found, members)

@@ -11,11 +11,10 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import share
 from jaxtl.machine.engines import engine_for
+from jaxtl.metrics.checks import check_count, check_draws, check_pair, check_values
 from jaxtl.metrics.estimates import (
     HALVES,
     Estimate,
-    check_pair,
-    check_values,
     half_estimate,
     jackknife_estimate,
     mean_estimate,
@@ -101,6 +100,8 @@ def faithfulness(
         JaxtlError: k out of range, other numbers of rows, or values that are not finite.
     """
     where = "faithfulness"
+    check_draws(where, seed, resamples)
+    check_count(where, "n_neighbors", n_neighbors, 1)
     if not isinstance(features, Anchored):
         features, coords = check_pair(where, features, coords, 4)
         _check_size(where, n_neighbors, len(coords))

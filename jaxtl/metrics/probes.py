@@ -11,7 +11,8 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import one_blas_thread, share
 from jaxtl.machine.engines import engine_for
-from jaxtl.metrics.estimates import check_labels, check_values, one_hot
+from jaxtl.metrics.checks import check_count, check_draws, check_labels, check_values
+from jaxtl.metrics.estimates import one_hot
 from jaxtl.metrics.spectra import spectrum
 from jaxtl.metrics.voting import Classified, check_split, classified
 
@@ -126,6 +127,7 @@ def logistic_probe_cross_validated(
 
 
 def _train_to_test(where: str, fit: _Fit, given: tuple[np.ndarray, ...], resamples: int, seed: int) -> Probe:
+    check_draws(where, seed, resamples)
     train_values, test_values, classes, train, test = check_split(where, *given)
     predicted, penalty = fit(train_values, train, len(classes), test_values)
     return _probe(predicted, test, classes, (penalty,), resamples, seed)
@@ -134,10 +136,12 @@ def _train_to_test(where: str, fit: _Fit, given: tuple[np.ndarray, ...], resampl
 def _cross_validated(
     where: str, fit: _Fit, values: np.ndarray, labels: np.ndarray, folds: int, resamples: int, seed: int
 ) -> Probe:
+    check_draws(where, seed, resamples)
+    check_count(where, "folds", folds, 2)
     values = check_values(where, values)
     classes, members = check_labels(where, labels, len(values))
     largest = np.bincount(members).max()
-    if not 2 <= folds <= largest:
+    if folds > largest:
         raise JaxtlError(
             f"{where}: {folds} folds, but the largest class has {largest} members; take at least 2 folds and "
             "no more than that, or give more images"

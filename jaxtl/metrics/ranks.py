@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtl.errors import JaxtlError
 from jaxtl.machine.cores import share
 from jaxtl.machine.engines import engine_for
 from jaxtl.metrics import distances
-from jaxtl.metrics.estimates import check_values
+from jaxtl.metrics.checks import check_count, check_draws, check_values
+from jaxtl.neighbors.middle import needs_differences
 
 # Coordinates of pairs held at a time, in float64.
 _BLOCK = 4_000_000
@@ -53,8 +53,9 @@ def anchored(
     """
     where = "ranks"
     values = check_values(where, values, 4)
-    if anchors < 1 or pairs < 1:
-        raise JaxtlError(f"{where}: needs at least 1 anchor and 1 pair, got {anchors} and {pairs}")
+    check_draws(where, seed)
+    check_count(where, "anchors", anchors, 1)
+    check_count(where, "pairs", pairs, 1)
     rng, n = np.random.default_rng(seed), len(values)
     chosen = np.sort(rng.choice(n, min(anchors, n), replace=False))
     some = _pairs(n, pairs, rng)
@@ -65,7 +66,8 @@ def rank(values: np.ndarray, anchors: np.ndarray, engine: str) -> np.ndarray:
     n, m = len(values), len(anchors)
     # Rows in float64, once as they come and once about their mean, and the ranks.
     needed = 16 * values.size + distances.rank_type(n)().nbytes * n * m
-    if engine_for(engine, n * m, needed) == "cpu":
+    # A device has products about the mean alone.
+    if engine_for(engine, n * m, needed) == "cpu" or needs_differences(values):
         return distances.anchor_ranks(values, anchors)
     from jaxtl.metrics import device
 

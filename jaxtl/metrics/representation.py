@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.metrics.checks import check_draws, check_neighbors, check_pair, check_values
 from jaxtl.metrics.estimates import (
     HALVES,
     Estimate,
-    check_pair,
-    check_values,
     half_estimate,
     half_samples,
     jackknife_estimate,
@@ -78,7 +78,7 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> LinearCKA:
     where = "CKA"
     alone = y is x  # what is compared with itself has one product, not three
     x, y = check_pair(where, x, y, 5)
-    x, y = (rows - rows.mean(axis=0, dtype=np.float64) for rows in (x, y))
+    x, y = (_of_size_one(rows - rows.mean(axis=0, dtype=np.float64)) for rows in (x, y))
     _check_varied(where, x, y)
     products = [_products(x, x)] * 3 if alone else [_products(a, b) for a, b in ((x, y), (x, x), (y, y))]
     return LinearCKA(
@@ -98,6 +98,7 @@ def procrustes(x: np.ndarray, y: np.ndarray, *, resamples: int = 1000, seed: int
     Args, errors: as of `linear_cka`; n at least 2.
     """
     where = "Procrustes disparity"
+    check_draws(where, seed, resamples)
     x, y = check_pair(where, x, y, 2)
     x, y = (rows - rows.mean(axis=0, dtype=np.float64) for rows in (x, y))
     _check_varied(where, x, y)
@@ -182,10 +183,13 @@ def sparsity(values: np.ndarray, eps: float = 0.0, *, resamples: int = 1000, see
             not finite. Rows of zeros have no Hoyer measure and are left out of its mean.
     """
     where = "sparsity"
-    values = check_values(where, values)
+    check_draws(where, seed, resamples)
+    values = check_values(where, values, squared=False)
     d = values.shape[1]
-    if eps < 0 or d < 2:
-        raise JaxtlError(f"{where}: eps must not be negative, nor features be one only; got {eps} and {d}")
+    if not (isinstance(eps, Real) and 0 <= eps < np.inf) or d < 2:
+        raise JaxtlError(
+            f"{where}: eps must be a number from 0, and features two or more; got {eps!r} and {d}"
+        )
     zeros, hoyer = np.empty(len(values)), np.zeros(len(values))
     for rows in row_blocks(values):
         sizes = np.abs(values[rows].astype(np.float64))
@@ -217,9 +221,12 @@ def two_nn(neighbors: Neighbors, discard: float = 0.1, *, halves: int = HALVES, 
         JaxtlError: fewer than 2 neighbours, too few points with two distances, or `discard` out of range.
     """
     where = "two-NN dimension"
-    n, k = neighbors.distances.shape
-    if k < 2 or not 0 <= discard < 1:
-        raise JaxtlError(f"{where}: needs 2 neighbours and discard from 0 to below 1, got {k} and {discard}")
+    check_draws(where, seed, halves=halves)
+    n, k = check_neighbors(where, neighbors).distances.shape
+    if k < 2 or not (isinstance(discard, Real) and 0 <= discard < 1):
+        raise JaxtlError(
+            f"{where}: needs 2 neighbours and discard from 0 to below 1, got {k} and {discard!r}"
+        )
     logs = np.sort(_log_ratios(neighbors.distances))
     if np.floor(len(logs) * (1 - discard)) < 2:
         raise JaxtlError(
@@ -234,6 +241,12 @@ def two_nn(neighbors: Neighbors, discard: float = 0.1, *, halves: int = HALVES, 
         own = np.sort(_log_ratios(neighbors.distances[rows] * inside[neighbors.indices[rows]]))
         slopes[half] = _slope(own, discard)
     return half_estimate(_slope(logs, discard), slopes, least=0.0)
+
+
+def _of_size_one(rows: np.ndarray) -> np.ndarray:
+    """Rows divided by a power of two, which rounds nothing, so that the largest is about 1: no overflow."""
+    largest = max(rows.max(), -rows.min())
+    return np.ldexp(rows, -int(np.frexp(largest)[1]), out=rows) if largest > 0 else rows
 
 
 def _check_varied(where: str, *spaces: np.ndarray) -> None:

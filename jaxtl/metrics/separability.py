@@ -9,11 +9,19 @@ from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.warned import ignoring
-from jaxtl.metrics.estimates import HALVES, check_labels, check_values
+from jaxtl.metrics.checks import (
+    check_count,
+    check_draws,
+    check_labels,
+    check_neighbors,
+    check_values,
+    known_labels,
+)
+from jaxtl.metrics.estimates import HALVES
 from jaxtl.metrics.voting import Classified, classified, votes, with_halves
 from jaxtl.neighbors import nearest_rows
+from jaxtl.neighbors.middle import steady
 from jaxtl.records.arrays import Neighbors
-from jaxtl.records.given import as_array
 
 # Of so many neighbours ten are nearly always outside a point's own fold of five.
 KNN_CANDIDATES = 30
@@ -45,15 +53,11 @@ def knn_accuracy(
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
-    if labels is None:
-        raise JaxtlError("k-NN accuracy: needs labels, and these features have none; give them")
-    where = "k-NN accuracy"
-    values, labels = as_array(where, "values", values), as_array(where, "labels", labels)
-    check_knn(values, labels, n_neighbors, folds)
+    values, labels = check_knn(values, labels, n_neighbors, folds)
     # A rare class is no fault here: the docstring says what becomes of it.
     with ignoring("The least populated class", UserWarning):
         classifier = KNeighborsClassifier(n_neighbors, n_jobs=-1)
-        scores = cross_val_score(classifier, values, labels, cv=StratifiedKFold(folds))
+        scores = cross_val_score(classifier, steady(values), labels, cv=StratifiedKFold(folds))
     return float(scores.mean()), scores
 
 
@@ -81,9 +85,14 @@ def knn_cross_validated(
     Raises:
         JaxtlError: as `knn_accuracy`.
     """
-    values = check_values("k-NN accuracy", values)
-    check_knn(values, np.asarray(labels), n_neighbors, folds)
-    classes, members = check_labels("k-NN accuracy", labels, len(values))
+    where = "k-NN accuracy"
+    check_draws(where, seed, halves=halves)
+    values, labels = check_knn(values, labels, n_neighbors, folds)
+    if len(check_neighbors(where, neighbors).indices) != len(values):
+        raise JaxtlError(
+            f"{where}: neighbours of {len(neighbors.indices)} rows against {len(values)}; give the same rows"
+        )
+    classes, members = check_labels(where, labels, len(values))
     fold_of = _folds(members, folds)
     outside = fold_of[neighbors.indices] != fold_of[:, None]
     outside &= outside.cumsum(axis=1) <= n_neighbors
@@ -118,22 +127,17 @@ def _folds(members: np.ndarray, folds: int) -> np.ndarray:
     return fold_of
 
 
-def check_knn(values: np.ndarray, labels: np.ndarray, n_neighbors: int = 10, folds: int = 5) -> None:
-    """Raises JaxtlError where `knn_accuracy` would."""
+def check_knn(
+    values: ArrayLike, labels: ArrayLike | None, n_neighbors: int = 10, folds: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values [n, d] and labels [n] as arrays. Raises JaxtlError where `knn_accuracy` would."""
     where = f"{n_neighbors}-NN accuracy in {folds} folds"
+    check_count("k-NN accuracy", "n_neighbors", n_neighbors, 1)
+    check_count("k-NN accuracy", "folds", folds, 2)
+    values = check_values(where, values, 1)
     n = len(values)
-    if values.ndim != 2 or labels.shape != (n,):
-        raise JaxtlError(
-            f"{where}: values must be [n, d] and labels [n], got {list(values.shape)} and "
-            f"{list(labels.shape)}"
-        )
-    if n_neighbors < 1 or folds < 2:
-        raise JaxtlError(f"{where}: needs at least 1 neighbour and 2 folds")
-    members = np.unique(labels, return_counts=True)[1]
-    if len(members) < 2:
-        raise JaxtlError(
-            f"{where}: the {n} labels hold {len(members)} class; it needs at least two: give more images"
-        )
+    labels = known_labels(where, labels, n)
+    members = np.unique(check_labels(where, labels, n)[1], return_counts=True)[1]
     if members.max() < folds:
         raise JaxtlError(
             f"{where}: the largest class has {members.max()} members; give more images or take fewer folds"
@@ -144,9 +148,4 @@ def check_knn(values: np.ndarray, labels: np.ndarray, n_neighbors: int = 10, fol
             f"{where}: {n} rows leave {smallest_training_part} to train on, fewer than {n_neighbors} "
             "neighbours; give more images or take fewer neighbours"
         )
-    if not np.isfinite(values).all():
-        rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        raise JaxtlError(
-            f"{where}: NaN or infinite values in {len(rows)} of {n} rows, the first in row {rows[0]}; "
-            "drop these rows or compute the values again"
-        )
+    return values, labels

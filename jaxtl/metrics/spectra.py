@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtl.metrics.estimates import check_values
+from jaxtl.metrics.checks import check_values
 
 # Doubles of rows converted and multiplied at a time.
 BLOCK = 8_000_000

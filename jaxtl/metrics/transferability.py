@@ -7,14 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.metrics.estimates import (
-    Estimate,
-    check_labels,
-    check_values,
-    class_means,
-    jackknife_estimate,
-    one_hot,
-)
+from jaxtl.metrics.checks import check_labels, check_values
+from jaxtl.metrics.estimates import Estimate, class_means, jackknife_estimate, one_hot
 from jaxtl.metrics.spectra import Spectrum, spectrum
 
 _STEPS = 1000

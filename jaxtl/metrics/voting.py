@@ -8,12 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.metrics.checks import (
+    check_count,
+    check_draws,
+    check_labels,
+    check_neighbors,
+    check_values,
+    known_labels,
+)
 from jaxtl.metrics.estimates import (
     HALVES,
     SPARE,
     Estimate,
-    check_labels,
-    check_values,
     class_estimates,
     half_estimate,
     half_samples,
@@ -89,7 +95,9 @@ def leave_one_out_knn(
     Raises:
         JaxtlError: fewer than two classes, fewer neighbours than asked for, or labels of another number.
     """
-    indices, (classes, members) = _checked("leave-one-out k-NN", neighbors, labels, n_neighbors)
+    where = "leave-one-out k-NN"
+    check_draws(where, seed, halves=halves)
+    indices, (classes, members) = _checked(where, neighbors, labels, n_neighbors)
     predicted = vote(members[indices], len(classes))
     scored = classified(predicted, members, classes, 1, seed)
     return with_halves(scored, neighbors.indices, members, indices.shape[1], vote, halves, seed)
@@ -122,7 +130,9 @@ def train_to_test_knn(
     train_values, test_values, classes, train, test = check_split(
         where, train_values, train_labels, test_values, test_labels
     )
-    if not 1 <= n_neighbors <= len(train):
+    check_draws(where, seed, resamples)
+    check_count(where, "n_neighbors", n_neighbors, 1)
+    if n_neighbors > len(train):
         raise JaxtlError(f"{where}: n_neighbors must be 1 to {len(train)}, got {n_neighbors}")
     indices = nearest_rows(train_values, test_values, n_neighbors, engine=engine).indices
     return classified(vote(train[indices], len(classes)), test, classes, resamples, seed)
@@ -141,7 +151,9 @@ def neighborhood_hit(
     Arguments and errors as of `leave_one_out_knn`. By chance it is the sum of squares of the classes'
     shares.
     """
-    indices, (classes, members) = _checked("neighbourhood hit", neighbors, labels, n_neighbors)
+    where = "neighbourhood hit"
+    check_draws(where, seed, halves=halves)
+    indices, (classes, members) = _checked(where, neighbors, labels, n_neighbors)
     k, n_classes = indices.shape[1], len(classes)
     scores = (members[indices] == members[:, None]).mean(axis=1)
     means = np.empty((halves, n_classes + 1))
@@ -172,8 +184,12 @@ def neighbor_confusion(
         Estimate of float64 [C, C]; rows add up to 1, those of classes without points are 0.
     """
     where = "neighbour confusion"
+    check_draws(where, seed, resamples)
+    check_count(where, "n_classes", n_classes, 1)
     indices, _ = _checked(where, neighbors, labels, n_neighbors, least=1)
-    labels = np.asarray(labels)
+    labels = known_labels(where, labels, len(indices))
+    if labels.dtype.kind == "U":
+        raise JaxtlError(f"{where}: labels must be whole numbers 0 to {n_classes - 1}, got texts")
     if labels.min() < 0 or labels.max() >= n_classes:
         raise JaxtlError(
             f"{where}: labels must be 0 to {n_classes - 1}, found {labels.min()} and {labels.max()}"
@@ -283,17 +299,23 @@ def check_split(
         )
     check_labels(where, train_labels, len(train_values))
     check_labels(where, test_labels, len(test_values), least=1)
-    both = np.concatenate([train_labels, test_labels])
-    classes, members = np.unique(both, return_inverse=True)
+    both = [
+        known_labels(where, labels, len(values))
+        for labels, values in ((train_labels, train_values), (test_labels, test_values))
+    ]
+    if len({labels.dtype.kind == "U" for labels in both}) > 1:
+        raise JaxtlError(f"{where}: labels are numbers here and texts there; give the same kind")
+    classes, members = np.unique(np.concatenate(both), return_inverse=True)
     return train_values, test_values, classes, *np.split(members, [len(train_values)])
 
 
 def _checked(
     where: str, neighbors: Neighbors, labels: np.ndarray, n_neighbors: int | None, least: int = 2
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    n, k = neighbors.indices.shape
+    n, k = check_neighbors(where, neighbors).indices.shape
     wanted = k if n_neighbors is None else n_neighbors
-    if not 1 <= wanted <= k:
+    check_count(where, "n_neighbors", wanted, 1)
+    if wanted > k:
         raise JaxtlError(f"{where}: n_neighbors must be 1 to the {k} that were found, got {n_neighbors}")
     return neighbors.indices[:, :wanted], check_labels(where, labels, n, least)
 

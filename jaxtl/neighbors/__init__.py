@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.engines import engine_for
 from jaxtl.neighbors import host
 from jaxtl.records.arrays import Neighbors
+from jaxtl.records.points import as_points
 
 
 def exact_neighbors(
@@ -29,9 +33,10 @@ def exact_neighbors(
         indices int32 [n, k] and distances float32 [n, k], nearest first.
 
     Raises:
-        JaxtlError: k out of range; distances beyond float32.
+        JaxtlError: values that are no finite real numbers, k out of range, distances beyond float32.
     """
-    _check(n_neighbors, len(values) - 1)
+    values = as_points("neighbours", values, 2)
+    _check(n_neighbors, len(values) - 1, n_jobs)
     return _search(values, None, n_neighbors, engine, n_jobs)
 
 
@@ -42,9 +47,15 @@ def nearest_rows(
 
     A query that is one of `values` has itself as a neighbour.
 
-    Raises JaxtlError unless 1 <= k <= n, and for distances beyond float32.
+    Raises JaxtlError as `exact_neighbors`, k being 1 to n, and for rows of other dimensions.
     """
-    _check(n_neighbors, len(values))
+    values, queries = as_points("neighbours", values), as_points("neighbours", queries, name="queries")
+    if values.shape[1] != queries.shape[1]:
+        raise JaxtlError(
+            f"neighbours: rows have {values.shape[1]} dimensions and queries {queries.shape[1]}; give values "
+            "of the same space"
+        )
+    _check(n_neighbors, len(values), n_jobs)
     return _search(values, queries, n_neighbors, engine, n_jobs)
 
 
@@ -52,7 +63,7 @@ def _search(values: np.ndarray, queries: np.ndarray | None, k: int, engine: str,
     asked = values if queries is None else queries
     # The rows as they are and about their mean, on the device.
     needed = 2 * (values.nbytes + (0 if queries is None else queries.nbytes))
-    if engine_for(engine, len(values) * len(asked), needed) == "cpu":
+    if engine_for(engine, len(values) * len(asked), needed) == "cpu" or host.overflows(values, asked):
         return _finite(host.search(values, queries, k, n_jobs))
     from jaxtl.neighbors import device
 
@@ -68,8 +79,14 @@ def _finite(neighbors: Neighbors) -> Neighbors:
     return neighbors
 
 
-def _check(n_neighbors: int, largest: int) -> None:
-    if not 1 <= n_neighbors <= largest:
+def _check(n_neighbors: int, largest: int, n_jobs: int) -> None:
+    if not _is_whole(n_neighbors) or not 1 <= n_neighbors <= largest:
         raise JaxtlError(
-            f"neighbours: n_neighbors must be 1 to {largest} for so many rows, got {n_neighbors}"
+            f"neighbours: n_neighbors must be 1 to {largest} for so many rows, got {n_neighbors!r}"
         )
+    if not _is_whole(n_jobs) or not (n_jobs == -1 or n_jobs >= 1):
+        raise JaxtlError(f"neighbours: n_jobs must be -1, for all cores, or at least 1, got {n_jobs!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -13,6 +13,7 @@ from functools import cache, partial
 import numpy as np
 
 from jaxtl.machine.cores import share
+from jaxtl.neighbors.middle import about_middle
 from jaxtl.records.arrays import Neighbors
 
 # Below as many dimensions a tree looks at a small part of the points only.
@@ -38,7 +39,7 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int, n_jobs: int) 
     own = queries is None
     queries = values if own else queries
     indices, distances = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
-    exact = d < _TREE_BELOW or k > _PRODUCT_UP_TO
+    exact = d < _TREE_BELOW or k > _PRODUCT_UP_TO or overflows(values, queries)
     of_rows = library(values, queries, k, own) if exact else _product(values, queries, k, own)
     size = min(256, max(16, _BLOCK // n))
 
@@ -52,27 +53,69 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int, n_jobs: int) 
     return Neighbors(indices, distances)
 
 
+def overflows(values: np.ndarray, queries: np.ndarray) -> bool:
+    """Whether float32 may not hold squared distances, of which then nothing can be said by a product."""
+    largest = max(max(-rows.min(), rows.max()) for rows in (values, queries))
+    return 8.0 * values.shape[1] * float(largest) ** 2 > float(np.finfo(np.float32).max)
+
+
 def library(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Search:
     """scikit-learn's search, in float64 whatever comes in."""
     from sklearn.neighbors import NearestNeighbors
 
     tree = values.shape[1] < _TREE_BELOW
-    # "brute" subtracts norms, which about the mean are least; float32 rows have no digits to lose by that.
-    mean = None if tree or values.dtype == np.float32 else values.mean(axis=0)
+    # "brute" subtracts norms, which about the middle are least.
+    points, asked = (values, queries) if tree else _about(values, queries)
     # Some beyond k, so that of rows at one distance those of lower index are taken, as everywhere here.
     count = min(k + own + SPARE, len(values))
     model = NearestNeighbors(n_neighbors=count, algorithm="kd_tree" if tree else "brute")
-    model.fit(values if mean is None else values - mean)
+    model.fit(points)
 
     def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        asked = queries[rows] if mean is None else queries[rows] - mean
-        candidates = model.kneighbors(asked, return_distance=False)
+        near, candidates = model.kneighbors(asked[rows])
         if own:
             candidates = _without_own(candidates, rows)
         indices, squared = nearest_of(values, queries, rows, candidates, k)
+        if not tree and count < len(values):
+            unsure = ~_proven(squared[:, -1], near[:, -1] ** 2, asked[rows])
+            for row in np.flatnonzero(unsure):
+                indices[row], squared[row] = _by_differences(values, queries, rows[row], k, own)
         return indices, np.sqrt(squared)
 
     return of_rows
+
+
+def _about(values: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64 about the middle of `values`."""
+    points = about_middle(values)
+    return points.rows, points.rows if queries is values else queries - points.middle
+
+
+def _proven(furthest: np.ndarray, limit: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Whether no row that was left out can be nearer than the k-th of each query, by squared distances.
+
+    Args:
+        furthest: of the k-th nearest, exact [m].
+        limit: of the last candidate, by a product in float64 [m]: those left out are as far or farther by it.
+        asked: the queries as the product had them [m, d].
+    """
+    # Who is as near as the k-th has no larger norm than this, and the product is off by so much at most.
+    own = np.sqrt(np.einsum("nd,nd->n", asked, asked))
+    largest = own**2 + (own + np.sqrt(furthest)) ** 2
+    margin = 4 * (asked.shape[1] + 4) * np.finfo(np.float64).eps * largest
+    # Among copies any are as near as others.
+    return (furthest == 0) | (furthest + margin < limit)
+
+
+def _by_differences(
+    values: np.ndarray, queries: np.ndarray, row: int, k: int, own: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of one query and squared distances, each measured from differences."""
+    everyone = np.arange(len(values))
+    if own:
+        everyone = np.delete(everyone, row)
+    indices, squared = nearest_of(values, queries, np.array([row]), everyone[None], k)
+    return indices[0], squared[0]
 
 
 def nearest_of(

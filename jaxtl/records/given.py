@@ -79,13 +79,18 @@ def _named_classes(
 def as_array(where: str, name: str, values: ArrayLike) -> np.ndarray:
     """An array of whatever library, or lists, as NumPy's; one that is one already is not touched.
 
-    Raises JaxtlError where it is none, such as rows of different lengths or a tensor on a GPU.
+    Raises JaxtlError where it is none, such as rows of different lengths, a tensor on a GPU, a sparse matrix
+    or an array with masked values.
     """
-    if isinstance(values, np.ndarray):
+    if type(values) in (np.ndarray, np.memmap):
         return values
+    if np.ma.is_masked(values):
+        fault = f"{name} has masked values; give what they are, or drop their rows"
+        raise JaxtlError(f"{where}: {fault}")
     try:
+        # Of a subclass, such as a matrix, whose products are others, the plain array.
         array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         fault = f"{name} cannot be read as an array ({reason}); give a NumPy array"
         raise JaxtlError(f"{where}: {fault}") from None

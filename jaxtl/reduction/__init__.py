@@ -111,7 +111,7 @@ def reduce(
         known = {what: value for what, value in known.items() if _takes(function, what)}
         coords, used, diagnostics = function(features.values, progress, **known, **params)
     if not np.isfinite(coords).all():
-        raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters ({_brief(used)})")
+        raise JaxtlError(f"{method} ({name}): the map is not finite; change its parameters{_brief(params)}")
     if target is not None:
         coords, turned = turned_onto(coords, target)
         used, diagnostics = used | {"aligned": True}, diagnostics | turned
@@ -229,5 +229,6 @@ def _rows_not_finite(values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~np.isfinite(values).all(axis=1))
 
 
-def _brief(used: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in used.items() if isinstance(value, (int, float, str)))
+def _brief(given: dict[str, Any]) -> str:
+    told = ", ".join(f"{key} {value}" for key, value in given.items() if isinstance(value, (int, float, str)))
+    return f" ({told})" if told else ""

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtl.errors import JaxtlError, install
 from jaxtl.lle.spectrum import signs
 from jaxtl.progress import Progress
+from jaxtl.reduction.divergence import measure_divergence
 from jaxtl.reduction.parameters import check_choice, check_few_components, check_number, versions
 from jaxtl.reduction.pca import check_number_of_components
-from jaxtl.reduction.tsne import check_perplexity, measure_divergence
+from jaxtl.reduction.tsne import check_perplexity
 
 # What `retried_after_nan` says, in words.
 RETRIED = "made again with another seed, since the first one gave NaN"

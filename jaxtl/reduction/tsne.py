@@ -10,8 +10,10 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
 from jaxtl.neighbors import exact_neighbors
+from jaxtl.neighbors.middle import steady
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Neighbors
+from jaxtl.reduction.divergence import measure_divergence
 from jaxtl.reduction.parameters import (
     check_choice,
     check_few_components,
@@ -41,12 +43,15 @@ _FIXED_DESCENT = {
     "max_grad_norm": None,
     "max_step_norm": 5,
 }
-_KL_THETA = 0.1
 # What openTSNE's `initialization.rescale` and `jitter` have: larger starts hamper early exaggeration.
 _START_DEVIATION, _START_JITTER = 1e-4, 0.01
 # How a record tells that it began with coordinates that were given.
 FROM_COORDS = "given"
 _PROGRESS_EVERY = 10
+# So few points are done before a second thread has woken; the result does not depend on it.
+_ONE_THREAD_UP_TO = 250
+# Distances of which openTSNE finds bandwidths in a few steps.
+_USUAL = (1e-6, 1e6)
 
 
 # Over 60 lines by what a user can set: each parameter stands in the signature and in the docstring.
@@ -94,7 +99,7 @@ def opentsne(
         seed: jitter of the initialisation, and Annoy's trees.
 
     Diagnostics: `kl_divergence` of the embedding without exaggeration, over the neighbours used, to
-    about 2e-4.
+    about 2e-4, or exact where points lie on each other; not below 0.
     """
     n = len(values)
     _check(n, perplexity, learning_rate, initialization, neighbors, negative_gradient_method)
@@ -107,7 +112,7 @@ def opentsne(
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM and n_components == 2 else "bh"
 
-    threads = cores.workers(n_jobs)
+    threads = cores.workers(n_jobs) if n > _ONE_THREAD_UP_TO else 1
     affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
     if start is None:
         first = _initial(values, affinities, initialization, int(n_components), seed)
@@ -218,9 +223,7 @@ def _affinities(
     if neighbors == "exact":
         if known_neighbors is None or known_neighbors.indices.shape[1] < k:
             known_neighbors = exact_neighbors(values, k, n_jobs=n_jobs)
-        index = PrecomputedNeighbors(
-            known_neighbors.indices[:, :k], known_neighbors.distances[:, :k].astype(np.float64)
-        )
+        index = PrecomputedNeighbors(known_neighbors.indices[:, :k], _of_usual_size(known_neighbors, k))
         return PerplexityBasedNN(perplexity=perplexity, n_jobs=n_jobs, knn_index=index, symmetrize=True)
     return PerplexityBasedNN(
         values,
@@ -233,6 +236,18 @@ def _affinities(
     )
 
 
+def _of_usual_size(neighbors: Neighbors, k: int) -> np.ndarray:
+    """Distances [n, k], or so many times them, which are as near, that openTSNE finds its bandwidths.
+
+    It looks for these by doubling, from 1 on and 200 times at most.
+    """
+    distances = neighbors.distances[:, :k].astype(np.float64)
+    usual = float(np.median(distances[distances > 0])) if distances.any() else 1.0
+    if _USUAL[0] < usual < _USUAL[1]:
+        return distances
+    return np.ldexp(distances, -int(np.frexp(usual)[1]))
+
+
 def _initial(
     values: np.ndarray, affinities: Any, initialization: str, n_components: int, seed: int
 ) -> np.ndarray:
@@ -242,7 +257,7 @@ def _initial(
 
     if initialization == "pca":
         # Its jitter keeps duplicates apart. float64 and an exact solver for the reasons in pca.py.
-        return schemes.pca(values.astype(np.float64), svd_solver=exact_solver(values.shape), **how)
+        return schemes.pca(steady(values).astype(np.float64), svd_solver=exact_solver(values.shape), **how)
     if initialization == "spectral":
         return np.ascontiguousarray(schemes.spectral(affinities.P, **how))
     return schemes.random(values, **how)
@@ -280,17 +295,8 @@ def _descend(
             callbacks_every_iters=_PROGRESS_EVERY,
         )
         done += phase["n_iter"]
-    measure_divergence(embedding)
+    measure_divergence(embedding, **_FIXED_DESCENT)
     return embedding
-
-
-def measure_divergence(embedding: Any) -> None:
-    """Give an openTSNE embedding its exact enough `kl_divergence`."""
-    # openTSNE leaves a figure whose normalisation is as coarse as the gradient (KL off by -0.011 with
-    # Barnes-Hut, +0.005 with FFT at n = 10,000) and whose last digits vary, since threads add it up in
-    # any order. Here it is taken on one thread: 0.3 s at 10,000, 5 s at 70,000.
-    fine = _FIXED_DESCENT | {"theta": _KL_THETA}
-    embedding.optimize(0, **fine, negative_gradient_method="bh", n_jobs=1, inplace=True)
 
 
 def _callback(progress: Progress, done: int, total: int) -> Callable[[int, float, Any], None]:
