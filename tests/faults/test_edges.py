@@ -11,8 +11,8 @@ import jaxtl
 from jaxtl import metrics
 from jaxtl.neighbors import exact_neighbors, nearest_rows
 from tests.faults import exact, odd
-from tests.faults.calls import CALLS, SLOW
 from tests.faults.answers import COUNTS, Told, answer, table
+from tests.faults.calls import CALLS, SLOW
 from tests.faults.spaces import made, ordinary, spaces
 
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
