@@ -243,7 +243,7 @@ BAD = [
             "text": "text.npz: not a readable .npz file",
             "truncated": "truncated.npz: not a readable .npz file",
             "alone": "alone.npz: a single .npy array",
-            "pickled": "pickled.npz: not a readable .npz file (Object arrays cannot be loaded",
+            "pickled": "pickled.npz: not a readable .npz file (array values: it holds Python objects",
             "nan": "1 NaN or infinite values in 1 of 40 rows, the first in row 7",
             "one_row": "a map needs at least 3 rows",
             "flat": "rows of the features are equal",

@@ -343,7 +343,7 @@ def test_what_is_missing_is_made_again_from_the_folder_alone(labelled, contents,
 def test_settings_of_a_comparison_are_read_as_they_were_written(tmp_path):
     from jaxtl.runs.formats import Started
 
-    started = Started(ComparisonConfig("b.npz", "a.csv", 60, "pets", 3, True, ("lle",), 5.0, 4, 7))
+    started = Started(ComparisonConfig("b.npz", "a.csv", 60, "pets", 3, True, ("lle",), 5.0, 4, seed=7))
     run = RunFolder(tmp_path)
     run.started.write(started)
     assert run.started.read() == started

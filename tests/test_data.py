@@ -78,7 +78,7 @@ def test_an_unknown_split_is_refused(split):
 
 @pytest.mark.parametrize("image_size", [0, -48])
 def test_a_senseless_image_size_is_refused(image_size):
-    with pytest.raises(JaxtlError, match="image_size must be at least 1"):
+    with pytest.raises(JaxtlError, match="image_size: must be a whole number from 1 to"):
         load("mnist", image_size=image_size)
 
 
