@@ -29,6 +29,8 @@ WORK = (
     "jaxtl.records.arrays.Embedding.load",
     "jaxtl.scaling.study.prepare",
     "jaxtl.machine.devices.leave_device_memory",
+    # What it sets stays set in this process.
+    "jaxtl.machine.cache.set_up",
     "benchmarks.suite.run",
     "benchmarks.suite.describe_machine",
 )

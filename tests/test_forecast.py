@@ -378,6 +378,6 @@ def test_a_forecast_of_a_run_writes_nothing(jaxtl, tmp_path, monkeypatch):
     taken = json.loads(out)
     assert taken["seconds"] == pytest.approx(sum(taken["parts"].values()))
     code, _, err = jaxtl("run", "--forecast", "--perplexity", "nan")
-    assert (code, "perplexity must be" in err) == (2, True)
+    assert (code, "--perplexity': 'nan' is not a number" in err) == (2, True)
     assert jaxtl("run", "--forecast", "--resume", "run")[0] == 2
     assert not list(tmp_path.iterdir())

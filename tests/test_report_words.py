@@ -41,7 +41,7 @@ def test_command_repeats_the_settings():
     words = shlex.split(command(config))
     assert words[:2] == ["jaxtl", "run"]
     given = run.make_context("run", words[2:]).params
-    given["methods"] = given["methods"].split(",")
+    given["methods"] = list(given["methods"])
     given["preprocessing"] = given["preprocessing"] or "unit"  # where neither user nor weights decide
     for name, value in config.items():
         if "digest" not in name:

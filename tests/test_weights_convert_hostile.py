@@ -242,9 +242,9 @@ def test_options_and_places_are_checked(tmp_path):
     out = tmp_path / "out.safetensors"
     assert_refused(run(tmp_path, out), "a folder; give the .h5")
     assert_refused(run(path, tmp_path / "out.h5"), "ends in .safetensors")
-    assert_refused(run(path, path / "out.safetensors"), "cannot be written")
+    assert_refused(run(path, path / "out.safetensors"), "Not a directory; give another path")
     (tmp_path / "folder.safetensors").mkdir()
-    assert_refused(run(path, tmp_path / "folder.safetensors"), "a folder; give the name")
+    assert_refused(run(path, tmp_path / "folder.safetensors"), "Is a directory; give another path")
     assert_refused(run(path, out, "--width", "wide"), "must be auto or a number such as 0.35, got 'wide'")
     assert_refused(run(path, out, "--width", "nan"), "width must be in (0, 8]")
     assert_refused(run(path, out, "--width", "1.0"), "width 1): Conv1/kernel is [3, 3, 3, 16], needs")

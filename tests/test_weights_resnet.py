@@ -172,7 +172,7 @@ def test_a_file_of_weights_is_exported_at_the_size_that_is_said(jaxtl, tmp_path)
     file = tmp_path / "out.safetensors"
     for options, words in (
         (("--out", tmp_path / "n.onnx"), "say --image-size"),
-        (("--image-size", 8, "--out", tmp_path / "n.onnx"), "image_size must be 32"),
+        (("--image-size", 8, "--out", tmp_path / "n.onnx"), "'8' is not a whole number from 32"),
         (("--image-size", 32, "--stage", "after", "--out", tmp_path / "n.onnx"), "leave out --stage"),
     ):
         code, _, told = jaxtl("export", file, "--to", "onnx", *options)

@@ -6,6 +6,7 @@ JAX takes these settings from the environment as it is imported, and so do the p
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -115,7 +116,7 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
             status = path.lstat()
         except OSError:
             continue  # another process deleted it
-        if not path.is_dir():
+        if not stat.S_ISDIR(status.st_mode):
             files.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     return files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,12 +22,14 @@ def same(one: Path, other: Path) -> bool:
     # Where one is there and the other is not, they differ on this disk, whatever their case.
     if one.exists() or other.exists():
         return False
-    return str(one.resolve()).casefold() == str(other.resolve()).casefold()
+    # Not by Path.resolve, which fails at a link to itself.
+    return os.path.realpath(one).casefold() == os.path.realpath(other).casefold()
 
 
 def is_within(path: Path, folder: Path) -> bool:
     """Whether a path is a folder or lies in it, through links."""
-    return any(same(parent, folder) for parent in (path.resolve(), *path.resolve().parents))
+    whole = Path(os.path.realpath(path))
+    return any(same(parent, folder) for parent in (whole, *whole.parents))
 
 
 def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named] = (), full: Iterable[Named] = ()) -> None:
