@@ -21,6 +21,7 @@ FILES = {
     "config.json",
     "dataset.json",
     "environment.json",
+    "manifest.json",
     "timings.json",
     "features/before.npz",
     "features/after.npz",

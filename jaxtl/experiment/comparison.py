@@ -146,7 +146,7 @@ def start(
 
     Raises JaxtlError where the folder holds files, or a setting cannot work with these features or here.
     """
-    run = RunFolder(folder)
+    run = RunFolder(folder, compares=False)
     remove_leftovers(run.started.path)
     run.check_new()
     configure()
@@ -159,6 +159,7 @@ def start(
         for stage, features in zip(STAGES, pair[:2] if pair else (), strict=False):
             files[stage].write(features)
     run.started.write(Started(config))
+    comparison.take_stock()
     return comparison
 
 
@@ -173,8 +174,9 @@ def resume(
     Raises JaxtlError for settings that were edited, or that differ from the folder's, and where the features
     are not there any more.
     """
-    run = RunFolder(folder)
+    run = RunFolder(folder, compares=False)
     config = run.started.read().config
+    run.started.check_intact()
     assert isinstance(config, ComparisonConfig)
     known = asdict(config)
     for name, value in (given or {}).items():
@@ -188,6 +190,7 @@ def resume(
     _check_files(run, config)
     configure()
     comparison = ComparisonRun(config, run, observer or Silent(), options)
+    comparison.take_stock()
     comparison.check_memory(comparison.embeddings_left, resumed=True)
     run.remove_leftovers()
     return comparison
@@ -202,6 +205,9 @@ def _check_files(run: RunFolder, config: ComparisonConfig) -> None:
                 f"{file}: is missing, and cannot be made again; compare {config.before} and {config.after} "
                 "into a new folder"
             )
+        # Which says where it cannot be read at all.
+        file.read()
+        file.check_intact()
 
 
 class ComparisonRun(Experiment):
@@ -216,6 +222,18 @@ class ComparisonRun(Experiment):
         return _Steps(self.config, self.folder, self.embedder, drawer, elsewhere, notify)
 
     @property
+    def given(self) -> Mapping[str, Sequence[RunFile[Features]]]:
+        files = {stage: [file] for stage, file in self.folder.features.items()}
+        if self.config.training:
+            trained = self.folder.training_features.items()
+            files |= {f"training_features_{stage}": [file] for stage, file in trained}
+        return files
+
+    @property
+    def _first_files(self) -> list[RunFile[Any]]:
+        return [self.folder.started, *(file for files in self.given.values() for file in files)]
+
+    @property
     def _points(self) -> int:
         return self.config.points
 
@@ -225,7 +243,7 @@ class ComparisonRun(Experiment):
 
     def measure(self) -> list[Score]:
         """Do what is left to do but for figures and page. Returns the scores."""
-        self._work_off([step for step in self._left({}) if not step.draws and step.name != "report"])
+        self._work_off(wanted=lambda step: not step.draws and step.name != "report")
         return self.folder.scores.read()
 
     def _compile_ahead(self, left: Sequence[Step]) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 from jaxtl.machine.memory import peak_memory
 from jaxtl.runs.folder import RunFile
 
+# What the manifest calls who writes them.
+_STEP = "timings"
+
 
 class Timings:
     """Times steps, from any threads, and writes down each that is done.
@@ -21,7 +24,8 @@ class Timings:
 
     def __init__(self, file: RunFile[dict[str, Any]]) -> None:
         self._file, self._lock = file, threading.Lock()
-        self._known = file.read_or({})
+        # Seconds that are not those that were written are worth nothing.
+        self._known = file.read() if file.is_intact else {}
         self._began = 0.0
 
     def begin(self) -> None:
@@ -45,4 +49,4 @@ class Timings:
             known["run"] = round(time.perf_counter() - self._began, 3)
             peak = max(peak_memory() / 2**30, known.get("peak_memory_gib", 0.0))
             known["peak_memory_gib"] = round(peak, 2)
-            self._file.write(known)
+            self._file.write_recorded(known, _STEP, {})

@@ -9,7 +9,8 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,33 @@ _DAMAGED = (
 )
 
 
+# Called with a file that is whole and flushed, before it takes its name.
+_announce: ContextVar[Callable[[Path], None] | None] = ContextVar("announce", default=None)
+
+
+@contextlib.contextmanager
+def announced(announce: Callable[[Path], None]) -> Iterator[None]:
+    """Inside, `announce` is called with each file that `replacing` has whole, before it takes its name.
+
+    What is written down of it then is known whenever the process is killed.
+    """
+    token = _announce.set(announce)
+    try:
+        yield
+    finally:
+        _announce.reset(token)
+
+
+def _tell(whole: Path) -> None:
+    if announce := _announce.get():
+        # Which writes a file itself.
+        token = _announce.set(None)
+        try:
+            announce(whole)
+        finally:
+            _announce.reset(token)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
@@ -47,6 +75,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.chmod(0o666 & ~_umask())
+            _tell(temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ by it, and who reads it is told where it is damaged.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +22,7 @@ from jaxtl.plots import maps as plots
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
     MAKE_AGAIN,
+    announced,
     leftovers,
     read_json_object,
     remove_leftovers,
@@ -41,6 +42,7 @@ from jaxtl.records.tables import (
     save_scores,
 )
 from jaxtl.runs import formats
+from jaxtl.runs.manifest import Manifest, State, stamp
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
 T = TypeVar("T")
@@ -53,6 +55,7 @@ _OF_FEATURES = FIGURES[:3]
 SUFFIXES = ("png", "svg", "pdf")
 # The files that say what a folder is, and the older name of the second.
 _CONFIG, _SEEDS, _SEEDS_BEFORE = "config.json", "seeds.json", "repeats.json"
+_MANIFEST = "manifest.json"
 
 
 def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ class RunFile(Generic[T]):
         name: relative to the folder, with slashes.
         path: the whole of it.
         kept: whether it is there until the step that it serves is done, and no longer.
+        remedy: what to do where it is lost, if it cannot be made again.
     """
 
     def __init__(
@@ -80,8 +84,8 @@ class RunFile(Generic[T]):
         remedy: str | None = None,
         kept: bool = False,
     ) -> None:
-        self.name, self.path, self.kept = name, folder.path / name, kept
-        self._folder, self._load, self._save, self._remedy = folder, load, save, remedy
+        self.name, self.path, self.kept, self.remedy = name, folder.path / name, kept, remedy
+        self._folder, self._load, self._save = folder, load, save
 
     def __str__(self) -> str:
         return str(self.path)
@@ -90,41 +94,82 @@ class RunFile(Generic[T]):
     def is_there(self) -> bool:
         return self.path.is_file()
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether it is there, or is missing though the run made it."""
+        return self.is_there or (self._folder.compares and self.state is State.MISSING)
+
+    @property
+    def state(self) -> State:
+        """How it stands to the folder's manifest. Raises JaxtlError where that is damaged."""
+        return self._folder.manifest.state(self.name)
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether it is what the run wrote; of runs without a manifest, whether it is there."""
+        return self.state is State.OK
+
     def read(self) -> T:
-        """What it holds. Raises JaxtlError, which says how to go on, where it is absent or damaged."""
+        """What it holds.
+
+        Raises JaxtlError, which says how to go on, where it is absent, damaged or not what the run wrote.
+        """
         try:
-            return self._load(self.path)
+            value = self._load(self.path)
         except JaxtlError as error:
             raise self.mended(error) from None
+        if self._folder.compares:
+            self.check_intact()
+        return value
 
     def read_or(self, otherwise: T) -> T:
-        """What it holds, where it is there."""
-        return self.read() if self.is_there else otherwise
+        """What it holds, where it is there, or should be."""
+        return self.read() if self.is_expected else otherwise
+
+    def check_intact(self) -> None:
+        """Raises JaxtlError where it is not what the run wrote."""
+        if (state := self.state) is not State.OK:
+            raise JaxtlError(f"{self.path}: {state.value}; {self._folder.remedy(self, state)}")
 
     def write(self, value: T) -> None:
         """Write it, whole or not at all. Raises OSError where that cannot be."""
         self._save(self.path, value)
+
+    def write_recorded(self, value: T, step: str, inputs: Mapping[str, str | None]) -> None:
+        """Write it so that the manifest knows it as a file of this step, whenever the process is killed."""
+        manifest = self._folder.manifest
+        with announced(lambda whole: manifest.announce(step, self.name, stamp(whole), inputs)):
+            self._save(self.path, value)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
     def mended(self, error: JaxtlError) -> JaxtlError:
         """An error about this file, with what to do about it."""
-        delete = "delete it and " if self.is_there else ""
-        remedy = self._remedy or f"{delete}{self._folder.go_on}"
+        # What the run recorded it makes again by itself.
+        by_hand = self.is_there and not self._folder.manifest.is_there
+        delete = "delete it and " if by_hand else ""
+        remedy = self.remedy or f"{delete}{self._folder.go_on}"
         return JaxtlError(f"{str(error).removesuffix(f'; {MAKE_AGAIN}')}; {remedy}")
 
 
 class _Folder:
     """A folder of such files.
 
+    Args:
+        compares: whether what is read is compared with the manifest; not by who works in the folder, and
+            looks before each step.
+
     Attributes:
         files: all that it may hold.
+        manifest: what is recorded of them.
     """
 
-    def __init__(self, path: Pathlike) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Pathlike, compares: bool = True) -> None:
+        self.path, self.compares = Path(path), compares
         self.files: list[RunFile[Any]] = []
+        self.manifest = Manifest(self.path / _MANIFEST)
+        self._file(_MANIFEST, read_json_object, write_json)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -133,6 +178,16 @@ class _Folder:
     def go_on(self) -> str:
         """How its run goes on, for the end of an error's line."""
         return f"go on with: jaxtl run --resume {shlex.quote(str(self.path))}"
+
+    def remedy(self, file: RunFile[Any], state: State) -> str:
+        """What to do about a file that is not what the run wrote, for the end of an error's line."""
+        if state is State.MISSING:
+            return self.go_on
+        if not self.manifest.knows(file.name):
+            return "it is no file of this run: move it away"
+        accept = f"jaxtl check {shlex.quote(str(self.path))} --accept"
+        again = file.remedy or f"{self.go_on.removeprefix('go on with: ')} makes it again"
+        return f"{again}, or {accept} takes it as it is"
 
     def check_new(self) -> None:
         """Raises JaxtlError unless the folder is empty, or does not exist yet."""
@@ -188,8 +243,8 @@ class _Folder:
 class RunFolder(_Folder):
     """The folder of one run."""
 
-    def __init__(self, path: Pathlike) -> None:
-        super().__init__(path)
+    def __init__(self, path: Pathlike, compares: bool = True) -> None:
+        super().__init__(path, compares)
         file = self._file
         remedy = "restore it from a copy, or start a new run with --out"
         self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
