@@ -58,8 +58,8 @@ class Standing:
     def left(self, again: Mapping[str, Step]) -> list[Step]:
         """Steps to be done now, in the table's order; those that leave no file where one of these needs them.
 
-        A step is not among them that hangs on one that is done, which itself hangs on one that is not: what is
-        made again is mostly the same as it was, and then there is nothing more to do.
+        Not among them is a step that hangs on one that is done, which itself hangs on one that is not: what
+        is made again is mostly the same as it was, and then there is nothing more to do.
 
         Args:
             again: steps that are done again, by name.

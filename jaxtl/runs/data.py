@@ -137,15 +137,15 @@ class RunData(summaries.Told):
         return next((s for s in self.scores if (s.stage, s.space, s.metric) == wanted), None)
 
 
-def load_run(folder: str | os.PathLike[str]) -> RunData:
+def load_run(folder: str | os.PathLike[str] | RunFolder) -> RunData:
     """Read a run folder; what is not there yet, but for the settings and the embeddings, stays empty.
 
     Images come from the run's own dataset. Where it cannot be read any more the page has none.
 
     Raises:
-        JaxtlError: no run folder, no embeddings, or files that are damaged.
+        JaxtlError: no run folder, no embeddings, or files that are damaged or not what the run wrote.
     """
-    run = RunFolder(folder)
+    run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     run.check()
     settings = run.settings.read()
     embeddings = _embeddings(run)
@@ -191,7 +191,7 @@ def _image_rows(run: RunFolder, first: Embedding) -> list[dict[str, Any]]:
 
 def _embeddings(run: RunFolder) -> dict[tuple[str, str], Embedding]:
     """Those that are there, of the same images."""
-    embeddings = {key: file.read() for key, file in run.embeddings.items() if file.is_there}
+    embeddings = {key: file.read() for key, file in run.embeddings.items() if file.is_expected}
     for key, embedding in embeddings.items():
         embedding.check_plane(f"{run.embeddings[key]}: a run")
     if not embeddings:
@@ -229,7 +229,7 @@ def features_of(
     values, notes = {}, []
     for stage in stages:
         file = run.features[stage]
-        if not file.is_there:
+        if not file.is_expected:
             notes.append(f"without the features of stage {stage}: {file} is not there")
             continue
         features = file.read()
@@ -246,14 +246,14 @@ def distances_to(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def _described(run: RunFolder, meta: dict[str, Any]) -> dict[str, Any]:
     names = {"before": "dimensions", "after": "dimensions_after"}
-    there = {names[stage]: file for stage, file in run.features.items() if file.is_there}
+    there = {names[stage]: file for stage, file in run.features.items() if file.is_expected}
     return {**meta, **{name: file.read().values.shape[1] for name, file in there.items()}}
 
 
 def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple[np.ndarray | None, str]:
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
-    if run.images.is_there:
+    if run.images.is_expected:
         images = run.images.read()
         return (
             (images, "") if len(images) == len(first.index) else (None, f"{run.images}: is of other images")

@@ -94,14 +94,15 @@ def _accuracies(run: RunFolder, methods: tuple[str, ...]) -> dict[str, dict[str,
 
 
 def save_figure(
-    folder: Pathlike,
+    folder: Pathlike | RunFolder,
     name: str,
     out: Pathlike | None = None,
     progress: Progress = lambda fraction: None,
     how: Print = Print(),
 ) -> list[Path]:
     """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
-    run, written = RunFolder(folder), []
+    run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+    written = []
     figure = draw(run, name, how)
     for file in run.figures[name]:
         written.append(file.path if out is None else Path(out, file.path.name))
@@ -119,7 +120,10 @@ def save_figures(folder: Path, out: Path | None = None, how: Print = Print()) ->
     run = RunFolder(folder)
     run.check()
     names = figure_names(run.started.read().config)
-    return [path for name in names for path in save_figure(folder, name, out, how=how)]
+    written = [path for name in names for path in save_figure(run, name, out, how=how)]
+    if out is None:
+        run.accept(file for name in names for file in run.figures[name])
+    return written
 
 
 class Drawer:
@@ -145,7 +149,7 @@ class Drawer:
         """
         if self._processes == 1:
             with self._here:
-                save_figure(self._run.path, name, progress=progress)
+                save_figure(self._run, name, progress=progress)
         else:
             self._draw_apart(name, progress)
 
@@ -169,4 +173,5 @@ class Drawer:
 
 def _draw_file(folder: str, name: str, progress: Progress) -> None:
     """What the process does; its answer must be what JSON can hold."""
-    save_figure(folder, name, progress=progress)
+    # Whose step this is has compared what it shows.
+    save_figure(RunFolder(folder, compares=False), name, progress=progress)

@@ -214,6 +214,12 @@ class _Folder:
             if file.kept:
                 file.remove()
 
+    def accept(self, files: Iterable[RunFile[Any]]) -> None:
+        """Take files as they stand for what the run wrote."""
+        for file in files:
+            if self.manifest.knows(file.name):
+                self.manifest.accept(file.name)
+
     def check_there(self, needed: Iterable[RunFile[Any]]) -> None:
         """Raises JaxtlError where one of these files is missing."""
         for file in needed:

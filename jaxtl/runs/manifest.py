@@ -1,8 +1,8 @@
-"""The manifest of a run's folder: size and SHA-256 of every file that its steps wrote, and what it was made of.
+"""The manifest of a run's folder: size and SHA-256 of every file that steps wrote, and what it was made of.
 
 A step is done when its files are those recorded, and what it was made of is what is recorded now. Whoever
-reads a file of the run compares it with its record, so that none is believed that was damaged, edited or taken
-from another run.
+reads a file of the run compares it with its record, so that none is believed that was damaged, edited or
+taken from another run.
 """
 
 from __future__ import annotations
