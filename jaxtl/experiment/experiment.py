@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -18,7 +19,7 @@ from typing import Any
 
 from jaxtl.costs.forecast import Forecast, forecast
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import checks, scores
+from jaxtl.experiment import checks, scores, sources
 from jaxtl.experiment.analysis import embedding_step
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.schedule import Schedule, Step
@@ -34,7 +35,6 @@ from jaxtl.machine.host import cpu_count
 from jaxtl.progress import Observer, Progress, Silent, counted
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.tables import Score
-from jaxtl.runs.dataset import kept, recorded
 from jaxtl.runs.figures import Drawer
 from jaxtl.runs.folder import RunFile, RunFolder
 from jaxtl.runs.formats import Started
@@ -67,12 +67,13 @@ def start(
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
     run = _folder(folder)
-    remove_leftovers(run.started.path)
-    experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)
-    shared = experiment.shared
-    run.started.write(Started(experiment.config, shared.weights_digest))
-    _record_images(run, shared)
-    experiment.take_stock()
+    with run.newly_held() as held:
+        remove_leftovers(run.started.path)
+        experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)
+        experiment.held, shared = held, experiment.shared
+        run.started.write(Started(experiment.config, shared.weights_digest))
+        sources.record_images(run, shared)
+        experiment.take_stock()
     return experiment
 
 
@@ -103,12 +104,6 @@ def planned(
     return experiment
 
 
-def _record_images(run: RunFolder, shared: Shared) -> None:
-    run.dataset.write(recorded(shared.train, shared.test))
-    if shared.is_given:
-        run.images.write(kept(shared.sample.images))
-
-
 def resume(
     folder: Path,
     given: Mapping[str, Any] | None = None,
@@ -131,21 +126,31 @@ def resume(
     """
     run = _folder(folder)
     run.check()
+    with run.held() as held:
+        experiment = _resumed(run, given or {}, observer or Silent(), options, check_memory, shared)
+        experiment.held = held
+    return experiment
+
+
+def _resumed(
+    run: RunFolder,
+    given: Mapping[str, Any],
+    observer: Observer,
+    options: EmbeddingOptions,
+    check_memory: bool,
+    shared: Shared | None,
+) -> Experiment:
     started = run.started.read()
     run.started.check_intact()
-    checks.check_given(run, started.config, given or {})
+    checks.check_given(run, started.config, given)
     configure(deterministic=started.config.deterministic)
-    experiment = Experiment(started.config, run, observer or Silent(), options, shared)
-    experiment.shared.expect(run.dataset.read_or({}))
-    # Killed between its first two files. Runs of before there was such a record are left as they are.
-    if not run.dataset.is_there and not run.environment.is_there:
-        _record_images(run, experiment.shared)
-    experiment.take_stock()
+    experiment = Experiment(started.config, run, observer, options, shared)
+    sources.check(run, experiment.shared, started, experiment.standing)
     if check_memory:
         if experiment.work.learns:
             checks.check_network_memory(started.config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left, resumed=True)
-    checks.check_weights(run, started, experiment.shared)
+    experiment.take_stock()
     run.remove_leftovers()
     return experiment
 
@@ -174,6 +179,8 @@ class Experiment:
         self.shared = shared or Shared(config, scratch=folder.path)
         self._timings = Timings(folder.timings)
         self._told: set[str] = set()
+        # The folder, as long as this works in it.
+        self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -210,11 +217,13 @@ class Experiment:
 
     def take_stock(self) -> None:
         """Begin the manifest where the folder has none, with what is there; let go of what is of no step."""
-        if not self.folder.manifest.is_there:
-            if count := self.standing.adopt():
-                files = counted(count, "file")
-                self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
-            self.folder.manifest.record(_START, [file.name for file in self._first_files], {})
+        if not self.folder.manifest.is_there and (count := self.standing.adopt()):
+            files = counted(count, "file")
+            self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
+        names = [file.name for file in self._first_files]
+        if any(file.is_there and not file.is_intact for file in self._first_files):
+            self.folder.manifest.record(_START, names, {})
+        self.folder.manifest.begin(sources.digests(self.folder))
         self.standing.remove_stray()
 
     @property
@@ -224,12 +233,10 @@ class Experiment:
     @property
     def embeddings_left(self) -> dict[str, int]:
         """How many embeddings are still to be made, by each method that has some."""
-        names = {step.name for step in self.steps if self.standing.fault(step) is not None}
-        left = {
-            method: sum(embedding_step(method, stage) in names for stage in STAGES)
-            for method in self.config.methods
-        }
-        return {method: count for method, count in left.items() if count}
+        made = {embedding_step(m, stage): m for m in self.config.methods for stage in STAGES}
+        steps = [step for step in self.steps if step.name in made and self.standing.fault(step) is not None]
+        left = Counter(made[step.name] for step in steps)
+        return {method: left[method] for method in self.config.methods if left[method]}
 
     def check_memory(self, left: Mapping[str, int], resumed: bool = False) -> None:
         """Raises JaxtlError where so many embeddings by each method would not fit."""
@@ -242,9 +249,9 @@ class Experiment:
         table = [step.name for step in self.steps]
         return forecast(machine, self._points, names, table, network, maps)
 
-    @property
+    @cached_property
     def _points(self) -> int:
-        return len(self.shared.sample)
+        return sources.count_points(self.folder, self.shared, self.config.samples)
 
     def _expected(self) -> tuple[dict[str, float | None], list[tuple[str, float | None]], str]:
         learns, embeddings = self.work.learns, self.embeddings_left
@@ -304,13 +311,14 @@ class Experiment:
         self._timings.begin()
         left = list(filter(wanted, self._left(again)))
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self.held)
             stack.enter_context(contextlib.closing(self.work))
             if left and default_engine() == "cpu":
                 # For all of it, so that no library's own limit begins without this one and ends within it.
                 stack.enter_context(one_blas_thread())
             heard = stack.enter_context(self.observer.interruptible())
             self._tell(left, again)
-            while left:
+            while any(step.name not in self._told for step in left if step.outputs):
                 self._work_off_together(left, heard)
                 left = list(filter(wanted, self._left()))
                 self._tell(left, {})
@@ -318,6 +326,7 @@ class Experiment:
     def _work_off_together(self, left: Sequence[Step], heard: Callable[[], None]) -> None:
         """Do steps, each as soon as what it needs is done."""
         names = {step.name for step in left}
+        self._told |= names
         methods = self.config.methods
         self.embedder.get_ready(m for m in methods if any(embedding_step(m, s) in names for s in STAGES))
         self._compile_ahead(left)

@@ -24,6 +24,7 @@ from jaxtl.records.arrays import Embedding
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
+from jaxtl.runs.dataset import are_shown
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import COMPARISON
 from jaxtl.settings import FORMER_PIXELS, selection_of
@@ -262,7 +263,7 @@ def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple
         pixels = {part: settings.get(part, former) for part, former in FORMER_PIXELS.items()}
         how = {"image_size": settings.get("image_size"), **pixels, **asdict(selection_of(settings))}
         dataset = load(name, "test", samples=int(first.index.max()) + 1, **how)
-        if not _are_those(dataset, first):
+        if not (_are_those(dataset, first) and _are_recorded(run, dataset, first)):
             return None, f"dataset {name} holds other images now than when the run was made"
         # The first ones, as of every run: what is read when it is asked for stays so.
         n = len(first.index)
@@ -270,6 +271,13 @@ def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple
         return first_rows(dataset.images, n) if are_first else dataset.images[first.index], ""
     except (JaxtlError, OSError) as error:
         return None, str(error)
+
+
+def _are_recorded(run: RunFolder, dataset: Dataset, first: Embedding) -> bool:
+    """Whether a set's first images are those that the run read; where it does not tell, they may be."""
+    n = len(first.index)
+    in_order = len(dataset) == n and np.array_equal(first.index, np.arange(n))
+    return not in_order or are_shown(run.dataset.read_or({}), dataset)
 
 
 def _are_those(dataset: Dataset, first: Embedding) -> bool:

@@ -19,6 +19,7 @@ from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.runs.folder import RunFolder, figure_names
+from jaxtl.runs.lock import Hold
 from jaxtl.settings import STAGES, ComparisonConfig
 
 _MOST = 5
@@ -120,8 +121,10 @@ def save_figures(folder: Path, out: Path | None = None, how: Print = Print()) ->
     run = RunFolder(folder)
     run.check()
     names = figure_names(run.started.read().config)
-    written = [path for name in names for path in save_figure(run, name, out, how=how)]
-    if out is None:
+    if out is not None:
+        return [path for name in names for path in save_figure(run, name, out, how=how)]
+    with Hold(run.path):
+        written = [path for name in names for path in save_figure(run, name, how=how)]
         run.accept(file for name in names for file in run.figures[name])
     return written
 

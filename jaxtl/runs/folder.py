@@ -8,11 +8,12 @@ by it, and who reads it is told where it is damaged.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jaxtl.data import short_name, spelled
 from jaxtl.errors import JaxtlError
@@ -21,8 +22,6 @@ from jaxtl.methods import METHODS
 from jaxtl.plots import maps as plots
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
-    MAKE_AGAIN,
-    announced,
     leftovers,
     read_json_object,
     remove_leftovers,
@@ -42,7 +41,9 @@ from jaxtl.records.tables import (
     save_scores,
 )
 from jaxtl.runs import formats
-from jaxtl.runs.manifest import Manifest, State, stamp
+from jaxtl.runs.file import RunFile
+from jaxtl.runs.lock import Hold, entries
+from jaxtl.runs.manifest import Manifest, State
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
 T = TypeVar("T")
@@ -63,94 +64,6 @@ def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
     if isinstance(config, ComparisonConfig):
         return _OF_FEATURES
     return FIGURES if config.layers else FIGURES[:-1]
-
-
-class RunFile(Generic[T]):
-    """One file of a folder, which may be there or not.
-
-    Attributes:
-        name: relative to the folder, with slashes.
-        path: the whole of it.
-        kept: whether it is there until the step that it serves is done, and no longer.
-        remedy: what to do where it is lost, if it cannot be made again.
-    """
-
-    def __init__(
-        self,
-        folder: _Folder,
-        name: str,
-        load: Callable[[Path], T],
-        save: Callable[[Path, T], None],
-        remedy: str | None = None,
-        kept: bool = False,
-    ) -> None:
-        self.name, self.path, self.kept, self.remedy = name, folder.path / name, kept, remedy
-        self._folder, self._load, self._save = folder, load, save
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    @property
-    def is_there(self) -> bool:
-        return self.path.is_file()
-
-    @property
-    def is_expected(self) -> bool:
-        """Whether it is there, or is missing though the run made it."""
-        return self.is_there or (self._folder.compares and self.state is State.MISSING)
-
-    @property
-    def state(self) -> State:
-        """How it stands to the folder's manifest. Raises JaxtlError where that is damaged."""
-        return self._folder.manifest.state(self.name)
-
-    @property
-    def is_intact(self) -> bool:
-        """Whether it is what the run wrote; of runs without a manifest, whether it is there."""
-        return self.state is State.OK
-
-    def read(self) -> T:
-        """What it holds.
-
-        Raises JaxtlError, which says how to go on, where it is absent, damaged or not what the run wrote.
-        """
-        try:
-            value = self._load(self.path)
-        except JaxtlError as error:
-            raise self.mended(error) from None
-        if self._folder.compares:
-            self.check_intact()
-        return value
-
-    def read_or(self, otherwise: T) -> T:
-        """What it holds, where it is there, or should be."""
-        return self.read() if self.is_expected else otherwise
-
-    def check_intact(self) -> None:
-        """Raises JaxtlError where it is not what the run wrote."""
-        if (state := self.state) is not State.OK:
-            raise JaxtlError(f"{self.path}: {state.value}; {self._folder.remedy(self, state)}")
-
-    def write(self, value: T) -> None:
-        """Write it, whole or not at all. Raises OSError where that cannot be."""
-        self._save(self.path, value)
-
-    def write_recorded(self, value: T, step: str, inputs: Mapping[str, str | None]) -> None:
-        """Write it so that the manifest knows it as a file of this step, whenever the process is killed."""
-        manifest = self._folder.manifest
-        with announced(lambda whole: manifest.announce(step, self.name, stamp(whole), inputs)):
-            self._save(self.path, value)
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    def mended(self, error: JaxtlError) -> JaxtlError:
-        """An error about this file, with what to do about it."""
-        # What the run recorded it makes again by itself.
-        by_hand = self.is_there and not self._folder.manifest.is_there
-        delete = "delete it and " if by_hand else ""
-        remedy = self.remedy or f"{delete}{self._folder.go_on}"
-        return JaxtlError(f"{str(error).removesuffix(f'; {MAKE_AGAIN}')}; {remedy}")
 
 
 class _Folder:
@@ -189,13 +102,35 @@ class _Folder:
         again = file.remedy or f"{self.go_on.removeprefix('go on with: ')} makes it again"
         return f"{again}, or {accept} takes it as it is"
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Hold]:
+        """The folder for this process alone, from now on; let go of here only where an error ends it.
+
+        Raises JaxtlError where another process works in it.
+        """
+        hold = Hold(self.path)
+        try:
+            yield hold
+        except BaseException:
+            hold.let_go()
+            raise
+
+    @contextlib.contextmanager
+    def newly_held(self) -> Iterator[Hold]:
+        """The same of a folder that is empty, or does not exist yet. Raises JaxtlError of any other."""
+        if not self.path.is_dir():
+            self.check_new()
+        with self.held() as hold:
+            self.check_new()
+            yield hold
+
     def check_new(self) -> None:
         """Raises JaxtlError unless the folder is empty, or does not exist yet."""
         if not is_text(str(self.path)):
             raise JaxtlError(f"{readable(self.path)}: its name is not UTF-8; give another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(entries(self.path)):
             known = holds_run(self.path) or holds_seeds(self.path)
             hint = self.go_on if known else "it is no run folder"
             raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")
