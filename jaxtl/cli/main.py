@@ -9,6 +9,7 @@ import click
 
 import jaxtl
 from jaxtl.cli import headings, screen
+from jaxtl.cli.check import check
 from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
 from jaxtl.cli.errors import Stopped, advise, explain
@@ -20,7 +21,22 @@ from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, finetune, reduce
 from jaxtl.errors import JaxtlError
 
-_VERBS = (run, compare, extract, finetune, reduce, plot, show, score, layers, report, export, scale, doctor)
+_VERBS = (
+    run,
+    compare,
+    extract,
+    finetune,
+    reduce,
+    plot,
+    show,
+    check,
+    score,
+    layers,
+    report,
+    export,
+    scale,
+    doctor,
+)
 
 
 @click.group(

@@ -145,7 +145,7 @@ def _resumed(
     checks.check_given(run, started.config, given)
     configure(deterministic=started.config.deterministic)
     experiment = Experiment(started.config, run, observer, options, shared)
-    sources.check(run, experiment.shared, started, experiment.standing)
+    sources.check(run, experiment.shared, started, experiment.standing, observer.notify)
     if check_memory:
         if experiment.work.learns:
             checks.check_network_memory(started.config, experiment.shared)
@@ -225,6 +225,8 @@ class Experiment:
             self.folder.manifest.record(_START, names, {})
         self.folder.manifest.begin(sources.digests(self.folder))
         self.standing.remove_stray()
+        if self._timings.repair():
+            self.observer.notify(f"{self.folder.timings.name}: begun anew, as it was not what the run wrote")
 
     @property
     def _first_files(self) -> list[RunFile[Any]]:

@@ -75,7 +75,18 @@ class Seeds:
         with self._observer.step("Report over the seeds"):
             write_report(self.folders, self.folder.report.path)
         self.folder.scores.write(scores)
+        self._record()
         return scores
+
+    def _record(self) -> None:
+        """Write down what was made over the seeds, and of what."""
+        made_of = [file for run in self.folders for file in (run.scores, run.claims)]
+        inputs: dict[str, str | None] = {
+            str(file.path.relative_to(self.folder.path)): file.sha256 for file in made_of
+        }
+        made = (self.folder.scores, self.folder.claims, self.folder.summary, self.folder.report)
+        self.folder.manifest.record("start", [self.folder.seeds.name], {})
+        self.folder.manifest.record("seeds", [file.name for file in made], inputs)
 
     def _between(self) -> list[Score]:
         """What two seeds have in common: what differs between them, fine-tuning did by chance."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtl.experiment import checks
 from jaxtl.experiment.shared import Shared
 from jaxtl.experiment.standing import Standing
+from jaxtl.progress import Notify
 from jaxtl.runs.dataset import expected, identities, kept, points, recorded
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
@@ -26,7 +27,7 @@ def digests(run: RunFolder) -> dict[str, str]:
     return known | identities(run.dataset.read_or({}))
 
 
-def check(run: RunFolder, shared: Shared, started: Started, standing: Standing) -> None:
+def check(run: RunFolder, shared: Shared, started: Started, standing: Standing, notify: Notify) -> None:
     """Raises JaxtlError, before anything is written, for images or weights that are not those of the run.
 
     Where nothing that is left needs them, they need not be there any more. What is recorded of the images is
@@ -40,6 +41,8 @@ def check(run: RunFolder, shared: Shared, started: Started, standing: Standing) 
         checks.check_weights(run, started, shared)
     if lost:
         record_images(run, shared)
+        if run.manifest.is_there:
+            notify(f"{run.dataset.name}: written again, as it was not what the run wrote")
         run.manifest.forget([run.dataset.name, run.images.name])
     elif shared.is_given and run.manifest.is_there and not run.images.is_intact:
         run.images.write(kept(shared.sample.images))
@@ -53,7 +56,7 @@ def _is_lost(run: RunFolder) -> bool:
     if not run.manifest.is_there:
         # Killed between its first two files. Runs of before there was such a record are left as they are.
         return not (run.dataset.is_there or run.environment.is_there)
-    lost = bool(run.manifest.stamps(run.dataset.name)) and not run.dataset.is_intact
+    lost = run.dataset.is_lost
     if lost and "test" not in run.manifest.sources:
         run.dataset.check_intact()
     return lost

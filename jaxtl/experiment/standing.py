@@ -79,9 +79,7 @@ class Standing:
 
     def _lost(self, step: Step) -> bool:
         """Whether a file that a step may leave for good was recorded, and is not what it was."""
-        manifest = self._folder.manifest
-        files = [file for file in step.leaves if not file.kept and manifest.stamps(file.name)]
-        return not all(file.is_intact for file in files)
+        return any(file.is_lost for file in step.leaves if not file.kept)
 
     def _other_inputs(self, step: Step) -> str | None:
         if not self._folder.manifest.is_there:

@@ -28,6 +28,14 @@ class Timings:
         self._known = file.read() if file.is_intact else {}
         self._began = 0.0
 
+    def repair(self) -> bool:
+        """Begin anew where what was written is lost; whether it was."""
+        lost = self._file.is_lost
+        if lost:
+            self._known = {}
+            self._file.write_recorded({}, _STEP, {})
+        return lost
+
     def begin(self) -> None:
         """The run begins, or goes on: stops are left out of its seconds."""
         self._began = time.perf_counter() - self._known.get("run", 0.0)

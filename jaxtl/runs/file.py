@@ -70,6 +70,16 @@ class RunFile(Generic[T]):
         """Whether it is what the run wrote; of runs without a manifest, whether it is there."""
         return self.state is State.OK
 
+    @property
+    def sha256(self) -> str:
+        """Of what it holds. Raises OSError where it is not there."""
+        return stamp(self.path).sha256
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the run recorded it, and it is there no longer as it was."""
+        return bool(self._folder.manifest.stamps(self.name)) and not self.is_intact
+
     def read(self) -> T:
         """What it holds.
 
@@ -91,6 +101,19 @@ class RunFile(Generic[T]):
         """Raises JaxtlError where it is not what the run wrote."""
         if (state := self.state) is not State.OK:
             raise JaxtlError(f"{self.path}: {state.value}; {self._folder.remedy(self, state)}")
+
+    def check_acceptable(self) -> None:
+        """Raises JaxtlError where it cannot be read, or may not differ from what the run wrote."""
+        if self.remedy:
+            self.check_intact()
+        try:
+            self._load(self.path)
+        except JaxtlError as error:
+            raise self.mended(error) from None
+
+    def accept(self) -> None:
+        """Take it as it stands for what the run wrote."""
+        self._folder.manifest.accept(self.name)
 
     def write(self, value: T) -> None:
         """Write it, whole or not at all. Raises OSError where that cannot be."""

@@ -43,7 +43,7 @@ from jaxtl.records.tables import (
 from jaxtl.runs import formats
 from jaxtl.runs.file import RunFile
 from jaxtl.runs.lock import Hold, entries
-from jaxtl.runs.manifest import Manifest, State
+from jaxtl.runs.manifest import Manifest, State, stamp
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
     return FIGURES if config.layers else FIGURES[:-1]
 
 
-class _Folder:
+class Folder:
     """A folder of such files.
 
     Args:
@@ -94,13 +94,14 @@ class _Folder:
 
     def remedy(self, file: RunFile[Any], state: State) -> str:
         """What to do about a file that is not what the run wrote, for the end of an error's line."""
+        if file.remedy:
+            return file.remedy
         if state is State.MISSING:
             return self.go_on
         if not self.manifest.knows(file.name):
             return "it is no file of this run: move it away"
         accept = f"jaxtl check {shlex.quote(str(self.path))} --accept"
-        again = file.remedy or f"{self.go_on.removeprefix('go on with: ')} makes it again"
-        return f"{again}, or {accept} takes it as it is"
+        return f"{self.go_on.removeprefix('go on with: ')} makes it again, or {accept} takes it as it is"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Hold]:
@@ -149,11 +150,16 @@ class _Folder:
             if file.kept:
                 file.remove()
 
+    def digests_of(self, name: str) -> list[str]:
+        """The SHA-256 of a file that lies in the folder but is another's; none where it is not there."""
+        path = self.path / name
+        return [stamp(path).sha256] if path.is_file() else []
+
     def accept(self, files: Iterable[RunFile[Any]]) -> None:
         """Take files as they stand for what the run wrote."""
         for file in files:
             if self.manifest.knows(file.name):
-                self.manifest.accept(file.name)
+                file.accept()
 
     def check_there(self, needed: Iterable[RunFile[Any]]) -> None:
         """Raises JaxtlError where one of these files is missing."""
@@ -181,7 +187,7 @@ class _Folder:
         return file
 
 
-class RunFolder(_Folder):
+class RunFolder(Folder):
     """The folder of one run."""
 
     def __init__(self, path: Pathlike, compares: bool = True) -> None:
@@ -192,7 +198,8 @@ class RunFolder(_Folder):
         # The same file, for who shows a run of whatever version.
         self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
         self.dataset = file("dataset.json", read_json_object, write_json)
-        self.images = file("images.npz", formats.load_images, formats.save_images)
+        given = "give jaxtl.run the same images again, with this folder as out"
+        self.images = file("images.npz", formats.load_images, formats.save_images, given)
         self.environment = file("environment.json", formats.load_environment, write_json)
         self.timings = file("timings.json", formats.load_timings, write_json)
         self.features = {
@@ -257,7 +264,7 @@ class RunFolder(_Folder):
             )
 
 
-class SeedsFolder(_Folder):
+class SeedsFolder(Folder):
     """The folder of runs that differ in their seed alone, each in a folder of its own within it."""
 
     def __init__(self, path: Pathlike) -> None:

@@ -196,9 +196,10 @@ class Manifest:
                 self._write()
 
     def accept(self, name: str) -> None:
-        """Take a file as it stands for what the run wrote."""
+        """Take a file as it stands for what the run wrote; one that nobody knew is of no step."""
         with self._current():
-            self._steps[self._of[name]].files[name] = (stamp(self._root / name),)
+            step = self._steps.setdefault(self._of.get(name, name), Record())
+            step.files[name] = (stamp(self._root / name),)
             self._write()
 
     def _put(self, step: str, record: Record) -> None:
