@@ -49,6 +49,12 @@ def stamps(folder):
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
+def older(folder):
+    """The folder of a run, as a version wrote it that had no manifest."""
+    (folder / "manifest.json").unlink()
+    return folder
+
+
 def finish(folder, **given):
     experiment.resume(folder, given).run()
 

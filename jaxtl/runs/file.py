@@ -130,8 +130,6 @@ class RunFile(Generic[T]):
 
     def mended(self, error: JaxtlError) -> JaxtlError:
         """An error about this file, with what to do about it."""
-        # What the run recorded it makes again by itself.
-        by_hand = self.is_there and not self._folder.manifest.is_there
-        delete = "delete it and " if by_hand else ""
+        delete = "delete it and " if self.is_there else ""
         remedy = self.remedy or f"{delete}{self._folder.go_on}"
         return JaxtlError(f"{str(error).removesuffix(f'; {MAKE_AGAIN}')}; {remedy}")
