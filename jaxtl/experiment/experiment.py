@@ -220,6 +220,8 @@ class Experiment:
         if not self.folder.manifest.is_there and (count := self.standing.adopt()):
             files = counted(count, "file")
             self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
+            if self.folder.timings.is_there:
+                self._timings.adopt()
         names = [file.name for file in self._first_files]
         if any(file.is_there and not file.is_intact for file in self._first_files):
             self.folder.manifest.record(_START, names, {})

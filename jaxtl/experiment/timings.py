@@ -28,6 +28,10 @@ class Timings:
         self._known = file.read() if file.is_intact else {}
         self._began = 0.0
 
+    def adopt(self) -> None:
+        """Take the file as it stands for what was written."""
+        self._file.accept()
+
     def repair(self) -> bool:
         """Begin anew where what was written is lost; whether it was."""
         lost = self._file.is_lost
