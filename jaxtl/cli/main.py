@@ -55,8 +55,8 @@ def cli(ctx: click.Context) -> None:
     jaxtl show RUN       what it found
     jaxtl COMMAND -h     what a command does, and its options
 
-    Results go to standard output, progress and notes to standard error. Exit code 0 where all went well, 2
-    after one line that says what to mend, 130 after Ctrl-C.
+    Results go to standard output, progress and notes to standard error. Exit code 0 where all went well, 1
+    where jaxtl check has something to tell, 2 after one line that says what to mend, 130 after Ctrl-C.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

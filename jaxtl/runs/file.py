@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,6 +22,8 @@ class Place(Protocol):
 
     @property
     def go_on(self) -> str: ...
+
+    def check_there(self, needed: Iterable[RunFile[Any]]) -> None: ...
 
     def remedy(self, file: RunFile[Any], state: State) -> str: ...
 
@@ -85,6 +87,8 @@ class RunFile(Generic[T]):
 
         Raises JaxtlError, which says how to go on, where it is absent, damaged or not what the run wrote.
         """
+        if not self.is_there and self.is_expected:
+            self._folder.check_there([self])
         try:
             value = self._load(self.path)
         except JaxtlError as error:

@@ -104,7 +104,7 @@ def test_who_reads_a_damaged_file_refuses_it(damaged, few_run, jaxtl, tmp_path):
 def test_a_deleted_table_is_missed(damaged, jaxtl):
     code, out, said = jaxtl("show", damaged("claims.json", "delete"))
     assert (code, out) == (2, "")
-    assert "claims.json: no such file; go on with: jaxtl run --resume" in said
+    assert "is not finished (claims.json is missing); go on with: jaxtl run --resume" in said
 
 
 def test_a_file_of_another_run_is_not_taken(damaged, few_run, jaxtl, tmp_path):
