@@ -226,11 +226,10 @@ def test_every_damaged_file_is_refused_or_not_read(damaged, few_run, other_run, 
                 continue
             folder = damaged(name, damage, other_run)
             code, out, made, said = answer(folder)
+            untold = name in UNTOLD and damage == "delete"
             if code == 2 and is_one_line(said, folder):
                 tally.note("refused")
-            elif (code, out, made) == whole[:3] or (code == 0 and command == "score"):
-                tally.note("answered")
-            elif name in UNTOLD and damage == "delete":
+            elif (code, out, made) == whole[:3] or (code == 0 and command == "score") or untold:
                 tally.note("answered")
             else:
                 tally.note("failed", f"{name} {damage}: {code} {said}")
