@@ -220,7 +220,7 @@ def few_run(few_config, once, without_figures):
 @pytest.fixture(scope="session")
 def contents():
     """A function of a run folder: what each file holds, by name, without those that tell of times."""
-    timed = {"timings.json", "report.html", "log.txt"}
+    timed = {"timings.json", "report.html", "log.txt", "manifest.json"}
 
     def read(folder):
         files = (path for path in folder.rglob("*") if path.is_file() and path.name not in timed)

@@ -21,6 +21,7 @@ FILES = {
     "config.json",
     "dataset.json",
     "environment.json",
+    "manifest.json",
     "timings.json",
     "features/before.npz",
     "features/after.npz",
@@ -46,6 +47,12 @@ def stamps(folder):
     """Inode and time of every file but the log: they differ if a file was written again."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "log.txt")
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def older(folder):
+    """The folder of a run, as a version wrote it that had no manifest."""
+    (folder / "manifest.json").unlink()
+    return folder
 
 
 def finish(folder, **given):

@@ -17,6 +17,7 @@ from jaxtl.records.arrays import Embedding, Features
 from jaxtl.reduction.turning import turned_onto
 from jaxtl.runs.folder import RunFolder
 from jaxtl.settings import STAGES
+from tests.run_files import older
 
 N = 120
 
@@ -187,7 +188,7 @@ def test_a_stopped_run_ends_at_the_same_bytes(compared, tmp_path):
 
 @pytest.mark.slow
 def test_settings_of_before_there_was_alignment_are_of_maps_that_are_not_aligned(compared, tmp_path):
-    folder = shutil.copytree(compared[False], tmp_path / "old")
+    folder = older(shutil.copytree(compared[False], tmp_path / "old"))
     run = RunFolder(folder)
     record = json.loads(run.started.path.read_text())
     del record["align"], record["digest"]

@@ -25,6 +25,7 @@ from jaxtl.report import build_page, load_run
 from jaxtl.runs.figures import draw
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Averages
+from tests.run_files import older
 
 ROOT = Path(jaxtl.__file__).parent
 # Columns and fields of many things, which code has to name; and what is a word like any other.
@@ -141,7 +142,7 @@ def test_a_claim_about_a_score_has_its_value_and_interval(finished, scores):
 
 
 def test_the_profile_s_last_layer_has_the_scores_of_the_features(finished, scores, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
+    folder = older(shutil.copytree(finished, tmp_path / "run"))
     run = RunFolder(folder)
     for stage in ("before", "after"):
         features = Features.load(folder / "features" / f"{stage}.npz")
@@ -175,7 +176,7 @@ def test_pictures_page_and_terminal_say_the_same_accuracy_in_the_same_digits(fin
 
 
 def test_an_earlier_version_s_files_are_read_by_today_s_names(finished, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "earlier")
+    folder = older(shutil.copytree(finished, tmp_path / "earlier"))
     text = (folder / "scores.csv").read_text().replace(f'"{catalogue.FIVE_FOLDS}"', "10-NN accuracy")
     (folder / "scores.csv").write_text(text)
     (folder / "layers.csv").write_text(

@@ -23,7 +23,7 @@ from jaxtl.records.files import read_npz
 from jaxtl.records.tables import Score, load_images, load_scores, save_images
 from jaxtl.runs.data import load_run
 from jaxtl.runs.export import export
-from tests.run_files import Notes, stamps
+from tests.run_files import Notes, older, stamps
 
 N = 90
 
@@ -292,7 +292,7 @@ def few_copy(few_run, tmp_path, without_figures):
 
 
 def test_an_older_run_is_read_and_scored_again(few_copy):
-    (few_copy / "images.csv").unlink()
+    (older(few_copy) / "images.csv").unlink()
     assert load_run(few_copy).image_rows == []
     kept = {
         name: stamp for name, stamp in stamps(few_copy).items() if name.startswith(("feat", "emb", "model"))
@@ -315,7 +315,7 @@ def test_an_older_run_is_read_and_scored_again(few_copy):
 def test_a_damaged_table_is_refused_by_name(few_copy, old, new, told):
     text = (few_copy / "images.csv").read_text()
     text = text.removesuffix(old) if not new else text.replace(old, new, 1)
-    (few_copy / "images.csv").write_text(text)
+    (older(few_copy) / "images.csv").write_text(text)
     with pytest.raises(JaxtlError, match=told) as refusal:
         load_run(few_copy)
     assert "images.csv" in str(refusal.value)

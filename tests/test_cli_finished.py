@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxtl.records.arrays import Features
+from tests.run_files import older
 
 
 def test_report_of_one_run_and_of_two(jaxtl, finished, tmp_path):
@@ -45,7 +46,7 @@ def test_numbers_are_had_again_from_a_finished_run(jaxtl, finished, tmp_path):
 
 
 def test_numbers_that_cannot_be_had_again_leave_those_there_are(jaxtl, finished, contents, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
+    folder = older(shutil.copytree(finished, tmp_path / "run"))
     path = folder / "features" / "after.npz"
     features = Features.load(path)
     features.values[7, 3] = np.nan

@@ -18,6 +18,7 @@ from jaxtl.methods import METHODS
 from jaxtl.progress import counted
 from jaxtl.records.tables import Score
 from jaxtl.runs.folder import RunFolder
+from tests.run_files import older
 
 
 def stamps(folder):
@@ -25,7 +26,7 @@ def stamps(folder):
 
 
 def test_a_finished_run_is_shown_from_its_folder_alone(jaxtl, few_run, few_digits, tmp_path, monkeypatch):
-    folder = shutil.copytree(few_run, tmp_path / "run")
+    folder = older(shutil.copytree(few_run, tmp_path / "run"))
     # Without its data set, from anywhere, on a folder that cannot be written.
     for file in ("features", "model.safetensors", "neighbors", "dataset.json"):
         path = folder / file
@@ -118,7 +119,7 @@ def test_what_a_run_did_to_its_images_is_a_sentence():
 
 
 def test_outcomes_are_counted_from_a_run_s_measures(few_run, tmp_path):
-    folder = shutil.copytree(few_run, tmp_path / "run")
+    folder = older(shutil.copytree(few_run, tmp_path / "run"))
     measures = RunFolder(folder).measures
     outcome = np.array([0, 0, 1, 3, 2, 1], np.uint8)
     own = {**measures.read(), "outcome_knn": outcome, "kept": np.full(6, 0.5, np.float32)}

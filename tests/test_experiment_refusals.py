@@ -10,7 +10,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment import experiment
 from jaxtl.models.weights import imagenet_path
 from jaxtl.settings import RunConfig
-from tests.run_files import finish
+from tests.run_files import finish, older
 
 OTHER = {
     "dataset": "mnist",
@@ -109,7 +109,8 @@ def write(text):
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_damaged_file_is_named_in_one_line(copy, name, damage, deleted, words):
-    damage(copy / name)
+    """Of a run without a manifest; what was recorded is made again."""
+    damage(older(copy) / name)
     for other in deleted:
         (copy / other).unlink()
     with pytest.raises(JaxtlError, match=words) as refusal:

@@ -72,7 +72,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
             deaths.append(str(Path(str(death)).relative_to(folder)))
         # Of a step with several files the first ones are made again where it was killed before the last.
         parts = {"history.csv", "classes.csv", "images.csv", "claims.json", "measures.npz", *FIGURES}
-        unfinished = {"timings.json", "checkpoint.npz", *KEPT, *parts}
+        unfinished = {"timings.json", "manifest.json", "checkpoint.npz", *KEPT, *parts}
         for name in kept.keys() - unfinished:
             if "killed_0" not in name:
                 assert stamps(folder)[name] == kept[name], f"{name} was made again"
@@ -115,7 +115,7 @@ def test_what_was_deleted_is_made_again_and_nothing_else(copy, finished, content
     before = stamps(copy)
     finish(copy)
     after = stamps(copy)
-    made_together = {"history.csv", "model.safetensors", *FIGURES, "timings.json"}
+    made_together = {"history.csv", "model.safetensors", *FIGURES, "timings.json", "manifest.json"}
     for name in FILES - gone - made_together:
         assert after[name] == before[name], name
     assert contents(copy) == contents(finished)
@@ -126,7 +126,11 @@ def test_only_the_figure_of_which_a_file_is_missing_is_drawn_again(copy, finishe
     before, observer = stamps(copy), Notes()
     experiment.resume(copy, observer=observer).run()
     again = {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
-    assert again == {"timings.json", *(f"figures/after.{kind}" for kind in ("png", "svg", "pdf"))}
+    assert again == {
+        "timings.json",
+        "manifest.json",
+        *(f"figures/after.{kind}" for kind in ("png", "svg", "pdf")),
+    }
     assert observer.titles == ["Figure after"]
     assert contents(copy) == contents(finished)
 
@@ -191,7 +195,7 @@ def test_a_run_killed_before_its_config_was_whole_can_start_again(few, tmp_path)
     with pytest.raises(JaxtlError, match="no run folder"):
         experiment.resume(tmp_path)
     experiment.start(few, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "dataset.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "dataset.json", "manifest.json"}
 
 
 def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, contents, tmp_path):
@@ -210,6 +214,7 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
     done = {
         "config.json",
         "dataset.json",
+        "manifest.json",
         "timings.json",
         "history.csv",
         "features/before.npz",
@@ -229,7 +234,7 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
     after = stamps(folder)
     assert all(
         after[name] == before[name]
-        for name in before.keys() - {"timings.json", "history.csv", "checkpoint.npz", *KEPT}
+        for name in before.keys() - {"timings.json", "manifest.json", "history.csv", "checkpoint.npz", *KEPT}
     )
     assert contents(folder) == contents(few_run)
 

@@ -12,6 +12,7 @@ import jaxtl
 from jaxtl import Dataset, Embedding, Features, Images, JaxtlError, metrics
 from jaxtl.records.arrays import Neighbors
 from jaxtl.runs.data import load_run
+from tests.run_files import older
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(60, 6))
@@ -361,7 +362,7 @@ def test_the_command_reduces_to_three_and_draws_two(files, jaxtl, tmp_path):
 
 
 def test_a_run_s_embedding_in_three_dimensions_is_told_by_its_file(few_run, tmp_path):
-    folder = Path(shutil.copytree(few_run, tmp_path / "run"))
+    folder = older(Path(shutil.copytree(few_run, tmp_path / "run")))
     path = folder / "embeddings" / "before_pca.npz"
     given = Embedding.load(path)
     Embedding(np.zeros((len(given.coords), 3)), given.labels, given.index, meta=given.meta).save(path)

@@ -17,6 +17,7 @@ from jaxtl.records.files import read_npz, write_npz
 from jaxtl.runs.folder import RunFolder, SeedsFolder, holds_seeds, run_folders
 from jaxtl.runs.formats import Averages, Started
 from jaxtl.settings import RunConfig
+from tests.run_files import older
 
 ROOT = Path(package.__file__).parent
 # The one place where files of a run are named, and its neighbour of a study's, whose folder has its own.
@@ -253,7 +254,8 @@ COMMANDS = {
 def test_a_damaged_file_is_one_line_that_names_it_and_how_to_go_on(
     jaxtl, copy, contents, tmp_path, name, damage, command, words
 ):
-    damage(copy / name)
+    """Of a run without a manifest; with one, tests/faults/ damages every file."""
+    damage(older(copy) / name)
     before = contents(copy)
     code, _, err = jaxtl(*(word.format(run=copy, out=tmp_path / "out") for word in COMMANDS[command]))
     line = err.strip().splitlines()[-1]

@@ -19,6 +19,7 @@ from jaxtl.metrics import Estimate
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Features
 from jaxtl.records.tables import Score, load_scores
+from jaxtl.runs import check
 from jaxtl.runs.folder import holds_seeds
 from jaxtl.settings import RunConfig
 
@@ -50,6 +51,7 @@ def by_key(path):
 def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     assert sorted(path.name for path in done.iterdir()) == [
         "claims.json",
+        "manifest.json",
         "report.html",
         "scores.csv",
         "seed-3",
@@ -60,6 +62,9 @@ def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
     ]
     experiment.start(replace(few, seed=5), tmp_path / "alone").run()
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
+    states = {standing.name: standing.state for standing in check.look(done)}
+    assert {"summary.md", "seed-3/scores.csv", "seed-5/model.safetensors"} <= states.keys()
+    assert set(states.values()) == {"ok"}
 
 
 def test_numbers_are_means_with_intervals_over_seeds_and_images(done):

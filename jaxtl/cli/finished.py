@@ -172,11 +172,20 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """
     from jaxtl.report.document import write_report
     from jaxtl.runs.folder import RunFolder, run_folders
+    from jaxtl.runs.lock import Hold
 
     # Several runs are shown on a page of the working directory's.
-    path = out or RunFolder(runs[0] if len(runs) == 1 else ".").report.path
+    own = RunFolder(runs[0] if len(runs) == 1 else ".")
+    path = out or own.report.path
     options.check_suffix(path, ".html")
-    own = RunFolder(runs[0]).report.path if len(runs) == 1 else None
-    options.check_outputs([("--out", path)], but=own)
-    write_report([folder for run in runs for folder in run_folders(run)], path)
+    options.check_outputs([("--out", path)], but=own.report.path if len(runs) == 1 else None)
+    shown = [folder for run in runs for folder in run_folders(run)]
+    if out or len(runs) > 1:
+        write_report(shown, path)
+    else:
+        for run in shown:
+            run.check()
+        with Hold(own.path):
+            write_report(shown, path)
+            own.accept([own.report])
     click.echo(str(path))

@@ -9,6 +9,7 @@ import click
 
 import jaxtl
 from jaxtl.cli import headings, screen
+from jaxtl.cli.check import check
 from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
 from jaxtl.cli.errors import Stopped, advise, explain
@@ -21,7 +22,22 @@ from jaxtl.cli.steps import extract, finetune, reduce
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.machine import signals
 
-_VERBS = (run, compare, extract, finetune, reduce, plot, show, score, layers, report, export, scale, doctor)
+_VERBS = (
+    run,
+    compare,
+    extract,
+    finetune,
+    reduce,
+    plot,
+    show,
+    check,
+    score,
+    layers,
+    report,
+    export,
+    scale,
+    doctor,
+)
 
 
 @click.group(
@@ -41,7 +57,8 @@ def cli(ctx: click.Context) -> None:
     jaxtl COMMAND -h     what a command does, and its options
 
     Results go to standard output, progress and notes to standard error. Exit code 0 where all went well, 2
-    after one line that says what to mend, 130 after Ctrl-C, 1 after a fault of jaxtl's own.
+    after one line that says what to mend, 130 after Ctrl-C, 1 where jaxtl check or jaxtl doctor has
+    something to tell, or after a fault of jaxtl's own.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -104,7 +104,7 @@ def run(
       report.html  all of it on one page, to be opened in a browser
       scores.csv, classes.csv, images.csv, layers.csv, claims.json, measures.npz
       model.safetensors, history.csv
-      config.json, environment.json, timings.json
+      config.json, environment.json, timings.json, manifest.json
     STAGE is before or after, METHOD pca, tsne or lle. With --seeds it holds
     seed-N/, each such a folder, and scores, claims and report of them all.
 

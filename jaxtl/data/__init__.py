@@ -86,6 +86,8 @@ SOURCES: dict[str, tuple[str | None, Loader]] = {
 }
 # Of these, whose images are decoded when they are asked for.
 _IN_FILES = ("folder", "csv", "parquet", "hf")
+# Of these, whose argument is a path.
+_PATHS = ("idx", "folder", "csv", "parquet", "arrays", "hf")
 # Names that only Python gives.
 _HIDDEN = {GIVEN: ("NAME", _given)}
 # What a bare path is by its suffix; a folder is looked into.
@@ -205,6 +207,18 @@ def _kind_of(path: Path) -> str:
     if path.suffix.lower() not in _BY_SUFFIX:
         raise JaxtlError(f"{path}: neither a folder nor a {', '.join(_BY_SUFFIX)} file; give one of these")
     return _BY_SUFFIX[path.suffix.lower()]
+
+
+def absolute(name: str) -> str:
+    """A set's name, by which it is found from any working directory; what is no path stays as it is."""
+    try:
+        kind, argument = spelled(name)
+    except JaxtlError:
+        return name
+    if kind not in _PATHS:
+        return name
+    path = os.path.abspath(_path(argument))
+    return f"{kind}:{path}" if name.startswith(f"{kind}:") else path
 
 
 def reads_files(name: str) -> bool:

@@ -66,7 +66,7 @@ class Analysis:
         )
         for method in self._settings.methods:
             yield Step(
-                _embedding(method, stage),
+                embedding_step(method, stage),
                 self.embedder.title(method, stage),
                 (run.embeddings[stage, method],),
                 (stage, neighbors, *self._turned_onto(method, stage)),
@@ -78,16 +78,22 @@ class Analysis:
                 _free(method),
                 f"{self.embedder.title(method, stage)}, not from the map before",
                 (),
-                (stage, _embedding(method, stage)),
+                (stage, neighbors, embedding_step(method, stage), *self._turned_onto(method, stage)),
                 partial(self._embed_free, method),
                 self.embedder.lane(method),
+                leaves=(run.free_embeddings[method],),
             )
 
     def scores_of(self, stage: str, training: bool) -> Iterator[Step]:
         """Steps for a stage's numbers; `training`: whether there are training features."""
         needs = {
             "features": (stage, f"training_features_{stage}", f"neighbors_{stage}"),
-            "embeddings": (stage, *self._embeddings(stage), *map(_free, self._free(stage))),
+            "embeddings": (
+                stage,
+                f"neighbors_{stage}",
+                *self._embeddings(stage),
+                *map(_free, self._free(stage)),
+            ),
         }
         for part, title in (("features", "Scores of features"), ("embeddings", "Scores of maps")):
             yield Step(
@@ -97,6 +103,7 @@ class Analysis:
                 needs[part],
                 partial(self._measure, stage, part, training),
                 beside_training=stage == "before",
+                leaves=(self.run.stage_scores[stage, part],),
             )
 
     def conclusions(self, tuned: bool, classes: bool) -> Iterator[Step]:
@@ -114,6 +121,7 @@ class Analysis:
             (),
             (*STAGES, *(f"neighbors_{stage}" for stage in STAGES), "finetune"),
             partial(self._compare, tuned),
+            leaves=(run.change_scores,),
         )
         of_classes = (run.class_scores,) if classes else ()
         outputs = (run.scores, *of_classes, run.image_rows, run.claims, run.measures)
@@ -121,7 +129,10 @@ class Analysis:
         needs += ("reseeded",) * self._reseeds
         yield Step("scores", "Claims", outputs, needs, partial(self._score, tuned, classes), is_drawn=True)
         yield from self._figures()
-        yield Step("report", "Report", (run.report,), ("scores", "layers"), self._write_report)
+        # All that it shows, so that it is made again where that changes and no score does.
+        maps = (*self._embeddings("before"), *self._embeddings("after"))
+        needs = ("environment", *STAGES, "finetune", *maps, "layers", "scores")
+        yield Step("report", "Report", (run.report,), needs, self._write_report)
 
     @property
     def _reseeds(self) -> bool:
@@ -135,7 +146,8 @@ class Analysis:
         if self._reseeds:
             title = f"{self.embedder.title(_SEEDED, 'before')}, another seed"
             needs = "before", "neighbors_before"
-            yield Step("reseeded", title, (), needs, self._reseed, self.embedder.lane(_SEEDED))
+            lane, leaves = self.embedder.lane(_SEEDED), (self.run.reseeded,)
+            yield Step("reseeded", title, (), needs, self._reseed, lane, leaves=leaves)
 
     def _figures(self) -> Iterator[Step]:
         of_stage = {stage: self._embeddings(stage) for stage in STAGES}
@@ -153,12 +165,12 @@ class Analysis:
             )
 
     def _embeddings(self, stage: str) -> tuple[str, ...]:
-        return tuple(_embedding(method, stage) for method in self._settings.methods)
+        return tuple(embedding_step(method, stage) for method in self._settings.methods)
 
     def _turned_onto(self, method: str, stage: str) -> tuple[str, ...]:
         """Steps that make what an embedding is turned onto."""
         before, after = STAGES
-        return (_embedding(method, before),) if self._settings.align and stage == after else ()
+        return (embedding_step(method, before),) if self._settings.align and stage == after else ()
 
     def _free(self, stage: str) -> list[str]:
         """Methods whose embeddings of a stage are made a second time, free to start where they would."""
@@ -181,7 +193,7 @@ class Analysis:
         free, after = self.run.free_embeddings[method], STAGES[1]
         made = self.run.embeddings[after, method].read()
         # Of a run that goes on elsewhere another library may have made the embedding: then it was but turned.
-        if not free.is_there and made.params.get("initialization") == FROM_COORDS:
+        if made.params.get("initialization") == FROM_COORDS:
             params = {**self._settings.reduction(method), "initialization": "pca"}
             self._make(method, after, free, params, progress)
 
@@ -213,8 +225,6 @@ class Analysis:
 
     def _reseed(self, progress: Progress) -> None:
         run = self.run
-        if run.reseeded.is_there:
-            return
         params = {**self._settings.reduction(_SEEDED), "seed": self._settings.seed ^ 1}
         try:
             self.embedder.make(self._job(_SEEDED, "before", run.reseeded, params), progress, self.notify)
@@ -254,7 +264,8 @@ class Analysis:
         write_report([self.run], self.run.report.path)
 
 
-def _embedding(method: str, stage: str) -> str:
+def embedding_step(method: str, stage: str) -> str:
+    """The name of the step that makes an embedding."""
     return f"{method}_{stage}"
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.costs import table as costs
+from jaxtl.data import absolute
 from jaxtl.data.pairs import Pair
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import footprint as numbers
@@ -90,13 +93,25 @@ def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> Non
 
 
 def settled(config: RunConfig, observer: Observer) -> RunConfig:
-    """The settings with the preprocessing that the weights want, where the user asks for none; says so."""
+    """The settings with the preprocessing that the weights want, where the user asks for none; says so.
+
+    Paths are absolute in it, so that the run goes on from any working directory.
+    """
+    config = replace(config, dataset=absolute(config.dataset), weights=_absolute(config.weights))
     if config.preprocessing:
         return config
     wanted = wanted_preprocessing(config.weights)
     if wanted:
         observer.notify(told_preprocessing(wanted))
     return replace(config, preprocessing=config.images.settled(wanted).preprocessing)
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and os.path.abspath(Path(path).expanduser())
+
+
+# Settings that are paths, which one may write in several ways.
+_SPELLED: dict[str, Callable[[Any], Any]] = {"dataset": absolute, "weights": _absolute}
 
 
 def check_network_memory(config: RunConfig, shared: Shared) -> None:
@@ -112,7 +127,8 @@ def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> 
     """Raises JaxtlError where a setting that is insisted on differs from the run's."""
     known = asdict(config)
     for name, value in given.items():
-        if known[name] != value:
+        spell = _SPELLED.get(name, lambda value: value)
+        if spell(known[name]) != spell(value):
             raise JaxtlError(
                 f"{run}: was made with {name} {known[name]}, not {value}; that bears on "
                 f"{_BEARS_ON.get(name, 'the features')} and all that follows: leave it out to go on, "

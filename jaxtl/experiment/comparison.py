@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jaxtl.costs import table as costs
 from jaxtl.data.feature_files import Source, given_features, with_labels
 from jaxtl.data.pairs import Pair, paired, training_pair
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.experiment import scores
 from jaxtl.experiment.analysis import Analysis
 from jaxtl.experiment.checks import check_comparison_memory
+from jaxtl.experiment.compared import Comparison
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.schedule import Step
 from jaxtl.machine.bars import watching
 from jaxtl.machine.child import Pool
 from jaxtl.machine.devices import configure
-from jaxtl.plots.shown import plot_stages
 from jaxtl.progress import Notify, Observer, Silent
 from jaxtl.ranges import text
-from jaxtl.records import summaries
-from jaxtl.records.arrays import Embedding, Features, Pathlike
+from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.tables import Score
 from jaxtl.reduction import check_settings
@@ -147,11 +144,23 @@ def start(
 
     Raises JaxtlError where the folder holds files, or a setting cannot work with these features or here.
     """
-    run = RunFolder(folder)
+    run = RunFolder(folder, compares=False)
+    with run.newly_held() as held:
+        comparison = _begun(run, compared, config, observer or Silent(), options)
+        comparison.held = held
+    return comparison
+
+
+def _begun(
+    run: RunFolder,
+    compared: Compared,
+    config: ComparisonConfig,
+    observer: Observer,
+    options: EmbeddingOptions,
+) -> ComparisonRun:
     remove_leftovers(run.started.path)
-    run.check_new()
     configure()
-    comparison = ComparisonRun(config, run, observer or Silent(), options)
+    comparison = ComparisonRun(config, run, observer, options)
     for method in config.methods:
         check_settings(method, config.points, config, comparison.embedder.choices[method].name)
     comparison.check_memory(comparison.embeddings_left)
@@ -161,6 +170,7 @@ def start(
         for stage, features in zip(STAGES, pair[:2] if pair else (), strict=False):
             files[stage].write(features)
     run.started.write(Started(config))
+    comparison.take_stock()
     return comparison
 
 
@@ -175,11 +185,21 @@ def resume(
     Raises JaxtlError for settings that were edited, or that differ from the folder's, and where the features
     are not there any more.
     """
-    run = RunFolder(folder)
+    run = RunFolder(folder, compares=False)
+    with run.held() as held:
+        comparison = _resumed(run, given or {}, observer or Silent(), options)
+        comparison.held = held
+    return comparison
+
+
+def _resumed(
+    run: RunFolder, given: Mapping[str, Any], observer: Observer, options: EmbeddingOptions
+) -> ComparisonRun:
     config = run.started.read().config
+    run.started.check_intact()
     assert isinstance(config, ComparisonConfig)
     known = asdict(config)
-    for name, value in (given or {}).items():
+    for name, value in given.items():
         if name not in known:
             raise JaxtlError(f"{run}: is a comparison of features, which has no {name}; leave it out")
         if known[name] != value:
@@ -189,7 +209,8 @@ def resume(
             )
     _check_files(run, config)
     configure()
-    comparison = ComparisonRun(config, run, observer or Silent(), options)
+    comparison = ComparisonRun(config, run, observer, options)
+    comparison.take_stock()
     comparison.check_memory(comparison.embeddings_left, resumed=True)
     run.remove_leftovers()
     return comparison
@@ -204,6 +225,9 @@ def _check_files(run: RunFolder, config: ComparisonConfig) -> None:
                 f"{file}: is missing, and cannot be made again; compare {config.before} and {config.after} "
                 "into a new folder"
             )
+        # Which says where it cannot be read at all.
+        file.read()
+        file.check_intact()
 
 
 class ComparisonRun(Experiment):
@@ -218,6 +242,18 @@ class ComparisonRun(Experiment):
         return _Steps(self.config, self.folder, self.embedder, drawer, elsewhere, notify)
 
     @property
+    def given(self) -> Mapping[str, Sequence[RunFile[Features]]]:
+        files = {stage: [file] for stage, file in self.folder.features.items()}
+        if self.config.training:
+            trained = self.folder.training_features.items()
+            files |= {f"training_features_{stage}": [file] for stage, file in trained}
+        return files
+
+    @property
+    def _first_files(self) -> list[RunFile[Any]]:
+        return [self.folder.started, *(file for files in self.given.values() for file in files)]
+
+    @property
     def _points(self) -> int:
         return self.config.points
 
@@ -227,66 +263,11 @@ class ComparisonRun(Experiment):
 
     def measure(self) -> list[Score]:
         """Do what is left to do but for figures and page. Returns the scores."""
-        self._work_off([step for step in self._left({}) if not step.draws and step.name != "report"])
+        self._work_off(wanted=lambda step: not step.draws and step.name != "report")
         return self.folder.scores.read()
 
     def _compile_ahead(self, left: Sequence[Step]) -> None:
         """No network, no programs."""
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(summaries.Told):
-    """What `compare` finds.
-
-    Attributes:
-        features: "before" and "after", rows in one order, classes numbered alike.
-        embeddings: by stage and method, such as ("after", "tsne").
-        scores: every number, with its 95 % interval.
-        class_scores: rows stage, space, metric, class, value, low, high; none without labels.
-        claims: rows id, text, statistic, value, low, high, threshold, direction, verdict, words.
-        notes: a line for what was matched, lowered or left out.
-        folder: where all of it is kept with figures and a page, if it is.
-    """
-
-    features: dict[str, Features]
-    embeddings: dict[tuple[str, str], Embedding]
-    scores: list[Score]
-    class_scores: list[dict[str, str | float | None]]
-    claims: list[dict[str, str | float | None]]
-    notes: tuple[str, ...]
-    folder: Path | None
-
-    def score(self, stage: str, space: str, metric: str) -> Score | None:
-        """One number, such as that of "after", "features" and "silhouette"; None where it was not made."""
-        wanted = (stage, space, metric)
-        return next((s for s in self.scores if (s.stage, s.space, s.metric) == wanted), None)
-
-    def summary(self) -> summaries.Summary:
-        """What is shown of it in a notebook: what it is of, and its accuracies, or all numbers."""
-        before, after = (self.features[stage] for stage in STAGES)
-        n, d = before.values.shape
-        rows = [
-            ("images", f"{n:,}"),
-            ("dimensions", f"{d:,} and {after.values.shape[1]:,}"),
-            *summaries.of_rows(before.class_names, before.ids),
-            ("claims", verdicts(self.claims)),
-            *([("folder", str(self.folder))] if self.folder else []),
-        ]
-        return summaries.Summary("Comparison", rows, score_table(self.scores))
-
-    def plot(self, width: str | float | None = None) -> Figure:
-        """Its embeddings before over after, a column for each method; `width` as of `jaxtl.plot`."""
-        return plot_stages(
-            "comparison", self.embeddings, accuracies_of(self.scores), tuned=False, width=width
-        )
-
-    def __repr__(self) -> str:
-        before, after = (self.features[stage].values.shape for stage in STAGES)
-        return (
-            f"Comparison({before[0]:,} images, {before[1]} and {after[1]} dimensions, "
-            f"{len(self.scores)} scores, {len(self.claims)} claims"
-            f"{f', {self.folder}' if self.folder else ''})"
-        )
 
 
 # Long by its docstring, since users call it.

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jaxtl.costs.forecast import Forecast, forecast
-from jaxtl.experiment import checks, scores
+from jaxtl.errors import JaxtlError
+from jaxtl.experiment import checks, scores, sources
+from jaxtl.experiment.analysis import embedding_step
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.experiment.schedule import Schedule, Step
 from jaxtl.experiment.shared import Shared
+from jaxtl.experiment.standing import Inputs, Standing
 from jaxtl.experiment.steps import Work
 from jaxtl.experiment.timings import Timings
 from jaxtl.machine import signals
@@ -30,17 +35,19 @@ from jaxtl.machine.engines import default_engine
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.log import logged
 from jaxtl.machine.surroundings import usual_jax
-from jaxtl.progress import Observer, Progress, Silent
+from jaxtl.progress import Observer, Progress, Silent, counted
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.tables import Score
-from jaxtl.runs.dataset import kept, recorded
 from jaxtl.runs.figures import Drawer
-from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.folder import RunFile, RunFolder
 from jaxtl.runs.formats import Started
+from jaxtl.runs.manifest import State
 from jaxtl.settings import STAGES, RunConfig
 
 # Asked to be done again, all steps that draw.
 FIGURES = "figures"
+# What the manifest calls the files that are there before any step.
+_START = "start"
 
 
 def start(
@@ -62,12 +69,14 @@ def start(
 
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
-    run = RunFolder(folder)
-    remove_leftovers(run.started.path)
-    experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)
-    shared = experiment.shared
-    run.started.write(Started(experiment.config, shared.weights_digest))
-    _record_images(run, shared)
+    run = _folder(folder)
+    with run.newly_held() as held:
+        remove_leftovers(run.started.path)
+        experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)
+        experiment.held, shared = held, experiment.shared
+        run.started.write(Started(experiment.config, shared.weights_digest))
+        sources.record_images(run, shared)
+        experiment.take_stock()
     return experiment
 
 
@@ -81,7 +90,7 @@ def planned(
     shared: Shared | None = None,
 ) -> Experiment:
     """What `start` would begin, checked as there; nothing is written. Arguments and errors as of `start`."""
-    run = RunFolder(folder)
+    run = _folder(folder)
     run.check_new()
     configure(deterministic=config.deterministic)
     told = logged(observer or Silent(), run.log)
@@ -96,12 +105,6 @@ def planned(
     for note in checks.notes(config, shared):
         told.notify(note)
     return experiment
-
-
-def _record_images(run: RunFolder, shared: Shared) -> None:
-    run.dataset.write(recorded(shared.train, shared.test))
-    if shared.is_given:
-        run.images.write(kept(shared.sample.images))
 
 
 def resume(
@@ -124,23 +127,40 @@ def resume(
         JaxtlError: no run folder, settings that were edited, weights that were exchanged, or a given
             setting that differs from the folder's.
     """
-    run = RunFolder(folder)
+    run = _folder(folder)
     run.check()
+    with run.held() as held:
+        experiment = _resumed(run, given or {}, observer or Silent(), options, check_memory, shared)
+        experiment.held = held
+    return experiment
+
+
+def _resumed(
+    run: RunFolder,
+    given: Mapping[str, Any],
+    observer: Observer,
+    options: EmbeddingOptions,
+    check_memory: bool,
+    shared: Shared | None,
+) -> Experiment:
     started = run.started.read()
-    checks.check_given(run, started.config, given or {})
+    run.started.check_intact()
+    checks.check_given(run, started.config, given)
     configure(deterministic=started.config.deterministic)
-    experiment = Experiment(started.config, run, observer or Silent(), options, shared)
-    experiment.shared.expect(run.dataset.read_or({}))
-    # Killed between its first two files. Runs of before there was such a record are left as they are.
-    if not run.dataset.is_there and not run.environment.is_there:
-        _record_images(run, experiment.shared)
+    experiment = Experiment(started.config, run, observer, options, shared)
+    sources.check(run, experiment.shared, started, experiment.standing, observer.notify)
     if check_memory:
         if experiment.work.learns:
             checks.check_network_memory(started.config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left, resumed=True)
-    checks.check_weights(run, started, experiment.shared)
+    experiment.take_stock()
     run.remove_leftovers()
     return experiment
+
+
+def _folder(path: Path) -> RunFolder:
+    """A folder to work in: before each step, what it is made of is compared with the manifest."""
+    return RunFolder(path, compares=False)
 
 
 class Experiment:
@@ -163,6 +183,9 @@ class Experiment:
         signals.tell(lambda: f"; {folder.go_on}" if folder.started.is_there else "")
         self.shared = shared or Shared(config, scratch=folder.path)
         self._timings = Timings(folder.timings)
+        self._told: set[str] = set()
+        # The folder, as long as this works in it.
+        self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -187,15 +210,42 @@ class Experiment:
         """All steps of the run, in the order of a machine with one core."""
         return tuple(self.work.table())
 
+    @cached_property
+    def standing(self) -> Standing:
+        """Which steps are done."""
+        return Standing(self.folder, self.steps, self.given)
+
+    @property
+    def given(self) -> Mapping[str, Sequence[RunFile[Any]]]:
+        """Files that no step makes, by the name that steps need them by."""
+        return {}
+
+    def take_stock(self) -> None:
+        """Begin the manifest where the folder has none, with what is there; let go of what is of no step."""
+        if not self.folder.manifest.is_there and (count := self.standing.adopt()):
+            files = counted(count, "file")
+            self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
+            if self.folder.timings.is_there:
+                self._timings.adopt()
+        names = [file.name for file in self._first_files]
+        if any(file.is_there and not file.is_intact for file in self._first_files):
+            self.folder.manifest.record(_START, names, {})
+        self.folder.manifest.begin(sources.digests(self.folder))
+        self.standing.remove_stray()
+        if self._timings.repair():
+            self.observer.notify(f"{self.folder.timings.name}: begun anew, as it was not what the run wrote")
+
+    @property
+    def _first_files(self) -> list[RunFile[Any]]:
+        return [self.folder.started, self.folder.dataset, self.folder.images]
+
     @property
     def embeddings_left(self) -> dict[str, int]:
         """How many embeddings are still to be made, by each method that has some."""
-        files = self.folder.embeddings
-        left = {
-            method: sum(not files[stage, method].is_there for stage in STAGES)
-            for method in self.config.methods
-        }
-        return {method: count for method, count in left.items() if count}
+        made = {embedding_step(m, stage): m for m in self.config.methods for stage in STAGES}
+        steps = [step for step in self.steps if step.name in made and self.standing.fault(step) is not None]
+        left = Counter(made[step.name] for step in steps)
+        return {method: left[method] for method in self.config.methods if left[method]}
 
     def check_memory(self, left: Mapping[str, int], resumed: bool = False) -> None:
         """Raises JaxtlError where so many embeddings by each method would not fit."""
@@ -203,14 +253,14 @@ class Experiment:
 
     def forecast(self, left: Sequence[Step] | None = None) -> Forecast:
         """What steps will take; by default those that are left."""
-        names = [step.name for step in (self._left({}) if left is None else left)]
+        names = [step.name for step in (self._left() if left is None else left)]
         network, maps, machine = self._expected()
         table = [step.name for step in self.steps]
         return forecast(machine, self._points, names, table, network, maps)
 
-    @property
+    @cached_property
     def _points(self) -> int:
-        return len(self.shared.sample)
+        return sources.count_points(self.folder, self.shared, self.config.samples)
 
     def _expected(self) -> tuple[dict[str, float | None], list[tuple[str, float | None]], str]:
         learns, embeddings = self.work.learns, self.embeddings_left
@@ -221,7 +271,7 @@ class Experiment:
 
         Raises JaxtlError where a step is refused; those that do not need it are done first.
         """
-        self._work_off(self._left({}))
+        self._work_off()
         return self.folder.scores.read()
 
     def redo(self, *names: str) -> list[Score]:
@@ -234,59 +284,82 @@ class Experiment:
         """
         asked = [step for step in self.steps if step.name in names or (step.draws and FIGURES in names)]
         first, *others = asked
-        self.folder.check_there(file for step in self.steps if step not in asked for file in step.outputs)
+        rest = [step for step in self.steps if step not in asked]
+        self.folder.check_there(file for step in rest for file in step.outputs)
+        for step in rest:
+            self._check_done(step)
         again = {step.name: replace(step, needs=(*step.needs, first.name)) for step in others}
         again[first.name] = replace(first, work=partial(_replace, first.work, others))
         # What was kept is of the files as they were; and what is refused leaves nothing that was not there.
-        self.folder.remove_kept()
+        self.standing.remove_kept()
         try:
-            self._work_off(self._left(again))
+            self._work_off(again)
         finally:
-            self.folder.remove_kept()
+            self.standing.remove_kept()
         return self.folder.scores.read()
 
-    def _left(self, again: Mapping[str, Step]) -> list[Step]:
-        """Steps to be done, or done again; those that leave no file where one of these needs them.
+    def _check_done(self, step: Step) -> None:
+        """Raises JaxtlError where a step of a finished run is to be done again."""
+        for file in step.outputs:
+            file.check_intact()
+        if step.outputs and (fault := self.standing.fault(step)):
+            raise JaxtlError(
+                f"{self.folder}: {step.title} is to be made again, as {fault}; {self.folder.go_on}"
+            )
 
-        Steps may leave themselves out (`Step.useless`), and each decides what of its own work is done again:
-        fine-tuning by `Work.learns` and `Work.checkpoint`, numbers by the files of parts that
-        `jaxtl.experiment.scores` keeps.
-        """
-        left: list[Step] = []
-        for step in reversed(self.steps):
-            needed = any(step.name in other.needs for other in left)
-            if step.name in again or (step.is_pending if step.outputs else needed):
-                left.insert(0, again.get(step.name, step))
-        return [step for step in left if not step.useless()]
+    def _left(self, again: Mapping[str, Step] = MappingProxyType({})) -> list[Step]:
+        """Steps to be done, or done again, now. Steps may leave themselves out (`Step.useless`)."""
+        return [step for step in self.standing.left(again) if not step.useless()]
 
-    def _work_off(self, left: Sequence[Step]) -> None:
+    def _work_off(
+        self,
+        again: Mapping[str, Step] = MappingProxyType({}),
+        wanted: Callable[[Step], bool] = lambda step: True,
+    ) -> None:
+        """Do what is left of the steps that are wanted, until what is made again has changed nothing more."""
         self._timings.begin()
+        left = list(filter(wanted, self._left(again)))
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self.held)
             if left:
                 stack.enter_context(self.observer.opened())
             stack.enter_context(usual_jax())
             stack.enter_context(contextlib.closing(self.work))
-            self.embedder.get_ready(self.embeddings_left)
-            self._compile_ahead(left)
-            if default_engine() == "jax":
-                self.work.elsewhere.get_ready(sum(step.beside_training for step in left))
-            elif left:
+            if left and default_engine() == "cpu":
                 # For all of it, so that no library's own limit begins without this one and ends within it.
                 stack.enter_context(one_blas_thread())
-            self._tell(left)
-            do = partial(self._do, figures=sum(step.draws for step in left))
-            with self.observer.interruptible() as heard:
-                Schedule(left, cpu_count(), do, self.work.close, heard).run()
+            heard = stack.enter_context(self.observer.interruptible())
+            if left and (note := moved(self.folder.environment.read_or({}))):
+                self.observer.notify(note)
+            self._tell(left, again)
+            while any(step.name not in self._told for step in left if step.outputs):
+                self._work_off_together(left, heard)
+                left = list(filter(wanted, self._left()))
+                self._tell(left, {})
 
-    def _tell(self, left: Sequence[Step]) -> None:
-        """What the work will take, and what of it is done."""
+    def _work_off_together(self, left: Sequence[Step], heard: Callable[[], None]) -> None:
+        """Do steps, each as soon as what it needs is done."""
         names = {step.name for step in left}
-        if names and (note := moved(self.folder.environment.read_or({}))):
-            self.observer.notify(note)
-        if expected := self.forecast(left).line():
+        self._told |= names
+        methods = self.config.methods
+        self.embedder.get_ready(m for m in methods if any(embedding_step(m, s) in names for s in STAGES))
+        self._compile_ahead(left)
+        if default_engine() == "jax":
+            self.work.elsewhere.get_ready(sum(step.beside_training for step in left))
+        do = partial(self._do, figures=sum(step.draws for step in left))
+        Schedule(left, cpu_count(), do, self.work.close, heard).run()
+
+    def _tell(self, left: Sequence[Step], again: Mapping[str, Step]) -> None:
+        """What the work will take, why steps are done again, and what of it is done."""
+        names, faults = {step.name for step in left}, self.standing.faults(again)
+        if left and (expected := self.forecast(left).line()):
             self.observer.notify(expected)
         for step in self.steps:
-            if step.outputs and step.name not in names:
+            if step.name in names:
+                if fault := faults.get(step.name):
+                    self.observer.notify(f"{step.title}: made again, as {fault}")
+            elif step.outputs and step.name not in self._told and not self.standing.before(step) & names:
+                self._told.add(step.name)
                 self.observer.notify(f"{step.title}: done already")
 
     def _compile_ahead(self, left: Sequence[Step]) -> None:
@@ -297,7 +370,7 @@ class Experiment:
             with contextlib.suppress(Exception):
                 self.work.compile_ahead(names)
 
-        if any(step.lane for step in left):
+        if any(step.of_images for step in left):
             # No daemon: JAX cannot be left in the middle of its work where the process ends.
             threading.Thread(target=trace, name="trace").start()
 
@@ -310,10 +383,19 @@ class Experiment:
                 progress(fraction)
 
             check()
+            inputs = self._begin(step)
             if step.is_drawn:
                 # Not before, as these processes take the first steps' cores.
                 self.work.drawer.get_ready(figures)
             step.work(tell)
+            self.standing.record(step, inputs)
+
+    def _begin(self, step: Step) -> Inputs:
+        """What a step will be made of. Raises JaxtlError where that is not what is recorded."""
+        self.standing.check_inputs(step)
+        for file in self.standing.clear(step):
+            self.observer.notify(f"{step.title}: begun anew, as {file.name} {State.CHANGED.value}")
+        return self.standing.inputs(step)
 
 
 def _replace(work: Callable[[Progress], None], shown_by: Sequence[Step], progress: Progress) -> None:

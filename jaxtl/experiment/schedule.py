@@ -32,6 +32,9 @@ class Step:
         beside_training: whether it makes numbers while the network trains.
         is_drawn: whether what it makes is drawn, so that what draws is to get ready when it begins.
         draws: whether it draws a figure.
+        leaves: files that it may leave besides: those that are kept until a step that it serves is done, and
+            those that not every run has.
+        of_images: whether it needs the images, or the weights to start from.
     """
 
     name: str
@@ -44,11 +47,8 @@ class Step:
     beside_training: bool = False
     is_drawn: bool = False
     draws: bool = False
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether a file that it leaves is not there."""
-        return not all(file.is_there for file in self.outputs)
+    leaves: tuple[RunFile[Any], ...] = ()
+    of_images: bool = False
 
 
 class Cancelled(Exception):

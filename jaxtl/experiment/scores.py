@@ -1,6 +1,7 @@
 """The numbers of a run, from its files to its files: in this process, or in another that knows the folder.
 
-Parts of them are kept in files until all are there, so that a stopped run does not make them again.
+Parts of them are kept in files until all are there, so that a stopped run does not make them again. Who calls
+these functions has compared the files that they read with the run's manifest.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def measure(
 
     Raises JaxtlError where files that it needs are damaged.
     """
-    run = RunFolder(folder)
-    if run.stage_scores[stage, part].is_there:
-        return []
+    run = RunFolder(folder, compares=False)
     features = _finite(run.features[stage])
     if part == "features":
         training_features = _finite(run.training_features[stage]) if training else None
@@ -65,30 +64,28 @@ def compare(folder: str, seed: int, tuned: bool = True, progress: Progress | Non
 
     `tuned`: whether the run has a tuned network.
     """
-    run, left_out = RunFolder(folder), []
-    if not run.change_scores.is_there:
-        model = run.model.read() if tuned else None
-        kinds = ("kernel", "bias")
-        head = tuple(model.arrays[f"{model.config.head}/{kind}"] for kind in kinds) if model else None
-        features = {stage: _finite(run.features[stage]) for stage in STAGES}
-        neighbors = {stage: run.neighbors[stage].read() for stage in STAGES}
-        made = measure_change(features, head, neighbors, seed=seed, progress=progress, notify=left_out.append)
-        run.change_scores.write(made)
+    run, left_out = RunFolder(folder, compares=False), []
+    model = run.model.read() if tuned else None
+    kinds = ("kernel", "bias")
+    head = tuple(model.arrays[f"{model.config.head}/{kind}"] for kind in kinds) if model else None
+    features = {stage: _finite(run.features[stage]) for stage in STAGES}
+    neighbors = {stage: run.neighbors[stage].read() for stage in STAGES}
+    made = measure_change(features, head, neighbors, seed=seed, progress=progress, notify=left_out.append)
+    run.change_scores.write(made)
     return left_out
 
 
 def score(
     run: RunFolder, methods: Sequence[str], seed: int, tuned: bool = True, classes: bool = True
 ) -> None:
-    """Compare the embeddings, decide the claims and write all numbers; what was kept goes.
+    """Compare the embeddings, decide the claims and write all numbers, from those that were kept.
 
     Args:
         methods, seed: of the run.
         tuned: whether fine-tuning lies between the stages, of which there is a history.
         classes: whether there are numbers of classes.
     """
-    kept = {stage: [run.stage_scores[stage, part] for part in PARTS] for stage in STAGES}
-    parts = {stage: [file.read() for file in files] for stage, files in kept.items()}
+    parts = {stage: [run.stage_scores[stage, part].read() for part in PARTS] for stage in STAGES}
     features, both = run.features["before"].read(), run.change_scores.read()
     places = product(STAGES, methods)
     maps = {place: run.embeddings[place].read() for place in places}
@@ -96,21 +93,18 @@ def score(
     measures = combine(parts, both, features, tuned)
     images = image_rows(measures.arrays, features)
     _save(run, measures, images, run.history.read() if tuned else [], classes)
-    for file in (*kept["before"], *kept["after"], run.change_scores, run.reseeded):
-        file.remove()
 
 
 def profile_before(folder: str, seed: int, progress: Progress | None = None) -> None:
     """Make the part of the depth profile that fine-tuning does not bear on, and keep it."""
-    run = RunFolder(folder)
-    if not run.layers_before.is_there:
-        labels, before = _averages(run, "before")
-        run.layers_before.write(depth.profile_before(before, labels, seed=seed, progress=progress))
+    run = RunFolder(folder, compares=False)
+    labels, before = _averages(run, "before")
+    run.layers_before.write(depth.profile_before(before, labels, seed=seed, progress=progress))
 
 
 def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
-    """Write the depth profile; what was kept goes. Averages "after" may lack what did not change."""
-    run = RunFolder(folder)
+    """Write the depth profile, from what was kept. Averages "after" may lack what did not change."""
+    run = RunFolder(folder, compares=False)
     before, after = (_averages(run, stage) for stage in STAGES)
     rows = depth.profile(
         before.layers,
@@ -121,8 +115,6 @@ def profile(folder: str, seed: int, progress: Progress | None = None) -> None:
         progress=progress,
     )
     run.layers.write(rows)
-    for file in (*run.averages.values(), run.layers_before):
-        file.remove()
 
 
 def _save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -49,6 +50,8 @@ class Seeds:
         shared: Shared,
     ) -> None:
         self.folder, self.seeds = folder, seeds
+        # The folder, as long as this works in it.
+        self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self._config, self._observer, self._options, self._shared = config, observer, options, shared
 
     @property
@@ -57,6 +60,10 @@ class Seeds:
 
     def run(self) -> list[Score]:
         """Do what is left to do. Returns every number's mean over the seeds, with its interval."""
+        with self.held:
+            return self._run()
+
+    def _run(self) -> list[Score]:
         runs = []
         for number, work in enumerate(self._together(), 1):
             self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
@@ -68,7 +75,18 @@ class Seeds:
         with self._observer.step("Report over the seeds"):
             write_report(self.folders, self.folder.report.path)
         self.folder.scores.write(scores)
+        self._record()
         return scores
+
+    def _record(self) -> None:
+        """Write down what was made over the seeds, and of what."""
+        made_of = [file for run in self.folders for file in (run.scores, run.claims)]
+        inputs: dict[str, str | None] = {
+            str(file.path.relative_to(self.folder.path)): file.sha256 for file in made_of
+        }
+        made = (self.folder.scores, self.folder.claims, self.folder.summary, self.folder.report)
+        self.folder.manifest.record("start", [self.folder.seeds.name], {})
+        self.folder.manifest.record("seeds", [file.name for file in made], inputs)
 
     def _between(self) -> list[Score]:
         """What two seeds have in common: what differs between them, fine-tuning did by chance."""
@@ -159,14 +177,16 @@ def start(
         raise JaxtlError(f"--seeds {count}: must be 2 to {MOST_SEEDS}; leave it out for one run")
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
     several, seeds = SeedsFolder(folder), list(range(config.seed, last.seed + 1))
-    several.check_new()
-    told = observer or Silent()
-    config = settled(config, told)
-    shared = Shared(config, keep=True, scratch=folder)
-    # The first folder's settings are checked, and written, before this says that there are several.
-    first = experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
-    several.seeds.write(seeds)
-    return Seeds(several, seeds, first.config, told, options, shared)
+    with several.newly_held() as held:
+        told = observer or Silent()
+        config = settled(config, told)
+        shared = Shared(config, keep=True, scratch=folder)
+        # The first folder's settings are checked, and written, before this says that there are several.
+        first = experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
+        several.seeds.write(seeds)
+        runs = Seeds(several, seeds, first.config, told, options, shared)
+        runs.held = held
+    return runs
 
 
 def resume(
@@ -180,12 +200,14 @@ def resume(
     Raises JaxtlError as `experiment.resume`, and where the folder's record is damaged.
     """
     several = SeedsFolder(folder)
-    seeds = several.seeds.read()
-    first = several.run_of(seeds[0])
-    first.check()
-    config = first.started.read().config
-    shared, told = Shared(config, keep=True, scratch=folder), observer or Silent()
-    experiment.resume(first.path, given, told, options, check_memory=False, shared=shared)
-    runs = Seeds(several, seeds, config, told, options, shared)
-    runs.check_memory()
+    with several.held() as held:
+        seeds = several.seeds.read()
+        first = several.run_of(seeds[0])
+        first.check()
+        config = first.started.read().config
+        shared, told = Shared(config, keep=True, scratch=folder), observer or Silent()
+        experiment.resume(first.path, given, told, options, check_memory=False, shared=shared)
+        runs = Seeds(several, seeds, config, told, options, shared)
+        runs.check_memory()
+        runs.held = held
     return runs

@@ -29,6 +29,7 @@ from jaxtl.settings import RunConfig
 
 # Steps that compute with the network: one at a time, as they share the device.
 _NETWORK = "network"
+_FINETUNE = "finetune"
 
 
 class Work(Analysis):
@@ -61,13 +62,15 @@ class Work(Analysis):
         yield self._frozen("trunk_training", "Frozen layers, training images", self._trunk_training)
         yield self._training_features("before", ("trunk_training",))
         yield Step(
-            "finetune",
+            _FINETUNE,
             f"Fine-tuning, {counted(self.config.epochs, 'epoch')}",
             (run.history, run.model),
             ("trunk_test", "trunk_training"),
             self._finetune,
             _NETWORK,
             is_drawn=True,
+            leaves=(run.checkpoint,),
+            of_images=True,
         )
         yield from self._stage("before")
         if self.config.layers:
@@ -78,13 +81,17 @@ class Work(Analysis):
                 ("trunk_test", "before"),
                 self._profile_before,
                 beside_training=True,
+                leaves=(run.averages["before"], run.layers_before),
+                of_images=True,
             )
         yield self._features("after", ("trunk_test", "finetune"))
         # Nothing waits for the last ones but the end: what the embeddings wait for comes first.
         yield from self._stage("after")
         if self.config.layers:
             needs = ("layers_before", "finetune", "after")
-            yield Step("layers", "Depth profile", (run.layers,), needs, self._profile, is_drawn=True)
+            leaves = (run.averages["after"],)
+            how = {"is_drawn": True, "leaves": leaves, "of_images": True}
+            yield Step("layers", "Depth profile", (run.layers,), needs, self._profile, **how)
         yield from self.conclusions(tuned=True, classes=True)
 
     def _stage(self, stage: str) -> Iterator[Step]:
@@ -96,16 +103,21 @@ class Work(Analysis):
 
     def _frozen(self, name: str, title: str, work: Callable[[Progress], None]) -> Step:
         """What the frozen layers make of a split's images, in memory, where that is kept there at all."""
-        return Step(name, title, (), (), work, _NETWORK, useless=lambda: not self.shared.keeps_outputs)
+
+        def useless() -> bool:
+            return not self.shared.keeps_outputs
+
+        return Step(name, title, (), (), work, _NETWORK, useless=useless, of_images=True)
 
     def _features(self, stage: str, needs: tuple[str, ...]) -> Step:
         work, file = partial(self._extract, stage), self.run.features[stage]
-        return Step(stage, f"Features {stage}", (file,), needs, work, _NETWORK)
+        return Step(stage, f"Features {stage}", (file,), needs, work, _NETWORK, of_images=True)
 
     def _training_features(self, stage: str, needs: tuple[str, ...]) -> Step:
         title, file = f"Features of training images {stage}", self.run.training_features[stage]
         work = partial(self._extract_training, stage)
-        return Step(f"training_features_{stage}", title, (file,), needs, work, _NETWORK)
+        name = f"training_features_{stage}"
+        return Step(name, title, (file,), needs, work, _NETWORK, of_images=True)
 
     def compile_ahead(self, left: Collection[str]) -> None:
         """Trace the network's programs, which follow from the settings, and have them compiled in threads.
@@ -181,7 +193,7 @@ class Work(Analysis):
             self.shared.source("test", len(test)),
             [work.config.finetuning for work in works],
             starts=[work.checkpoint for work in works],
-            on_epoch=lambda k, checkpoint: works[k].run.checkpoint.write(checkpoint),
+            on_epoch=lambda k, checkpoint: works[k].keep(checkpoint),
             progress=progress,
             notify=self.notify,
         )
@@ -192,15 +204,20 @@ class Work(Analysis):
     @property
     def learns(self) -> bool:
         """Whether fine-tuning is still to be done."""
-        return not (self.run.model.is_there and self.run.history.is_there)
+        return not (self.run.model.is_intact and self.run.history.is_intact)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
         """Where fine-tuning was stopped, if it was."""
-        return self.run.checkpoint.read_or(None)
+        file = self.run.checkpoint
+        return file.read() if file.is_intact else None
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Keep what fine-tuning can go on from."""
+        self.run.checkpoint.write_recorded(checkpoint, _FINETUNE, {})
 
     def save_tuned(self, model: Network, history: list[dict[str, float]]) -> None:
-        """Write what fine-tuning gave; its checkpoint goes."""
+        """Write what fine-tuning gave; once that is recorded, its checkpoint goes."""
         self.run.history.write(history)
         provenance = {
             "made_by": "jaxtl run",
@@ -208,13 +225,14 @@ class Work(Analysis):
             "dataset": self.shared.train.name,
         }
         self.run.model.write(Weights(model.config, arrays_of(model), provenance))
+        # Here, and not where the step ends, as it may be the step of another seed.
+        self.run.manifest.record(_FINETUNE, [self.run.history.name, self.run.model.name], {})
         self.run.checkpoint.remove()
 
     # The depth profile.
 
     def _profile_before(self, progress: Progress) -> None:
-        if not self.run.averages["before"].is_there:
-            self._keep_averages("before")
+        self._keep_averages("before")
         self.call(scores.profile_before, {}, progress)
 
     def _profile(self, progress: Progress) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 from jaxtl.machine.memory import peak_memory
 from jaxtl.runs.folder import RunFile
 
+# What the manifest calls who writes them.
+_STEP = "timings"
+
 
 class Timings:
     """Times steps, from any threads, and writes down each that is done.
@@ -21,8 +24,21 @@ class Timings:
 
     def __init__(self, file: RunFile[dict[str, Any]]) -> None:
         self._file, self._lock = file, threading.Lock()
-        self._known = file.read_or({})
+        # Seconds that are not those that were written are worth nothing.
+        self._known = file.read() if file.is_intact else {}
         self._began = 0.0
+
+    def adopt(self) -> None:
+        """Take the file as it stands for what was written."""
+        self._file.accept()
+
+    def repair(self) -> bool:
+        """Begin anew where what was written is lost; whether it was."""
+        lost = self._file.is_lost
+        if lost:
+            self._known = {}
+            self._file.write_recorded({}, _STEP, {})
+        return lost
 
     def begin(self) -> None:
         """The run begins, or goes on: stops are left out of its seconds."""
@@ -45,4 +61,4 @@ class Timings:
             known["run"] = round(time.perf_counter() - self._began, 3)
             peak = max(peak_memory() / 2**30, known.get("peak_memory_gib", 0.0))
             known["peak_memory_gib"] = round(peak, 2)
-            self._file.write(known)
+            self._file.write_recorded(known, _STEP, {})

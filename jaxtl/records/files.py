@@ -9,6 +9,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,33 @@ _KINDS = {
 _TOKEN_BYTES = 4
 
 
+# Called with a file that is whole and flushed, before it takes its name.
+_announce: ContextVar[Callable[[Path], None] | None] = ContextVar("announce", default=None)
+
+
+@contextlib.contextmanager
+def announced(announce: Callable[[Path], None]) -> Iterator[None]:
+    """Inside, `announce` is called with each file that `replacing` has whole, before it takes its name.
+
+    What is written down of it then is known whenever the process is killed.
+    """
+    token = _announce.set(announce)
+    try:
+        yield
+    finally:
+        _announce.reset(token)
+
+
+def _tell(whole: Path) -> None:
+    if announce := _announce.get():
+        # Which writes a file itself.
+        token = _announce.set(None)
+        try:
+            announce(whole)
+        finally:
+            _announce.reset(token)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
@@ -50,6 +78,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.chmod(0o666 & ~_umask())
+            _tell(temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

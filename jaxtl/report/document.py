@@ -42,7 +42,7 @@ def write_report(runs: Sequence[RunFolder], path: Path) -> None:
 
     Raises JaxtlError where a run is not finished, or its files are damaged.
     """
-    shown = [load_run(run.path) for run in runs]
+    shown = [load_run(run) for run in runs]
     for run, data in zip(runs, shown, strict=True):
         methods = data.config.get("methods", ())
         run.check_there(

@@ -24,6 +24,7 @@ from jaxtl.records.arrays import Embedding
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import first_rows
 from jaxtl.records.tables import Score
+from jaxtl.runs.dataset import are_shown
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import COMPARISON
 from jaxtl.settings import FORMER_PIXELS, selection_of
@@ -137,15 +138,15 @@ class RunData(summaries.Told):
         return next((s for s in self.scores if (s.stage, s.space, s.metric) == wanted), None)
 
 
-def load_run(folder: str | os.PathLike[str]) -> RunData:
+def load_run(folder: str | os.PathLike[str] | RunFolder) -> RunData:
     """Read a run folder; what is not there yet, but for the settings and the embeddings, stays empty.
 
     Images come from the run's own dataset. Where it cannot be read any more the page has none.
 
     Raises:
-        JaxtlError: no run folder, no embeddings, or files that are damaged.
+        JaxtlError: no run folder, no embeddings, or files that are damaged or not what the run wrote.
     """
-    run = RunFolder(folder)
+    run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     run.check()
     settings = run.settings.read()
     embeddings = _embeddings(run)
@@ -191,7 +192,7 @@ def _image_rows(run: RunFolder, first: Embedding) -> list[dict[str, Any]]:
 
 def _embeddings(run: RunFolder) -> dict[tuple[str, str], Embedding]:
     """Those that are there, of the same images."""
-    embeddings = {key: file.read() for key, file in run.embeddings.items() if file.is_there}
+    embeddings = {key: file.read() for key, file in run.embeddings.items() if file.is_expected}
     for key, embedding in embeddings.items():
         embedding.check_plane(f"{run.embeddings[key]}: a run")
     if not embeddings:
@@ -234,7 +235,7 @@ def features_of(
     values, notes = {}, []
     for stage in stages:
         file = run.features[stage]
-        if not file.is_there:
+        if not file.is_expected:
             notes.append(f"without the features of stage {stage}: {file} is not there")
             continue
         features = file.read()
@@ -251,14 +252,14 @@ def distances_to(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def _described(run: RunFolder, meta: dict[str, Any]) -> dict[str, Any]:
     names = {"before": "dimensions", "after": "dimensions_after"}
-    there = {names[stage]: file for stage, file in run.features.items() if file.is_there}
+    there = {names[stage]: file for stage, file in run.features.items() if file.is_expected}
     return {**meta, **{name: file.read().values.shape[1] for name, file in there.items()}}
 
 
 def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple[np.ndarray | None, str]:
     """The images of the embeddings, or why there are none."""
     name = settings["dataset"]
-    if run.images.is_there:
+    if run.images.is_expected:
         images = run.images.read()
         return (
             (images, "") if len(images) == len(first.index) else (None, f"{run.images}: is of other images")
@@ -267,7 +268,7 @@ def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple
         pixels = {part: settings.get(part, former) for part, former in FORMER_PIXELS.items()}
         how = {"image_size": settings.get("image_size"), **pixels, **asdict(selection_of(settings))}
         dataset = load(name, "test", samples=int(first.index.max()) + 1, **how)
-        if not _are_those(dataset, first):
+        if not (_are_those(dataset, first) and _are_recorded(run, dataset, first)):
             return None, f"dataset {name} holds other images now than when the run was made"
         # The first ones, as of every run: what is read when it is asked for stays so.
         n = len(first.index)
@@ -275,6 +276,13 @@ def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple
         return first_rows(dataset.images, n) if are_first else dataset.images[first.index], ""
     except (JaxtlError, OSError) as error:
         return None, str(error)
+
+
+def _are_recorded(run: RunFolder, dataset: Dataset, first: Embedding) -> bool:
+    """Whether a set's first images are those that the run read; where it does not tell, they may be."""
+    n = len(first.index)
+    in_order = len(dataset) == n and np.array_equal(first.index, np.arange(n))
+    return not in_order or are_shown(run.dataset.read_or({}), dataset)
 
 
 def _are_those(dataset: Dataset, first: Embedding) -> bool:

@@ -20,6 +20,7 @@ from jaxtl.ranges import RANGES
 from jaxtl.records.arrays import Embedding, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.runs.folder import RunFolder, figure_names
+from jaxtl.runs.lock import Hold
 from jaxtl.settings import STAGES, ComparisonConfig
 
 _MOST = 5
@@ -102,14 +103,15 @@ def _accuracies(run: RunFolder, methods: tuple[str, ...]) -> dict[str, dict[str,
 
 
 def save_figure(
-    folder: Pathlike,
+    folder: Pathlike | RunFolder,
     name: str,
     out: Pathlike | None = None,
     progress: Progress = lambda fraction: None,
     how: Print = Print(),
 ) -> list[Path]:
     """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
-    run, written = RunFolder(folder), []
+    run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+    written = []
     figure = draw(run, name, how)
     for file in run.figures[name]:
         written.append(file.path if out is None else Path(out, file.path.name))
@@ -127,7 +129,12 @@ def save_figures(folder: Path, out: Path | None = None, how: Print = Print()) ->
     run = RunFolder(folder)
     run.check()
     names = figure_names(run.started.read().config)
-    return [path for name in names for path in save_figure(folder, name, out, how=how)]
+    if out is not None:
+        return [path for name in names for path in save_figure(run, name, out, how=how)]
+    with Hold(run.path):
+        written = [path for name in names for path in save_figure(run, name, how=how)]
+        run.accept(file for name in names for file in run.figures[name])
+    return written
 
 
 class Drawer:
@@ -153,7 +160,7 @@ class Drawer:
         """
         if self._processes == 1:
             with self._here:
-                save_figure(self._run.path, name, progress=progress)
+                save_figure(self._run, name, progress=progress)
         else:
             self._draw_apart(name, progress)
 
@@ -177,4 +184,5 @@ class Drawer:
 
 def _draw_file(folder: str, name: str, progress: Progress) -> None:
     """What the process does; its answer must be what JSON can hold."""
-    save_figure(folder, name, progress=progress)
+    # Whose step this is has compared what it shows.
+    save_figure(RunFolder(folder, compares=False), name, progress=progress)

@@ -8,11 +8,12 @@ by it, and who reads it is told where it is damaged.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jaxtl.data import short_name, spelled
 from jaxtl.errors import JaxtlError, shown
@@ -20,8 +21,8 @@ from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import (
-    MAKE_AGAIN,
     leftovers,
+    read_json_object,
     remove_leftovers,
     write_json,
     write_text,
@@ -39,6 +40,9 @@ from jaxtl.records.tables import (
     save_scores,
 )
 from jaxtl.runs import formats
+from jaxtl.runs.file import RunFile
+from jaxtl.runs.lock import Hold, entries
+from jaxtl.runs.manifest import Manifest, State, stamp
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
 T = TypeVar("T")
@@ -51,6 +55,7 @@ _OF_FEATURES = FIGURES[:3]
 SUFFIXES = ("png", "svg", "pdf")
 # The files that say what a folder is, and the older name of the second.
 _CONFIG, _SEEDS, _SEEDS_BEFORE = "config.json", "seeds.json", "repeats.json"
+_MANIFEST = "manifest.json"
 
 
 def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
@@ -60,71 +65,25 @@ def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
     return FIGURES if config.layers else FIGURES[:-1]
 
 
-class RunFile(Generic[T]):
-    """One file of a folder, which may be there or not.
-
-    Attributes:
-        name: relative to the folder, with slashes.
-        path: the whole of it.
-        kept: whether it is there until the step that it serves is done, and no longer.
-    """
-
-    def __init__(
-        self,
-        folder: _Folder,
-        name: str,
-        load: Callable[[Path], T],
-        save: Callable[[Path, T], None],
-        remedy: str | None = None,
-        kept: bool = False,
-    ) -> None:
-        self.name, self.path, self.kept = name, folder.path / name, kept
-        self._folder, self._load, self._save, self._remedy = folder, load, save, remedy
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    @property
-    def is_there(self) -> bool:
-        return self.path.is_file()
-
-    def read(self) -> T:
-        """What it holds. Raises JaxtlError, which says how to go on, where it is absent or damaged."""
-        try:
-            return self._load(self.path)
-        except JaxtlError as error:
-            raise self.mended(error) from None
-
-    def read_or(self, otherwise: T) -> T:
-        """What it holds, where it is there."""
-        return self.read() if self.is_there else otherwise
-
-    def write(self, value: T) -> None:
-        """Write it, whole or not at all. Raises OSError where that cannot be."""
-        self._save(self.path, value)
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    def mended(self, error: JaxtlError) -> JaxtlError:
-        """An error about this file, with what to do about it."""
-        delete = "delete it and " if self.is_there else ""
-        remedy = self._remedy or f"{delete}{self._folder.go_on}"
-        return JaxtlError(f"{str(error).removesuffix(f'; {MAKE_AGAIN}')}; {remedy}")
-
-
-class _Folder:
+class Folder:
     """A folder of such files.
+
+    Args:
+        compares: whether what is read is compared with the manifest; not by who works in the folder, and
+            looks before each step.
 
     Attributes:
         files: all that it may hold.
+        manifest: what is recorded of them.
     """
 
-    def __init__(self, path: Pathlike) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Pathlike, compares: bool = True) -> None:
+        self.path, self.compares = Path(path), compares
         self.files: list[RunFile[Any]] = []
         # Of no step, and no result hangs on it.
         self.log = self.path / "log.txt"
+        self.manifest = Manifest(self.path / _MANIFEST)
+        self._file(_MANIFEST, read_json_object, write_json)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -134,13 +93,46 @@ class _Folder:
         """How its run goes on, for the end of an error's line."""
         return f"go on with: jaxtl run --resume {shlex.quote(str(self.path))}"
 
+    def remedy(self, file: RunFile[Any], state: State) -> str:
+        """What to do about a file that is not what the run wrote, for the end of an error's line."""
+        if file.remedy:
+            return file.remedy
+        if state is State.MISSING:
+            return self.go_on
+        if not self.manifest.knows(file.name):
+            return "it is no file of this run: move it away"
+        accept = f"jaxtl check {shlex.quote(str(self.path))} --accept"
+        return f"{self.go_on.removeprefix('go on with: ')} makes it again, or {accept} takes it as it is"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Hold]:
+        """The folder for this process alone, from now on; let go of here only where an error ends it.
+
+        Raises JaxtlError where another process works in it.
+        """
+        hold = Hold(self.path)
+        try:
+            yield hold
+        except BaseException:
+            hold.let_go()
+            raise
+
+    @contextlib.contextmanager
+    def newly_held(self) -> Iterator[Hold]:
+        """The same of a folder that is empty, or does not exist yet. Raises JaxtlError of any other."""
+        if not self.path.is_dir():
+            self.check_new()
+        with self.held() as hold:
+            self.check_new()
+            yield hold
+
     def check_new(self) -> None:
         """Raises JaxtlError unless the folder is empty, or does not exist yet."""
         if not is_text(str(self.path)):
             raise JaxtlError(f"{readable(self.path)}: its name is not UTF-8; give another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(entries(self.path)):
             known = holds_run(self.path) or holds_seeds(self.path)
             hint = self.go_on if known else "it is no run folder"
             raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")
@@ -158,6 +150,17 @@ class _Folder:
         for file in self.files:
             if file.kept:
                 file.remove()
+
+    def digests_of(self, name: str) -> list[str]:
+        """The SHA-256 of a file that lies in the folder but is another's; none where it is not there."""
+        path = self.path / name
+        return [stamp(path).sha256] if path.is_file() else []
+
+    def accept(self, files: Iterable[RunFile[Any]]) -> None:
+        """Take files as they stand for what the run wrote."""
+        for file in files:
+            if self.manifest.knows(file.name):
+                file.accept()
 
     def check_there(self, needed: Iterable[RunFile[Any]]) -> None:
         """Raises JaxtlError where one of these files is missing."""
@@ -185,18 +188,19 @@ class _Folder:
         return file
 
 
-class RunFolder(_Folder):
+class RunFolder(Folder):
     """The folder of one run."""
 
-    def __init__(self, path: Pathlike) -> None:
-        super().__init__(path)
+    def __init__(self, path: Pathlike, compares: bool = True) -> None:
+        super().__init__(path, compares)
         file = self._file
         remedy = "restore it from a copy, or start a new run with --out"
         self.started = file(_CONFIG, formats.load_started, formats.save_started, remedy)
         # The same file, for who shows a run of whatever version.
         self.settings = RunFile(self, _CONFIG, formats.load_settings, write_json, remedy)
         self.dataset = file("dataset.json", formats.load_dataset, write_json)
-        self.images = file("images.npz", formats.load_images, formats.save_images)
+        given = "give jaxtl.run the same images again, with this folder as out"
+        self.images = file("images.npz", formats.load_images, formats.save_images, given)
         self.environment = file("environment.json", formats.load_environment, write_json)
         self.timings = file("timings.json", formats.load_timings, write_json)
         self.features = {
@@ -261,7 +265,7 @@ class RunFolder(_Folder):
             )
 
 
-class SeedsFolder(_Folder):
+class SeedsFolder(Folder):
     """The folder of runs that differ in their seed alone, each in a folder of its own within it."""
 
     def __init__(self, path: Pathlike) -> None:

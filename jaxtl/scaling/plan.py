@@ -15,6 +15,7 @@ from jaxtl.ranges import shown
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
+from jaxtl.runs.lock import entries
 from jaxtl.scaling.settings import LARGEST, SIZES, SMALLEST, Settings
 from jaxtl.settings import FORMER_PIXELS
 
@@ -152,7 +153,7 @@ def settings_of(folder: Path, given: dict[str, Any]) -> tuple[Settings, Grid]:
     holds something else.
     """
     if not (folder / CONFIG).is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(entries(folder))):
             raise JaxtlError(f"{folder}: holds something else than a study; give a new folder with --out")
         settings = Settings(**given)
         images = settings.images.settled(wanted_preprocessing(settings.weights))

@@ -6,6 +6,7 @@ are written anew after every size, so that a study that is stopped has those of 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from jaxtl.progress import Observer, Silent, counted
 from jaxtl.records.arrays import Embedding
 from jaxtl.records.documents import count
 from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
+from jaxtl.runs.lock import Hold
 from jaxtl.scaling import plan, plots, quality, source, trials, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
 from jaxtl.scaling.plan import CONFIG, DEFAULT_GRID, Grid
@@ -64,10 +66,26 @@ def prepare(
         JaxtlError: a setting that differs from the folder's, another folder's contents, sizes or methods that
             cannot work, or a disk too small for the features.
     """
+    if not folder.is_dir():
+        # Which refuses what cannot be a study's folder.
+        plan.settings_of(folder, given or {})
+    held = Hold(folder)
+    try:
+        study = _prepared(folder, given or {}, grid, limits, observer or Silent())
+    except BaseException:
+        held.let_go()
+        raise
+    study.held = held
+    return study
+
+
+def _prepared(
+    folder: Path, given: dict[str, Any], grid: Grid, limits: Limits | None, observer: Observer
+) -> Study:
     remove_leftovers(folder / CONFIG)
-    settings, before = plan.settings_of(folder, given or {})
+    settings, before = plan.settings_of(folder, given)
     wanted = Grid(*(new or old or usual for new, old, usual in zip(grid, before, DEFAULT_GRID, strict=True)))
-    study = Study(folder, settings, wanted, limits or default_limits(), observer or Silent())
+    study = Study(folder, settings, wanted, limits or default_limits(), observer)
     study.check()
     study.record()
     study.compare()
@@ -85,6 +103,8 @@ class Study:
     ) -> None:
         self.folder, self.settings, self.limits, self.observer = folder, settings, limits, observer
         self.grid = grid
+        # The folder, as long as this works in it.
+        self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self.sizes = plan.parse_sizes(grid.sizes)
         self.methods = plan.parse_methods(grid.methods)
         self.series = plan.series_of(self.methods, grid.backends)
@@ -120,6 +140,10 @@ class Study:
 
     def run(self) -> list[Curve]:
         """Do what is left to do. Returns the curves through all trials of the folder."""
+        with self.held:
+            return self._run()
+
+    def _run(self) -> list[Curve]:
         self._extract()
         with at_signal(self._tabulate):
             try:

@@ -1,0 +1,183 @@
+"""One folder, one process: a lock on a folder that lasts as long as the process that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxtl.errors import JaxtlError
+
+_NAME = ".jaxtl-lock"
+# Where nobody may write there is nothing to be kept from, and some file systems know no locks.
+_WITHOUT = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+}
+
+
+class _Lock:
+    """The lock of a folder, which this process holds so many times; without a descriptor, of none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.count = 1
+        self._path = folder / _NAME
+        self._made = _make(folder)
+        try:
+            self.descriptor = _locked(folder, self._path)
+        except BaseException:
+            self._remove_made()
+            raise
+
+    def let_go(self) -> None:
+        if self.descriptor is not None:
+            # While it is held: who waits for nothing but the name begins with a file of its own.
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            os.close(self.descriptor)
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        """A folder that was made and never used goes."""
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
+
+
+_held: dict[str, _Lock] = {}
+_guard = threading.RLock()
+
+
+class Hold(contextlib.AbstractContextManager["Hold"]):
+    """A folder that is this process's as long as somebody in it holds it; made where it does not exist.
+
+    A process may hold a folder several times. Used as a context it is taken again where it was let go of, and
+    let go of at the end. The lock of a process that died is none.
+
+    Raises JaxtlError where another process has it, OSError where the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._end: weakref.finalize | None = None
+        self.take()
+
+    def __enter__(self) -> Hold:
+        self.take()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.let_go()
+
+    def take(self) -> None:
+        """Take it, unless this holds it already."""
+        if self._end is None or not self._end.alive:
+            name = os.path.realpath(self._folder)
+            _take(name, self._folder)
+            self._end = weakref.finalize(self, _let_go, name)
+
+    def let_go(self) -> None:
+        if self._end is not None:
+            self._end()
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """What a folder holds, but for its lock."""
+    return (path for path in folder.iterdir() if path.name != _NAME)
+
+
+def _take(name: str, folder: Path) -> None:
+    with _guard:
+        if name in _held:
+            _held[name].count += 1
+        else:
+            _held[name] = _Lock(folder)
+
+
+def _let_go(name: str) -> None:
+    with _guard:
+        lock = _held.get(name)
+        if lock is None:
+            return
+        lock.count -= 1
+        if not lock.count:
+            del _held[name]
+            lock.let_go()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder. Returns those that were made, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _locked(folder: Path, path: Path) -> int | None:
+    while True:
+        try:
+            # Python's descriptors do not go to processes that are started.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in _WITHOUT:
+                return None
+            raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = _told(descriptor)
+            os.close(descriptor)
+            raise JaxtlError(
+                f"{folder}: another jaxtl works in it{who}; wait until it has ended, or give another folder"
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in _WITHOUT:
+                return None
+            raise
+        if _is_the_same(descriptor, path):
+            _sign(descriptor)
+            return descriptor
+        # Who held it let go of it meanwhile, and its file is gone.
+        os.close(descriptor)
+
+
+def _is_the_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    # For who is refused; a full disk is no reason not to work.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+
+
+def _told(descriptor: int) -> str:
+    """Who holds a lock, in brackets, where that is written."""
+    text = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
+    return f" ({text})" if text.isprintable() and text else ""
+
+
+def _forget() -> None:
+    """What a forked process has of its parent's locks is not its own."""
+    for lock in _held.values():
+        if lock.descriptor is not None:
+            os.close(lock.descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

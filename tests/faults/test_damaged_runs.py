@@ -1,0 +1,236 @@
+"""Every file of a finished run damaged in every way: made again to the same bytes, or refused in one line."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxtl.errors import JaxtlError
+from jaxtl.experiment import experiment
+from jaxtl.runs.figures import draw
+from jaxtl.runs.folder import RunFolder
+from tests.faults.damaged_runs import DAMAGES, OF_TIMES, Tally, files_of, is_one_line
+from tests.run_files import Notes, stamps
+
+# Files that nothing makes again, and what is damaged of the record itself.
+REFUSED = {"config.json", "manifest.json"}
+# Without a manifest nothing is compared; a page and a picture that are not there are not told of.
+UNTOLD = {"manifest.json", "report.html", "figures/comparison.png"}
+COMMANDS = {
+    "show": ["show", "{run}"],
+    "report": ["report", "{run}", "--out", "{out}/page.html"],
+    "export": ["export", "{run}", "--to", "csv", "--out", "{out}/table.csv"],
+    "export network": ["export", "{run}", "--to", "onnx", "--out", "{out}/network.onnx"],
+    "plot": ["plot", "{run}", "--out", "{out}/figures"],
+    "score": ["score", "{run}"],
+}
+QUICK = [
+    ("embeddings/after_pca.npz", "flip"),
+    ("figures/after.png", "empty"),
+    ("environment.json", "delete"),
+    ("timings.json", "cut"),
+    ("dataset.json", "flip"),
+]
+
+
+@pytest.fixture
+def damaged(few_run, tmp_path, without_figures):
+    """A function of a file, a damage and another run: a copy of `few_run` with that file damaged."""
+
+    def make(name, damage, other=None):
+        folder = tmp_path / "run"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(few_run, folder)
+        DAMAGES[damage](folder / name, other and other / name)
+        return folder
+
+    with without_figures():
+        yield make
+
+
+def resumed(folder, whole):
+    """What came of a resumed run: "made again", "refused" or what is wrong, and the lines that it said."""
+    notes = Notes()
+    try:
+        experiment.resume(folder, observer=notes).run()
+    except JaxtlError as error:
+        one_line = "\n" not in str(error) and str(folder) in str(error)
+        return ("refused" if one_line else f"says {error}"), notes.said
+    names = [name for name in files_of(whole) if name not in OF_TIMES]
+    wrong = [name for name in names if (folder / name).read_bytes() != (whole / name).read_bytes()]
+    strange = set(files_of(folder)) ^ set(files_of(whole))
+    return ("made again" if not wrong and not strange else f"differs: {wrong} {strange}"), notes.said
+
+
+@pytest.mark.parametrize(("name", "damage"), QUICK)
+def test_a_damaged_file_is_made_again_and_nothing_else(damaged, few_run, name, damage):
+    folder = damaged(name, damage)
+    before = stamps(folder)
+    came, said = resumed(folder, few_run)
+    assert came == "made again"
+    assert any(name in line for line in said), said
+    together = {name, *(f"figures/after.{kind}" for kind in ("svg", "pdf") if "after.png" in name)}
+    again = {file for file, stamp in stamps(folder).items() if stamp != before.get(file)}
+    assert again <= together | OF_TIMES
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_says_what_a_run_is_is_not_guessed(damaged, few_run, jaxtl, name):
+    for damage in ("flip", "cut", "empty"):
+        folder = damaged(name, damage)
+        for command in (["run", "--resume", folder], ["show", folder], ["check", folder]):
+            code, _, said = jaxtl(*command)
+            assert code == (1 if command[0] == "check" and name == "config.json" else 2), said
+            assert code == 1 or is_one_line(said, folder)
+
+
+def test_who_reads_a_damaged_file_refuses_it(damaged, few_run, jaxtl, tmp_path):
+    # Whole by itself, and of this run's images: nothing but the manifest tells.
+    folder = damaged("scores.csv", "flip")
+    table = (few_run / "scores.csv").read_text()
+    (folder / "scores.csv").write_text(table.replace("0.1", "0.2"))
+    shutil.copy(few_run / "embeddings/after_pca.npz", folder / "embeddings/before_pca.npz")
+    for command in ("show", "report", "export"):
+        words = [word.format(run=folder, out=tmp_path) for word in COMMANDS[command]]
+        code, _, said = jaxtl(*words)
+        assert code == 2
+        assert "is not what the run wrote" in said
+        assert f"jaxtl check {folder} --accept" in said
+        assert is_one_line(said, folder)
+    with pytest.raises(JaxtlError, match="is not what the run wrote"):
+        draw(RunFolder(folder), "comparison")
+
+
+def test_a_deleted_table_is_missed(damaged, jaxtl):
+    code, out, said = jaxtl("show", damaged("claims.json", "delete"))
+    assert (code, out) == (2, "")
+    assert "is not finished (claims.json is missing); go on with: jaxtl run --resume" in said
+
+
+def test_a_file_of_another_run_is_not_taken(damaged, few_run, jaxtl, tmp_path):
+    folder = damaged("environment.json", "flip")
+    shutil.copy(few_run / "environment.json", folder)
+    shutil.copy(few_run / "embeddings/after_pca.npz", folder / "embeddings/after_lle.npz")
+    code, _, said = jaxtl("report", folder, "--out", tmp_path / "page.html")
+    assert code == 2
+    assert "after_lle.npz: is not recorded; it is no file of this run: move it away" in said
+    assert "embeddings/after_lle.npz: is not recorded" in jaxtl("check", folder)[1]
+
+
+# What hangs on what.
+
+
+def test_an_edit_that_is_accepted_is_kept_and_what_hangs_on_it_is_made_again(damaged, few_run, jaxtl):
+    folder = damaged("environment.json", "flip")
+    record = json.loads((few_run / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps({**record, "cpu": "an abacus"}))
+    assert jaxtl("check", folder)[0] == 1
+    code, out, _ = jaxtl("check", folder, "--accept")
+    assert code == 1
+    assert "environment.json: taken as it stands" in out
+    assert "report.html: was made of other files, as environment.json is another one now" in out
+    notes = Notes()
+    experiment.resume(folder, observer=notes).run()
+    assert "Report: made again, as environment.json changed" in notes.said
+    assert "an abacus" in (folder / "report.html").read_text()
+    assert jaxtl("check", folder)[0] == 0
+
+
+def test_check_says_how_every_file_stands(few_run, jaxtl, tmp_path):
+    code, out, said = jaxtl("check", few_run)
+    assert (code, said) == (0, "")
+    told = {line.partition(": ")[0]: line.partition(": ")[2] for line in out.splitlines()[:-1]}
+    assert told == dict.fromkeys(set(files_of(few_run)) - {"manifest.json"}, "ok")
+    folder = Path(shutil.copytree(few_run, tmp_path / "run"))
+    (folder / "notes.txt").write_text("mine")
+    (folder / "history.csv").unlink()
+    (folder / "measures.npz").write_bytes(b"no")
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    code, out, _ = jaxtl("check", folder, "--json")
+    record = json.loads(out)
+    assert (code, record["ok"]) == (1, False)
+    states = {file["name"]: file["state"] for file in record["files"]}
+    assert {name: state for name, state in states.items() if state != "ok"} == {
+        "notes.txt": "strange",
+        "history.csv": "missing",
+        "measures.npz": "changed",
+    }
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    # What cannot be read is not taken.
+    code, _, said = jaxtl("check", folder, "--accept")
+    assert code == 2
+    assert "measures.npz: not a readable .npz file" in said
+
+
+def test_a_run_without_a_manifest_is_taken_as_it_stands(few_run, jaxtl, tmp_path):
+    folder = Path(shutil.copytree(few_run, tmp_path / "run"))
+    (folder / "manifest.json").unlink()
+    assert "has no manifest" in jaxtl("check", folder)[2]
+    before, notes = stamps(folder), Notes()
+    experiment.resume(folder, observer=notes).run()
+    assert any("has no manifest; 29 files are taken as they stand" in line for line in notes.said), notes.said
+    after = stamps(folder)
+    assert after.pop("manifest.json")
+    assert after == before
+    assert jaxtl("check", folder)[0] == 0
+
+
+# The long form.
+
+
+@pytest.fixture(scope="module")
+def other_run(few_config, without_figures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other") / "run"
+    with without_figures():
+        experiment.start(dataclasses.replace(few_config, seed=few_config.seed + 1), folder).run()
+    return folder
+
+
+@pytest.mark.slow
+def test_every_file_damaged_in_every_way_is_made_again_or_refused(damaged, few_run, other_run):
+    tally = Tally()
+    for name in files_of(few_run):
+        for damage in DAMAGES:
+            same = (other_run / name).read_bytes() == (few_run / name).read_bytes()
+            if damage == "exchange" and same:
+                continue
+            came, said = resumed(damaged(name, damage, other_run), few_run)
+            fine = came == "made again" or (came == "refused" and name in REFUSED)
+            tally.note(came if fine else "failed", f"{name} {damage}: {came} {said}")
+    tally.close("Damaged files, resumed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_damaged_file_is_refused_or_not_read(damaged, few_run, other_run, jaxtl, tmp_path, command):
+    def answer(folder):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (tmp_path / "out").mkdir()
+        code, out, said = jaxtl(
+            *(word.format(run=folder, out=tmp_path / "out") for word in COMMANDS[command])
+        )
+        made = {
+            path.name: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()
+        }
+        return code, out, made, said
+
+    tally = Tally()
+    whole = answer(damaged("report.html", "flip"))
+    for name in files_of(few_run):
+        for damage in DAMAGES:
+            if damage == "exchange" and (other_run / name).read_bytes() == (few_run / name).read_bytes():
+                continue
+            folder = damaged(name, damage, other_run)
+            code, out, made, said = answer(folder)
+            untold = name in UNTOLD and damage == "delete"
+            if code == 2 and is_one_line(said, folder):
+                tally.note("refused")
+            elif (code, out, made) == whole[:3] or (code == 0 and command == "score") or untold:
+                tally.note("answered")
+            else:
+                tally.note("failed", f"{name} {damage}: {code} {said}")
+    tally.close(f"Damaged files, {command}")
