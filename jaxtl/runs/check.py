@@ -131,7 +131,7 @@ def _stale(folder: Folder) -> dict[str, str]:
 
 
 def _names(folder: Folder) -> set[str]:
-    """What lies in a folder, but for its manifest, its log, its lock, runs of its own, and what a kill left."""
+    """What lies in a folder, but for its manifest, log and lock, runs of its own, and what a kill left."""
     left = {*folder.leftovers(), folder.manifest.path, folder.log}
     names = set()
     for top in entries(folder.path):
