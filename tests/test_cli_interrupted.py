@@ -97,7 +97,7 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     assert err.splitlines()[-1] == f"jaxtl: interrupted; go on with: jaxtl run --resume {folder}"
     assert (folder / "log.txt").read_text().splitlines()[-1].endswith("WARNING Work: interrupted")
     kept = {path.name for path in folder.iterdir()}
-    there = {"checkpoint.npz", "config.json", "features", "log.txt", "timings.json"}
+    there = {"checkpoint.npz", "config.json", "features", "log.txt", "manifest.json", "timings.json"}
     assert kept >= there
     # What follows from before alone may be there; nothing else, and nothing half.
     assert kept <= {
@@ -107,6 +107,8 @@ def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
         "environment.json",
         "features",
         "log.txt",
+        "manifest.json",
+        ".jaxtl-lock",  # of a process that is no more
         "timings.json",
         "neighbors",
         "embeddings",

@@ -91,5 +91,6 @@ def _truth(
 
 def _trust(stage: str, method: str, of_features: Neighbors, own: Neighbors) -> StageMeasures:
     """Of each point, what `FEATURES_KEPT` is the mean of."""
-    scores = metrics.neighbors_kept(own, of_features, N_NEIGHBORS, halves=0).scores
+    # Of the points alone: as few halves as there can be.
+    scores = metrics.neighbors_kept(own, of_features, N_NEIGHBORS, halves=2).scores
     return StageMeasures(arrays={f"trust_{stage}_{method}": scores.astype(np.float32)})

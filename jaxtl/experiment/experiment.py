@@ -70,6 +70,9 @@ def start(
     Raises JaxtlError where the folder holds files, or a setting cannot work on the data or this machine.
     """
     run = _folder(folder)
+    # Before the folder is made, which may have the same name.
+    if config.weights and not Path(config.weights).expanduser().exists():
+        raise JaxtlError(f"{config.weights}: no such file")
     with run.newly_held() as held:
         remove_leftovers(run.started.path)
         experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)

@@ -62,8 +62,8 @@ def _checked(method: _Method) -> _Method:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what an error of a library says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an error of a library says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

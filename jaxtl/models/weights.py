@@ -155,6 +155,8 @@ def load_arrays(
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
+        if Path(path).is_dir():
+            raise JaxtlError(f"{path}: is a folder; give a file of weights") from None
         hint = "convert other formats with python -m weights_convert"
         raise JaxtlError(f"{path}: not a whole safetensors file ({error}); {hint}") from None
     check_fit(config, arrays, str(path))

@@ -41,7 +41,7 @@ from jaxtl.records.tables import (
 )
 from jaxtl.runs import formats
 from jaxtl.runs.file import RunFile
-from jaxtl.runs.lock import Hold, entries
+from jaxtl.runs.lock import Hold, check_free, entries
 from jaxtl.runs.manifest import Manifest, State, stamp
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
 
@@ -133,6 +133,7 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
         if self.path.is_dir() and any(entries(self.path)):
+            check_free(self.path)
             known = holds_run(self.path) or holds_seeds(self.path)
             hint = self.go_on if known else "it is no run folder"
             raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")

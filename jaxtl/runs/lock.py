@@ -92,6 +92,12 @@ class Hold(contextlib.AbstractContextManager["Hold"]):
             self._end()
 
 
+def check_free(folder: Path) -> None:
+    """Raises JaxtlError where another process works in a folder."""
+    if (folder / _NAME).exists():
+        Hold(folder).let_go()
+
+
 def entries(folder: Path) -> Iterator[Path]:
     """What a folder holds, but for its lock."""
     return (path for path in folder.iterdir() if path.name != _NAME)

@@ -23,6 +23,7 @@ COMMANDS = {
         "reduce": "{files}/good.npz --method pca --out {new}.npz",
         "plot": "{files}/good.npz --out {new}.png",
         "show": "{files}/empty",
+        "check": "{files}/empty",
         "score": "{files}/empty",
         "layers": "{files}/empty",
         "report": "{files}/empty --out {new}.html",
