@@ -132,7 +132,7 @@ class Folder:
             raise JaxtlError(f"{readable(self.path)}: its name is not UTF-8; give another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
-        if self.path.is_dir() and any(entries(self.path)):
+        if self.path.is_dir() and {*entries(self.path)} - {*self.leftovers()}:
             check_free(self.path)
             known = holds_run(self.path) or holds_seeds(self.path)
             hint = self.go_on if known else "it is no run folder"
