@@ -34,7 +34,8 @@ class Range:
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        first, last = "above" if self.above else "from", "and below" if self.below else "to"
+        first = "above" if self.above else "from"
+        last = "and below" if self.below else "and up to" if self.above else "to"
         return f"{kind} {first} {_spelled(self.low)} {last} {_spelled(self.high)}"
 
     def __contains__(self, value: Any) -> bool:

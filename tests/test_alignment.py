@@ -158,6 +158,7 @@ def compared(stages, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_alignment_changes_the_maps_after_and_nothing_else(compared):
     aligned, plain = RunFolder(compared[True]), RunFolder(compared[False])
     for one, other in (

@@ -117,7 +117,8 @@ def test_figures_are_of_their_formats(finished):
         assert (finished / name).read_bytes().startswith(starts[Path(name).suffix])
 
 
-@pytest.mark.parametrize("cores", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("cores", [1, 2])
 def test_figures_are_the_same_wherever_they_are_drawn(copy, finished, contents, monkeypatch, cores):
     monkeypatch.setattr(figures, "cpu_count", lambda: cores)
     shutil.rmtree(copy / "figures")

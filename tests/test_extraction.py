@@ -236,7 +236,7 @@ def test_other_failures_are_not_tried_again(model, gray, monkeypatch):
     assert not notices
 
 
-@pytest.mark.parametrize("n", [1, 64, 150])
+@pytest.mark.parametrize("n", [64, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 150))])
 def test_a_result_left_on_the_device_is_the_same(model, gray, n):
     # Within a residual block, so that there are two arrays.
     stop = model.config.position("block_15_project")
@@ -293,7 +293,7 @@ def test_a_trunk_s_pass_gives_the_averages_of_all_blocks_too(model, gray, traina
         assert all(map(np.array_equal, jax.tree.leaves(source), jax.tree.leaves(alone)))
 
 
-@pytest.mark.parametrize("n", [1, 64, 150])
+@pytest.mark.parametrize("n", [64, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 150))])
 def test_outputs_on_a_device_leave_their_averages_on_the_host(model, gray, n):
     how = (model, model.config.position("block_15_project"), gray.images[:n], SMALL, 100)
     (carry, blocks), (expected, wanted) = (

@@ -26,6 +26,7 @@ def tail(pretrained, train, test):
     return trunk, few, trunk.source(few.images, True), test, trunk.source(test.images, True)
 
 
+@pytest.mark.slow
 def test_seeds_together_have_the_loss_and_gradients_of_each_alone(pretrained, tail):
     """What lies between is float32 rounding, since products of all seeds at once add in another order."""
     trunk, train, source, *_ = tail

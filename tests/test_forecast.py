@@ -20,6 +20,7 @@ from jaxtl.runs.formats import Started
 from jaxtl.scaling import reference, trials
 from jaxtl.scaling.trials import Trial
 from jaxtl.settings import RunConfig
+from tests.run_files import older
 
 GIB = 2**30
 # Seconds that whole runs took.
@@ -330,7 +331,8 @@ def test_a_run_says_what_it_will_take(config, tmp_path):
     for name in ("features", "neighbours", "PCA", "t-SNE", "LLE", "scores", "figures and page"):
         assert f"{name} " in text
     assert "depth profile" not in text  # of a run with --no-layers
-    # What is done is not told of.
+    # What is done is not told of; files that are put there count in runs without a manifest alone.
+    older(tmp_path / "run")
     for output in (
         "history.csv",
         "model.safetensors",

@@ -96,6 +96,7 @@ def test_the_same_command_again_does_nothing_again(copied_study, jaxtl, study_ar
     assert "What maps cost" in out
 
 
+@pytest.mark.slow
 def test_more_sizes_and_methods_are_added(copied_study, jaxtl):
     before, features = stamps(copied_study), np.load(copied_study / "features.npy")
     more = ["--sizes", 130, "--methods", "pca", "--backends", "jaxtl"]

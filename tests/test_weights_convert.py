@@ -238,7 +238,9 @@ def test_a_head_of_another_shape_is_refused(case, models, tmp_path):
     assert convert(tmp_path / "model.keras", tmp_path / "out.safetensors").config.classes is None
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    "suffix", [FORMATS[0], *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in FORMATS[1:])]
+)
 @pytest.mark.parametrize(("network", "alpha"), [("MobileNet", 0.25), ("MobileNetV3Small", 0.75)])
 def test_other_networks_of_keras_are_refused(network, alpha, suffix, tmp_path):
     build = getattr(keras.applications, network)
