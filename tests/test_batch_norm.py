@@ -39,6 +39,7 @@ def moving(arrays):
     return {name: values for name, values in arrays.items() if "/moving_" in name}
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_and_the_weights_learn(tuned):
     before, after = arrays_of(load_model()), arrays_of(tuned["frozen"][0])
     for name, values in moving(before).items():
@@ -47,12 +48,14 @@ def test_frozen_statistics_stay_and_the_weights_learn(tuned):
     assert not np.array_equal(after["Conv_1/kernel"], before["Conv_1/kernel"])
 
 
+@pytest.mark.slow
 def test_recalibration_changes_the_statistics_that_learn_and_nothing_else(tuned):
     lagging, right = arrays_of(tuned["keras"][0]), arrays_of(tuned["recalibrated"][0])
     changed = {name for name in lagging if not np.array_equal(lagging[name], right[name])}
     assert changed == {f"Conv_1_bn/moving_{name}" for name in ("mean", "variance")}
 
 
+@pytest.mark.slow
 def test_recalibrated_statistics_are_those_of_all_training_images(digits, tuned):
     """One batch of all images has the statistics of the population."""
     train, (model, _) = digits[0], tuned["recalibrated"]
@@ -66,6 +69,7 @@ def test_recalibrated_statistics_are_those_of_all_training_images(digits, tuned)
         np.testing.assert_allclose(arrays[f"Conv_1_bn/moving_{name}"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_help_where_images_are_few(tuned):
     accuracy = {way: history[-1]["test_accuracy"] for way, (_, history) in tuned.items()}
     assert accuracy["frozen"] > accuracy["keras"] + 0.15

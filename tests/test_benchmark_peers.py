@@ -107,6 +107,7 @@ def test_every_metric_of_the_cases_is_had_by_its_peers():
             assert {OURS, "scikit-learn"} <= set(case.peers)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_file_and_a_second_call_compiles_nothing():
     answer(jaxtl_peer, "forward", n=100, batch_size=50)
     second = answer(jaxtl_peer, "forward", n=100, batch_size=50)

@@ -70,6 +70,7 @@ def test_a_full_disk_spares_the_file_that_was_there(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["from before"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_how_to_go_on(launch, few_digits, tmp_path):
     folder = tmp_path / "run"
     process = launch(

@@ -25,6 +25,7 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(embeddings, "choose", lambda method, backend: choice)
 
 
+@pytest.mark.slow
 def test_maps_from_a_process_of_their_own_are_the_same(few, few_run, as_on_a_gpu, tmp_path, contents):
     observer = Notes()
     experiment.start(few, tmp_path, observer).run()

@@ -244,6 +244,7 @@ def test_only_what_is_trainable_moves(pretrained, tuned):
         assert np.array_equal(array, after[name]) != (name.split("/")[0] in learning), name
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_how_far(tuned, test):
     model, history = tuned
     assert [row["epoch"] for row in history] == [1, 2]
@@ -302,6 +303,7 @@ def test_an_accelerator_keeps_the_trunk_s_outputs_and_trains_alike(pretrained, t
         assert rows[0] == pytest.approx(rows[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_bits(pretrained, train, test, tuned):
     trunk = Trunk(pretrained, trainable_boundary(pretrained.config, "10"), Images())
     sources = [trunk.source(data.images, keep=True) for data in (train, test)]

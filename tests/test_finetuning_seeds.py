@@ -78,6 +78,7 @@ def apart(tail, checkpoints):
     return train_tails(*tail, slow_configs(), together=1, on_epoch=checkpoints.__setitem__)
 
 
+@pytest.mark.slow
 def test_the_last_smaller_batch_counts(apart):
     for _, history in apart:
         assert 0 <= history[0]["accuracy"] * 70 == pytest.approx(round(history[0]["accuracy"] * 70))

@@ -36,6 +36,7 @@ def test_intervals_of_a_mean_cover_it(kind):
     assert 0.88 <= covered / 200 <= 0.99
 
 
+@pytest.mark.slow
 def test_intervals_of_a_rank_correlation_cover_it():
     rng, intervals = np.random.default_rng(1), []
     for seed in range(200):

@@ -136,6 +136,7 @@ def test_killed_it_goes_on_where_it_was(launch, jaxtl, study_arguments, finished
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(launch, study_arguments, tmp_path):
     folder = tmp_path / "a study"
     process = launch(*study_arguments, "--time-limit", 77, "--out", folder)

@@ -61,9 +61,13 @@ def _checked(method: _Method) -> _Method:
     return cast("_Method", call)
 
 
+# Letters of a library's error: scikit-learn's show whole arrays.
+_SAID = 300
+
+
 def _line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an error of a library says, in one line, and not all values that it was given."""
+    return " ".join(str(error).split())[:_SAID] or type(error).__name__
 
 
 class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
