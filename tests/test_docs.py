@@ -2,7 +2,7 @@
 
 Commands run in small forms: `SMALL` has the options that are added to each verb, `SMALLER` what is
 replaced in a block. What cannot run here is listed in `NOT_RUN` with its reason; any other command is run, so
-that one that this file does not know fails. Whole runs and studies are marked slow.
+that one that this file does not know fails. Whole runs, studies and fine-tuning are marked slow.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ NOT_RUN = {
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
-TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert", "keras", "onnx"}
+TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert", "keras", "onnx", "finetune"}
 # What draws all figures of a run, or computes all its scores.
 OF_WHOLE_RUNS = {"plot", "score"}
 TRAINS = re.compile(r"(finetune|jaxtl\.run|compare)\(")
