@@ -6,6 +6,7 @@ A check takes a value and says what is wrong with it, or nothing: `number(3)` gi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -162,3 +163,8 @@ def plain(value: Any) -> str:
     if isinstance(value, list):
         return next(filter(None, map(plain, value)), "")
     return f"is {value}" if isinstance(value, float) and not math.isfinite(value) else ""
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record as JSON, however its names are ordered."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -5,8 +5,6 @@ A file that holds something else raises JaxtlError with one line that names it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from jaxtl.records.documents import (
     Check,
     brief,
     count,
+    digest_of,
     fault_of,
     list_of,
     number,
@@ -80,7 +79,7 @@ def load_started(path: Path) -> Started:
     """Raises JaxtlError where the settings were edited, or are not of this version."""
     record = read_json_object(path)
     # Results made under one setting must not be continued under another.
-    if record.pop("digest", None) != _digest(record):
+    if record.pop("digest", None) != digest_of(record):
         raise JaxtlError(f"{path}: was edited since the run started; undo that")
     try:
         kind = record.pop("kind", None)
@@ -100,11 +99,7 @@ def save_started(path: Path, started: Started) -> None:
     kind = next(kind for kind, settings in _KINDS.items() if isinstance(started.config, settings))
     more = {"kind": kind} if kind else {"weights_digest": started.weights_digest}
     record = {**asdict(started.config), **more}
-    write_json(path, {**record, "digest": _digest(record)})
-
-
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    write_json(path, {**record, "digest": digest_of(record)})
 
 
 def load_settings(path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
-import json
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.documents import digest_of
 from jaxtl.records.files import read_json_object, write_json
 
 # A file that was written so shortly before it was looked at (seconds) may be written again within one tick of
@@ -219,7 +219,7 @@ class Manifest:
     def _write(self) -> None:
         steps = {name: _as_json(record) for name, record in self._steps.items()}
         held = {"sources": self._sources, "steps": steps}
-        write_json(self.path, {**held, "digest": _digest(held)})
+        write_json(self.path, {**held, "digest": digest_of(held)})
         self._index(_key(self.path))
 
     def _index(self, key: tuple[int, int, int] | None) -> None:
@@ -242,15 +242,11 @@ def _as_json(record: Record) -> dict[str, Any]:
     return {"files": files, "inputs": record.inputs} if record.inputs else {"files": files}
 
 
-def _digest(held: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
-
-
 def _load(path: Path) -> tuple[dict[str, str], dict[str, Record]]:
     """Raises JaxtlError where it is none, or was edited."""
     try:
         held = read_json_object(path)
-        if held.pop("digest", None) != _digest(held):
+        if held.pop("digest", None) != digest_of(held):
             raise JaxtlError(f"{path}: was edited")
         return _read_sources(held["sources"]), {
             _text(name): _read_record(step) for name, step in held["steps"].items()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, parameters
 from jaxtl.models.weights import imagenet_path, load_start, wanted_preprocessing
 from jaxtl.ranges import shown
+from jaxtl.records.documents import digest_of
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
@@ -192,7 +191,7 @@ def weights_digest(settings: Settings) -> str:
 def write_config(folder: Path, settings: Settings, digest: str, asked: dict[str, Any]) -> None:
     """Record the settings, the digest of the weights, and the sizes, methods and backends asked for."""
     record = {**asdict(settings), "weights_digest": digest}
-    write_json(folder / CONFIG, {**record, "digest": _digest(record), "asked": asked})
+    write_json(folder / CONFIG, {**record, "digest": digest_of(record), "asked": asked})
 
 
 def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
@@ -209,7 +208,7 @@ def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
     asked, digest = record.pop("asked", None), record.pop("digest", None)
     if asked is None:
         raise JaxtlError(f"{folder}: no scaling study but something else's folder; give another with --out")
-    if digest != _digest(record):
+    if digest != digest_of(record):
         raise JaxtlError(
             f"{path}: was edited since the study started; undo that, or start a new one with --out"
         )
@@ -220,7 +219,3 @@ def read_config(folder: Path) -> tuple[Settings, str, dict[str, Any]]:
         raise JaxtlError(
             f"{path}: not the settings of a study of this jaxtl ({error}); start a new one with --out"
         ) from None
-
-
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
