@@ -28,7 +28,7 @@ _HOME = {
     "reduce": "jaxtl.reduction",
     "plot": "jaxtl.plots.shown",
     "compare": "jaxtl.experiment.comparison",
-    "Comparison": "jaxtl.experiment.comparison",
+    "Comparison": "jaxtl.experiment.compared",
     "LocallyLinearEmbedding": "jaxtl.lle.estimator",
     "knn_accuracy": "jaxtl.metrics",
     "Dataset": "jaxtl.records.dataset",

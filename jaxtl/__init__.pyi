@@ -2,7 +2,7 @@
 
 from jaxtl.data import load as load
 from jaxtl.errors import JaxtlError as JaxtlError
-from jaxtl.experiment.comparison import Comparison as Comparison
+from jaxtl.experiment.compared import Comparison as Comparison
 from jaxtl.experiment.comparison import compare as compare
 from jaxtl.experiment.run import run as run
 from jaxtl.lle.estimator import LocallyLinearEmbedding as LocallyLinearEmbedding
