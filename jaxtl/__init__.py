@@ -30,7 +30,7 @@ _HOME = {
     "compare": "jaxtl.experiment.comparison",
     "Comparison": "jaxtl.experiment.compared",
     "LocallyLinearEmbedding": "jaxtl.lle.estimator",
-    "knn_accuracy": "jaxtl.metrics",
+    "knn_accuracy": "jaxtl.metrics.separability",
     "Dataset": "jaxtl.records.dataset",
     "Features": "jaxtl.records.arrays",
     "Embedding": "jaxtl.records.arrays",

@@ -6,7 +6,7 @@ from jaxtl.experiment.compared import Comparison as Comparison
 from jaxtl.experiment.comparison import compare as compare
 from jaxtl.experiment.run import run as run
 from jaxtl.lle.estimator import LocallyLinearEmbedding as LocallyLinearEmbedding
-from jaxtl.metrics import knn_accuracy as knn_accuracy
+from jaxtl.metrics.separability import knn_accuracy as knn_accuracy
 from jaxtl.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config as MobileNetV2Config
 from jaxtl.models.network import Network as Network
