@@ -244,3 +244,5 @@ def test_claims_of_earlier_versions_are_summed_up():
     assert summary([[], []], [row]).endswith(
         "| X | 0.600 [0.600, 0.600] | above 0.5 | holds | holds in 2 of 2 |\n"
     )
+    named = [claim | {"text": r"'a|b' and '\'", "value": 0.6, "low": 0.55, "high": 0.65, "verdict": "holds"}]
+    assert r"| 'a\|b' and '\\' | 0.600 " in summary([[], []], claims_over_seeds([named, named]))

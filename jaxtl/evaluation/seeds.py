@@ -117,16 +117,26 @@ def summary(runs: Sequence[Sequence[Score]], claims: Sequence[dict[str, Any]]) -
     for space, metric in dict.fromkeys(key[:2] for key in values):
         name = "network" if space == "model" else method_label(space)
         pair = (_range(values.get((space, metric, stage), []), len(runs)) for stage in STAGES)
-        rows.append(f"| {name}, {metric.label} | {' | '.join(pair)} |")
+        rows.append(_row(f"{name}, {metric.label}", *pair))
     held = [
-        f"| {claim['text']} | {_range(claim['values'], len(runs))} | {claim['direction']} "
-        f"{claim['threshold']:g} | {claim['verdict']} | holds in {claim['held_in']} of {len(runs)} |"
+        _row(
+            claim["text"],
+            _range(claim["values"], len(runs)),
+            f"{claim['direction']} {claim['threshold']:g}",
+            claim["verdict"],
+            f"holds in {claim['held_in']} of {len(runs)}",
+        )
         for claim in claims
     ]
     tables = [[f"| {len(runs)} seeds | before | after |", "|---|---:|---:|", *rows]] if rows else []
     heads = ["| claim | value | needs | over all seeds | by seed |", "|---|---:|---|---|---|"]
     tables += [[*heads, *held]] if held else []
     return "\n\n".join("\n".join(lines) for lines in tables) + "\n"
+
+
+def _row(*cells: str) -> str:
+    """A row of a Markdown table. Claims name classes, whose names may hold what would end a cell."""
+    return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
 
 
 def _headline(run: Sequence[Score]) -> list[Score]:
