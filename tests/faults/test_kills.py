@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -21,6 +22,7 @@ embeddings.cpu_count = lambda: 1
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 def test_random_kills_lose_nothing(few_run, few_config, contents, launch, tmp_path):
     moments, tally, number = random.Random(0), Tally(), 0
     names = ("dataset", "image_size", "trainable", "epochs")
@@ -50,6 +52,8 @@ def test_random_kills_lose_nothing(few_run, few_config, contents, launch, tmp_pa
         tally.note("ended at the same bytes" if same else "failed", f"{folder} differs")
         tally.counts["tried"] -= 1
         assert all(standing.is_fine for standing in check.look(folder))
+        print(f"\n{dict(tally.counts)}", end="", flush=True)
+        shutil.rmtree(folder)
     tally.close("Kills")
 
 
