@@ -93,10 +93,11 @@ def _pca(n: int, d: int, params: Mapping[str, Any]) -> int:
     # In float64.
     rows = n * d
     if solver == "covariance_eigh":
-        return _DOUBLE * (rows + _EIGH * d * d)
+        # Twice, while their middle is looked for.
+        return _DOUBLE * max(2 * rows, rows + _EIGH * d * d)
     if solver == "full":
-        # About the mean, singular vectors of either side, and LAPACK's own copy.
-        return _DOUBLE * (4 * rows + _SVD * min(n, d) ** 2)
+        # About the mean, singular vectors of either side and with their signs, and LAPACK's own copy.
+        return _DOUBLE * (5 * rows + _SVD * min(n, d) ** 2)
     return _DOUBLE * 2 * rows
 
 
