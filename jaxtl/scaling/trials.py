@@ -126,7 +126,7 @@ def load_quality(path: Path) -> dict[str, Any]:
     return record
 
 
-def load_all(folder: Path) -> list[Trial]:
-    """All trials of a study, by method, backend and size."""
-    files = [path for path in folder.glob("*.json") if not path.name.startswith((".", FEATURES))]
-    return sorted(map(load, files), key=lambda trial: (trial.method, trial.backend, trial.n))
+def load_all(folder: Path) -> dict[Path, Trial]:
+    """All trials of a study, by their files. Raises JaxtlError where one does not hold a trial."""
+    files = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith((".", FEATURES))]
+    return {path: load(path) for path in files}
