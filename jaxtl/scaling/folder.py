@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Embedding
-from jaxtl.records.documents import number, record_of, within
+from jaxtl.records.documents import anything, positive, record_of, within
 from jaxtl.records.files import announced, read_json_object, write_json
 from jaxtl.runs.file import RunFile
 from jaxtl.runs.folder import Folder
@@ -37,7 +37,7 @@ _KINDS: dict[str, Callable[[Path], Any]] = {
 }
 _MOST = 2**53
 _EXTRACTION = record_of(
-    {"images": within(1, _MOST), "seconds": number, "image_size": within(1, _MOST)}, others=lambda value: ""
+    {"images": within(1, _MOST), "seconds": positive, "image_size": within(1, _MOST)}, others=anything
 )
 
 

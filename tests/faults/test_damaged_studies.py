@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.files import write_text
 from jaxtl.runs import check
 from jaxtl.scaling import study
 from jaxtl.scaling.folder import StudyFolder
@@ -17,6 +18,12 @@ from tests.studies import LIMITS
 GRID = study.Grid("40,80,120", "pca,lle,pca@50")
 # What is measured cannot be made again as it was; the settings have a digest of their own.
 MEASURED = ("points/pca_", "points/lle_", "extraction.json", "config.json", "manifest.json")
+
+
+@pytest.fixture(autouse=True)
+def blank_figures(monkeypatch):
+    """Drawing takes as long as all the rest."""
+    monkeypatch.setattr(study, "save_figure", lambda figure, path: write_text(path, "blank"))
 
 
 class Told(study.Silent):
