@@ -128,10 +128,10 @@ def classes(rng, n, how):
 
 
 def made(seed, n, d, kind, exponent, dtype, how):
-    """A space; its magnitude is about 10 ** exponent, or the largest that the type holds."""
+    """A space; its magnitude is about 10 ** exponent, or the largest that records hold, which are float32."""
     rng = np.random.default_rng(seed)
     values = kind(rng, n, d) * 10.0**exponent
-    largest, most = np.abs(values[np.isfinite(values)]).max(initial=0), np.finfo(dtype).max / 2
+    largest, most = np.abs(values[np.isfinite(values)]).max(initial=0), float(np.finfo(np.float32).max) / 2
     if largest > most:
         values *= most / largest
     return Space(values.astype(dtype), classes(rng, n, how), f"{kind.__name__} e{exponent}")

@@ -127,18 +127,11 @@ def goes_on(disk, size, config, whole, contents, jaxtl, tally):
     shutil.rmtree(folder)
 
 
-def test_a_run_goes_on_from_a_full_disk(disk, few_config, few_run, contents, jaxtl, without_figures):
-    tally = Tally()
-    with without_figures():
-        goes_on(disk, "2m", few_config, few_run, contents, jaxtl, tally)
-    tally.close("Full disks")
-
-
 @pytest.mark.slow
 def test_a_run_goes_on_from_a_disk_of_any_size(disk, few_config, few_run, contents, jaxtl, without_figures):
     tally = Tally()
     with without_figures():
-        for kib in (4, 8, 16, 32, 64, 256, 700, 1200, 1800, 3000, 6000, 9000, 10_000, 11_000, 12_000):
+        for kib in (4, 8, 16, 32, 64, 256, 700, 1200, 1800, 2000, 3000, 6000, 9000, 10_000, 11_000, 12_000):
             goes_on(disk, f"{kib}k", few_config, few_run, contents, jaxtl, tally)
     tally.close("Full disks")
 
