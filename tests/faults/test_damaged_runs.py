@@ -30,6 +30,7 @@ QUICK = [
     ("embeddings/after_pca.npz", "flip"),
     ("figures/after.png", "empty"),
     ("environment.json", "delete"),
+    ("environment.json", "cut"),
     ("timings.json", "cut"),
     ("dataset.json", "flip"),
 ]
