@@ -225,7 +225,7 @@ class Experiment:
 
     def take_stock(self) -> None:
         """Begin the manifest where the folder has none, with what is there; let go of what is of no step."""
-        if not self.folder.manifest.is_there and (count := self.standing.adopt()):
+        if not self.folder.manifest.is_there and (count := self.standing.adopt(_START, self._first_files)):
             files = counted(count, "file")
             self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
             if self.folder.timings.is_there:

@@ -89,11 +89,10 @@ class StudyFolder(Folder):
         for name in names:
             self.manifest.record(name, [name], {})
 
-    def adopt(self) -> int:
-        """Begin the manifest of a study that has none with files as they stand. Returns how many."""
+    def adopt(self) -> None:
+        """Begin the manifest of a study that has none with files as they stand."""
         names = [file.name for file in self.files if file.path != self.manifest.path]
         self.manifest.adopt({name: ([name], [], []) for name in names})
-        return len(names)
 
     def trials(self) -> list[Trial]:
         """All that were measured, by method, backend and size.

@@ -139,13 +139,25 @@ class Study:
 
     def record(self) -> None:
         """Write down what is asked for now, and what the images are."""
-        if not self.files.manifest.is_there and (count := self.files.adopt()):
-            files = counted(count, "file")
-            self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
+        asked = self.settings, plan.weights_digest(self.settings), self.grid._asdict()
+        if self.files.manifest.is_there:
+            with self.files.recorded(CONFIG):
+                plan.write_config(self.folder, *asked)
+        else:
+            # Which says what the folder is, before all else.
+            plan.write_config(self.folder, *asked)
+            self._adopt()
         self.files.manifest.begin({_IMAGES: self._images})
-        digest = plan.weights_digest(self.settings)
-        with self.files.recorded(CONFIG):
-            plan.write_config(self.folder, self.settings, digest, self.grid._asdict())
+
+    def _adopt(self) -> None:
+        """Begin the manifest with files as they stand."""
+        # But for the manifest's own.
+        before = len(self.files.files) - 1
+        self.files = StudyFolder(self.folder)
+        self.files.adopt()
+        if before:
+            files = counted(before, "file")
+            self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
 
     @cached_property
     def _images(self) -> str:

@@ -1,5 +1,6 @@
 """What stands in a study's folder is what the study wrote: made again, or refused in one line."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -144,6 +145,19 @@ def test_a_study_without_a_manifest_is_taken_as_it_stands(copied_study, jaxtl):
         after[name] == before[name] for name in before if name.startswith(("points", "maps", "features"))
     )
     assert jaxtl("check", copied_study)[0] == 0
+
+
+def test_a_study_that_is_killed_as_it_begins_begins_again(few_digits, tmp_path, killed_at):
+    grid, given = study.Grid("40", "pca"), {"dataset": few_digits, "image_size": 32}
+    for writes in itertools.count():
+        folder = tmp_path / str(writes)
+        with killed_at(writes) as done:
+            study.prepare(folder, given, grid, LIMITS)
+        study.prepare(folder, given, grid, LIMITS)
+        assert {path.name for path in folder.iterdir()} == {"config.json", "manifest.json"}
+        if done:
+            break
+    assert writes > 2
 
 
 @pytest.mark.slow
