@@ -10,7 +10,7 @@ from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TRUSTWORTHINESS
 from jaxtl.scaling import measurement, quality, study, trials, watch
 from jaxtl.scaling.settings import Limits
 from jaxtl.scaling.trials import DONE, FAILED, NOT_TRIED, OUT_OF_MEMORY, OVER_MEMORY, OVER_TIME, Trial
-from tests.studies import LIMITS, children, made, request_of, stamps, table
+from tests.studies import LIMITS, children, edit, made, request_of, stamps, table
 
 
 @pytest.mark.slow
@@ -118,14 +118,12 @@ def test_another_machine_in_a_curve_is_told(copied_study):
     assert {"jaxtl", "numpy", "scipy", "scikit-learn", "openTSNE"} <= set(trial.machine["versions"])
     versions = trial.machine["versions"]
     other = trial.machine | {"cores": 99, "versions": versions | {"numpy": "1.0"}}
-    trials.save(copied_study / "points", replace(trial, machine=other))
+    edit(copied_study, replace(trial, machine=other))
     cores, numpy = trial.machine["cores"], versions["numpy"]
     assert notes() == [f"Curves mix machines or versions: cores 99 and {cores}, numpy 1.0 and {numpy}"]
     assert notes("lle") == []
     # Points of before there were versions are read, and taken for no other.
-    trials.save(
-        copied_study / "points", replace(trial, machine={"cpu": trial.machine["cpu"], "cores": cores})
-    )
+    edit(copied_study, replace(trial, machine={"cpu": trial.machine["cpu"], "cores": cores}))
     assert notes() == []
 
 
@@ -196,7 +194,7 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
     pca, lle = (
         trials.load(copied_study / "points" / f"{name}_40.json") for name in ("pca_sklearn", "lle_jaxtl")
     )
-    trials.save(copied_study / "points", replace(pca, quality=None))
+    edit(copied_study, replace(pca, quality=None))
     monkeypatch.setattr(quality, "available_memory", lambda: 1000)
     study.prepare(copied_study, {}, grid, LIMITS).run()
     assert features.read_bytes() == kept
@@ -217,7 +215,7 @@ def test_quality_found_with_more_memory_stays_and_what_is_missing_follows(copied
 def test_a_later_failure_is_tried_again_and_a_lost_map_made_again(copied_study):
     (copied_study / "maps" / "pca_sklearn_40.npz").unlink()
     trial = trials.load(copied_study / "points" / "pca_sklearn_80.json")
-    trials.save(copied_study / "points", replace(trial, status=FAILED, note="its process died", seconds=()))
+    edit(copied_study, replace(trial, status=FAILED, note="its process died", seconds=()))
     made_again = study.prepare(copied_study, {}, study.Grid("40,80", "pca"), LIMITS).run()
     assert all(p.status == DONE for curve in made_again for p in curve.trials)
     assert (copied_study / "maps" / "pca_sklearn_40.npz").is_file()

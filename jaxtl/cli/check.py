@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 def check(folder: Path, accept: bool, in_json: bool) -> None:
     """Say of every file of a run whether it is what the run wrote, and made of what is there now.
 
-    RUN is a folder of jaxtl run or jaxtl compare, or one of several seeds. Only that folder is read. Exit
-    code 0 where all is well, 1 where a file differs, is missing, was made of other files, or is not made yet.
-    Files of your own in the folder are told, and are no fault.
+    RUN is a folder of jaxtl run, jaxtl compare or jaxtl scale, or one of several seeds. Only that folder is
+    read. Exit code 0 where all is well, 1 where a file differs, is missing, was made of other files, or is
+    not made yet. Files of your own in the folder are told, and are no fault.
 
     \b
     jaxtl check runs/mnist-2000
@@ -40,28 +40,31 @@ def check(folder: Path, accept: bool, in_json: bool) -> None:
     jaxtl check runs/mnist-2000 --accept    or take it as it stands
     """
     from jaxtl.runs import check as checking
+    from jaxtl.scaling.folder import StudyFolder, holds_study
 
+    study = StudyFolder(folder) if holds_study(folder) else None
     if accept:
         from jaxtl.runs.lock import Hold
 
-        checking.look(folder)
+        checking.look(folder, study)
         with Hold(folder):
-            taken = checking.accept(folder)
+            taken = checking.accept(folder, study)
         if not in_json:
             for name in taken:
                 click.echo(f"{name}: taken as it stands")
-    standings = checking.look(folder)
+    standings = checking.look(folder, study)
     is_well = all(standing.is_fine for standing in standings)
     if in_json:
         files = [standing._asdict() for standing in standings]
         screen.print_json({"folder": folder, "ok": is_well, "files": files})
     else:
-        _print(folder, standings)
+        name = shlex.quote(str(folder))
+        _print(name, f"jaxtl scale --out {name}" if study else f"jaxtl run --resume {name}", standings)
     if not is_well:
         sys.exit(1)
 
 
-def _print(folder: Path, standings: list[Standing]) -> None:
+def _print(name: str, again: str, standings: list[Standing]) -> None:
     from jaxtl.progress import counted
     from jaxtl.runs.check import OK, STATES, STRANGE
 
@@ -74,8 +77,7 @@ def _print(folder: Path, standings: list[Standing]) -> None:
     if not wrong:
         click.echo(f"{counted(len(of_run), 'file')}, all as the run wrote them")
         return
-    name = shlex.quote(str(folder))
     click.echo(f"{len(wrong)} of {counted(len(of_run), 'file')} are not as they should be")
-    click.echo(f"Make them again: jaxtl run --resume {name}")
+    click.echo(f"Make them again: {again}")
     if any(standing.state in ("changed", "unrecorded") for standing in wrong):
         click.echo(f"Or take them as they stand: jaxtl check {name} --accept")

@@ -105,7 +105,8 @@ def scale(
         _forecast(out, usual, forecast, methods, backends, memory_limit, in_json)
         return
     from jaxtl.scaling import study
-    from jaxtl.scaling.plan import CONFIG, Grid
+    from jaxtl.scaling.folder import CONFIG
+    from jaxtl.scaling.plan import Grid
 
     study_file = (out or usual) / CONFIG
     read = options.read_from(settings["dataset"], settings["weights"])
@@ -122,7 +123,7 @@ def scale(
 
 def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json: bool) -> None:
     """Run a study, and show what came out and where it is; `limits` are those that were typed."""
-    from jaxtl.scaling import study
+    from jaxtl.scaling.folder import FIGURES, TABLE
     from jaxtl.scaling.tables import laws_table, trials_table
 
     observer.path("Study", work.folder)
@@ -130,7 +131,7 @@ def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json
     go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(work.folder)), *words])
     with resumable(go_on, ", what is done is kept"):
         curves = work.run()
-    files = {"tables": work.folder / study.TABLE, "pictures": work.folder / study.FIGURES}
+    files = {"tables": work.folder / TABLE, "pictures": work.folder / FIGURES}
     if in_json:
         screen.print_json({"curves": curves, "files": files})
         return
@@ -176,7 +177,7 @@ def _forecast(
     """Print what embeddings of n images would take, by a study's curves where there are some."""
     from jaxtl.costs import table as costs
     from jaxtl.machine.memory import available_memory
-    from jaxtl.scaling.plan import CONFIG
+    from jaxtl.scaling.folder import CONFIG
     from jaxtl.scaling.reference import chosen, costs_of
     from jaxtl.scaling.tables import beyond, forecast_table
 

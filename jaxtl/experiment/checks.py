@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
 from jaxtl.network import footprint
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer, counted
+from jaxtl.records.paths import absolute_path
 from jaxtl.reduction import check_settings as check_method
 from jaxtl.reduction import footprint as embedding
 from jaxtl.reduction.choice import Choice
@@ -97,7 +96,7 @@ def settled(config: RunConfig, observer: Observer) -> RunConfig:
 
     Paths are absolute in it, so that the run goes on from any working directory.
     """
-    config = replace(config, dataset=absolute(config.dataset), weights=_absolute(config.weights))
+    config = replace(config, dataset=absolute(config.dataset), weights=absolute_path(config.weights))
     if config.preprocessing:
         return config
     wanted = wanted_preprocessing(config.weights)
@@ -106,12 +105,8 @@ def settled(config: RunConfig, observer: Observer) -> RunConfig:
     return replace(config, preprocessing=config.images.settled(wanted).preprocessing)
 
 
-def _absolute(path: str | None) -> str | None:
-    return path and os.path.abspath(Path(path).expanduser())
-
-
 # Settings that are paths, which one may write in several ways.
-_SPELLED: dict[str, Callable[[Any], Any]] = {"dataset": absolute, "weights": _absolute}
+_SPELLED: dict[str, Callable[[Any], Any]] = {"dataset": absolute, "weights": absolute_path}
 
 
 def check_network_memory(config: RunConfig, shared: Shared) -> None:

@@ -225,7 +225,7 @@ class Experiment:
 
     def take_stock(self) -> None:
         """Begin the manifest where the folder has none, with what is there; let go of what is of no step."""
-        if not self.folder.manifest.is_there and (count := self.standing.adopt()):
+        if not self.folder.manifest.is_there and (count := self.standing.adopt(_START, self._first_files)):
             files = counted(count, "file")
             self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
             if self.folder.timings.is_there:
@@ -332,7 +332,9 @@ class Experiment:
                 # For all of it, so that no library's own limit begins without this one and ends within it.
                 stack.enter_context(one_blas_thread())
             heard = stack.enter_context(self.observer.interruptible())
-            if left and (note := moved(self.folder.environment.read_or({}))):
+            begun = self.folder.environment
+            # One that is not what the run wrote is made again.
+            if left and begun.is_there and begun.is_intact and (note := moved(begun.read())):
                 self.observer.notify(note)
             self._tell(left, again)
             while any(step.name not in self._told for step in left if step.outputs):

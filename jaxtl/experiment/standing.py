@@ -164,9 +164,16 @@ class Standing:
         kept = [file for file in self._folder.files if file.kept]
         self._let_go([file for file in kept if file.state is State.UNRECORDED])
 
-    def adopt(self) -> int:
-        """Record all files of a run that has no manifest as they stand. Returns how many there are."""
-        records, count = {}, 0
+    def adopt(self, start: str, first: Iterable[RunFile[Any]]) -> int:
+        """Record all files of a run that has no manifest as they stand. Returns how many steps have left.
+
+        Args:
+            start: under which name those stand that the run began with.
+            first: these. A manifest without them would say that the run has no settings.
+        """
+        begun = [file.name for file in first if file.is_there]
+        records: dict[str, tuple[list[str], list[str], list[str]]] = {start: (begun, [], [])}
+        count = 0
         for step in self._steps.values():
             files = [file.name for file in (*step.outputs, *step.leaves) if file.is_there]
             unmade = [file.name for file in step.outputs if not file.is_there]

@@ -167,8 +167,9 @@ def letter(number: int) -> str:
 def square_limits(axes: Axes, coords: np.ndarray) -> None:
     """A square around all points with a margin of 4 %, so that both axes share one scale."""
     low, high = coords.min(axis=0).astype(float), coords.max(axis=0).astype(float)
-    half = 0.54 * (max(high - low) or 1.0)
     centre = (low + high) / 2
+    # Points on each other need not lie near 0, where 1 would be lost to rounding.
+    half = 0.54 * (max(high - low) or max(1.0, *np.abs(centre)))
     axes.set_xlim(centre[0] - half, centre[0] + half)
     axes.set_ylim(centre[1] - half, centre[1] + half)
     axes.set_aspect("equal", adjustable="box")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -93,6 +94,7 @@ def is_number(value: Any) -> bool:
 
 
 number = _is(is_number)
+positive = _is(lambda value: is_number(value) and value > 0)
 # A number that may be infinite, or none.
 real = _is(lambda value: isinstance(value, int | float) and not isinstance(value, bool))
 whole = _is(lambda value: isinstance(value, int) and not isinstance(value, bool))
@@ -111,6 +113,11 @@ def within(least: int, most: int) -> Check:
 
 def one_of(*values: Any) -> Check:
     return _is(lambda value: not isinstance(value, list | dict) and value in values)
+
+
+def one_like(pattern: re.Pattern[str]) -> Check:
+    """A text that is, as a whole, of a pattern."""
+    return _is(lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None)
 
 
 def or_none(check: Check) -> Check:

@@ -26,6 +26,11 @@ def same(one: Path, other: Path) -> bool:
     return os.path.realpath(one).casefold() == os.path.realpath(other).casefold()
 
 
+def absolute_path(path: str | None) -> str | None:
+    """A path, "~" at its beginning included, as it is found from any working directory."""
+    return path and os.path.abspath(Path(path).expanduser())
+
+
 def is_within(path: Path, folder: Path) -> bool:
     """Whether a path is a folder or lies in it, through links."""
     whole = Path(os.path.realpath(path))

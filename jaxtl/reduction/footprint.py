@@ -89,14 +89,18 @@ def _number(params: Mapping[str, Any], name: str, usual: float) -> float:
 
 def _pca(n: int, d: int, params: Mapping[str, Any]) -> int:
     solver = params.get("svd_solver", "auto")
-    solver = exact_solver((n, d)) if solver == "auto" else solver
-    # In float64.
+    # Before it begins, while their middle is looked for, rows are there twice.
+    return max(_DOUBLE * 2 * n * d, _decomposed(n, d, exact_solver((n, d)) if solver == "auto" else solver))
+
+
+def _decomposed(n: int, d: int, solver: str) -> int:
+    """Of scikit-learn's own work, in float64."""
     rows = n * d
     if solver == "covariance_eigh":
         return _DOUBLE * (rows + _EIGH * d * d)
     if solver == "full":
-        # About the mean, singular vectors of either side, and LAPACK's own copy.
-        return _DOUBLE * (4 * rows + _SVD * min(n, d) ** 2)
+        # About the mean, singular vectors of either side and with their signs, and LAPACK's own copy.
+        return _DOUBLE * (5 * rows + _SVD * min(n, d) ** 2)
     return _DOUBLE * 2 * rows
 
 
@@ -111,7 +115,7 @@ def _tsne(n: int, d: int, params: Mapping[str, Any]) -> int:
     annoy = params.get("neighbors", "auto") == "annoy" or n > EXACT_NEIGHBORS_UP_TO
     # Rows about their mean; Annoy's own copies of them in its trees.
     search = 4 * n * d * (3 if annoy else 1)
-    start = _pca(n, d, {}) if params.get("initialization", "pca") == "pca" else 0
+    start = _decomposed(n, d, exact_solver((n, d))) if params.get("initialization", "pca") == "pca" else 0
     # Of each point in a tree or a grid, and of the descent.
     return max(search + graph, start + graph) + 1000 * n
 

@@ -51,26 +51,26 @@ class Standing(NamedTuple):
         return self.state in (OK, STRANGE)
 
 
-def look(path: Path) -> list[Standing]:
-    """How every file of a run, a comparison or several seeds stands.
+def look(path: Path, of: Folder | None = None) -> list[Standing]:
+    """How every file of a run, a comparison or several seeds stands; or of another folder with a manifest.
 
     Raises JaxtlError for what is none of these, has no manifest, or one that is damaged.
     """
     return [
         standing._replace(name=(folder.path / standing.name).relative_to(path).as_posix())
-        for folder in _folders(path)
+        for folder in _folders(path, of)
         for standing in _of_folder(folder)
     ]
 
 
-def accept(path: Path) -> list[str]:
+def accept(path: Path, of: Folder | None = None) -> list[str]:
     """Take files that differ as they stand for what the run wrote; what was made of them is then stale.
 
     Returns their names. Raises JaxtlError, and takes none, where one of them cannot be read, or settles what
     the run is.
     """
     taken: list[RunFile[object]] = []
-    for folder in _folders(path):
+    for folder in _folders(path, of):
         files = {file.name: file for file in folder.files}
         differing = {standing.name for standing in _of_folder(folder) if standing.state in _TAKEN}
         taken += [files[name] for name in sorted(differing & files.keys())]
@@ -84,7 +84,10 @@ def accept(path: Path) -> list[str]:
 _TAKEN = ("changed", "unrecorded")
 
 
-def _folders(path: Path) -> Iterator[Folder]:
+def _folders(path: Path, of: Folder | None) -> Iterator[Folder]:
+    if of is not None:
+        yield _with_manifest(of)
+        return
     if not holds_seeds(path):
         run = RunFolder(path)
         run.check()
@@ -99,13 +102,13 @@ def _folders(path: Path) -> Iterator[Folder]:
         yield _with_manifest(run)
 
 
-def _with_manifest(run: RunFolder) -> RunFolder:
-    if not run.manifest.is_there:
+def _with_manifest(folder: Folder) -> Folder:
+    if not folder.manifest.is_there:
         raise JaxtlError(
-            f"{run}: has no manifest, so nobody knows what its files were; to take them as they stand, "
-            f"{run.go_on}"
+            f"{folder}: has no manifest, so nobody knows what its files were; to take them as they stand, "
+            f"{folder.go_on}"
         )
-    return run
+    return folder
 
 
 def _of_folder(folder: Folder) -> Iterator[Standing]:

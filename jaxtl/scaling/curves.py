@@ -17,9 +17,10 @@ from jaxtl.evaluation.catalogue import (
     SECONDS,
 )
 from jaxtl.records.tables import write_table
+from jaxtl.scaling.folder import StudyFolder
 from jaxtl.scaling.plan import read_config
 from jaxtl.scaling.quality import Quality
-from jaxtl.scaling.trials import DONE, FOLDER, OVER_MEMORY, OVER_TIME, Trial, load_all
+from jaxtl.scaling.trials import DONE, OVER_MEMORY, OVER_TIME, Trial
 
 COLUMNS = ("method", "backend", "n", "status", "metric", "value", "low", "high", "note")
 FIT_COLUMNS = (
@@ -65,7 +66,7 @@ def curves(trials: Sequence[Trial]) -> list[Curve]:
 def read_curves(folder: Path) -> list[Curve]:
     """The curves of a study's folder. Raises JaxtlError where it is none, or has no trials."""
     read_config(folder)
-    known = curves(load_all(folder / FOLDER))
+    known = curves(StudyFolder(folder).trials())
     if not known:
         raise JaxtlError(f"{folder}: the study has no trials yet; go on with: jaxtl scale --out {folder}")
     return known

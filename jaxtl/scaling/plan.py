@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxtl.data import absolute
 from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, parameters
 from jaxtl.models.weights import imagenet_path, load_start, wanted_preprocessing
 from jaxtl.ranges import shown
 from jaxtl.records.documents import digest_of
 from jaxtl.records.files import read_json_object, write_json
+from jaxtl.records.paths import absolute_path
 from jaxtl.reduction import check_settings
 from jaxtl.reduction.choice import choose, parse_libraries
 from jaxtl.runs.lock import entries
+from jaxtl.scaling.folder import CONFIG
 from jaxtl.scaling.settings import LARGEST, SIZES, SMALLEST, Settings
 from jaxtl.settings import FORMER_PIXELS
 
-# Where a study's settings are, in its folder.
-CONFIG = "config.json"
+# Settings that are paths, which one may write in several ways.
+_SPELLED: dict[str, Callable[[Any], Any]] = {"dataset": absolute, "weights": absolute_path}
 # More than any size has; of thousands Python makes no number.
 _DIGITS = 20
 
@@ -155,11 +159,15 @@ def settings_of(folder: Path, given: dict[str, Any]) -> tuple[Settings, Grid]:
         if folder.exists() and (not folder.is_dir() or any(entries(folder))):
             raise JaxtlError(f"{folder}: holds something else than a study; give a new folder with --out")
         settings = Settings(**given)
+        # So that the study goes on from any working directory.
+        paths = {name: spell(getattr(settings, name)) for name, spell in _SPELLED.items()}
+        settings = replace(settings, **paths)
         images = settings.images.settled(wanted_preprocessing(settings.weights))
         return replace(settings, preprocessing=images.preprocessing), Grid()
     settings, digest, asked = read_config(folder)
     for name, value in given.items():
-        if (was := getattr(settings, name)) != value:
+        spell = _SPELLED.get(name, lambda value: value)
+        if spell(was := getattr(settings, name)) != spell(value):
             raise JaxtlError(
                 f"{folder}: was made with {name} {was}, not {value}, which all its trials share: leave it "
                 "out to go on, or give a new folder with --out"

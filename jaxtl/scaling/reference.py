@@ -16,12 +16,12 @@ from jaxtl.costs.table import REFERENCE, Cost, Costs
 from jaxtl.costs.words import duration
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.identity import MACHINE, differing, spoken
-from jaxtl.records.files import read_json_object, write_json
+from jaxtl.records.files import write_json
 from jaxtl.reduction.choice import parse_libraries
 from jaxtl.runs.folder import RunFolder
 from jaxtl.scaling.curves import Curve, read_curves
+from jaxtl.scaling.folder import StudyFolder
 from jaxtl.scaling.plan import parse_methods
-from jaxtl.scaling.study import EXTRACTION
 
 
 def costs_of(study: Path) -> Costs:
@@ -33,8 +33,7 @@ def costs_of(study: Path) -> Costs:
             f"{study}: no method has been measured at three sizes, which a forecast needs; add some with: "
             f"jaxtl scale --out {study} --sizes N,..."
         )
-    known = study / EXTRACTION
-    taken = read_json_object(known) if known.is_file() else None
+    taken = StudyFolder(study).extraction()
     if mixed := differing([trial.machine for curve in curves for trial in curve.done], MACHINE):
         raise JaxtlError(
             f"{study}: its trials are of more than one machine ({spoken(mixed)}), which a forecast "

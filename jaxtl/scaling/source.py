@@ -21,9 +21,9 @@ from jaxtl.network.extraction import features_of, stream
 from jaxtl.progress import Notify, Progress
 from jaxtl.records import store
 from jaxtl.records.dataset import Dataset
+from jaxtl.scaling.folder import FEATURES
 from jaxtl.scaling.settings import Settings
 
-FEATURES = "features.npy"
 # Only MNIST's digits go on without end.
 _ENDLESS = "mnist"
 
@@ -101,15 +101,17 @@ def stored(folder: Path) -> int:
     return len(store.mapped(path)) if path.is_file() else 0
 
 
-def extract(folder: Path, source: Source, n: int, progress: Progress, notify: Notify | None = None) -> None:
-    """Bring a study's features up to n rows, those that are there kept as they are.
+def extract(
+    folder: Path, source: Source, had: int, n: int, progress: Progress, notify: Notify | None = None
+) -> None:
+    """Bring a study's features from the first rows, `had`, which are kept as they are, up to n.
 
     They go to a store (`jaxtl.records.store`) that is written piece by piece, whatever n; one that was
     stopped begins again with the rows that the study had.
 
     Raises OSError where they cannot be written.
     """
-    model, had = load_model(source.settings.weights, source.settings.model), stored(folder)
+    model = load_model(source.settings.weights, source.settings.model)
     d = model.config.features
     meta = features_of(model, source.whole.take(1), source.settings.images, np.zeros((1, d), np.float32)).meta
     kept = store.copied(store.mapped(folder / FEATURES), had) if had else ()

@@ -26,18 +26,32 @@ from jaxtl.methods import METHODS
 from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent, counted
 from jaxtl.records.arrays import Embedding
-from jaxtl.records.documents import count
-from jaxtl.records.files import check_writable, read_json_object, remove_leftovers, write_json
+from jaxtl.records.files import check_writable, remove_leftovers, write_json
+from jaxtl.runs.dataset import contents
 from jaxtl.runs.lock import Hold
 from jaxtl.scaling import plan, plots, quality, source, trials, watch
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
-from jaxtl.scaling.plan import CONFIG, DEFAULT_GRID, Grid
+from jaxtl.scaling.folder import (
+    CONFIG,
+    EXTRACTION,
+    FEATURES,
+    FIGURES,
+    FITS,
+    ROWS,
+    SUFFIXES,
+    TABLE,
+    StudyFolder,
+    map_name,
+    quality_name,
+    trial_name,
+)
+from jaxtl.scaling.plan import DEFAULT_GRID, Grid
 from jaxtl.scaling.settings import MEMORY_SHARE, Limits, Settings
-from jaxtl.scaling.trials import DONE, HOPELESS, Trial, stem
+from jaxtl.scaling.trials import DONE, HOPELESS, Trial
 from jaxtl.settings import TIME_LIMIT
 
-TABLE, FITS, EXTRACTION = "scaling.csv", "fits.csv", "extraction.json"
-FIGURES, SUFFIXES = "figures", ("png", "svg")
+# Under this name the manifest says what the images were.
+_IMAGES = "images"
 # Left free on the disk when features are written: for maps, tables and pictures.
 _SPARE_BYTES = 2**28
 
@@ -63,8 +77,8 @@ def prepare(
         limits: of every trial; those of `default_limits` by default.
 
     Raises:
-        JaxtlError: a setting that differs from the folder's, another folder's contents, sizes or methods that
-            cannot work, or a disk too small for the features.
+        JaxtlError: a setting or images that differ from the folder's, another folder's contents, trials that
+            are not what the study wrote, sizes or methods that cannot work, or a disk too small.
     """
     if not folder.is_dir():
         # Which refuses what cannot be a study's folder.
@@ -109,21 +123,53 @@ class Study:
         self.methods = plan.parse_methods(grid.methods)
         self.series = plan.series_of(self.methods, grid.backends)
         self.source = source.Source(settings)
-        self.trials = {(t.method, t.backend, t.n): t for t in trials.load_all(folder / trials.FOLDER)}
+        self.files = StudyFolder(folder)
+        self.trials = {(t.method, t.backend, t.n): t for t in self.files.trials()}
 
     def check(self) -> None:
         """Refuse before any work what would fail after some. Raises JaxtlError, OSError."""
         plan.check_sizes(self.sizes, self.methods, self.settings)
         self.source.check(self.sizes[-1])
         quality.check(self.source.labels(self.sizes[0]))
+        self._check_images()
         for note in self.source.whole.notes:
             self.observer.notify(note)
         check_writable(self.folder / CONFIG)
         self._check_disk()
 
     def record(self) -> None:
-        """Write down what is asked for now."""
-        plan.write_config(self.folder, self.settings, plan.weights_digest(self.settings), self.grid._asdict())
+        """Write down what is asked for now, and what the images are."""
+        asked = self.settings, plan.weights_digest(self.settings), self.grid._asdict()
+        if self.files.manifest.is_there:
+            with self.files.recorded(CONFIG):
+                plan.write_config(self.folder, *asked)
+        else:
+            # Which says what the folder is, before all else.
+            plan.write_config(self.folder, *asked)
+            self._adopt()
+        self.files.manifest.begin({_IMAGES: self._images})
+
+    def _adopt(self) -> None:
+        """Begin the manifest with files as they stand."""
+        # But for the manifest's own.
+        before = len(self.files.files) - 1
+        self.files = StudyFolder(self.folder)
+        self.files.adopt()
+        if before:
+            files = counted(before, "file")
+            self.observer.notify(f"{self.folder}: has no manifest; {files} are taken as they stand")
+
+    @cached_property
+    def _images(self) -> str:
+        return contents(self.source.whole)
+
+    def _check_images(self) -> None:
+        known = self.files.manifest.sources.get(_IMAGES)
+        if known and known != self._images:
+            raise JaxtlError(
+                f"dataset {self.settings.dataset}: holds other images or names than when {self.folder} was "
+                "started; restore them, or start a new study with --out"
+            )
 
     def compare(self) -> None:
         """Tell where a curve asked for has trials of another machine, or of other versions, than now."""
@@ -177,7 +223,7 @@ class Study:
 
     def _check_disk(self) -> None:
         rows = self.sizes[-1]
-        if rows <= source.stored(self.folder):
+        if rows <= self._stored():
             return
         # The old file stays until the new one is whole.
         needed = 4 * rows * self._width + _SPARE_BYTES
@@ -187,6 +233,10 @@ class Study:
                 f"{free / 2**30:.1f} GiB are free; free some space or take smaller sizes"
             )
 
+    def _stored(self) -> int:
+        """Rows of features that are there, as the study wrote them."""
+        return 0 if self.files.fault(FEATURES, ROWS) else source.stored(self.folder)
+
     @cached_property
     def _width(self) -> int:
         from jaxtl.models.weights import load_model
@@ -194,33 +244,41 @@ class Study:
         return load_model(self.settings.weights, self.settings.model).config.features
 
     def _extract(self) -> None:
-        n, had = self.sizes[-1], source.stored(self.folder)
+        n, had = self.sizes[-1], self._stored()
         if n <= had:
             return
+        if fault := self.files.fault(FEATURES, ROWS):
+            self.observer.notify(f"Features: made again, as {fault}")
+        known = self.files.extraction()
         began = time.perf_counter()
-        with self.observer.attempt(f"Features of {counted(n - had, 'image')}") as attempt:
-            source.extract(self.folder, self.source, n, attempt.progress, self.observer.notify)
+        title = f"Features of {counted(n - had, 'image')}"
+        with self.observer.attempt(title) as attempt, self.files.recorded(FEATURES, ROWS):
+            source.extract(self.folder, self.source, had, n, attempt.progress, self.observer.notify)
         taken = {"images": n - had, "seconds": round(time.perf_counter() - began, 3)}
-        known = self.folder / EXTRACTION
         # The largest tells most: less of it is compilation.
-        if not known.is_file() or _images_of(known) < n - had:
-            write_json(
-                known, {**taken, **asdict(self.settings.images), "cpu": cpu_name(), "cores": cpu_count()}
-            )
+        if known is None or known["images"] < n - had:
+            here = {"cpu": cpu_name(), "cores": cpu_count()}
+            with self.files.recorded(EXTRACTION):
+                write_json(self.folder / EXTRACTION, {**taken, **asdict(self.settings.images), **here})
 
     # Trials.
 
     def _measure(self, series: plan.Series, n: int) -> None:
         known = self.trials.get((series.method.name, series.backend, n))
-        if known and known.settled(self.limits) and (known.status != DONE or self._path(known).is_file()):
-            return
         new = Trial(series.method.name, series.backend, n, limits=asdict(self.limits))
+        title = f"{plots.label(new.method, new.backend)}, {n:,} images"
+        if known and known.settled(self.limits):
+            if known.status != DONE or self.files.is_intact(map_name(known)):
+                return
+            if fault := self.files.fault(map_name(known)):
+                self.observer.notify(f"{title}: made again, as {fault}")
         if smaller := self._hopeless(series, n):
             self._keep(replace(new, note=f"{smaller.n:,} images were {smaller.status} already"))
             return
-        with self.observer.attempt(f"{plots.label(new.method, new.backend)}, {n:,} images") as attempt:
+        with self.observer.attempt(title) as attempt:
             trial = watch.run(new, self._request(series, new), self.limits, attempt.progress)
             attempt.failure = "" if trial.status == DONE else f"{trial.status}: {trial.note}"
+            self.files.record(map_name(trial))
             self._keep(trial)
 
     def _hopeless(self, series: plan.Series, n: int) -> Trial | None:
@@ -231,7 +289,7 @@ class Study:
         out = self._path(trial)
         remove_leftovers(out)
         return {
-            "features": str((self.folder / source.FEATURES).absolute()),
+            "features": str((self.folder / FEATURES).absolute()),
             "out": str(out.absolute()),
             "method": series.method.base,
             "backend": series.backend,
@@ -242,23 +300,27 @@ class Study:
         }
 
     def _path(self, trial: Trial) -> Path:
-        return self.folder / "maps" / f"{stem(trial.method, trial.backend, trial.n)}.npz"
+        return self.folder / map_name(trial)
 
     def _keep(self, trial: Trial) -> None:
-        trials.save(self.folder / trials.FOLDER, trial)
+        with self.files.recorded(trial_name(trial)):
+            trials.save(self.folder / trials.FOLDER, trial)
         self.trials[trial.method, trial.backend, trial.n] = trial
 
     # The quality of embeddings.
 
     def _judge(self, n: int) -> None:
-        unjudged, known = self._unjudged(n), self._features_path(n)
-        if not unjudged and known.is_file():
+        unjudged, own = self._unjudged(n), quality_name(n)
+        if not unjudged and self.files.is_intact(own):
             return
+        if fault := self.files.fault(own):
+            self.observer.notify(f"Quality of {n:,} images: made again, as {fault}")
         with self.observer.attempt(f"Quality of maps of {n:,} images") as attempt:
-            space = quality.look(self.folder / source.FEATURES, self.source.labels(n), self.settings.seed)
+            space = quality.look(self.folder / FEATURES, self.source.labels(n), self.settings.seed)
             # What was found with more memory stays.
-            if space.own or not known.is_file():
-                write_json(known, space.own)
+            if space.own or not self.files.is_intact(own):
+                with self.files.recorded(own):
+                    write_json(self.folder / own, space.own)
             for number, trial in enumerate(unjudged):
                 attempt.progress((number + 1) / (len(unjudged) + 1))
                 self._keep(trial.with_quality(space.quality(Embedding.load(self._path(trial)))))
@@ -267,52 +329,58 @@ class Study:
 
     def _unjudged(self, n: int) -> list[Trial]:
         """Trials without quality, and those without the part of it that memory allows by now."""
-        done = [t for t in self.trials.values() if t.n == n and t.status == DONE]
+        done = [t for t in self.trials.values() if t.n == n and self._has_map(t)]
         lacking = [t for t in done if TRUSTWORTHINESS not in (t.quality or {})]
-        if any(t.quality for t in lacking) and quality.shortage(self.folder / source.FEATURES, n):
+        if any(t.quality for t in lacking) and quality.shortage(self.folder / FEATURES, n):
             return [t for t in lacking if t.quality is None]
         return lacking
-
-    def _features_path(self, n: int) -> Path:
-        return self.folder / trials.FOLDER / f"{trials.FEATURES}{n}.json"
 
     def _qualities(self) -> dict[int, quality.Quality]:
         """Of the features themselves, by size."""
         sizes = sorted({trial.n for trial in self.trials.values()})
-        known = {n: self._features_path(n) for n in sizes}
+        known = {n: self.folder / quality_name(n) for n in sizes}
         return {n: trials.load_quality(path) for n, path in known.items() if path.is_file()}
 
     # What is written of all trials.
 
     def _tabulate(self) -> None:
         shown = self.curves
-        save_table(self.folder / TABLE, shown, self._qualities())
-        save_fits(self.folder / FITS, shown)
+        with self.files.recorded(TABLE):
+            save_table(self.folder / TABLE, shown, self._qualities())
+        with self.files.recorded(FITS):
+            save_fits(self.folder / FITS, shown)
 
     def _draw(self) -> list[Curve]:
         shown = self.curves
+        names_of_classes = self.source.whole.class_names
         with self.observer.attempt("Tables and pictures") as attempt:
             self._tabulate()
             figures = {
                 "seconds": plots.seconds_figure(shown),
                 "memory": plots.memory_figure(shown),
                 "quality": plots.quality_figure(shown, self._qualities()),
-                "maps": plots.maps_figure(shown, self._coords, self.source.whole.class_names),
+                "maps": plots.maps_figure(self._with_maps(shown), self._coords, names_of_classes),
             }
             for number, (name, figure) in enumerate(figures.items()):
-                for suffix in SUFFIXES:
-                    save_figure(figure, self.folder / FIGURES / f"{name}.{suffix}")
+                names = [f"{FIGURES}/{name}.{suffix}" for suffix in SUFFIXES]
+                with self.files.recorded(*names):
+                    for file in names:
+                        save_figure(figure, self.folder / file)
                 attempt.progress((number + 1) / len(figures))
         return shown
+
+    def _has_map(self, trial: Trial) -> bool:
+        return trial.status == DONE and self.files.is_intact(map_name(trial))
+
+    def _with_maps(self, shown: list[Curve]) -> list[Curve]:
+        """Curves as pictures of maps show them: where one that is not asked for now is lost, that is told."""
+
+        def told(trial: Trial) -> Trial:
+            lost = trial.status == DONE and not self._has_map(trial)
+            return replace(trial, status="its map is lost") if lost else trial
+
+        return [curve._replace(trials=tuple(map(told, curve.trials))) for curve in shown]
 
     def _coords(self, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         embedding = Embedding.load(self._path(trial))
         return embedding.coords, embedding.labels
-
-
-def _images_of(path: Path) -> int:
-    """How many images an extraction was of. Raises JaxtlError where the file does not say it."""
-    images = read_json_object(path).get("images")
-    if count(images):
-        raise JaxtlError(f"{path}: says of no number of images; delete it")
-    return int(images)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records.documents import count, list_of, number, or_none, real, record_of, text
+from jaxtl.methods import LIBRARIES, METHODS
+from jaxtl.records.documents import (
+    count,
+    either,
+    list_of,
+    number,
+    one_like,
+    one_of,
+    or_none,
+    positive,
+    real,
+    record_of,
+    text,
+    within,
+)
 from jaxtl.records.files import read_json_object, write_json
 from jaxtl.scaling.settings import Limits
 
@@ -16,17 +32,34 @@ OUT_OF_MEMORY, FAILED, NOT_TRIED = "out of memory", "failed", "not tried"
 # Where a study keeps them, and what files that tell of the features themselves begin with. The folder's name
 # is an older word for trials: studies that were begun with it go on.
 FOLDER, FEATURES = "points", "features_"
-# Value, low and high by metric.
-_QUALITY = record_of({}, others=list_of(or_none(real)))
+
+
+def _score(value: Any) -> str:
+    """What is wrong with a value, its low and its high."""
+    fault = list_of(or_none(real))(value)
+    return fault or ("" if len(value) == 3 and value[0] is not None else "is no value with its interval")
+
+
+# By metric.
+_QUALITY = record_of({}, others=_score)
+_FACT = or_none(either(text, number))
+_MOST = 2**53
+_METHOD = re.compile(rf"({'|'.join(METHODS)})(@\d{{1,20}})?")
 _TRIAL = record_of(
-    {"method": text, "backend": text, "n": count, "seconds": list_of(number), "quality": or_none(_QUALITY)},
     {
-        "status": text,
+        "method": one_like(_METHOD),
+        "backend": one_of(*LIBRARIES),
+        "n": within(1, _MOST),
+        "seconds": list_of(positive),
+        "quality": or_none(_QUALITY),
+    },
+    {
+        "status": one_of(DONE, OVER_TIME, OVER_MEMORY, OUT_OF_MEMORY, FAILED, NOT_TRIED),
         "note": text,
         **dict.fromkeys(("baseline", "peak", "resident_peak", "device_peak"), or_none(count)),
         "start_seconds": or_none(number),
         "limits": record_of({}, others=real),
-        "machine": record_of({}),
+        "machine": record_of({}, {"versions": record_of({}, others=_FACT)}, others=_FACT),
     },
 )
 # A larger size of the same curve cannot fare better.
@@ -110,12 +143,24 @@ def load(path: Path) -> Trial:
     fault = _TRIAL(record)
     if lacking := set(record) - {part.name for part in fields(Trial)}:
         fault = fault or f"has {', '.join(sorted(lacking))}, which no trial has"
+    fault = fault or _unlike(path, record)
     if fault:
         raise JaxtlError(f"{path}: not a trial of a study (it {fault}); delete it to compute it again")
     quality = record.pop("quality")
     record["seconds"] = tuple(record["seconds"])
     measured = None if quality is None else {name: tuple(score) for name, score in quality.items()}
     return Trial(**record, quality=measured)
+
+
+def _unlike(path: Path, record: Mapping[str, Any]) -> str:
+    """What a record that has all its parts says of no trial, or of another than its file's name does."""
+    status, limits = record.get("status", NOT_TRIED), record.get("limits", {})
+    if status == DONE and not record["seconds"]:
+        return "has no seconds though it is done"
+    if status in HOPELESS and not {"seconds", "memory"} <= limits.keys():
+        return "was over a limit and has none"
+    own = stem(record["method"], record["backend"], record["n"])
+    return "" if path.stem == own else f"tells of {own}"
 
 
 def load_quality(path: Path) -> dict[str, Any]:
@@ -126,7 +171,7 @@ def load_quality(path: Path) -> dict[str, Any]:
     return record
 
 
-def load_all(folder: Path) -> list[Trial]:
-    """All trials of a study, by method, backend and size."""
-    files = [path for path in folder.glob("*.json") if not path.name.startswith((".", FEATURES))]
-    return sorted(map(load, files), key=lambda trial: (trial.method, trial.backend, trial.n))
+def load_all(folder: Path) -> dict[Path, Trial]:
+    """All trials of a study, by their files. Raises JaxtlError where one does not hold a trial."""
+    files = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith((".", FEATURES))]
+    return {path: load(path) for path in files}

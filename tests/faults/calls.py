@@ -16,7 +16,7 @@ TSNE = {"early_exaggeration_iter": 3, "n_iter": 5, "n_jobs": 1}
 def other(space):
     """Another space of the same points: fewer dimensions, and a part of what is odd."""
     values = space.values[:, :2].astype(np.float64)
-    # Where some are infinite the others become 0 and these NaN: to be refused too.
+    # Beside an infinite value the others become 0 and it NaN, which is refused too.
     with np.errstate(invalid="ignore"):
         return np.sin(values / (np.abs(values).max() or 1)) if len(values) else values
 

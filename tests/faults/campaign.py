@@ -1,4 +1,4 @@
-"""`python -m tests.faults.campaign TRIES RUN [WAY ...]`: what becomes of changed files, with counts."""
+"""`python -m tests.faults.campaign TRIES RUN STUDY [WAY ...]`: what becomes of changed files, with counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.outcomes import Tally
-from tests.faults.run_folders import run_ways
+from tests.faults.run_folders import run_ways, study_ways
 from tests.faults.strangers import WAYS, Way, attack
 
 
@@ -55,8 +55,8 @@ def _records(stream) -> Iterator[tuple[Tally, int]]:
 
 
 if __name__ == "__main__":
-    tries, run, *names = sys.argv[1:]
-    for way in (*WAYS, *run_ways(Path(run))):
+    tries, run, study, *names = sys.argv[1:]
+    for way in (*WAYS, *run_ways(Path(run)), *study_ways(Path(study))):
         if names and way.name not in names:
             continue
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Ways into a finished run whose folder somebody made or damaged: the commands that read it."""
+"""Ways into a finished run, or a study, whose folder somebody made or damaged: the commands that read it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,29 @@ def _commands(*lines: Iterable[str]) -> Callable[[Path], object]:
         return [command(*(word.format(run=folder, out=out) for word in line)) for line in lines]
 
     return read
+
+
+def study_ways(study: Path) -> tuple[Way, ...]:
+    """What reads a study's folder that somebody made: forecasts, and who goes on with it."""
+    names = tuple(
+        sorted(
+            name
+            for file in study.rglob("*")
+            if file.is_file()
+            and (name := str(file.relative_to(study))).startswith(("config", "extraction", "points/"))
+        )
+    )
+    made, make = _commands(("scale", "--out", "{run}", "--forecast", "5000")), _copied(study)
+    return (
+        Way("forecast", make, made, names),
+        Way("study", make, _prepared, (*names, "features.npy", "features.rows.npz")),
+    )
+
+
+def _prepared(folder: Path) -> object:
+    from jaxtl.scaling import study
+
+    return study.prepare(folder, {}).curves
 
 
 # A page, pictures and bytes are made from the others, and read by nobody.

@@ -87,6 +87,14 @@ def line(rng, n, d):
     return rng.normal(size=(n, 1)) * rng.normal(size=(1, d))
 
 
+def infinite(rng, n, d):
+    """Not all of them can be measured: whoever computes with these refuses them."""
+    values = rng.normal(size=(n, d))
+    values[rng.integers(n), 0] = rng.choice([np.inf, -np.inf, np.nan])
+    return values
+
+
+# All of them finite; `infinite` has tests of its own.
 KINDS = (
     ordinary,
     copies,
@@ -120,11 +128,13 @@ def classes(rng, n, how):
 
 
 def made(seed, n, d, kind, exponent, dtype, how):
-    """A space; its magnitude is about 10 ** exponent."""
+    """A space; its magnitude is about 10 ** exponent, or the largest that records hold, which are float32."""
     rng = np.random.default_rng(seed)
     values = kind(rng, n, d) * 10.0**exponent
-    with np.errstate(over="ignore"):
-        return Space(values.astype(dtype), classes(rng, n, how), f"{kind.__name__} e{exponent}")
+    largest, most = np.abs(values[np.isfinite(values)]).max(initial=0), float(np.finfo(np.float32).max) / 2
+    if largest > most:
+        values *= most / largest
+    return Space(values.astype(dtype), classes(rng, n, how), f"{kind.__name__} e{exponent}")
 
 
 @st.composite

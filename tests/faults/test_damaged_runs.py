@@ -1,6 +1,7 @@
 """Every file of a finished run damaged in every way: made again to the same bytes, or refused in one line."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -30,6 +31,7 @@ QUICK = [
     ("embeddings/after_pca.npz", "flip"),
     ("figures/after.png", "empty"),
     ("environment.json", "delete"),
+    ("environment.json", "cut"),
     ("timings.json", "cut"),
     ("dataset.json", "flip"),
 ]
@@ -117,6 +119,19 @@ def test_a_file_of_another_run_is_not_taken(damaged, few_run, jaxtl, tmp_path):
     assert code == 2
     assert "after_lle.npz: is not recorded; it is no file of this run: move it away" in said
     assert "embeddings/after_lle.npz: is not recorded" in jaxtl("check", folder)[1]
+
+
+def test_a_run_that_is_killed_as_it_begins_begins_or_goes_on(few, tmp_path, killed_at):
+    for writes in itertools.count():
+        folder = tmp_path / str(writes)
+        with killed_at(writes) as done:
+            experiment.start(few, folder)
+        begun = (folder / "config.json").exists()
+        again = experiment.resume(folder) if begun else experiment.start(few, folder)
+        assert all(file.is_intact for file in (again.folder.started, again.folder.dataset))
+        if done:
+            break
+    assert writes > 2
 
 
 # What hangs on what.

@@ -13,7 +13,7 @@ from jaxtl.neighbors import exact_neighbors, nearest_rows
 from tests.faults import exact, odd
 from tests.faults.answers import COUNTS, Told, answer, table
 from tests.faults.calls import CALLS, SLOW
-from tests.faults.spaces import made, ordinary, spaces
+from tests.faults.spaces import infinite, made, ordinary, spaces
 
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 SHORT = settings(max_examples=3, derandomize=True, **QUIET)
@@ -88,6 +88,17 @@ def compare_neighbors(tried):
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in SLOW])
 def test_a_space_gets_an_answer_or_one_line(name):
     try_call(name, SHORT)
+
+
+# What keeps values as they are, or asks of them only whether they are above 0.
+TAKES_INFINITE = ("Features", "paired_outcomes")
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in TAKES_INFINITE])
+def test_infinite_values_are_refused_in_one_line(name):
+    for seed, (dtype, exponent) in enumerate([(np.float32, 0), (np.float64, 28), (np.float32, -20)]):
+        space = made(seed, 24, 7, infinite, exponent, dtype, "few")
+        assert answer(f"{name}, infinite", CALLS[name], space) is None
 
 
 def test_answers_are_those_of_exact_distances():
@@ -263,12 +274,23 @@ def test_divergences_among_copies_are_exact_and_not_negative(copies, monkeypatch
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_thousands_of_spaces_and_settings(capsys):
+    failures = []
+
+    def attempt(what, *given):
+        try:
+            what(*given)
+        except Exception as error:
+            notes = getattr(error, "__notes__", [])
+            failures.append("\n".join([f"{given}: {type(error).__name__}: {error}", *notes[:3]]))
+
     for name in CALLS:
-        try_call(name, settings(LONG, max_examples=40) if name in SLOW or "tsne" in name else LONG)
-    compare(settings(LONG, max_examples=400))
-    compare_neighbors(settings(LONG, max_examples=400))
+        few = name in SLOW or "tsne" in name
+        attempt(try_call, name, settings(LONG, max_examples=40) if few else LONG)
+    attempt(compare, settings(LONG, max_examples=400))
+    attempt(compare_neighbors, settings(LONG, max_examples=400))
     for name in SET:
-        try_settings(name, [value for value in odd.SETTINGS if value not in LARGE])
+        attempt(try_settings, name, [value for value in odd.SETTINGS if value not in LARGE])
     with capsys.disabled():
-        print("", *table(), sep="\n")
+        print("", *table(), *failures, sep="\n")
+    assert not failures
     assert sum(count for (_, kind), count in COUNTS.items() if kind == "tried") >= 10_000

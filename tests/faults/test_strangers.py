@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.campaign import survived
-from tests.faults.run_folders import run_ways
+from tests.faults.run_folders import run_ways, study_ways
 from tests.faults.strangers import WAYS, attack
 
 # Bytes that a small file may take; those of libraries that are imported at the first try are among them.
@@ -36,10 +36,16 @@ def test_a_run_with_a_changed_file_is_answered_or_refused_in_one_line(name, few_
     check(tally)
 
 
+def test_a_study_with_a_changed_file_is_answered_or_refused_in_one_line(finished_study, tmp_path):
+    way = next(way for way in study_ways(finished_study) if way.name == "forecast")
+    *_, tally = attack(way, tmp_path, range(12))
+    check(tally)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_ten_thousand_changed_files(finished, tmp_path, capsys):
-    whole, ways = None, (*WAYS, *run_ways(finished))
+def test_ten_thousand_changed_files(finished, finished_study, tmp_path, capsys):
+    whole, ways = None, (*WAYS, *run_ways(finished), *study_ways(finished_study))
     for way in ways:
         tally = survived(way, tmp_path, LONG.get(way.name, 600), seed=1)
         with capsys.disabled():
