@@ -113,15 +113,15 @@ def _work_off(
     notify: Notify | None,
 ) -> dict[_Key, Estimate]:
     estimates: dict[_Key, Estimate] = {}
-    refused: dict[_Key, JaxtlError] = {}
+    refused: set[_Key] = set()
 
     def keep(key: _Key) -> None:
         try:
             estimates[key] = works[key]()
-        except JaxtlError as error:
+        except JaxtlError:
             if key[2] not in _OF_SOME_CLASSES:
                 raise
-            refused[key] = error
+            refused.add(key)
 
     def tick(name: str) -> None:
         if progress:
@@ -131,8 +131,7 @@ def _work_off(
     order = sorted(works, key=lambda key: (-layers[key[1]].shape[1], _LONGEST_FIRST.index(key[2])))
     cores.run([cores.Task(", ".join(key), partial(keep, key)) for key in order], tick)
     if refused and notify:
-        # The classes are the same in every layer, and so is the reason.
-        notify(f"{RIDGE_PROBE_FOLDS}, at the end of blocks: left out ({next(iter(refused.values()))})")
+        notify(f"{RIDGE_PROBE_FOLDS}, at the end of blocks: left out (too few images of a class)")
     return estimates
 
 

@@ -11,7 +11,7 @@ from jaxtl import metrics
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
 from jaxtl.evaluation.measures import StageMeasures
-from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, scores_of
+from jaxtl.evaluation.plan import FEATURES, FOLDS, Plan, class_scores_of, scores_of, tell_folds
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.arrays import Features, Neighbors
 
@@ -24,10 +24,11 @@ def plan_separation(
     plan.attempt_rows("votes", space, partial(_votes, stage, space, of, seed), [neighbors])
 
     def in_folds(neighbors: Neighbors) -> Estimate:
-        return metrics.knn_cross_validated(values, labels, neighbors, N_NEIGHBORS, seed=seed).accuracy
+        return metrics.knn_cross_validated(values, labels, neighbors, N_NEIGHBORS, FOLDS, seed=seed).accuracy
 
     # By itself, since it asks for more of a class than the votes of all others do.
-    plan.attempt(catalogue.FIVE_FOLDS, space, in_folds, [neighbors])
+    if not tell_folds(of):
+        plan.attempt(catalogue.FIVE_FOLDS, space, in_folds, [neighbors])
     silhouette = partial(_silhouette, stage, space, values, of, seed)
     plan.attempt_rows(catalogue.SILHOUETTE, space, silhouette, seconds=0.6)
     for metric, compute in (
