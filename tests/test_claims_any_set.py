@@ -182,6 +182,18 @@ def test_a_class_of_one_image_is_scored_and_what_cannot_be_is_left_out():
     assert {claim.id for claim in whole.verdicts} >= {"pca-before-poor", "pca-improves"}
 
 
+def test_many_classes_of_few_images_have_the_headline_numbers():
+    """Fewer of each than folds: what is in folds is left out, the votes of all others are not."""
+    whole, left_out = scored(np.repeat(np.arange(20), 3))
+    measured = {score.metric for score in whole.scores}
+    assert {catalogue.LEAVE_ONE_OUT, catalogue.NEIGHBORHOOD_HIT, catalogue.SILHOUETTE} <= measured
+    assert not measured & {catalogue.FIVE_FOLDS, catalogue.RIDGE_PROBE_FOLDS}
+    assert {claim.id for claim in whole.verdicts} >= {"pca-before-poor", "pca-improves"}
+    told = [line for line in left_out if "what needs 5 images of a class" in line]
+    assert len(told) == 2  # of each stage
+    assert not any("take fewer folds" in line for line in left_out)
+
+
 def test_training_images_of_one_class_leave_their_classifiers_out():
     rng = np.random.default_rng(0)
     training = Features(

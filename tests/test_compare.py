@@ -86,7 +86,11 @@ def test_ids_in_either_unicode_spelling_are_one(files):
         ({"ids": IDS}, {"values": AFTER[:50], "ids": IDS[:50]}, "before.npz has 10 that the other lacks"),
         ({"ids": IDS[np.arange(N) // 2]}, {"ids": IDS}, "30 ids stand there more than once"),
         ({}, {"values": AFTER[:50]}, "60 rows and .* 50: which belong together"),
-        ({"labels": LABELS}, {"labels": LABELS[::-1]}, "labels disagree in 40 of 60 rows"),
+        (
+            {"labels": LABELS},
+            {"labels": LABELS[::-1]},
+            "labels disagree in 40 of 60 rows, .* 0: '0' in .*, '2' in ",
+        ),
         ({"class_names": NAMES}, {"class_names": NAMES[::-1]}, "names differ"),
         ({"labels": LABELS, "class_names": NAMES[:2]}, {}, "labels are 0 to 2 for 2 class names"),
         ({"labels": LABELS + 0.5}, {}, "labels such as 0.5 are no classes"),
@@ -286,7 +290,8 @@ def test_its_page_says_what_it_is_of_and_nothing_of_a_network(labelled):
 
 
 def test_verbs_for_finished_runs_take_it(jaxtl, labelled, tmp_path):
-    assert jaxtl("run", "--resume", labelled)[0] == 0
+    code, told, _ = jaxtl("run", "--resume", labelled)
+    assert (code, "wrong before and right after" in told, "fine-tuning" in told) == (0, True, False)
     assert jaxtl("compare", "--resume", labelled)[0] == 0
     assert jaxtl("report", labelled, "--out", tmp_path / "page.html")[0] == 0
     code, _, told = jaxtl("export", labelled, "--to", "csv", "--out", tmp_path / "t.csv")

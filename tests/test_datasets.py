@@ -119,6 +119,19 @@ def test_nested_folders_belong_to_their_class_and_a_wrapping_folder_does_not_mat
     assert len(train) + len(test) == 21
 
 
+def test_splits_within_classes_are_taken_together_and_that_is_said(tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            for number in range(5):
+                save(tmp_path / name / split / f"{number}.png")
+    train, test = both(tmp_path)
+    assert len(train) + len(test) == 20
+    assert any(note.startswith("folders test and train within classes") for note in train.notes)
+    (tmp_path / "cat" / "test").rename(tmp_path / "cat" / "garden")
+    (tmp_path / "dog" / "test").rename(tmp_path / "dog" / "garden")
+    assert not any("within classes" in note for note in load(str(tmp_path)).notes)
+
+
 def test_what_is_passed_over_is_counted(tmp_path):
     write_classes(tmp_path)
     for name in ("cat/a.txt", "cat/b.txt", "dog/c.heic", "cat/.hidden.png", "readme.md"):

@@ -150,7 +150,7 @@ def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
         ({"methods": ("tsne",), "perplexity": float("nan")}, "perplexity"),
         ({"methods": ("tsne",), "perplexity": float("inf")}, "perplexity"),
         ({"methods": ("lle",), "n_neighbors": 60}, "n_neighbors 60"),
-        ({"samples": 10}, "10-NN accuracy"),
+        ({"samples": 10}, "10 images, and a run looks at no fewer than 13; .* --test-share"),
         ({"trainable": "block_99"}, "no layer 'block_99'"),
         ({"trainable": "500"}, "154 layers"),
         ({"dataset": "mnits"}, "unknown dataset 'mnits'"),

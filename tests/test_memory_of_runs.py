@@ -138,6 +138,17 @@ def test_images_too_large_are_refused_with_the_size_that_fits(free):
         footprint.check_features(config, Images(32), 10, None, False)
 
 
+def test_training_on_images_too_large_is_refused_with_the_size_that_fits(free):
+    free(3 * 2**30)
+    whole, config = Trunk(imagenet(), 0, Images(512)), FinetuneConfig(trainable="all", batch_size=8)
+    with pytest.raises(
+        JaxtlError, match=r"give an --image-size of at most (\d+), or fewer --trainable layers$"
+    ) as refusal:
+        footprint.check_training(whole, 3, (9, 15), config)
+    size = int(str(refusal.value).split(" at most ")[1].split(",")[0])
+    footprint.check_training(Trunk(imagenet(), 0, Images(size)), 3, (9, 15), config)
+
+
 def test_a_cpus_batches_follow_what_is_free(free):
     told = []
     free(64 * 2**30)

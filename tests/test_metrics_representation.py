@@ -151,6 +151,13 @@ def test_two_nn_finds_the_dimension_in_copies_too(d):
     assert copies.value == pytest.approx(alone.value, rel=1e-2)
 
 
+def test_log_me_of_features_that_tell_nothing_of_classes_is_finite():
+    """Both of a class lie opposite each other: its mean is that of all, and no precision is too large."""
+    half = np.random.default_rng(0).normal(size=(30, 12))
+    told = metrics.log_me(np.stack([half, -half], axis=1).reshape(60, 12), np.repeat(np.arange(30), 2))
+    assert np.isfinite(told).all()
+
+
 @pytest.mark.parametrize(("n", "d"), [(60, 5), (12, 30)])
 def test_log_me_is_the_greatest_evidence(n, d):
     rng = np.random.default_rng(n)

@@ -254,6 +254,17 @@ def test_features_of_a_layer_are_its_output_averaged(small_model, few_digits, la
     assert_averages(features.values, model, data, layer)
 
 
+def test_images_alone_have_features_without_labels(small_model, few_digits):
+    model, _ = small_model
+    data = jaxtl.load(few_digits, "test").take(5)
+    alone = jaxtl.extract(model, data.images[..., 0].astype(int).tolist(), Images(32))
+    assert alone.labels is None
+    np.testing.assert_array_equal(alone.values, jaxtl.extract(model, data, Images(32)).values)
+    for images in (data.images[0], data.images[:0], data.images / 255, "photos"):
+        with pytest.raises(JaxtlError, match="images"):
+            jaxtl.extract(model, images)
+
+
 def assert_averages(values, model, data, layer):
     import jax
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtl import metrics
+from jaxtl.cli.tables import layer_table
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import catalogue, depth, scoring
@@ -21,6 +22,7 @@ from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.models.weights import load_arrays, load_model
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.extraction import extract_layers
+from jaxtl.plots.curves import layers_figure
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.records.files import read_npz, write_npz
 from jaxtl.records.tables import CLASS_COLUMNS, load_history, load_layers, load_scores, save_layers
@@ -335,6 +337,19 @@ def test_a_profile_holds_each_layers_own_numbers(outputs, tmp_path):
     again = load_layers(tmp_path / "layers.csv")
     assert [row[:3] for row in again] == [row[:3] for row in rows]
     np.testing.assert_allclose([row[3:] for row in again], [row[3:] for row in rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("small", [np.repeat(np.arange(30), 3), np.r_[np.zeros(89, int), 1]])
+def test_a_profile_of_classes_too_small_for_folds_lacks_the_probe_and_says_so(layers, small, tmp_path):
+    before, after, _ = layers
+    told = []
+    known = depth.profile_before(before, small, notify=told.append)
+    rows = depth.profile(before, after, small, known=known)
+    assert {row.metric for row in rows} == {LEAVE_ONE_OUT, catalogue.EFFECTIVE_RANK, catalogue.LINEAR_CKA}
+    (line,) = told
+    assert line.startswith(catalogue.RIDGE_PROBE_FOLDS)
+    layers_figure(rows, list(before)).savefig(tmp_path / "layers.png")
+    assert layer_table(rows).row_count == 2
 
 
 @pytest.fixture(scope="module")

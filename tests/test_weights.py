@@ -1,5 +1,8 @@
 """Files of weights: strict loading, the same bits again, what is damaged or of another network."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -94,6 +97,32 @@ def test_damaged_weights_are_refused(case, tmp_path):
     with pytest.raises(JaxtlError, match=complaint) as caught:
         load_arrays(path)
     assert "\n" not in str(caught.value)
+
+
+def zipped(name):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, b"")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (zipped("archive/data.pkl"), "a PyTorch checkpoint, .*: python -m weights_convert torch"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a Python pickle, .*: python -m weights_convert torch"),
+        (zipped("model.weights.h5"), "a Keras archive, .*: python -m weights_convert keras"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(40), "an HDF5 file, .*: python -m weights_convert keras"),
+        (zipped("x.npy"), "a NumPy archive"),
+        (b"PK\x03\x04", "not a whole safetensors file"),
+        ((0x80).to_bytes(8, "little") + b"{" + bytes(40), "not a whole safetensors file"),
+    ],
+)
+def test_weights_of_others_are_told_what_they_are_and_what_reads_them(data, words, tmp_path):
+    path = tmp_path / "theirs.pth"
+    path.write_bytes(data)
+    with pytest.raises(JaxtlError, match=rf"theirs\.pth: {words}"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("shape", [(2, 31, 48, 3), (2, 48, 48, 1), (48, 48, 3)])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
-from weights_convert.kinds import describe, describe_zip, refuse_folder
+from jaxtl.models.foreign import describe, describe_zip, refuse_folder
 
 # MobileNetV2 of width 1.4 with 1000 classes has 25 MB; with Adam's state 75 MB.
 MAX_BYTES = 2**30

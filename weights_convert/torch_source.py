@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
+from jaxtl.models.foreign import describe, describe_zip
 from jaxtl.models.weights import FORMAT
-from weights_convert.kinds import describe, describe_zip
 from weights_convert.pickles import Unread, is_checkpoint, read_checkpoint
 from weights_convert.safetensors_source import read_safetensors
 from weights_convert.sources import read_file

@@ -97,7 +97,7 @@ def show(found: Found, in_json: bool = False, every: bool = False) -> None:
     console = screen.results()
     for table in result_tables(found.scores, found.claims, console.width, every):
         screen.print_table(console, table)
-    if line := change_line(found.change, _BY):
+    if line := change_line(found.change, _BY, tuned=found.kind != COMPARISON):
         console.print(line)
     for name, path in found.files.items():
         screen.print_path(name.capitalize(), path)

@@ -125,21 +125,26 @@ def _mark(verdict: str) -> tuple[str, str]:
     return _MARKS.get(verdict, _UNDECIDED)
 
 
-def change_line(change: Mapping[str, Any], classifiers: Mapping[str, str]) -> str:
-    """What fine-tuning did to the images, a sentence or two; empty where the run does not know.
+def change_line(change: Mapping[str, Any], classifiers: Mapping[str, str], tuned: bool = True) -> str:
+    """What became of the images, a sentence or two; empty where the run does not know.
 
     Args:
         change: `images`, `kept` (share of neighbours, 0 to 1), and by classifier how many images were right,
             fixed, broken and wrong.
         classifiers: by name, in words; the first that the run knows is told of.
+        tuned: whether it is fine-tuning that lies between before and after, as far as is known.
     """
     said = []
     if by := next((by for by in classifiers if by in change), None):
         counts = change[by]
+        put = (
+            f"fine-tuning put {counts['fixed']:,} right and {counts['broken']:,} wrong"
+            if tuned
+            else f"{counts['fixed']:,} were wrong before and right after, {counts['broken']:,} the reverse"
+        )
         said.append(
-            f"Of {counted(change['images'], 'image')}, fine-tuning put {counts['fixed']:,} right and "
-            f"{counts['broken']:,} wrong; {counts['wrong']:,} were wrong before and after (by "
-            f"{classifiers[by]})."
+            f"Of {counted(change['images'], 'image')}, {put}; {counts['wrong']:,} were wrong before and "
+            f"after (by {classifiers[by]})."
         )
     if "kept" in change:
         said.append(

@@ -102,6 +102,7 @@ class _Seen:
     outside: int = 0
     empty: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)
+    within: set[str] = field(default_factory=set)
 
     def add_split(self, split: str | None, folder: Path) -> None:
         classes, loose = _entries(folder)
@@ -112,6 +113,7 @@ class _Seen:
 
     def _add_class(self, split: str | None, folder: Path) -> None:
         files = sorted(_walk(folder, {os.path.realpath(folder)}))
+        self.within.update(path.name for path in _entries(folder)[0] if role_of(path.name))
         images = [path for path in files if _is_image(path)]
         self._count(path for path in files if not _is_image(path))
         if not images:
@@ -145,7 +147,18 @@ class _Seen:
         for what, names in (("empty folders", self.empty), ("folders", self.beside)):
             if names:
                 told.append(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}")
-        return [f"passed over: {'; '.join(told)}"] if told else []
+        passed_over = [f"passed over: {'; '.join(told)}"] if told else []
+        return passed_over + self._splits_within()
+
+    def _splits_within(self) -> list[str]:
+        """A line where classes hold what may be meant as splits."""
+        if len({role_of(name) for name in self.within}) < 2:
+            return []
+        names = " and ".join(sorted(map(readable, self.within)))
+        return [
+            f"folders {names} within classes are taken together: splits are folders above the classes, or a "
+            "column of a table"
+        ]
 
     def nothing(self, base: Path, split_folders: dict[str, Path]) -> str:
         """Why there are no images."""

@@ -185,7 +185,7 @@ class _Matched:
         )
         raise JaxtlError(
             f"labels disagree in {len(wrong):,} of {len(one):,} rows, the first in row {self.rows[0][row]}: "
-            f"{one[row]!r} in {before.where}, {other[row]!r} in {after.where}; {remedy}"
+            f"{str(one[row])!r} in {before.where}, {str(other[row])!r} in {after.where}; {remedy}"
         )
 
 
@@ -253,7 +253,7 @@ def _as_text(given: Given, names: tuple[str, ...]) -> np.ndarray:
     if (texts == "").any():
         raise JaxtlError(f"{where}: {int((texts == '').sum())} labels are missing; fill them in")
     if unknown := sorted(set(texts) - set(names)) if names and labels.dtype.kind in "US" else []:
-        raise JaxtlError(f"{where}: label {unknown[0]!r} is not among the class names")
+        raise JaxtlError(f"{where}: label {str(unknown[0])!r} is not among the class names")
     return texts
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from jaxtl import metrics
+from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import (
     EFFECTIVE_RANK,
     LEAVE_ONE_OUT,
@@ -19,7 +20,7 @@ from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
-from jaxtl.progress import Progress
+from jaxtl.progress import Notify, Progress
 from jaxtl.records.tables import LayerRow
 from jaxtl.settings import STAGES
 
@@ -35,6 +36,7 @@ def profile(
     known: Sequence[LayerRow] = (),
     seed: int = 0,
     progress: Progress | None = None,
+    notify: Notify | None = None,
 ) -> list[LayerRow]:
     """Separability, effective rank, and likeness before and after, block by block, over all cores.
 
@@ -46,11 +48,12 @@ def profile(
         known: what `profile_before` found of the same outputs, which is then not computed again.
         seed: of resampling.
         progress: called with the fraction done, 0 to 1.
+        notify: called with one line where these images do not allow the probe's folds.
 
     Returns:
         For each layer and stage the leave-one-out 10-NN accuracy, the cross-validated accuracy of a ridge
-        probe and the effective rank; for both together the debiased linear CKA. Layers that fine-tuning did
-        not change have the same numbers in both stages.
+        probe, unless classes are too small for its folds, and the effective rank; for both together the
+        debiased linear CKA. Layers that fine-tuning did not change have the same numbers in both stages.
 
     Raises:
         JaxtlError: fewer than two classes, or too few images.
@@ -68,7 +71,7 @@ def profile(
         for layer, values in before.items()
     }
     left = {key: work for key, work in works.items() if key not in estimates}
-    return _rows(estimates | _work_off(left, before, progress), before)
+    return _rows(estimates | _work_off(left, before, progress, notify), before)
 
 
 def profile_before(
@@ -77,13 +80,16 @@ def profile_before(
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    notify: Notify | None = None,
 ) -> list[LayerRow]:
     """The rows of `profile` whose stage is "before", which need nothing else; arguments and errors as there.
 
     Saved and loaded again they serve as `known` just as well: the rest is written with as many decimals.
     """
-    estimates = _work_off(_of_stage("before", before, labels, seed), before, progress)
-    return [LayerRow(*key, *map(float, estimates[key])) for key in _keys("before", before)]
+    estimates = _work_off(_of_stage("before", before, labels, seed), before, progress, notify)
+    return [
+        LayerRow(*key, *map(float, estimates[key])) for key in _keys("before", before) if key in estimates
+    ]
 
 
 # Stage, layer and metric.
@@ -104,19 +110,28 @@ def _work_off(
     works: dict[_Key, Callable[[], Estimate]],
     layers: dict[str, np.ndarray],
     progress: Progress | None,
+    notify: Notify | None,
 ) -> dict[_Key, Estimate]:
     estimates: dict[_Key, Estimate] = {}
+    refused: set[_Key] = set()
 
     def keep(key: _Key) -> None:
-        estimates[key] = works[key]()
+        try:
+            estimates[key] = works[key]()
+        except JaxtlError:
+            if key[2] not in _OF_SOME_CLASSES:
+                raise
+            refused.add(key)
 
     def tick(name: str) -> None:
         if progress:
-            progress(len(estimates) / len(works))
+            progress((len(estimates) + len(refused)) / len(works))
 
     # The widest layers take longest, and of their numbers the probe: so the last to end are short ones.
     order = sorted(works, key=lambda key: (-layers[key[1]].shape[1], _LONGEST_FIRST.index(key[2])))
     cores.run([cores.Task(", ".join(key), partial(keep, key)) for key in order], tick)
+    if refused and notify:
+        notify(f"{RIDGE_PROBE_FOLDS}, at the end of blocks: left out (too few images of a class)")
     return estimates
 
 
@@ -125,8 +140,9 @@ def _rows(estimates: dict[_Key, Estimate], layers: Iterable[str]) -> list[LayerR
     for layer in layers:
         for stage in STAGES:
             for key in _keys(stage, [layer]):
-                estimate = estimates.get(key, estimates["before", *key[1:]])
-                rows.append(LayerRow(*key, *map(float, estimate)))
+                estimate = estimates.get(key, estimates.get(("before", *key[1:])))
+                if estimate is not None:
+                    rows.append(LayerRow(*key, *map(float, estimate)))
         compared = "both", layer, LINEAR_CKA
         rows.append(LayerRow(*compared, *map(float, estimates[compared])))
     return rows
@@ -156,4 +172,6 @@ def _likeness(before: np.ndarray, after: np.ndarray) -> Estimate:
 
 
 _OF_LAYER = {LEAVE_ONE_OUT: _accuracy, RIDGE_PROBE_FOLDS: _probe, EFFECTIVE_RANK: _rank}
+# What asks for more of a class than some sets have.
+_OF_SOME_CLASSES = (RIDGE_PROBE_FOLDS,)
 _LONGEST_FIRST = (RIDGE_PROBE_FOLDS, LINEAR_CKA, EFFECTIVE_RANK, LEAVE_ONE_OUT)

@@ -11,7 +11,7 @@ from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
 from jaxtl.evaluation.free import plan_free
 from jaxtl.evaluation.measures import StageMeasures
-from jaxtl.evaluation.plan import FEATURES, Plan, scores_of, tell_classes
+from jaxtl.evaluation.plan import FEATURES, Plan, scores_of, tell_classes, tell_folds
 from jaxtl.evaluation.separation import plan_separation
 from jaxtl.metrics.separability import KNN_CANDIDATES
 from jaxtl.neighbors import exact_neighbors
@@ -52,10 +52,11 @@ def _plan_embedding(
         plan_separation(plan, method, coords, of, neighbors, seed)
         plan.attempt_rows("clusters", method, partial(_density, plan.stage, method, coords, of.labels, seed))
         # An embedding holds no training images, so its probes are tried on folds of the test images.
-        for metric, probe in (
-            (catalogue.RIDGE_PROBE_FOLDS, metrics.ridge_probe_cross_validated),
-            (catalogue.LOGISTIC_PROBE_FOLDS, metrics.logistic_probe_cross_validated),
-        ):
+        probes = {
+            catalogue.RIDGE_PROBE_FOLDS: metrics.ridge_probe_cross_validated,
+            catalogue.LOGISTIC_PROBE_FOLDS: metrics.logistic_probe_cross_validated,
+        }
+        for metric, probe in probes.items() if not tell_folds(of) else ():
             plan.attempt(metric, method, lambda probe=probe: probe(coords, of.labels, seed=seed).accuracy)
     compare = partial(_truth, plan.stage, method, coords, seed)
     plan.add("faithfulness", method, compare, [anchored], seconds=1.5)

@@ -14,12 +14,14 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.machine import cores
 from jaxtl.metrics.estimates import Estimate
-from jaxtl.progress import Notify, Progress
+from jaxtl.progress import Notify, Progress, counted
 from jaxtl.records.arrays import Features
 from jaxtl.records.tables import Score
 
 # The space of what a network makes of images, as tables name it.
 FEATURES = "features"
+# Of what is classified by parts of the same images.
+FOLDS = 5
 # Of a task that is over sooner than matters.
 _SHORT = 0.2
 
@@ -159,3 +161,11 @@ def tell_classes(features: Features) -> str:
     if count == n:
         return f"what needs classes is left out (each of the {n:,} images is a class of its own)"
     return ""
+
+
+def tell_folds(features: Features) -> str:
+    """Why what is computed in folds is left out, a line; nothing where a class has a member for each."""
+    most = int(np.unique(features.labels, return_counts=True)[1].max())
+    if most >= FOLDS:
+        return ""
+    return f"what needs {FOLDS} images of a class is left out (the largest has {counted(most, 'image')})"

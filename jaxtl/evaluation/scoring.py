@@ -19,7 +19,7 @@ from jaxtl.evaluation.claims import are_digits, decide
 from jaxtl.evaluation.embeddings import plan_embeddings
 from jaxtl.evaluation.evidence import Evidence
 from jaxtl.evaluation.measures import Measures, StageMeasures
-from jaxtl.evaluation.plan import FEATURES, Plan, run, scores_of, tell_classes
+from jaxtl.evaluation.plan import FEATURES, Plan, run, scores_of, tell_classes, tell_folds
 from jaxtl.evaluation.separation import nearest, plan_separation
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.progress import Notify, Progress
@@ -183,6 +183,9 @@ def _plan_features(
     if classes:
         plan.add("classes", FEATURES, lambda: StageMeasures(left_out=[f"{stage}: {classes}"]))
     else:
+        if few := tell_folds(features):
+            # Said once, for its embeddings too.
+            plan.add("folds", FEATURES, lambda: StageMeasures(left_out=[f"{stage}: {few}"]))
         plan_separation(plan, FEATURES, values, features, known, seed)
         if training_features is not None and training_features.labels is not None:
             _plan_classifiers(plan, features, training_features, seed)

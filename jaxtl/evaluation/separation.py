@@ -11,7 +11,8 @@ from jaxtl import metrics
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import N_NEIGHBORS
 from jaxtl.evaluation.measures import StageMeasures
-from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, scores_of
+from jaxtl.evaluation.plan import FEATURES, FOLDS, Plan, class_scores_of, scores_of, tell_folds
+from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.arrays import Features, Neighbors
 
 
@@ -20,7 +21,14 @@ def plan_separation(
 ) -> None:
     """How well a space keeps the classes apart; `neighbors` names the task that finds them."""
     stage, labels = plan.stage, of.labels
-    plan.attempt_rows("votes", space, partial(_votes, stage, space, values, of, seed), [neighbors])
+    plan.attempt_rows("votes", space, partial(_votes, stage, space, of, seed), [neighbors])
+
+    def in_folds(neighbors: Neighbors) -> Estimate:
+        return metrics.knn_cross_validated(values, labels, neighbors, N_NEIGHBORS, FOLDS, seed=seed).accuracy
+
+    # By itself, since it asks for more of a class than the votes of all others do.
+    if not tell_folds(of):
+        plan.attempt(catalogue.FIVE_FOLDS, space, in_folds, [neighbors])
     silhouette = partial(_silhouette, stage, space, values, of, seed)
     plan.attempt_rows(catalogue.SILHOUETTE, space, silhouette, seconds=0.6)
     for metric, compute in (
@@ -31,21 +39,14 @@ def plan_separation(
     plan.attempt_rows("k-means", space, lambda: _clusters(stage, space, values, labels, seed), seconds=1.6)
 
 
-def _votes(
-    stage: str, space: str, values: np.ndarray, of: Features, seed: int, neighbors: Neighbors
-) -> StageMeasures:
+def _votes(stage: str, space: str, of: Features, seed: int, neighbors: Neighbors) -> StageMeasures:
     """What neighbours say of classes."""
     labels, ten = of.labels, nearest(neighbors)
-    folds = metrics.knn_cross_validated(values, labels, neighbors, N_NEIGHBORS, seed=seed)
     k = ten.indices.shape[1]
     voted = metrics.leave_one_out_knn(neighbors, labels, k, seed=seed)
     hit = metrics.neighborhood_hit(neighbors, labels, k, seed=seed)
     confusion = metrics.neighbor_confusion(ten, labels, len(of.class_names), resamples=1)
-    estimates = {
-        catalogue.FIVE_FOLDS: folds.accuracy,
-        catalogue.LEAVE_ONE_OUT: voted.accuracy,
-        catalogue.NEIGHBORHOOD_HIT: hit.mean,
-    }
+    estimates = {catalogue.LEAVE_ONE_OUT: voted.accuracy, catalogue.NEIGHBORHOOD_HIT: hit.mean}
     rows = StageMeasures(
         scores_of(stage, space, estimates),
         [

@@ -11,14 +11,13 @@ import numpy as np
 
 from jaxtl.costs import table as costs
 from jaxtl.data import absolute
-from jaxtl.data.pairs import Pair
+from jaxtl.data.pairs import LEAST_ROWS, Pair
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import footprint as numbers
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
 from jaxtl.machine import cuda
 from jaxtl.methods import METHODS
-from jaxtl.metrics import check_knn
 from jaxtl.models.families import FAMILIES
 from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
 from jaxtl.network import footprint
@@ -85,8 +84,16 @@ def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> Non
             f"dataset {config.dataset} (train): all {len(shared.train):,} images are of one class, and "
             "there is nothing to learn; take more --train-samples, or data with two classes"
         )
-    n = len(shared.sample)
-    check_knn(shared.sample.labels[:, None], shared.sample.labels)
+    n, classes = len(shared.sample), len(np.unique(shared.sample.labels))
+    what = f"dataset {config.dataset} (test)"
+    if n < LEAST_ROWS:
+        raise JaxtlError(
+            f"{what}: {counted(n, 'image')}, and a run looks at no fewer than {LEAST_ROWS}; give more "
+            "--samples, a larger --test-share, or more images"
+        )
+    if classes in (1, n):
+        same = "are of one class" if classes == 1 else "are classes of their own"
+        raise JaxtlError(f"{what}: all {n:,} images {same}; take more --samples, or a larger --test-share")
     for method in config.methods:
         check_method(method, n, config, embedder.choices[method].name)
 

@@ -95,11 +95,14 @@ def score(
     _save(run, measures, images, run.history.read() if tuned else [], classes)
 
 
-def profile_before(folder: str, seed: int, progress: Progress | None = None) -> None:
-    """Make the part of the depth profile that fine-tuning does not bear on, and keep it."""
-    run = RunFolder(folder, compares=False)
+def profile_before(folder: str, seed: int, progress: Progress | None = None) -> list[str]:
+    """Make the part of the depth profile that fine-tuning does not bear on, and keep it; returns as
+    `measure`."""
+    run, left_out = RunFolder(folder, compares=False), []
     labels, before = _averages(run, "before")
-    run.layers_before.write(depth.profile_before(before, labels, seed=seed, progress=progress))
+    how = {"seed": seed, "progress": progress, "notify": left_out.append}
+    run.layers_before.write(depth.profile_before(before, labels, **how))
+    return left_out
 
 
 def profile(folder: str, seed: int, progress: Progress | None = None) -> None:

@@ -233,7 +233,7 @@ class Work(Analysis):
 
     def _profile_before(self, progress: Progress) -> None:
         self._keep_averages("before")
-        self.call(scores.profile_before, {}, progress)
+        self._tell_all(self.call(scores.profile_before, {}, progress))
 
     def _profile(self, progress: Progress) -> None:
         self._keep_averages("after")

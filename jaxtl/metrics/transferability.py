@@ -155,7 +155,8 @@ def _precisions(squares: np.ndarray, projected: np.ndarray, outside: float, n: i
         size = np.sum(squares * projected / (squares + ratio) ** 2)
         residual = np.sum(projected * (ratio / (squares + ratio)) ** 2) + outside
         rest = n - len(squares) + np.sum(ratio / (squares + ratio))  # n - gamma, without cancellation
-        alpha, beta = gamma / max(size, tiny), rest / max(residual, tiny)
+        with np.errstate(over="ignore"):  # beyond what a number holds is beyond the bounds
+            alpha, beta = gamma / max(size, tiny), rest / max(residual, tiny)
         new = min(max(alpha / beta, low), high)
         if abs(new - ratio) <= _TOLERANCE * ratio:
             break

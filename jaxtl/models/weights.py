@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from jaxtl.errors import JaxtlError
 from jaxtl.models.families import FAMILIES
+from jaxtl.models.foreign import described
 from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.network import Network
 from jaxtl.records.documents import parsed
@@ -155,14 +156,22 @@ def load_arrays(
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
-        if Path(path).is_dir():
-            raise JaxtlError(f"{path}: is a folder; give a file of weights") from None
-        hint = "convert other formats with python -m weights_convert"
-        raise JaxtlError(f"{path}: not a whole safetensors file ({error}); {hint}") from None
+        raise _unread(Path(path), error) from None
     check_fit(config, arrays, str(path))
     if tensor_digest(arrays) != metadata.get("tensor_digest"):
         raise JaxtlError(f"{path}: its tensors do not match its digest; the file was altered, make it again")
     return config, arrays, metadata
+
+
+def _unread(path: Path, error: Exception) -> JaxtlError:
+    """The error for a file that is no safetensors file, which says what it is where its bytes tell."""
+    if path.is_dir():
+        return JaxtlError(f"{path}: is a folder; give a file of weights")
+    if told := described(path):
+        kind, remedy = told
+        return JaxtlError(f"{path}: {kind}, not weights of jaxtl; {remedy}")
+    hint = "convert other formats with python -m weights_convert"
+    return JaxtlError(f"{path}: not a whole safetensors file ({error}); {hint}")
 
 
 def _check_header(path: str | os.PathLike[str], config: NetworkConfig, parts: Mapping[str, Any]) -> None:
@@ -180,7 +189,8 @@ def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> N
     family = families.get(metadata.get("format", ""))
     if family is None:
         raise JaxtlError(
-            f"{path}: a safetensors file, but not one of jaxtl; convert it with python -m weights_convert"
+            f"{path}: a safetensors file, but not one of jaxtl; convert it with: "
+            "python -m weights_convert torch"
         )
     try:
         config = family.config(**parsed(metadata["config"]))

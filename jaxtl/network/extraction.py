@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.bars import with_bar
@@ -17,7 +18,7 @@ from jaxtl.network.batches import advance
 from jaxtl.network.blocks import average_layers
 from jaxtl.network.layers import run_layers
 from jaxtl.progress import Notify, Progress
-from jaxtl.records import store
+from jaxtl.records import given, store
 from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.dataset import Dataset
 from jaxtl.settings import Images
@@ -29,7 +30,7 @@ STREAMED = 16_384
 @with_bar("Features")
 def extract(
     model: Network,
-    dataset: Dataset,
+    dataset: Dataset | ArrayLike,
     images: Images = Images(),
     *,
     layer: str | None = None,
@@ -42,7 +43,8 @@ def extract(
 
     Args:
         model: with or without a head, which plays no part.
-        dataset: n images of any size; they are resized bilinearly.
+        dataset: n images of any size; they are resized bilinearly. Or images alone, as of
+            `Dataset.from_arrays`, whose features then have no labels.
         images: input size and scaling; by default the scaling that the weights want.
         layer: whose output is averaged over its pixels, such as "block_13_expand_relu"; names are those of
             `[layer.name for layer in model.config.layers]`. By default the last before the head.
@@ -58,9 +60,14 @@ def extract(
         names the layer.
 
     Raises:
-        JaxtlError: an unknown precision or layer, or the head for a layer.
+        JaxtlError: an unknown precision or layer, the head for a layer, or arrays that are no images.
     """
     images, progress = images.settled(model.config.preprocessing), progress or None
+    if not isinstance(dataset, Dataset):
+        how = {"layer": layer, "batch_size": batch_size, "precision": precision, "notify": notify}
+        found = extract(model, _alone(dataset), images, progress=progress, **how)
+        meta = {name: value for name, value in found.meta.items() if name != "class_names"}
+        return Features(found.values, None, found.index, meta)
     if layer not in (None, model.config.pooling):
         how = {"batch_size": batch_size, "precision": precision, "progress": progress, "notify": notify}
         averages = extract_layers(model, dataset, [layer], images, **how)
@@ -68,6 +75,16 @@ def extract(
     how = {"progress": progress, "precision": precision, "notify": notify}
     pooled = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, **how)
     return features_of(model, dataset, images, pooled.x, precision)
+
+
+def _alone(images: ArrayLike) -> Dataset:
+    """Images without labels as a set that has some, which mean nothing."""
+    pixels = given.as_array("extract", "images", images)
+    if pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4):
+        raise JaxtlError(f"extract: images are {list(pixels.shape)}, which is one; give images[None]")
+    if not pixels.ndim or not len(pixels):
+        raise JaxtlError(f"extract: images are {list(pixels.shape)}, and none; give [n, height, width, 3]")
+    return Dataset.from_arrays(pixels, np.zeros(len(pixels), np.int32))
 
 
 def stream(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 from jaxtl.errors import JaxtlError
@@ -105,8 +104,12 @@ def check_training(
         batch = _batch_that_fits(trunk, classes, counts, config, free)
         if batch:
             return f"give a --batch-size of at most {batch:,}"
-        pixels = partial(_passing_and_fixed, trunk)
-        return f"{_smaller(pixels, trunk.images, free)}, or fewer --trainable layers"
+
+        def of_size(pixels: int) -> int:
+            images = replace(trunk.images, image_size=pixels)
+            return footprint(replace(trunk, images=images), classes, counts, config).total
+
+        return f"{_smaller(of_size, trunk.images, free)}, or fewer --trainable layers"
 
     check(need, free, sum(counts), f"training and test images together; {fewer}", smaller)
 
@@ -123,11 +126,6 @@ def _batch_that_fits(
         return _with_training(trunk, counts, keep, one + (size - 1) * (two - one)).total
 
     return largest_count(of_batch, min(config.batch_size, counts[0]) - 1, free)
-
-
-def _passing_and_fixed(trunk: Trunk, pixels: int) -> int:
-    images = replace(trunk.images, image_size=pixels)
-    return _PROGRAMS + _PIECES + bytes_of_batches(images, default_batch_size(images))
 
 
 def _smaller(needed: Callable[[int], int], images: Images, free: int) -> str:

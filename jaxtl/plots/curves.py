@@ -73,8 +73,10 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str], width: str | float
 
     places = np.arange(len(layers))
     colours = dict(zip(STAGES, (TEN_COLOURS[4], TEN_COLOURS[0]), strict=True))
+    measured = {row.metric for row in rows}
     for metric, marker in ((catalogue.LEAVE_ONE_OUT, "o"), (catalogue.RIDGE_PROBE_FOLDS, "s")):
-        for stage, colour in colours.items():
+        # Of small classes there is no probe in folds.
+        for stage, colour in colours.items() if metric in measured else ():
             _draw_profile(axes[0], profile(stage, metric), colour, marker, f"{metric.label}, {stage}")
     rank, cka = catalogue.EFFECTIVE_RANK, catalogue.LINEAR_CKA
     for stage, colour in colours.items():

@@ -1,4 +1,5 @@
-"""What a file is, told from its content, and what would read it: for files that a converter cannot read."""
+"""What a file is, told from its content, and what would read it: for files that are no weights of ours, or
+that a converter cannot read."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from jaxtl.errors import JaxtlError
 
 KERAS = "convert it with: python -m weights_convert keras"
 TORCH = "convert it with: python -m weights_convert torch"
+# Bytes by which a file is told.
+_HEAD = 1024
 _RUN_IT = "compute features with {0} and give both files to jaxtl compare"
 _BEGINNINGS = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", KERAS),
@@ -26,6 +29,23 @@ _BEGINNINGS = (
     (b"\xff\xd8\xff", "a picture", "give a checkpoint"),
     (b"%PDF", "a PDF document", "give a checkpoint"),
 )
+
+_UNKNOWN = "of no kind that is known here", "give a checkpoint of Keras or PyTorch"
+
+
+def described(path: Path) -> tuple[str, str] | None:
+    """What a file that is no weights of jaxtl's is, and what to do; None where nothing tells."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return describe_zip(archive)
+        with path.open("rb") as file:
+            data = file.read(_HEAD)
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return None
+    # A safetensors file that is cut off: its first bytes, a length, may be anything.
+    told = None if data[8:9] == b"{" else describe(data, path.name)
+    return None if told == _UNKNOWN else told
 
 
 def describe(data: bytes, name: str = "") -> tuple[str, str]:
@@ -50,7 +70,7 @@ def describe(data: bytes, name: str = "") -> tuple[str, str]:
         return "a Python pickle, perhaps of PyTorch", TORCH
     if text.startswith((b"{", b"[")):
         return "JSON text, not weights", "give the file of weights that lies beside it"
-    return "of no kind that is known here", "give a checkpoint of Keras or PyTorch"
+    return _UNKNOWN
 
 
 def _keras_first() -> str:
