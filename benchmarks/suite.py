@@ -240,7 +240,7 @@ class Suite:
         if worker := self._workers.pop(row["peer"], None):
             worker.close()
         reason = _reason(error)
-        row.update(state=_state(reason), reason=reason)
+        row.update(state=_state(reason), reason=reason.removeprefix("ImportError: "))
         if reason.startswith("ModuleNotFoundError") and row["peer"] in PEERS:
             missing = reason.partition("'")[2].partition("'")[0]
             row["reason"] = f"{_NOT_INSTALLED}: {missing}; pip install {PEERS[row['peer']].install}"

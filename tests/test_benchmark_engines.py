@@ -1,0 +1,137 @@
+"""Inference engines and further libraries among the peers: the same features and maps, or no time at all."""
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from benchmarks import suite
+from benchmarks.cases import CASES, PEERS
+from benchmarks.manifest import load_manifest, shipped
+from benchmarks.peers import data, network, quality
+from benchmarks.workers import ENVIRONMENT, Deadline, Worker
+from jaxtl.errors import JaxtlError
+from tests.benchmarking import MACHINE, written
+
+N = 64
+ENGINES = {
+    "ONNX Runtime": "onnxruntime",
+    "OpenVINO": "openvino",
+    "OpenVINO, asynchronous": "openvino",
+    "LiteRT": "ai_edge_litert",
+}
+MAPS = {"manifolds-rs": "manifolds_rs", "scikit-learn-intelex": "sklearnex"}
+PASSES = {"forward": {"batch_size": 24, "n": N}, "trunk": {"n": N}, "extract": {"n": N}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Features that are jaxtl's, for peers to be held against."""
+    from benchmarks.peers import jaxtl_peer
+
+    path = tmp_path_factory.mktemp("engines")
+    jaxtl_peer.write_data(str(path), N)
+    return path
+
+
+@pytest.fixture
+def opened(folder):
+    data.open_data(str(folder))
+    return data.features(N)
+
+
+def skip_without(library):
+    # Not imported here: some bring a thread library each, which do not go together in one process.
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+
+
+def worker(name):
+    return Worker(PEERS[name].module, Deadline(300), ENVIRONMENT | PEERS[name].environment)
+
+
+def test_onnx_runtime_gives_jaxtls_features_in_batches_that_do_not_divide(folder):
+    skip_without("onnxruntime")
+    with worker("ONNX Runtime") as peer:
+        peer.call("open_data", folder=str(folder))
+        told = peer.call("forward", **PASSES["forward"])["quality"]
+    # Features go to 6; what is further away is refused, and has no time.
+    assert 0 < told["largest_difference"] < 6e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("case", PASSES)
+def test_every_engine_has_the_same_network(folder, name, case):
+    skip_without(ENGINES[name])
+    with worker(name) as peer:
+        peer.call("open_data", folder=str(folder))
+        told = peer.call(case, **PASSES[case])["quality"]
+    assert told["largest_difference"] > 0
+    assert told.get("batch", network.BATCHES[0]) in network.BATCHES
+
+
+@pytest.mark.parametrize("wrong", [0.99, np.nan])
+def test_a_peer_with_other_features_is_not_timed(opened, wrong):
+    assert quality.of_features(opened)["largest_difference"] == 0
+    with pytest.raises(JaxtlError, match=r"from jaxtl's, whose largest is .*; take the same network"):
+        quality.of_features(opened * wrong)
+    # A lower precision is told, and not refused.
+    assert quality.of_features(opened * 0.99, exact=False)["largest_difference"] > 0.01
+
+
+def test_the_last_batch_is_filled_up_with_the_last_row():
+    rows = np.arange(5)
+    assert [list(batch) for batch in network.batches(rows, 2)] == [[0, 1], [2, 3], [4, 4]]
+    assert [list(batch) for batch in network.batches(rows, 8)] == [[0, 1, 2, 3, 4, 4, 4, 4]]
+
+
+def test_the_best_batch_is_that_of_most_images_a_second(monkeypatch):
+    clock = iter([0.0, 5.0, 5.0, 7.0, 7.0, 11.0])
+    monkeypatch.setattr(network.time, "perf_counter", lambda: next(clock))
+    asked = []
+    assert network.best_batch(lambda images, size: asked.append((len(images), size))) == network.BATCHES[1]
+    # One call that compiles, and one that is timed.
+    assert asked[:2] == [(network.BATCHES[0],) * 2, (1024, network.BATCHES[0])]
+
+
+def test_what_a_processor_lacks_is_absent_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite.Suite, "measure_machine", lambda self: None)
+    monkeypatch.setattr(suite.Suite, "prepare", lambda self: None)
+    (tmp_path / "no_amx.py").write_text("raise ImportError('this processor has no AMX')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PEERS, "OpenVINO, bfloat16", PEERS["OpenVINO"].__class__("no_amx", on=("cpu",)))
+    text = '[[case]]\nname = "forward"\nsizes = [1]\npeers = ["OpenVINO, bfloat16"]\n'
+    manifest = load_manifest(written(tmp_path, text))
+    record = suite.begin(manifest, Deadline(60), MACHINE)
+    suite.run(manifest, record, Deadline(60), lambda record: json.dumps(record))
+    (row,) = record["rows"]
+    assert (row["state"], row["reason"]) == ("absent", "this processor has no AMX")
+
+
+def test_the_cpu_suite_holds_jaxtl_against_what_engineers_pick():
+    entries = {entry.name: entry for entry in load_manifest(shipped("cpu")).entries}
+    engines = {name for name in PEERS if name.startswith(("ONNX", "OpenVINO", "LiteRT"))}
+    assert entries["forward"].sizes == (1, 32, 256, 1024)
+    for name in ("forward", "extract"):
+        assert {*engines, "PyTorch, compiled"} <= set(entries[name].peers)
+    assert engines & set(entries["trunk"].peers)
+    assert {"manifolds-rs", "scikit-learn-intelex", "openTSNE"} <= set(entries["tsne"].peers)
+    assert {"scikit-learn-intelex"} <= set(CASES["pca"].peers) & set(CASES["neighbors"].peers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_of_other_libraries_are_about_as_good(tmp_path, name):
+    from benchmarks.peers import jaxtl_peer
+
+    skip_without(MAPS[name])
+    jaxtl_peer.write_data(str(tmp_path), 300)
+    told = {}
+    for peer in (name, "openTSNE"):
+        with worker(peer) as process:
+            process.call("open_data", folder=str(tmp_path))
+            told[peer] = process.call("tsne", n=300)["quality"]
+    for score, tolerance in (("kl_divergence", 0.1), ("trustworthiness", 0.02), ("knn_accuracy", 0.1)):
+        assert told[name][score] == pytest.approx(told["openTSNE"][score], abs=tolerance), score
