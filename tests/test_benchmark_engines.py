@@ -9,9 +9,8 @@ import pytest
 from benchmarks import suite
 from benchmarks.cases import CASES, PEERS
 from benchmarks.manifest import load_manifest, shipped
-from benchmarks.peers import data, network, quality
+from benchmarks.peers import network
 from benchmarks.workers import ENVIRONMENT, Deadline, Worker
-from jaxtl.errors import JaxtlError
 from tests.benchmarking import MACHINE, written
 
 N = 64
@@ -35,12 +34,6 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def opened(folder):
-    data.open_data(str(folder))
-    return data.features(N)
-
-
 def skip_without(library):
     # Not imported here: some bring a thread library each, which do not go together in one process.
     if find_spec(library) is None:
@@ -49,15 +42,6 @@ def skip_without(library):
 
 def worker(name):
     return Worker(PEERS[name].module, Deadline(300), ENVIRONMENT | PEERS[name].environment)
-
-
-def test_onnx_runtime_gives_jaxtls_features_in_batches_that_do_not_divide(folder):
-    skip_without("onnxruntime")
-    with worker("ONNX Runtime") as peer:
-        peer.call("open_data", folder=str(folder))
-        told = peer.call("forward", **PASSES["forward"])["quality"]
-    # Features go to 6; what is further away is refused, and has no time.
-    assert 0 < told["largest_difference"] < 6e-4
 
 
 @pytest.mark.slow
@@ -70,15 +54,6 @@ def test_every_engine_has_the_same_network(folder, name, case):
         told = peer.call(case, **PASSES[case])["quality"]
     assert told["largest_difference"] > 0
     assert told.get("batch", network.BATCHES[0]) in network.BATCHES
-
-
-@pytest.mark.parametrize("wrong", [0.99, np.nan])
-def test_a_peer_with_other_features_is_not_timed(opened, wrong):
-    assert quality.of_features(opened)["largest_difference"] == 0
-    with pytest.raises(JaxtlError, match=r"from jaxtl's, whose largest is .*; take the same network"):
-        quality.of_features(opened * wrong)
-    # A lower precision is told, and not refused.
-    assert quality.of_features(opened * 0.99, exact=False)["largest_difference"] > 0.01
 
 
 def test_the_last_batch_is_filled_up_with_the_last_row():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cases import CASES, OURS
-from benchmarks.peers import data, jaxtl_peer, quality, sklearn_peer, tsne_peer, work
+from benchmarks.peers import data, engine_peer, jaxtl_peer, quality, sklearn_peer, tsne_peer, work
 from benchmarks.peers.metrics import METRICS
 from benchmarks.peers.timing import measured
 from benchmarks.workers import ENVIRONMENT, Deadline, Worker
@@ -114,6 +114,13 @@ def test_features_are_those_of_the_file_and_a_second_call_compiles_nothing():
     assert second["quality"]["largest_difference"] < 5e-4
 
 
+def test_onnx_runtime_gives_jaxtls_features_in_batches_that_do_not_divide():
+    pytest.importorskip("onnxruntime")
+    told = answer(engine_peer, "forward", n=64, batch_size=24)["quality"]
+    # Features go to 6; what is further away is refused.
+    assert 0 < told["largest_difference"] < 6e-4
+
+
 @pytest.mark.parametrize("peer", [jaxtl_peer, sklearn_peer, tsne_peer])
 def test_peers_say_what_they_are(peer):
     assert "device" in peer.settings()
@@ -150,7 +157,12 @@ class TestYardstick:
     def test_other_features_are_noticed(self):
         values = data.features(N)
         assert quality.of_features(values)["largest_difference"] == 0
-        assert quality.of_features(values + 0.5)["largest_difference"] == pytest.approx(0.5, rel=1e-3)
+        for wrong in (values + 0.5, values * np.nan):
+            with pytest.raises(JaxtlError, match="from jaxtl's, whose largest is"):
+                quality.of_features(wrong)
+        # A lower precision is told, and not refused.
+        told = quality.of_features(values + 0.5, exact=False)
+        assert told["largest_difference"] == pytest.approx(0.5, rel=1e-3)
 
     def test_the_work_is_timed_and_the_judging_is_not(self):
         steps = []

@@ -157,6 +157,4 @@ def _flatbuffer(end: str) -> bytes:
     from benchmarks.peers.keras_peer import ending_at
 
     model = ending_at(None if end == FEATURES else end)
-    signature = tf.TensorSpec([None, *_SHAPE], tf.uint8)
-    function = tf.function(lambda images: model(images, training=False)).get_concrete_function(signature)
-    return tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert()
+    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
