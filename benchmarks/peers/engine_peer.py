@@ -55,7 +55,8 @@ trunk = partial(network.trunk, _frozen, exact=_EXACT)
 
 
 def _run(end: str, images: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate(_loaded(end, size)(batches(images, size)))[: len(images)]
+    inputs = batches(images, size, fill=ENGINE != "onnxruntime")
+    return np.concatenate(_loaded(end, size)(inputs))[: len(images)]
 
 
 @cache
@@ -82,9 +83,8 @@ def _openvino(end: str, size: int) -> Predict:
     core = openvino.Core()
     model = core.read_model(_graph(end))
     model.reshape([size, *_SHAPE])
-    precision = "f32" if _EXACT else "bf16"
-    how = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": HINT.upper()}
-    compiled = core.compile_model(model, "CPU", how)
+    how = {"INFERENCE_PRECISION_HINT": "f32" if _EXACT else "bf16", "INFERENCE_NUM_THREADS": cpu_count()}
+    compiled = core.compile_model(model, "CPU", how | {"PERFORMANCE_HINT": HINT.upper()})
     if HINT == "latency":
         return lambda inputs: [compiled(batch)[0] for batch in inputs]
     return partial(_in_queue, openvino.AsyncInferQueue(compiled))

@@ -40,11 +40,11 @@ def export(to: str, path: Path) -> Path:
     return export_network(network, to, path)[-1]
 
 
-def batches(source: Any, size: int) -> Iterator[Any]:
-    """Batches of one size, for one compiled network; the last is filled up with the last row."""
+def batches(source: Any, size: int, fill: bool = True) -> Iterator[Any]:
+    """Batches of one size, for one compiled network; the last is filled up with the last row, or smaller."""
     for start in range(0, len(source), size):
         rows = np.minimum(np.arange(start, start + size), len(source) - 1)
-        yield source[start : start + size] if rows[0] + size <= len(source) else source[rows]
+        yield source[rows] if fill and rows[0] + size > len(source) else source[start : start + size]
 
 
 def forward(run: Run, batch_size: int, n: int, exact: bool = True, clock: Clock = None) -> Result:
