@@ -32,7 +32,7 @@ def cli() -> None:
     """How fast is jaxtl, against what one would use instead, on this machine?
 
     \b
-    python -m benchmarks smoke                   does it work? under 2 minutes
+    python -m benchmarks smoke                   does it work? under 3 minutes
     python -m benchmarks cpu                     40 minutes
     python -m benchmarks cpu --only tsne,metrics
     python -m benchmarks full --only whole       the experiment against Keras and scikit-learn
@@ -108,7 +108,7 @@ def _check_same(path: Path, old: dict[str, Any], record: dict[str, Any]) -> None
 
 
 _SUITES = {
-    "smoke": "Small sizes: shows that it works; its times mean nothing. Under 2 minutes.",
+    "smoke": "Small sizes: shows that it works; its times mean nothing. Under 3 minutes.",
     "cpu": "Network, embeddings, neighbours, metrics and start-up on the CPU. 40 minutes on two cores.",
     "full": "The CPU at larger sizes, and the whole experiment against Keras and scikit-learn. Hours.",
     "gpu": """An NVIDIA GPU: whole runs; the network beside PyTorch, the rest beside cuML. At most 15 minutes.
