@@ -67,9 +67,11 @@ def test_the_best_batch_is_that_of_most_images_a_second(monkeypatch):
     clock = iter([0.0, 5.0, 5.0, 7.0, 7.0, 11.0])
     monkeypatch.setattr(network.time, "perf_counter", lambda: next(clock))
     asked = []
-    assert network.best_batch(lambda images, size: asked.append((len(images), size))) == network.BATCHES[1]
+    assert network.best_batch(lambda images, size: asked.append((len(images), size)), 4000) == 256
     # One call that compiles, and one that is timed.
-    assert asked[:2] == [(network.BATCHES[0],) * 2, (1024, network.BATCHES[0])]
+    assert asked[:2] == [(32, 32), (1024, 32)]
+    clock = iter([0.0, 5.0])
+    assert network.best_batch(lambda images, size: None, 64) == 32
 
 
 def test_what_a_processor_lacks_is_absent_and_says_so(tmp_path, monkeypatch):

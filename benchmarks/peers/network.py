@@ -55,8 +55,9 @@ def forward(run: Run, batch_size: int, n: int, exact: bool = True, clock: Clock 
 
 def extract(run: Run, n: int, exact: bool = True, clock: Clock = None) -> Result:
     """The same as a user has it who knows the peer's best batch, which is told with the quality."""
-    result = forward(run, best_batch(run), n, exact, clock)
-    return result | {"quality": result["quality"] | {"batch": float(best_batch(run))}}
+    size = best_batch(run, n)
+    result = forward(run, size, n, exact, clock)
+    return result | {"quality": result["quality"] | {"batch": float(size)}}
 
 
 def trunk(
@@ -68,16 +69,16 @@ def trunk(
     fetched: Callable[[Any], np.ndarray] = np.asarray,
 ) -> Result:
     """What the frozen layers hand on for n training images, [n, h, w, c] once it is fetched."""
-    images, size = data.images("train", n).images, size or best_batch(run)
+    images, size = data.images("train", n).images, size or best_batch(run, n)
     judge = lambda outputs: quality.of_trunk(fetched(outputs), exact)  # noqa: E731
     return measured(lambda: run(images, size), judge, compiled=clock)
 
 
 @cache
-def best_batch(run: Run) -> int:
-    """The batch in which a peer has most images a second, by one pass each after another that compiles."""
+def best_batch(run: Run, n: int) -> int:
+    """The batch, of those that n images fill, in which a peer has most images a second once compiled."""
     images, seconds = data.images("test", _TRIED).images, {}
-    for size in BATCHES:
+    for size in [size for size in BATCHES if size <= n] or BATCHES[:1]:
         run(images[:size], size)
         began = time.perf_counter()
         run(images, size)
