@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from benchmarks import suite, tables
 from benchmarks.cases import CASES
 from benchmarks.manifest import load_manifest, shipped
 from benchmarks.workers import Deadline
+from jaxtl.cli.errors import explain
 from jaxtl.cli.headings import Command
 from jaxtl.cli.values import Names, Number
 from jaxtl.errors import JaxtlError
@@ -30,8 +32,8 @@ def cli() -> None:
     """How fast is jaxtl, against what one would use instead, on this machine?
 
     \b
-    python -m benchmarks smoke                   does it work? under 2 minutes
-    python -m benchmarks cpu                     15 minutes
+    python -m benchmarks smoke                   does it work? under 3 minutes
+    python -m benchmarks cpu                     40 minutes
     python -m benchmarks cpu --only tsne,metrics
     python -m benchmarks full --only whole       the experiment against Keras and scikit-learn
     python -m benchmarks gpu --only run --limit 4
@@ -42,30 +44,29 @@ def cli() -> None:
     """
 
 
-def _options(command: Callable) -> Callable:
-    """What all suites take."""
-    resume = click.option("--resume", is_flag=True, help="Go on with a stopped run of the same code in DIR.")
-    limit = click.option(
+_OPTIONS = (
+    click.option("--resume", is_flag=True, help="Go on with a stopped run of the same code in DIR."),
+    click.option(
         "--limit",
         type=Number(Range(0, 1_000_000, above=True)),
         metavar="MINUTES",
         help="What has not begun by then is left out.  [default: the manifest's]",
-    )
-    only = click.option(
-        "--only",
-        type=Names(),
-        metavar="NAME,...",
-        help="Cases or families to run.  [default: the manifest's]",
-    )
-    out = click.option(
+    ),
+    click.option("--only", type=Names(), metavar="NAME,...", help="Cases or families.  [default: all]"),
+    click.option(
         "--out",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
         default=OUT,
         show_default=True,
         help="Where SUITE.json and SUITE.md go.",
-    )
-    return resume(limit(only(out(command))))
+    ),
+)
+
+
+def _with_options(command: Callable) -> Callable:
+    """What all suites take."""
+    return reduce(lambda made, option: option(made), _OPTIONS, command)
 
 
 def _run(path: Path, out: Path, only: tuple[str, ...] | None, limit: float | None, resume: bool) -> None:
@@ -106,41 +107,31 @@ def _check_same(path: Path, old: dict[str, Any], record: dict[str, Any]) -> None
         raise JaxtlError(f"--resume: {path}: was measured with another seed; give another --out")
 
 
-@cli.command(cls=Command)
-@_options
-def smoke(**options: Any) -> None:
-    """Small sizes: shows that it works; its times mean nothing. Under 2 minutes."""
-    _run(shipped("smoke"), **options)
-
-
-@cli.command(cls=Command)
-@_options
-def cpu(**options: Any) -> None:
-    """Network, embeddings, neighbours, metrics and start-up on the CPU. 15 minutes on two cores."""
-    _run(shipped("cpu"), **options)
-
-
-@cli.command(cls=Command)
-@_options
-def full(**options: Any) -> None:
-    """The CPU at larger sizes, and the whole experiment against Keras and scikit-learn. Hours."""
-    _run(shipped("full"), **options)
-
-
-@cli.command(cls=Command)
-@_options
-def gpu(**options: Any) -> None:
-    """An NVIDIA GPU: whole runs; the network beside PyTorch, the rest beside cuML. At most 15 minutes.
+_SUITES = {
+    "smoke": "Small sizes: shows that it works; its times mean nothing. Under 3 minutes.",
+    "cpu": "Network, embeddings, neighbours, metrics and start-up on the CPU. 40 minutes on two cores.",
+    "full": "The CPU at larger sizes, and the whole experiment against Keras and scikit-learn. Hours.",
+    "gpu": """An NVIDIA GPU: whole runs; the network beside PyTorch, the rest beside cuML. At most 15 minutes.
 
     The most valuable comes first; for a card that is lent for minutes, --only and --limit choose. What it
-    computes is checked by `pytest -m gpu tests/gpu`.
-    """
-    _run(shipped("gpu"), **options)
+    computes is checked by `pytest -m gpu tests/gpu`.""",
+}
+
+
+def _add_suite(name: str, text: str) -> None:
+    @cli.command(name, cls=Command, help=text)
+    @_with_options
+    def run_suite(**options: Any) -> None:
+        _run(shipped(name), **options)
+
+
+for _name, _text in _SUITES.items():
+    _add_suite(_name, _text)
 
 
 @cli.command("run", cls=Command)
 @click.argument("manifest", type=_RESULT)
-@_options
+@_with_options
 def run_manifest(manifest: Path, **options: Any) -> None:
     """A manifest of your own; benchmarks/manifest.py says what it may hold."""
     _run(manifest, **options)
@@ -199,22 +190,13 @@ def main() -> None:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-    except click.UsageError as error:
-        _fail(error.format_message())
-    except JaxtlError as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _fail(f"{error.filename}: {error.strerror}")
+    except (click.UsageError, JaxtlError, OSError) as error:
+        told = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        click.echo(f"benchmarks: {explain(error) if isinstance(error, OSError) else told}", err=True)
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("benchmarks: stopped; rounds that were done are written", err=True)
         sys.exit(130)
-
-
-def _fail(message: str) -> None:
-    click.echo(f"benchmarks: {message}", err=True)
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ How an embedding's time grows with the number of points is `jaxtl scale`'s to me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
 from typing import Any
 
 FAMILIES = {
@@ -19,12 +22,6 @@ FAMILIES = {
 }
 OURS = "jaxtl"
 
-_TORCH = "benchmarks.peers.torch_peer"
-_KERAS = "benchmarks.peers.keras_peer"
-_CUML = "benchmarks.peers.cuml_peer"
-# jaxtl judges their results; on the CPU, so that it takes no part of the card.
-_JUDGED_ON_CPU = {"JAX_PLATFORMS": "cpu"}
-
 
 @dataclass(frozen=True)
 class Peer:
@@ -32,53 +29,17 @@ class Peer:
 
     Attributes:
         module: that serves them.
-        install: what to ask pip for where it is not installed.
+        libraries: the distributions whose versions are recorded.
         environment: of its process, beside the suite's.
         on: devices that it computes on.
+        install: what to ask pip for where it is not installed.
     """
 
     module: str
-    install: str
+    libraries: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    on: tuple[str, ...] = ("cpu", "gpu")
-
-
-_CPU, _GPU = ("cpu",), ("gpu",)
-
-
-def _ours(**settings: str) -> Peer:
-    """jaxtl with other settings than its own choice."""
-    named = {f"BENCHMARK_{name.upper()}": value for name, value in settings.items()}
-    return Peer("benchmarks.peers.jaxtl_peer", ".", named, on=_GPU)
-
-
-PEERS = {
-    OURS: Peer("benchmarks.peers.jaxtl_peer", "."),
-    "Keras (TensorFlow)": Peer(_KERAS, '".[bench]"', {"KERAS_BACKEND": "tensorflow"}, on=_CPU),
-    "Keras (JAX)": Peer(_KERAS, '".[bench]"', {"KERAS_BACKEND": "jax"}),
-    "PyTorch": Peer(_TORCH, '".[bench]"', _JUDGED_ON_CPU | {"BENCHMARK_TORCH": "eager"}),
-    "PyTorch, compiled": Peer(_TORCH, '".[bench]"', _JUDGED_ON_CPU | {"BENCHMARK_TORCH": "compiled"}),
-    "scikit-learn": Peer("benchmarks.peers.sklearn_peer", "scikit-learn", _JUDGED_ON_CPU),
-    "openTSNE": Peer("benchmarks.peers.opentsne_peer", "openTSNE", _JUDGED_ON_CPU),
-    "cuML": Peer(_CUML, '".[cuda13]"', _JUDGED_ON_CPU, on=_GPU),
-    "cuML, exact forces": Peer(_CUML, '".[cuda13]"', _JUDGED_ON_CPU | {"BENCHMARK_TSNE": "exact"}, on=_GPU),
-    "PyTorch, CUDA graphs": Peer(
-        _TORCH, '".[bench]"', _JUDGED_ON_CPU | {"BENCHMARK_TORCH": "graphs"}, on=_GPU
-    ),
-    "jaxtl, TF32": _ours(precision="tf32"),
-    "jaxtl, bfloat16": _ours(precision="bf16"),
-    "jaxtl, XLA's convolutions": _ours(form="xla"),
-    "jaxtl, XLA's options": _ours(xla="default"),
-}
-_VARIANTS = tuple(name for name in PEERS if name.startswith("jaxtl, "))
-_TORCHES = ("PyTorch", "PyTorch, compiled", "PyTorch, CUDA graphs")
-_NETWORKS = (OURS, "Keras (TensorFlow)", "Keras (JAX)", *_TORCHES, *_VARIANTS)
-_LAYERS = (OURS, *_TORCHES, *_VARIANTS)
-_FITTED = (OURS, "Keras (TensorFlow)", "Keras (JAX)", "PyTorch", "PyTorch, compiled")
-_LIBRARIES = (OURS, "scikit-learn")
-_POINTS = (*_LIBRARIES, "cuML")
-_TSNES = (OURS, "openTSNE", "scikit-learn", "cuML", "cuML, exact forces")
-_IMPORTED = ("Python", OURS, "Keras (TensorFlow)", "PyTorch", "scikit-learn", "openTSNE")
+    on: Sequence[str] = ("cpu", "gpu")
+    install: str = '".[bench]"'
 
 
 @dataclass(frozen=True)
@@ -89,159 +50,56 @@ class Case:
         family: of FAMILIES.
         title: what is done, and with what.
         peers: that may have it, in the order of their turns.
-        unit: what its size counts; None where it has no size.
-        function: the peers' name for it.
-        arguments: of the function, by size; without, the size is `n`.
-        work: how many of `units` a call works on, by arguments; without, the size.
-        units: of `work`, for the rate.
+        unit: what its size counts; empty where it has no size.
+        function: the peers' name for it, where that is another.
+        size: the argument that its size is.
+        arguments: further ones, beside those in `_BY_SIZE`.
+        counted: arguments whose product says how many of `units` a call works on.
+        units: of the rate.
         seeded: takes `seed`, another one every round.
         warm: a first call warms up and stands apart. Not where every call starts from nothing and takes long.
     """
 
     family: str
     title: str
-    peers: tuple[str, ...]
-    unit: str | None = "points"
+    peers: Sequence[str]
+    unit: str = "points"
     function: str = ""
-    arguments: Callable[[int], dict[str, Any]] | None = None
-    work: Callable[[Mapping[str, Any]], int] | None = None
+    size: str = "n"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    counted: Sequence[str] = ("n",)
     units: str = "points"
     seeded: bool = False
     warm: bool = True
 
-    def arguments_for(self, size: int | None) -> dict[str, Any]:
-        if size is None:
-            return {}
-        return self.arguments(size) if self.arguments else {"n": size}
-
     def count(self, arguments: Mapping[str, Any]) -> int | None:
         """Images or points that a call works on."""
-        if self.unit is None:
-            return None
-        return self.work(arguments) if self.work else arguments.get("n")
+        known = all(name in arguments for name in self.counted)
+        return prod(arguments[name] for name in self.counted) if known else None
 
 
-def _forward(batch: int) -> dict[str, Any]:
-    # Enough batches to be timed, and not more images than there are.
-    return {"batch_size": batch, "n": max(64, min(8 * batch, 2048))}
-
-
-def _finetune(train: int) -> dict[str, Any]:
-    return {"train": train, "test": min(10_000, max(train // 6, 256)), "epochs": 5}
-
-
-def _network(title: str, peers: tuple[str, ...], unit: str, **more: Any) -> Case:
-    return Case("network", title, peers, unit, units="images", **more)
-
-
-_NETWORK = {
-    "forward": _network(
-        "Forward pass: uint8 images to pooled features, by batch size", _NETWORKS, "batch", arguments=_forward
-    ),
-    "trunk": _network("Frozen layers of the default fine-tuning", _LAYERS, "images"),
-    "tail": _network(
-        "Training the last 10 layers and the head on the trunk's outputs, batch 32",
-        _LAYERS,
-        "images",
-        arguments=lambda n: {"n": n, "epochs": 2, "batch_size": 32},
-        work=lambda given: given["n"] * given["epochs"],
-    ),
-    "finetune": _network(
-        "Fine-tuning from images to the tested network, everything compiled anew",
-        (*_FITTED, "jaxtl, TF32", "jaxtl, bfloat16"),
-        "training images",
-        arguments=_finetune,
-        work=lambda given: given["train"] * given["epochs"],
-        seeded=True,
-        warm=False,
-    ),
+# Arguments that follow from the size: as many batches as take time, and not more images than there are.
+_BY_SIZE: dict[str, Callable[[int], dict[str, int]]] = {
+    "forward": lambda batch: {"n": max(64, min(8 * batch, 2048))},
+    "finetune": lambda train: {"test": min(10_000, max(train // 6, 256))},
+    "whole": lambda train: {"samples": min(train, 2000)},
 }
 
 
-def _neighbors(k: int) -> Case:
-    return Case(
-        "neighbors",
-        f"{k} nearest neighbours in 1280 dimensions",
-        _POINTS,
-        function="neighbors",
-        arguments=lambda n: {"n": n, "k": k},
-    )
+def _read(name: str) -> dict[str, dict[str, Any]]:
+    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-_EMBEDDINGS = {
-    "pca": Case("embeddings", "PCA to two dimensions", _POINTS),
-    "tsne": Case("embeddings", "t-SNE, perplexity 30", _TSNES),
-    "lle": Case("embeddings", "LLE, 12 neighbours", _LIBRARIES),
-    "lle-modified": Case(
-        "embeddings",
-        "Modified LLE, 12 neighbours",
-        _LIBRARIES,
-        function="lle",
-        arguments=lambda n: {"n": n, "method": "modified"},
-    ),
-    "neighbors": _neighbors(12),
-    "neighbors-90": _neighbors(90),
-}
-
-_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "knn_accuracy": ("10-NN accuracy, 5-fold", _LIBRARIES),
-    "leave_one_out_knn": ("10-NN accuracy, leave one out", _LIBRARIES),
-    "silhouette": ("Silhouette of the classes", _POINTS),
-    "davies_bouldin": ("Davies-Bouldin index", _LIBRARIES),
-    "calinski_harabasz": ("Calinski-Harabasz index", _LIBRARIES),
-    "kmeans_agreement": ("k-means clusters against classes", _POINTS),
-    "trustworthiness": ("Trustworthiness of an embedding", _POINTS),
-    "ridge_probe": ("Ridge probe", _LIBRARIES),
-    "logistic_probe": ("Logistic probe", _LIBRARIES),
-}
-# Of 1280 features by themselves; with "-map" of an embedding.
-_OF_TWO_SPACES = tuple(_METRICS)[:6]
+PEERS = {name: Peer(**row) for name, row in _read("peers.toml").items()}
+CASES = {name: Case(**row) for name, row in _read("cases.toml").items()}
 
 
-def _metric(name: str, space: str = "features") -> Case:
-    title, peers = _METRICS[name]
-    of = {"map": ", of an embedding", "features": ", of 1280 features"}[space] * (name in _OF_TWO_SPACES)
-    given = {"space": space} if space == "map" else {}
-    return Case(
-        "metrics", title + of, peers, function="metric", arguments=lambda n: {"name": name, "n": n, **given}
-    )
+def arguments_for(name: str, size: int | None) -> dict[str, Any]:
+    """What a case's function is given at a size."""
+    case = CASES[name]
+    by_size = {} if size is None else {case.size: size} | _BY_SIZE.get(name, lambda size: {})(size)
+    return by_size | dict(case.arguments)
 
-
-_PROCESSES = {
-    "import": Case("processes", "Start-up: an interpreter that imports the library", _IMPORTED, unit=None),
-    "help": Case("processes", "Start-up: `jaxtl --help`", ("Python", OURS), unit=None),
-    "whole": Case(
-        "processes",
-        "The whole experiment: `jaxtl run`, and `plain_keras.py` (Keras, scikit-learn)",
-        (OURS, "Keras, scikit-learn"),
-        unit="training images",
-        arguments=lambda n: {"train": n, "samples": min(n, 2000), "epochs": 5},
-        seeded=True,
-        warm=False,
-    ),
-    "run": Case(
-        "processes",
-        "`jaxtl run`: its first call with empty caches, the others with what it left there",
-        (OURS,),
-        unit="test images",
-        arguments=lambda n: {"samples": n, "train": 60_000, "epochs": 5},
-    ),
-    "run-seeds": Case(
-        "processes",
-        "The same with five seeds at once",
-        (OURS,),
-        unit="test images",
-        arguments=lambda n: {"samples": n, "train": 60_000, "epochs": 5, "seeds": 5},
-    ),
-}
-
-CASES: dict[str, Case] = {
-    **_NETWORK,
-    **_EMBEDDINGS,
-    **{name: _metric(name) for name in _METRICS},
-    **{f"{name}-map": _metric(name, "map") for name in _OF_TWO_SPACES},
-    **_PROCESSES,
-}
 
 # Peers of whole processes only: nothing but an interpreter, and the plain script.
 PROCESS_PEERS = ("Python", "Keras, scikit-learn")

@@ -38,10 +38,7 @@ def share_of_limit(row: Row, limit: dict[str, float], precision: str = "highest"
     if not row["work"] or not limit or not row["seconds"]:
         return None
     rate = limit.get(f"flops {precision}", limit["flops"])
-    times = {
-        "arithmetic": row["work"]["flops"] / rate,
-        "memory": row["work"]["bytes"] / limit["bytes"],
-    }
+    times = {"arithmetic": row["work"]["flops"] / rate, "memory": row["work"]["bytes"] / limit["bytes"]}
     nearer = max(times, key=times.__getitem__)
     return times[nearer] / median(row["seconds"]), nearer
 

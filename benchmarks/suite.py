@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from benchmarks.manifest import Entry, Manifest
 from benchmarks.processes import Processes
 from benchmarks.workers import ENVIRONMENT, GPU_ENVIRONMENT, Deadline, Worker
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.host import versions
 
 FORMAT = 1
 Record = dict[str, Any]
@@ -91,21 +92,19 @@ def run(manifest: Manifest, record: Record, deadline: Deadline, save: Callable[[
         suite.measure_machine()
 
 
+@dataclass
 class Suite:
-    """The peers' processes and the record that fills."""
+    """The peers' processes and the record that fills; arguments as of `run`, and a folder for files."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        record: Record,
-        deadline: Deadline,
-        folder: Path,
-        save: Callable[[Record], None],
-    ) -> None:
-        self.manifest, self.record, self.deadline = manifest, record, deadline
-        self.folder, self._save = folder, save
-        self.environment = _environment(manifest.device)
-        self._processes = Processes(folder, self.environment)
+    manifest: Manifest
+    record: Record
+    deadline: Deadline
+    folder: Path
+    write: Callable[[Record], None]
+
+    def __post_init__(self) -> None:
+        self.environment = _environment(self.manifest.device)
+        self._processes = Processes(self.folder, self.environment)
         self._workers: dict[str, Worker] = {}
 
     def say(self, text: str) -> None:
@@ -114,7 +113,7 @@ class Suite:
     def save(self) -> None:
         self.record["minutes"] = round(self.deadline.elapsed / 60, 2)
         self.record["load_average_after"] = machine.load_average()
-        self._save(self.record)
+        self.write(self.record)
 
     def measure_machine(self) -> None:
         """What it reaches, now; left out where the time is over."""
@@ -224,7 +223,7 @@ class Suite:
             peer = PEERS[name]
             environment = {**self.environment, **peer.environment}
             self._workers[name] = worker = Worker(peer.module, self._call_deadline(), environment)
-            now = {what: worker.call(what) for what in ("versions", "settings")}
+            now = {"versions": versions(peer.libraries), "settings": worker.call("settings")}
             if (known := self.record["peers"].setdefault(name, now)) != now:
                 raise JaxtlError(
                     f"{name} was measured with {known} before, and now is {now}; give another --out"
@@ -241,7 +240,7 @@ class Suite:
         if worker := self._workers.pop(row["peer"], None):
             worker.close()
         reason = _reason(error)
-        row.update(state=_state(reason), reason=reason)
+        row.update(state=_state(reason), reason=reason.removeprefix("ImportError: "))
         if reason.startswith("ModuleNotFoundError") and row["peer"] in PEERS:
             missing = reason.partition("'")[2].partition("'")[0]
             row["reason"] = f"{_NOT_INSTALLED}: {missing}; pip install {PEERS[row['peer']].install}"

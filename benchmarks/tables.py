@@ -97,7 +97,7 @@ def _cells(row: Row, ours: Row | None, record: Record) -> list[str]:
     rate = f"{row['count'] / median(row['seconds']):,.0f} {units}" if row["count"] else ""
     return [
         f"`{row['case']}`",
-        "" if row["size"] is None else f"{row['size']:,}",
+        _size(row),
         f"**{row['peer']}**" if row["peer"] == OURS else row["peer"],
         duration(row["seconds"]),
         rate,
@@ -141,10 +141,10 @@ def _parts(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         if parts := row.get("parts"):
-            size = "" if row["size"] is None else f" {row['size']:,}"
+            what = f"`{row['case']}` {_size(row)}, {row['peer']}"
             for when, seconds in (("first call", row.get("first_parts")), ("last round", parts)):
                 if seconds:
-                    lines += ["", f"- `{row['case']}`{size}, {row['peer']}, {when}, s: {spoken(seconds)}"]
+                    lines += ["", f"- {what}, {when}, s: {spoken(seconds)}"]
     return lines
 
 
@@ -165,17 +165,12 @@ def _legend(record: Record) -> list[str]:
 
 
 def _missing(rows: Sequence[Row]) -> list[str]:
-    cells = [
-        [
-            f"`{row['case']}`",
-            "" if row["size"] is None else f"{row['size']:,}",
-            row["peer"],
-            row["state"],
-            row["reason"],
-        ]
-        for row in rows
-    ]
+    cells = [[f"`{row['case']}`", _size(row), row["peer"], row["state"], row["reason"]] for row in rows]
     return table(["case", "size", "", "state", "why"], cells)
+
+
+def _size(row: Row) -> str:
+    return "" if row["size"] is None else f"{row['size']:,}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import suite, tables
@@ -19,7 +20,6 @@ def _log():
     with open(os.environ["FAKE_LOG"], "a") as log:
         log.write(NAME + "\\n")
 
-def versions(): return {"fake": "1.0"}
 def settings(): return {"device": NAME}
 def open_data(folder): pass
 def write_data(folder, n): pathlib.Path(folder, "features.npy").write_bytes(b"")
@@ -52,7 +52,7 @@ def fakes(monkeypatch, tmp_path):
     log = tmp_path / "log"
     for name in (OURS, "scikit-learn"):
         environment = {"FAKE": name, "FAKE_LOG": str(log)}
-        monkeypatch.setitem(PEERS, name, Peer("fake_peer", name, environment))
+        monkeypatch.setitem(PEERS, name, Peer("fake_peer", ["numpy"], environment, install=name))
     # What is over at once would be called many times in a turn.
     monkeypatch.setattr(suite, "TURN_SECONDS", 0.0)
     # Processes that have no peer's environment.
@@ -85,12 +85,12 @@ def test_peers_take_turns_after_a_first_call_that_stands_apart(fakes, tmp_path):
     assert (ours["first_seconds"], ours["compile_seconds"]) == (6.0, 0.5)
     assert theirs["quality"] == {"trustworthiness": [0.9] * 3}
     assert theirs["count"] == 300
-    assert record["peers"][OURS] == {"versions": {"fake": "1.0"}, "settings": {"device": OURS}}
+    assert record["peers"][OURS] == {"versions": {"numpy": np.__version__}, "settings": {"device": OURS}}
 
 
 def test_what_fails_dies_or_is_missing_costs_its_own_row(fakes, tmp_path, monkeypatch):
     cases = ["neighbors", "silhouette", "lle", "pca"]
-    monkeypatch.setitem(PEERS, "openTSNE", Peer("no_such_module", "openTSNE"))
+    monkeypatch.setitem(PEERS, "openTSNE", Peer("no_such_module", install="openTSNE"))
     text = 'rounds = 1\nprocesses = "suite"\n' + "".join(case(name) for name in cases)
     text += '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["openTSNE"]\n'
     record = measure(tmp_path, text)
@@ -109,7 +109,7 @@ def test_what_fails_dies_or_is_missing_costs_its_own_row(fakes, tmp_path, monkey
 
 
 def test_a_case_that_a_peer_lacks_is_absent(fakes, tmp_path, monkeypatch):
-    monkeypatch.setitem(PEERS, "openTSNE", Peer("benchmarks.peers.work", "openTSNE"))
+    monkeypatch.setitem(PEERS, "openTSNE", Peer("benchmarks.peers.work"))
     record = measure(tmp_path, '[[case]]\nname = "tsne"\nsizes = [300]\npeers = ["openTSNE"]\n')
     assert record["rows"][0]["state"] == "absent"
     assert "has no attribute" in record["rows"][0]["reason"]
@@ -181,7 +181,7 @@ def test_a_result_is_not_written_over(monkeypatch, capsys, tmp_path):
 
 def test_other_versions_of_a_peer_are_not_mixed(fakes, tmp_path):
     record = measure(tmp_path, case("pca"))
-    record["peers"]["scikit-learn"]["versions"] = {"fake": "0.9"}
+    record["peers"]["scikit-learn"]["versions"] = {"numpy": "0.9"}
     record["rows"] = [row for row in record["rows"] if row["peer"] == OURS]
     rows = {row["peer"]: row for row in measure(tmp_path, case("pca"), record=record)["rows"]}
     assert rows[OURS]["state"] == "done"

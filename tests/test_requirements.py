@@ -26,6 +26,7 @@ IMPORTED_AS = {
     "scikit-learn": {"sklearn", "joblib"},
     "opentsne": {"openTSNE"},
     "pillow": {"PIL"},
+    "scikit-learn-intelex": {"sklearnex"},
     "tensorflow-cpu": {"tensorflow"},
     "cuml-cu12": {"cuml"},
     "cuml-cu13": {"cuml"},
@@ -47,7 +48,7 @@ NEVER_IMPORTED = {
     "tfds": {"importlib_resources"},
 }
 # Peers that only make the references which tests keep: nobody needs them to run the tests.
-MAKES_REFERENCES = {"torchvision", "transformers"}
+MAKES_REFERENCES = {"timm", "transformers"}
 
 
 @functools.cache

@@ -4,11 +4,11 @@ A module has a function for every case that its library has. All return a dictio
 
 seconds          wall-clock time of the work alone, from data in host memory to results in host memory
 compile_seconds  how much of `seconds` was compilation, where the library compiles and says so
-memory           what the work took of it, by `benchmarks.memory.watched`
+memory           what the work took of it, by `timing.watched`
 quality          numbers that say how good the result is, by one yardstick for all peers, taken off the clock
 work             {"flops", "bytes"} that the case asks for, by `work.py`, the same for all peers
 
 A first call imports, compiles and starts threads; the calls that follow are the steady ones. `finetune` alone
 starts from nothing in every call, as its user does. Besides, each module has `open_data(folder)`, called
-once before all else, `versions()`, and `settings()`, what its times depend on.
+once before all else, and `settings()`, what its times depend on.
 """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import cuml
 import cupy
 import numpy as np
 from cuml.cluster import KMeans
@@ -20,16 +19,11 @@ from cuml.metrics import trustworthiness as trustworthiness_of
 from cuml.metrics.cluster import silhouette_score
 from cuml.neighbors import NearestNeighbors
 
-from benchmarks.peers import data, metrics, quality, work
+from benchmarks.peers import data, metrics, quality, sklearn_peer
 from benchmarks.peers.data import open_data as open_data
 from benchmarks.peers.timing import Result, measured
 
 _SEED = 1  # 0 is a time of day to cuML's t-SNE
-
-
-def versions() -> dict[str, str]:
-    # The names of their distributions depend on CUDA's version.
-    return {"cuml": cuml.__version__, "cupy": cupy.__version__} | data.installed("numpy", "scikit-learn")
 
 
 def settings() -> dict[str, Any]:
@@ -39,12 +33,7 @@ def settings() -> dict[str, Any]:
 
 def pca(n: int) -> Result:
     """Eigenvectors of the covariance."""
-    values, model = data.features(n), PCA(n_components=2, svd_solver="full", output_type="numpy")
-    return measured(
-        lambda: model.fit_transform(values),
-        lambda coords: quality.of_pca(coords, np.asarray(model.explained_variance_ratio_)),
-        work.principal(*values.shape),
-    )
+    return sklearn_peer.pca(n, PCA(n_components=2, svd_solver="full", output_type="numpy"))
 
 
 def tsne(n: int) -> Result:
@@ -77,12 +66,7 @@ def tsne(n: int) -> Result:
 
 def neighbors(n: int, k: int, space: str = "features") -> Result:
     """Brute force; the row itself is asked for too and left out."""
-    values = np.ascontiguousarray(data.space(space, n), np.float32)
-    return measured(
-        lambda: _neighbors(values, k),
-        lambda indices: quality.of_neighbors(indices, values),
-        work.distances(*values.shape, out=8 * n * k),
-    )
+    return sklearn_peer.neighbors(n, k, space, _neighbors)
 
 
 def metric(name: str, n: int, space: str = "features") -> Result:
@@ -90,12 +74,9 @@ def metric(name: str, n: int, space: str = "features") -> Result:
 
 
 def _kmeans_agreement(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """As many clusters as classes, 4 starts; NMI and ARI by scikit-learn, of two label arrays."""
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
+    """As many clusters as classes, 4 starts."""
     model = KMeans(n_clusters=len(np.unique(labels)), n_init=4, random_state=_SEED, output_type="numpy")
-    clusters = model.fit_predict(values.astype(np.float32))
-    return normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
+    return sklearn_peer.agreement(model.fit_predict(values.astype(np.float32)), labels)
 
 
 def _trustworthiness(values: np.ndarray, coords: np.ndarray) -> float:
@@ -105,6 +86,7 @@ def _trustworthiness(values: np.ndarray, coords: np.ndarray) -> float:
 
 def _neighbors(values: np.ndarray, k: int) -> np.ndarray:
     model = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", metric="euclidean", output_type="numpy")
+    values = values.astype(np.float32)
     return data.without_own(model.fit(values).kneighbors(values, return_distance=False))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +91,6 @@ def imagenet_file() -> Path:
     return next((Path(jaxtl.__file__).parent / "assets").glob("*imagenet.safetensors"))
 
 
-def installed(*distributions: str) -> dict[str, str]:
-    """Versions of those distributions that are installed."""
-    versions = {}
-    for name in distributions:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
 def without_own(indices: np.ndarray) -> np.ndarray:
     """Neighbours [n, k] of [n, k + 1] that may hold the row itself; where they do not, the last one goes."""
     own = indices == np.arange(len(indices))[:, None]
@@ -110,10 +98,3 @@ def without_own(indices: np.ndarray) -> np.ndarray:
     # More than one mention of the row would leave too few.
     own[own.cumsum(axis=1) > 1] = False
     return indices[~own].reshape(len(indices), -1)
-
-
-def most_votes(ballots: np.ndarray) -> np.ndarray:
-    """The label that is most frequent in each row of [n, k]; of several the least."""
-    votes = np.zeros((len(ballots), ballots.max() + 1), int)
-    np.add.at(votes, (np.arange(len(ballots))[:, None], ballots), 1)
-    return votes.argmax(axis=1)

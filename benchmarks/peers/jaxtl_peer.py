@@ -18,44 +18,39 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import flops
-from benchmarks.peers import data, jax_clock, quality
+from benchmarks.peers import data, jax_clock, network, quality, work
 from benchmarks.peers.data import open_data
-from benchmarks.peers.jaxtl_embeddings import lle, neighbors, pca, tsne
-from benchmarks.peers.jaxtl_metrics import metric
+from benchmarks.peers.jaxtl_points import lle, metric, neighbors, pca, tsne
+from benchmarks.peers.network import IMAGES
 from benchmarks.peers.timing import Result, measured
 from jaxtl.machine import programs
 from jaxtl.machine.devices import leave_device_memory
 from jaxtl.machine.host import cpu_count
 from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model
-from jaxtl.network.extraction import extract
+from jaxtl.network.extraction import extract as extract_features
 from jaxtl.network.finetuning import finetune as finetune_model
 from jaxtl.network.head import evaluate, with_head
 from jaxtl.network.layers import run_layers
 from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
-from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.settings import FinetuneConfig
 
-# The cases that stand in other modules.
+# The cases that stand elsewhere.
 __all__ = ["lle", "metric", "neighbors", "open_data", "pca", "tsne"]
 
-IMAGES = Images()
 _TEST_SPLIT = 10_000
 # Test images that judge a tail.
 _JUDGES = 1000
 
 _PRECISION = os.environ.get("BENCHMARK_PRECISION", "highest")
 _FORM = os.environ.get("BENCHMARK_FORM")
+_EXACT = _PRECISION == "highest"
 
 leave_device_memory()
 _options = ExitStack()  # of the process, as long as it lives
 if os.environ.get("BENCHMARK_XLA") == "default":
     _options.enter_context(programs.chosen({}))
-
-
-def versions() -> dict[str, str]:
-    return data.installed("jaxtl", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
 
 def settings() -> dict[str, Any]:
@@ -67,29 +62,24 @@ def write_data(folder: str, n: int) -> None:
     """The files that `open_data` takes: features of the first n of all test, then training images."""
     splits = {"test": min(n, _TEST_SPLIT), "train": n - _TEST_SPLIT}
     parts = [data.images(split, count) for split, count in splits.items() if count > 0]
-    values = [extract(_model(), part, IMAGES).values for part in parts]
+    values = [extract_features(_model(), part, IMAGES).values for part in parts]
     np.save(Path(folder) / "features.npy", np.concatenate(values))
     np.save(Path(folder) / "labels.npy", np.concatenate([part.labels for part in parts]))
 
 
-def forward(batch_size: int | None, n: int) -> Result:
-    """Features of n test images, from uint8; with `batch_size` None in the batches that jaxtl chooses."""
-    model, images = _model(), data.images("test", n)
+def forward(batch_size: int, n: int) -> Result:
+    """From uint8, one batch size; features as NumPy has them."""
+    result = network.forward(_features, batch_size, n, _EXACT, jax_clock.compiled)
+    return result | {"work": _forward_work(n, 0, _model().config.pooled)}
+
+
+def extract(n: int) -> Result:
+    """`jaxtl.extract` as its users call it: in batches that it chooses, with the record of what made them."""
+    dataset = data.images("test", n)
     return measured(
-        lambda: (
-            run_layers(
-                model,
-                0,
-                model.config.pooled,
-                images.images,
-                IMAGES,
-                batch_size,
-                precision=_PRECISION,
-                form=_FORM,
-            ).x
-        ),
-        quality.of_features,
-        _forward_work(n, 0, model.config.pooled),
+        lambda: extract_features(_model(), dataset, IMAGES, precision=_PRECISION).values,
+        lambda values: quality.of_features(values, _EXACT),
+        _forward_work(n, 0, _model().config.pooled),
         jax_clock.compiled,
     )
 
@@ -99,7 +89,7 @@ def trunk(n: int) -> Result:
     images, frozen = data.images("train", n).images, _trunk()
     return measured(
         lambda: jax.block_until_ready(frozen.source(images, keep=True)),
-        lambda source: {"mean": np.mean([np.mean(leaf) for leaf in jax.tree.leaves(source)])},
+        lambda source: quality.of_trunk(np.asarray(source.x), _EXACT),
         _forward_work(n, 0, frozen.boundary),
         jax_clock.compiled,
     )
@@ -137,8 +127,8 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     jax.clear_caches()
     model, config = _model(), FinetuneConfig(epochs=epochs, seed=seed)
     images = data.images("train", train), data.images("test", test)
-    once = (train + test) * flops.forward_flops(model.config, IMAGES.image_size, 0, _trunk().boundary)
-    tests = epochs * test * flops.forward_flops(model.config, IMAGES.image_size, _trunk().boundary)
+    once = (train + test) * work.forward_flops(model.config, IMAGES.image_size, 0, _trunk().boundary)
+    tests = epochs * test * work.forward_flops(model.config, IMAGES.image_size, _trunk().boundary)
     pixels = sum(part.images.nbytes for part in images)
     return measured(
         lambda: finetune_model(model, *images, config, IMAGES, precision=_PRECISION)[1],
@@ -148,14 +138,20 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     )
 
 
+def _features(images: np.ndarray, size: int) -> np.ndarray:
+    model = _model()
+    how = {"precision": _PRECISION, "form": _FORM}
+    return run_layers(model, 0, model.config.pooled, images, IMAGES, size, **how).x
+
+
 def _forward_work(n: int, start: int, stop: int) -> dict[str, int]:
     pixels, out = data.images("test", 1).images.nbytes, 4 * _model().config.features
-    count = flops.forward_flops(_model().config, IMAGES.image_size, start, stop)
+    count = work.forward_flops(_model().config, IMAGES.image_size, start, stop)
     return {"flops": n * count, "bytes": n * (pixels + out)}
 
 
 def _training_flops() -> int:
-    return flops.training_flops(_model().config, IMAGES.image_size, _trunk().boundary)
+    return work.training_flops(_model().config, IMAGES.image_size, _trunk().boundary)
 
 
 @cache

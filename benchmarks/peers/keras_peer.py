@@ -6,23 +6,23 @@ Keras keeps no outputs of frozen layers: every step of `fit` goes through all of
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import keras
+import numpy as np
 from safetensors.numpy import load_file
 
-from benchmarks.peers import data, quality
+from benchmarks.peers import data, network
 from benchmarks.peers.data import open_data as open_data
+from benchmarks.peers.network import IMAGES
 from benchmarks.peers.timing import Result, measured
-from jaxtl.settings import FinetuneConfig, Images
+from jaxtl.settings import FinetuneConfig
 
-IMAGES = Images()
-
-
-def versions() -> dict[str, str]:
-    backends = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib")}
-    return data.installed("keras", *backends.get(keras.config.backend(), (keras.config.backend(),)))
+# What tells compilation apart; TensorFlow does not say.
+_CLOCK = None
+if keras.config.backend() == "jax":
+    from benchmarks.peers.jax_clock import compiled as _CLOCK
 
 
 def settings() -> dict[str, Any]:
@@ -33,16 +33,6 @@ def settings() -> dict[str, Any]:
 def write_weights(path: str) -> None:
     """jaxtl's weights as a file that `keras.applications.MobileNetV2(weights=path)` loads."""
     _network()[1].save_weights(path)
-
-
-def forward(batch_size: int, n: int) -> Result:
-    """`predict` of n test images."""
-    model, images = _extractor(batch_size), data.images("test", n).images
-    return measured(
-        lambda: model.predict(images, batch_size=batch_size, verbose=0),
-        quality.of_features,
-        compiled=_clock(),
-    )
 
 
 def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
@@ -63,23 +53,30 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
             ).history
         ),
         lambda history: {"test_accuracy": history["val_accuracy"][-1], "loss": history["loss"][-1]},
-        compiled=_clock(),
+        compiled=_CLOCK,
     )
 
 
-def _clock() -> Any:
-    """What tells compilation apart; TensorFlow does not say."""
-    if keras.config.backend() != "jax":
-        return None
-    from benchmarks.peers import jax_clock
+def _features(images: np.ndarray, size: int) -> np.ndarray:
+    return _extractor(size).predict(images, batch_size=size, verbose=0)
 
-    return jax_clock.compiled
+
+forward = partial(network.forward, _features, clock=_CLOCK)
+extract = partial(network.extract, _features, clock=_CLOCK)
 
 
 @cache
 def _extractor(batch_size: int) -> keras.Model:
     # One for each batch size, so that each has a warm-up of its own.
+    del batch_size
+    return ending_at(None)
+
+
+def ending_at(layer: str | None) -> keras.Model:
+    """From uint8 to a layer's outputs, or to the pooled features."""
     pixels, base = _network()
+    if layer:
+        return keras.Model(pixels, keras.Model(base.input, base.get_layer(layer).output)(_enter(pixels)))
     return keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(base(_enter(pixels))))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers import data
+from jaxtl.errors import JaxtlError
 
 # Asked of all peers alike.
 PERPLEXITY = 30.0
@@ -15,6 +16,9 @@ LLE_NEIGHBORS = 12
 # Anchors of the trustworthiness of embeddings: its standard error is then about 0.001.
 _ANCHORS = 500
 _COMPARED_FEATURES = 256
+_COMPARED_OUTPUTS = 64
+# Of the largest value: what float32 may differ by, with other sums and other orders of them.
+_SAME = 1e-4
 _SEARCHED_ROWS = 100
 # Rows measured from at a time: in float64 100 MiB of features.
 _BLOCK = 10_000
@@ -76,13 +80,40 @@ def of_neighbors(indices: np.ndarray, values: np.ndarray) -> dict[str, float]:
     return {"recall": min(float(np.mean(shares)), 1.0)}
 
 
-def of_features(values: np.ndarray) -> dict[str, float]:
-    """Mean feature of test images, and the largest difference to jaxtl's on a CPU, of some of them."""
-    measured = {"mean": float(np.mean(values, dtype=np.float64))}
+def of_features(values: np.ndarray, exact: bool = True) -> dict[str, float]:
+    """Mean feature of test images, and the largest difference to jaxtl's on a CPU, of some of them.
+
+    Raises JaxtlError where `exact`, and they are not the same features: nothing else of the peer is timed.
+    """
+    told = {"mean": float(np.mean(values, dtype=np.float64))}
     if data.opened():
-        count = min(len(values), _COMPARED_FEATURES)
-        measured["largest_difference"] = float(np.abs(values[:count] - data.features(count)).max())
-    return measured
+        told |= _compared(values, data.features(min(len(values), _COMPARED_FEATURES)), exact)
+    return told
+
+
+def of_trunk(outputs: np.ndarray, exact: bool = True) -> dict[str, float]:
+    """The same of what the frozen layers hand on for training images, [n, h, w, c]."""
+    told = {"mean": float(np.mean(outputs, dtype=np.float64))}
+    return told | _compared(outputs, _frozen_outputs()[: len(outputs)], exact)
+
+
+def _compared(values: np.ndarray, ours: np.ndarray, exact: bool) -> dict[str, float]:
+    apart, scale = float(np.abs(values[: len(ours)] - ours).max()), float(np.abs(ours).max())
+    # Written so that NaN is refused.
+    if exact and not apart <= _SAME * scale:
+        raise JaxtlError(f"{apart:.2g} from jaxtl's, whose largest is {scale:.3g}; take the same network")
+    return {"largest_difference": apart}
+
+
+@cache
+def _frozen_outputs() -> np.ndarray:
+    from jaxtl.models.weights import load_model
+    from jaxtl.network.trunk import Trunk, trainable_boundary
+    from jaxtl.settings import FinetuneConfig, Images
+
+    model = load_model()
+    trunk = Trunk(model, trainable_boundary(model.config, FinetuneConfig.trainable), Images())
+    return np.asarray(trunk.source(data.images("train", _COMPARED_OUTPUTS).images, keep=True).x)
 
 
 @lru_cache(maxsize=1)

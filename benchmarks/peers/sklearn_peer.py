@@ -3,15 +3,23 @@
 Where it is not jaxtl's question to the letter: `pca` leaves the solver to scikit-learn, which takes a
 randomised one in float32; `tsne` has Barnes-Hut at any size, one learning rate, n / 48 in openTSNE's measure,
 and may stop early; of equally many votes the least label wins; `trustworthiness` looks from all points.
+With BENCHMARK_SKLEARN "intelex" Intel's extension for scikit-learn takes over what it accelerates.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
+if os.environ.get("BENCHMARK_SKLEARN") == "intelex":
+    from sklearnex import patch_sklearn
+
+    patch_sklearn(verbose=False)  # what is imported below is its own, where it has that
+
 import numpy as np
 from joblib import cpu_count
+from scipy.stats import mode
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -40,19 +48,16 @@ _RIDGE = tuple(10.0 ** np.arange(-6, 4))
 _LOGISTIC = (1e-3, 1e-2, 1e-1, 1.0)
 
 
-def versions() -> dict[str, str]:
-    return data.installed("scikit-learn", "scipy", "numpy", "threadpoolctl", "joblib")
-
-
 def settings() -> dict[str, Any]:
     return {"device": "cpu", "threads": cpu_count(), "n_jobs": -1, "dtype": "float32 as given"}
 
 
-def pca(n: int) -> Result:
-    values, model = data.features(n), PCA(n_components=2, random_state=_SEED)
+def pca(n: int, model: Any = None) -> Result:
+    """By another library's model of the same kind, where one is given; so `neighbors`."""
+    values, model = data.features(n), model or PCA(n_components=2, random_state=_SEED)
     return measured(
         lambda: model.fit_transform(values),
-        lambda coords: quality.of_pca(coords, model.explained_variance_ratio_),
+        lambda coords: quality.of_pca(coords, np.asarray(model.explained_variance_ratio_)),
         work.principal(*values.shape),
     )
 
@@ -90,10 +95,11 @@ def lle(n: int, method: str = "standard") -> Result:
     )
 
 
-def neighbors(n: int, k: int, space: str = "features") -> Result:
-    values = data.space(space, n)
+def neighbors(n: int, k: int, space: str = "features", find: Any = None) -> Result:
+    """`find` takes the values and k."""
+    values = np.ascontiguousarray(data.space(space, n))
     return measured(
-        lambda: _neighbors(values, k),
+        lambda: (find or _neighbors)(values, k),
         lambda indices: quality.of_neighbors(indices, values),
         work.distances(*values.shape, out=8 * n * k),
     )
@@ -111,12 +117,15 @@ def _knn_accuracy(values: np.ndarray, labels: np.ndarray) -> float:
 
 def _leave_one_out_knn(values: np.ndarray, labels: np.ndarray) -> float:
     """The votes of 10 neighbours counted by hand: a classifier would be fitted n times."""
-    return float((data.most_votes(labels[_neighbors(values, 10)]) == labels).mean())
+    return float((mode(labels[_neighbors(values, 10)], axis=1).mode == labels).mean())
 
 
 def _kmeans_agreement(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """As many clusters as classes, 4 starts, all cores; NMI and ARI."""
-    clusters = KMeans(len(np.unique(labels)), n_init=4, random_state=_SEED).fit_predict(values)
+    return agreement(KMeans(len(np.unique(labels)), n_init=4, random_state=_SEED).fit_predict(values), labels)
+
+
+def agreement(clusters: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
 
 

@@ -1,12 +1,14 @@
-"""What a call of a peer returns."""
+"""What a call of a peer returns: its time, and the most memory that it holds, of the process and its GPU."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from benchmarks.memory import watched
+from jaxtl.machine.memory import forget_peak, peak_memory, resident
 
 Result = dict[str, Any]
 T = TypeVar("T")
@@ -36,3 +38,48 @@ def measured(
         result["compile_seconds"] = compiled() - before
     result["quality"] = {name: float(value) for name, value in quality(outcome).items()}
     return result | ({"work": amount} if amount else {})
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[dict[str, int]]:
+    """Yields a dictionary that is filled at the end.
+
+    peak_bytes          the largest resident size of the process during the work
+    resting_bytes       its size before: libraries, data, and what earlier calls left
+    device_peak_bytes   on a GPU, by the library's own count where it has one; cuML's is seen by `jaxtl scale`
+
+    Where the kernel does not let its mark be reset (macOS, some containers), `peak_bytes` is the largest size
+    that the process ever had.
+    """
+    peaks: dict[str, int] = {}
+    if resting := resident("VmRSS"):
+        peaks["resting_bytes"] = resting
+    forget_peak()
+    with _device_watched() as device:
+        yield peaks
+    peaks["peak_bytes"] = resident("VmHWM") or peak_memory()
+    if device:
+        peaks["device_peak_bytes"] = max(device)
+
+
+@contextlib.contextmanager
+def _device_watched() -> Iterator[list[int]]:
+    """A list that holds a peak at the end, or nothing where no library of this process counts on a GPU."""
+    peaks: list[int] = []
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        yield peaks
+        peaks.append(torch.cuda.max_memory_allocated())
+    else:
+        yield peaks
+        peaks += _jax_peak()
+
+
+def _jax_peak() -> list[int]:
+    """JAX's own count, of the process so far, since it cannot be reset; nothing on a CPU."""
+    jax = sys.modules.get("jax")
+    if not jax or jax.default_backend() != "gpu":
+        return []
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return [] if peak is None else [peak]

@@ -1,4 +1,4 @@
-"""timm's MobileNetV2 in PyTorch with jaxtl's weights, on CUDA's device or, where that is hidden, a CPU.
+"""torchvision's MobileNetV2 with jaxtl's weights, on CUDA's device or, where that is hidden, a CPU.
 
 BENCHMARK_TORCH is "eager", as one begins, "compiled" by `torch.compile`, or "graphs", into CUDA graphs too.
 BENCHMARK_PRECISION is "highest" or "tf32". Images are resized on the device by the model. Unlike Keras and
@@ -9,8 +9,9 @@ correction.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.peers import data, quality
+from benchmarks.peers import data, network
 from benchmarks.peers.data import open_data as open_data
+from benchmarks.peers.network import batches
 from benchmarks.peers.timing import Result, measured
 from benchmarks.peers.torch_network import Enter, backbone, halves
 from jaxtl.records.dataset import Dataset
@@ -36,37 +38,21 @@ Predict = Callable[[torch.Tensor], torch.Tensor]
 _WHOLE = {"fullgraph": True, "dynamic": False}
 _MODES = {"eager": None, "compiled": _WHOLE, "graphs": _WHOLE | {"mode": "reduce-overhead"}}
 
+_ON_CPU = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+# Where no card is hidden on purpose, a PyTorch without CUDA has to fail, not to fall back.
+_DEVICE = torch.device("cpu" if _ON_CPU else "cuda")
+if MODE != "eager" and _ON_CPU and not which(os.environ.get("CXX", "g++")):
+    raise ImportError("torch.compile on a CPU needs a C++ compiler; install g++, or name one with CXX")
 if MODE not in _MODES:
     raise ValueError(f"BENCHMARK_TORCH: must be one of {', '.join(_MODES)}, got {MODE!r}")
 torch.set_float32_matmul_precision("high" if PRECISION == "tf32" else "highest")
 torch.backends.cudnn.allow_tf32 = PRECISION == "tf32"
 
 
-def versions() -> dict[str, str]:
-    return data.installed("torch", "timm", "numpy") | {"CUDA": str(torch.version.cuda)}
-
-
 def settings() -> dict[str, Any]:
-    card = torch.cuda.get_device_name() if _device().type == "cuda" else "cpu"
-    return {"device": card, "threads": torch.get_num_threads(), "mode": MODE, "precision": PRECISION}
-
-
-def forward(batch_size: int, n: int) -> Result:
-    """Features of n test images, with fixed statistics and no gradients."""
-    model, images = _extractor(batch_size), data.images("test", n).images
-    return measured(
-        lambda: _run(model, images, batch_size).cpu().numpy(), quality.of_features, compiled=_clock()
-    )
-
-
-def trunk(n: int) -> Result:
-    """Outputs of the frozen layers for n training images; on a GPU they stay there, where training is."""
-    model, images = _compiled_trunk(), data.images("train", n).images
-    return measured(
-        lambda: _waited(_run(model, images, _TEST_BATCH)),
-        lambda outputs: {"mean": outputs.mean(dtype=torch.float64).item()},
-        compiled=_clock(),
-    )
+    card = torch.cuda.get_device_name() if not _ON_CPU else "cpu"
+    how = {"mode": MODE, "precision": PRECISION, "CUDA": str(torch.version.cuda)}
+    return {"device": card, "threads": torch.get_num_threads()} | how
 
 
 def tail(n: int, epochs: int, batch_size: int) -> Result:
@@ -91,7 +77,7 @@ def tail(n: int, epochs: int, batch_size: int) -> Result:
         model.train()
         return {"test_accuracy": accuracy, "loss": loss}
 
-    return measured(work, judge, compiled=_clock())
+    return measured(work, judge, compiled=_CLOCK)
 
 
 def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
@@ -116,7 +102,7 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
             row["test_accuracy"] = _accuracy(predict, *tested)
         return row
 
-    return measured(work, lambda row: row, compiled=_clock())
+    return measured(work, lambda row: row, compiled=_CLOCK)
 
 
 def _compile(model: nn.Module) -> Predict:
@@ -124,9 +110,8 @@ def _compile(model: nn.Module) -> Predict:
     return torch.compile(model, **how) if how else model
 
 
-@lru_cache(maxsize=1)
-def _extractor(batch_size: int) -> Predict:
-    torch._dynamo.reset()  # what was compiled for another batch size
+@cache
+def _extractor() -> Predict:
     return _compile(_placed(nn.Sequential(Enter(), backbone())).eval())
 
 
@@ -157,7 +142,7 @@ def _outputs(split: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _tensors(part: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels on the device."""
     pair = part.images, part.labels.astype(np.int64)
-    return tuple(torch.from_numpy(array).to(_device()) for array in pair)
+    return tuple(torch.from_numpy(array).to(_DEVICE) for array in pair)
 
 
 def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -190,7 +175,8 @@ def _train_epoch(
 
 @torch.no_grad()
 def _accuracy(predict: Predict, source: torch.Tensor, labels: torch.Tensor) -> float:
-    outputs = torch.cat([_kept(predict(batch)) for batch in _even(source, _TEST_BATCH)])[: len(source)]
+    size = min(_TEST_BATCH, len(source))
+    outputs = torch.cat([_kept(predict(batch)) for batch in batches(source, size)])[: len(source)]
     return (outputs.argmax(1) == labels).double().mean().item()
 
 
@@ -201,39 +187,40 @@ def _kept(output: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _run(predict: Predict, images: np.ndarray, size: int) -> torch.Tensor:
-    batches = _even(torch.from_numpy(images), size)
-    outputs = [_kept(predict(batch.to(_device(), non_blocking=True))) for batch in batches]
+    inputs = batches(torch.from_numpy(images), min(size, len(images)))
+    outputs = [_kept(predict(batch.to(_DEVICE, non_blocking=True))) for batch in inputs]
     return torch.cat(outputs)[: len(images)]
 
 
-def _even(source: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    """Batches of one size, for one compiled network; the last is filled up with the last row."""
-    for batch in source.split(min(size, len(source))):
-        missing = min(size, len(source)) - len(batch)
-        yield torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
-
-
 def _placed(model: nn.Module) -> nn.Module:
-    return model.to(_device(), memory_format=torch.channels_last)
-
-
-@cache
-def _device() -> torch.device:
-    # Where no card is hidden on purpose, a PyTorch without CUDA has to fail, not to fall back.
-    return torch.device("cpu" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else "cuda")
-
-
-def _waited(outputs: Any) -> Any:
-    if _device().type == "cuda":
-        torch.cuda.synchronize()
-    return outputs
-
-
-def _clock() -> Callable[[], float] | None:
-    return None if MODE == "eager" else _compiled_seconds
+    return model.to(_DEVICE, memory_format=torch.channels_last)
 
 
 def _compiled_seconds() -> float:
     from torch._dynamo.utils import calculate_time_spent
 
     return calculate_time_spent().get("total_wall_time", 0.0)
+
+
+def _features(images: np.ndarray, size: int) -> np.ndarray:
+    return _run(_extractor(), images, size).cpu().numpy()
+
+
+def _frozen(images: np.ndarray, size: int) -> torch.Tensor:
+    """They stay on a GPU, where training is."""
+    outputs = _run(_compiled_trunk(), images, size)
+    if not _ON_CPU:
+        torch.cuda.synchronize()
+    return outputs
+
+
+_CLOCK = None if MODE == "eager" else _compiled_seconds
+forward = partial(network.forward, _features, clock=_CLOCK)
+extract = partial(network.extract, _features, clock=_CLOCK)
+trunk = partial(
+    network.trunk,
+    _frozen,
+    size=None if _ON_CPU else _TEST_BATCH,
+    clock=_CLOCK,
+    fetched=lambda x: x.permute(0, 2, 3, 1).cpu().numpy(),
+)
