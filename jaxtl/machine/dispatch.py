@@ -1,0 +1,192 @@
+"""Tasks under way at workers of Dask's: handing them in, telling of them, and what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxtl.errors import JaxtlError
+from jaxtl.machine import worker
+from jaxtl.machine.connection import Connection
+from jaxtl.machine.relay import Relay
+from jaxtl.machine.surroundings import RECORDED
+from jaxtl.machine.tasks import Named, Task, unpacked
+from jaxtl.machine.workforce import Workforce
+from jaxtl.progress import Observer
+
+_LOOK_SECONDS = 1.0
+_TICK = 0.1
+# Of a task that is over, the last words are under way.
+_LAST_WORDS_SECONDS = 2.0
+# How often a task is done again whose process died and left its worker alive.
+_RETRIES = 3
+# What Dask sets for its workers, and numbers or speed hang on: tasks have it as this process has it.
+_AS_HERE = (*RECORDED, "MALLOC_TRIM_THRESHOLD_")
+
+
+class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
+    """Tasks under way: at its end, none is."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        workforce: Workforce,
+        topic: str,
+        tasks: Sequence[Task],
+        observer: Observer,
+        done: Callable[[Task], None],
+    ) -> None:
+        self._connection, self._workforce, self._topic = connection, workforce, topic
+        self._client = connection.client
+        self._tasks, self._observer, self._done = tasks, observer, done
+        self._environment = {name: os.environ.get(name) for name in _AS_HERE}
+        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        # By key of Dask's: the number of the task, and its future.
+        self._numbers: dict[str, int] = {}
+        self._futures: dict[int, Any] = {}
+        # By number of the task: who does it, and who tells of it.
+        self._where: dict[int, str] = {}
+        self._relays: dict[int, Relay] = {}
+        self._over: set[int] = set()
+        self._results: dict[int, Any] = {}
+        self._refused: list[JaxtlError] = []
+        self._looked = time.monotonic()
+
+    def __enter__(self) -> Dispatch:
+        self._client.subscribe_topic(self._topic, lambda event: self._messages.put(event[1]))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for relay in self._relays.values():
+            relay.__exit__(None, None, None)
+        with contextlib.suppress(Exception):  # of a scheduler that has gone
+            self._client.cancel(list(self._futures.values()), force=True)
+            self._client.unsubscribe_topic(self._topic)
+
+    def run(self, heard: Callable[[], None]) -> list[Any]:
+        """Have all done. Returns and raises as `jaxtl.machine.tasks.Executor.run`."""
+        for number in range(len(self._tasks)):
+            self._submit(number)
+        while self._futures:
+            heard()
+            self._hear()
+            self._collect()
+            if time.monotonic() - self._looked > _LOOK_SECONDS:
+                self._look_after_workers()
+                self._looked = time.monotonic()
+        if self._refused:
+            raise self._refused[0]
+        return [self._results[number] for number in range(len(self._tasks))]
+
+    def _submit(self, number: int) -> None:
+        key, task = f"{self._topic}-{number}-{secrets.token_hex(4)}", self._tasks[number]
+        self._numbers[key] = number
+        asked = {"function": task.function, "arguments": dict(task.arguments)}
+        self._futures[number] = self._client.submit(
+            worker.do,
+            asked,
+            self._connection.session,
+            self._topic,
+            self._environment,
+            key=key,
+            resources={worker.RESOURCE: 1},
+            retries=_RETRIES,
+            pure=False,
+        )
+
+    # What is told.
+
+    def _hear(self, seconds: float = _TICK) -> None:
+        """Pass on what has been told; wait so long for the first."""
+        with contextlib.suppress(queue.Empty):
+            self._take(self._messages.get(timeout=seconds))
+            while True:
+                self._take(self._messages.get_nowait())
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        number = self._numbers[message["key"]]
+        future = self._futures.get(number)
+        if future is None or future.key != message["key"]:
+            return  # of one that was given up
+        if "begun" in message:
+            if number in self._where:
+                self._silence(number)
+                self._observer.notify(f"{self._tasks[number].name}: begun again, as its process died")
+            self._where[number] = message["begun"]
+            self._relays[number] = Relay(Named(self._observer, self._tasks[number].name))
+        elif "over" in message:
+            self._over.add(number)
+        elif number in self._relays:
+            self._relays[number].hear(message["told"])
+
+    def _silence(self, number: int) -> None:
+        if relay := self._relays.pop(number, None):
+            relay.__exit__(None, None, None)
+
+    # What has become of tasks.
+
+    def _collect(self) -> None:
+        for number, future in list(self._futures.items()):
+            if future.done():
+                self._wait_for_last_words(number)
+                self._silence(number)
+                del self._futures[number]
+                self._judge(number, future)
+
+    def _wait_for_last_words(self, number: int) -> None:
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while number in self._relays and number not in self._over and time.monotonic() < deadline:
+            self._hear()
+
+    def _judge(self, number: int, future: Any) -> None:
+        """Keep a result. Raises what is no refusal."""
+        task = self._tasks[number]
+        if future.status == "error":
+            self._refused.append(self._death(task, future.exception()))
+            return
+        if future.status != "finished":
+            raise self._connection.lost()
+        answer = future.result()
+        if "returned" in answer:
+            self._results[number] = answer["returned"]
+            self._done(task)
+            return
+        error = unpacked(answer)
+        if not isinstance(error, JaxtlError):
+            raise error
+        self._refused.append(error)
+
+    def _death(self, task: Task, error: BaseException) -> JaxtlError:
+        from distributed import KilledWorker
+
+        if isinstance(error, KilledWorker):
+            return JaxtlError(
+                f"{task.name}: every worker that began it has died, often for want of memory; take fewer "
+                "workers on a machine, or one with more memory"
+            )
+        return JaxtlError(f"{task.name}: {' '.join(str(error).split())}; tried {1 + _RETRIES} times")
+
+    def _look_after_workers(self) -> None:
+        if self._client.status == "closed":
+            raise self._connection.lost()
+        there = self._connection.there()
+        for number, address in list(self._where.items()):
+            if number in self._futures and address not in there and number in self._relays:
+                self._silence(number)
+                name = self._tasks[number].name
+                self._observer.notify(f"{name}: worker {address} has died; another one goes on with it")
+        if self._workforce.admit():
+            self._submit_again()
+
+    def _submit_again(self) -> None:
+        """Tasks that waited for a worker at all: the scheduler does not see that one may do them by now."""
+        under_way = {key for keys in self._connection.ask(self._client.processing).values() for key in keys}
+        for number, future in list(self._futures.items()):
+            if future.key not in under_way and not future.done():
+                future.cancel()
+                self._submit(number)

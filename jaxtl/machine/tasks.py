@@ -1,0 +1,162 @@
+"""Independent work: tasks that need nothing of one another, done here in turn or by other processes.
+
+A task says what to call, and with what: words and numbers, so that any process on any machine can be told of
+it. What it makes it leaves in files, whole or not at all, so that one whose process died is done again and
+goes on with what is there. `InTurn` does tasks in this process; `jaxtl.machine.cluster` hands them to Dask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from jaxtl.errors import JaxtlError
+from jaxtl.machine import memory
+from jaxtl.machine.relay import Message, Teller
+from jaxtl.progress import Attempt, Observer, Progress
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work that needs no other's.
+
+    Attributes:
+        name: of it alone among those that are done together, for who looks on, such as "seed 3".
+        function: such as "package.module:function". It is called with `arguments` and with the keyword
+            `observer` (`jaxtl.progress.Observer`), in a process that may have done others before. What it
+            returns must be what JSON can hold. It may be called again where its process died.
+        arguments: its keyword arguments, what JSON can hold; paths among them are absolute.
+    """
+
+    name: str
+    function: str
+    arguments: Mapping[str, Any]
+
+
+def _nothing(task: Task) -> None:
+    pass
+
+
+class Executor(Protocol):
+    """Who does tasks."""
+
+    def run(
+        self, tasks: Sequence[Task], observer: Observer, done: Callable[[Task], None] = _nothing
+    ) -> list[Any]:
+        """Do all of them, in any order. Returns what each returned, in the order of `tasks`.
+
+        Args:
+            tasks: of different names.
+            observer: told of their steps, each by the name of its task.
+            done: called by this thread with each task that has ended well.
+
+        Raises JaxtlError of the first that is refused, when all others are done; any other error at once.
+        """
+
+
+class InTurn:
+    """One task after another, in this process."""
+
+    def run(
+        self, tasks: Sequence[Task], observer: Observer, done: Callable[[Task], None] = _nothing
+    ) -> list[Any]:
+        """As `Executor.run`."""
+        results, refused = [], []
+        for task in tasks:
+            try:
+                results.append(call(task.function, task.arguments, Named(observer, task.name)))
+            except JaxtlError as error:
+                refused.append(error)
+            else:
+                done(task)
+        if refused:
+            raise refused[0]
+        return results
+
+
+@contextlib.contextmanager
+def executor(dask: str | None, folder: Path, observer: Observer) -> Iterator[Executor]:
+    """Who is to do tasks as long as the block is entered; tasks that are under way at its end are given up.
+
+    Args:
+        dask: None for this process; else "local:N" for N processes of Dask's on this machine, or the address
+            of a scheduler of Dask's.
+        folder: where the tasks' files will be; it need not be there yet.
+        observer: told what is worth knowing of the processes.
+
+    Raises JaxtlError where Dask is not installed, nobody answers, or workers cannot do the work.
+    """
+    if dask is None:
+        yield InTurn()
+        return
+    from jaxtl.machine import cluster
+
+    with cluster.opened(dask, folder, observer) as workers:
+        yield workers
+
+
+class Named:
+    """An observer of one among several tasks: what it passes on begins with the task's name."""
+
+    def __init__(self, observer: Observer, name: str) -> None:
+        self._observer, self._name = observer, name
+        self.interruptible = observer.interruptible
+
+    def step(self, title: str) -> AbstractContextManager[Progress]:
+        return self._observer.step(f"{self._name}: {title}")
+
+    def attempt(self, title: str) -> AbstractContextManager[Attempt]:
+        return self._observer.attempt(f"{self._name}: {title}")
+
+    def notify(self, text: str) -> None:
+        self._observer.notify(f"{self._name}: {text}")
+
+
+def call(function: str, arguments: Mapping[str, Any], observer: Observer) -> Any:
+    """What a task's function returns."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(**arguments, observer=observer)
+
+
+def perform(function: str, arguments: Mapping[str, Any], beside: int, tell: Callable[[Message], None]) -> Any:
+    """The same in a child process, whose parent hears of it by `tell` (`jaxtl.machine.relay`).
+
+    `beside`: processes like this one on the machine, which share its memory.
+    """
+    memory.share_among(beside)
+    return call(function, arguments, Teller(tell))
+
+
+def packed(error: BaseException) -> dict[str, Any]:
+    """An error as JSON can hold it."""
+    if isinstance(error, JaxtlError):
+        return {"refused": str(error)}
+    if isinstance(error, OSError) and error.errno is not None:
+        name = [] if error.filename is None else [os.fspath(error.filename)]
+        return {"oserror": [error.errno, error.strerror or str(error), *name]}
+    return {
+        "failed": str(error),
+        "memory": isinstance(error, MemoryError),
+        "where": str(error.__cause__ or ""),
+    }
+
+
+def unpacked(answer: Mapping[str, Any]) -> Exception:
+    """The error that `packed` had."""
+    if "refused" in answer:
+        return JaxtlError(answer["refused"])
+    if "oserror" in answer:
+        return OSError(*answer["oserror"])
+    error = (MemoryError if answer["memory"] else RuntimeError)(answer["failed"])
+    error.__cause__ = _Elsewhere(answer["where"])
+    return error
+
+
+class _Elsewhere(Exception):
+    """The traceback of the process that did the task, as text."""
