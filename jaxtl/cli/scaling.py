@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @options.weights
 @options.method_settings
 @options.seed
+@options.dask
 @screen.as_json
 @screen.quiet
 @click.pass_context
@@ -73,6 +75,7 @@ def scale(
     time_limit: float | None,
     memory_limit: float | None,
     forecast: int | None,
+    dask: str | None,
     in_json: bool,
     **settings: Any,
 ) -> None:
@@ -95,6 +98,7 @@ def scale(
     Continue a stopped study:    jaxtl scale --out DIR
     More of the same study:      jaxtl scale --out DIR --sizes 100000
     What would a million take?   jaxtl scale --out DIR --forecast 1000000
+    Two curves at a time:        jaxtl scale --out DIR --dask local:2
     """
     from jaxtl.runs.folder import folder_name
 
@@ -117,19 +121,38 @@ def scale(
     grid = Grid(sizes, methods, backends)
     work = study.prepare(out or usual, asked, grid, limits, observer)
     again = {"--time-limit": time_limit, "--memory-limit": memory_limit}
-    _work_off(work, observer, {name: value for name, value in again.items() if value is not None}, in_json)
+    words = [f"{name} {value:g}" for name, value in again.items() if value is not None]
+    if dask is None:
+        _work_off(work, observer, words, in_json)
+        return
+    from jaxtl.machine.tasks import executor
+    from jaxtl.scaling.tasks import handed_to
+
+    words += ["--dask", shlex.quote(dask)]
+    with executor(dask, work.folder, observer) as workers:
+        _work_off(work, observer, words, in_json, handed_to(workers, time_limit, memory_limit))
 
 
-def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json: bool) -> None:
-    """Run a study, and show what came out and where it is; `limits` are those that were typed."""
+def _work_off(
+    work: Study,
+    observer: Terminal,
+    words: list[str],
+    in_json: bool,
+    measure_all: Callable[[Study], None] | None = None,
+) -> None:
+    """Run a study, and show what came out and where it is.
+
+    Args:
+        words: options that were typed and are to be typed again.
+        measure_all: as of `Study.run`.
+    """
     from jaxtl.scaling import study
     from jaxtl.scaling.tables import laws_table, trials_table
 
     observer.path("Study", work.folder)
-    words = [f"{name} {value:g}" for name, value in limits.items()]
     go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(work.folder)), *words])
     with resumable(go_on, ", what is done is kept"):
-        curves = work.run()
+        curves = work.run(measure_all)
     files = {"tables": work.folder / study.TABLE, "pictures": work.folder / study.FIGURES}
     if in_json:
         screen.print_json({"curves": curves, "files": files})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,28 +139,36 @@ class Study:
         if mixed:
             self.observer.notify(f"Curves mix machines or versions: {spoken(mixed)}")
 
-    def run(self) -> list[Curve]:
-        """Do what is left to do. Returns the curves through all trials of the folder."""
-        with self.held:
-            return self._run()
+    def run(self, measure_all: Callable[[Study], None] | None = None) -> list[Curve]:
+        """Do what is left to do. Returns the curves through all trials of the folder.
 
-    def _run(self) -> list[Curve]:
+        `measure_all`: has all trials measured and judged, where `Study.measure_all` is not to do it here.
+        """
+        with self.held:
+            return self._run(measure_all or Study.measure_all)
+
+    def _run(self, measure_all: Callable[[Study], None]) -> list[Curve]:
         self._extract()
         with at_signal(self._tabulate):
             try:
-                self._measure_all()
+                measure_all(self)
             except KeyboardInterrupt:
                 self._tabulate()
                 raise
         return self._draw()
 
-    def _measure_all(self) -> None:
+    def measure_all(self) -> None:
+        """Measure and judge all trials that are left, size by size, in processes of this machine."""
         for n in self.sizes:
             for series in self.series:
-                if series.method.has(n):
-                    self._measure(series, n)
-            self._judge(n)
+                self.measure(series, n)
+            self.judge(n)
             self._tabulate()
+
+    def look_again(self) -> None:
+        """See what other processes have left in the folder by now, and write the tables of it."""
+        self.trials = {(t.method, t.backend, t.n): t for t in trials.load_all(self.folder / trials.FOLDER)}
+        self._tabulate()
 
     @property
     def curves(self) -> list[Curve]:
@@ -210,9 +219,9 @@ class Study:
 
     # Trials.
 
-    def _measure(self, series: plan.Series, n: int) -> None:
-        known = self.trials.get((series.method.name, series.backend, n))
-        if known and known.settled(self.limits) and (known.status != DONE or self._path(known).is_file()):
+    def measure(self, series: plan.Series, n: int) -> None:
+        """One trial, where the method has this size and nothing tells already what came of it."""
+        if not self.is_left(series, n):
             return
         new = Trial(series.method.name, series.backend, n, limits=asdict(self.limits))
         if smaller := self._hopeless(series, n):
@@ -222,6 +231,13 @@ class Study:
             trial = watch.run(new, self._request(series, new), self.limits, attempt.progress)
             attempt.failure = "" if trial.status == DONE else f"{trial.status}: {trial.note}"
             self._keep(trial)
+
+    def is_left(self, series: plan.Series, n: int) -> bool:
+        """Whether a trial is still to be made."""
+        known = self.trials.get((series.method.name, series.backend, n))
+        is_settled = known is not None and known.settled(self.limits)
+        is_there = is_settled and (known.status != DONE or self._path(known).is_file())
+        return series.method.has(n) and not is_there
 
     def _hopeless(self, series: plan.Series, n: int) -> Trial | None:
         smaller = (self.trials.get((series.method.name, series.backend, size)) for size in self.sizes)
@@ -250,7 +266,8 @@ class Study:
 
     # The quality of embeddings.
 
-    def _judge(self, n: int) -> None:
+    def judge(self, n: int) -> None:
+        """The quality of a size's embeddings, and of the features themselves."""
         unjudged, known = self._unjudged(n), self._features_path(n)
         if not unjudged and known.is_file():
             return
