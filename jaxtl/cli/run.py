@@ -162,7 +162,7 @@ def _check_dask(seeds: int, forecast: bool) -> None:
 @contextlib.contextmanager
 def _workers(dask: str | None, folder: Path, observer: Observer) -> Iterator[Executor | None]:
     """Who is to do the runs; None for this process."""
-    from jaxtl.machine.tasks import executor
+    from jaxtl.machine.cluster import executor
     from jaxtl.runs.folder import holds_run
 
     if dask is None:

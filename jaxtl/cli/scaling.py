@@ -125,7 +125,7 @@ def scale(
     if dask is None:
         _work_off(work, observer, words, in_json)
         return
-    from jaxtl.machine.tasks import executor
+    from jaxtl.machine.cluster import executor
     from jaxtl.scaling.tasks import handed_to
 
     words += ["--dask", shlex.quote(dask)]

@@ -11,17 +11,26 @@ from typing import Any
 from jaxtl.machine import worker
 from jaxtl.machine.connection import Connection, connected
 from jaxtl.machine.dispatch import Dispatch
-from jaxtl.machine.tasks import Task
+from jaxtl.machine.tasks import Executor, InTurn, Task
 from jaxtl.machine.workforce import Workforce
 from jaxtl.progress import Observer
 
 
 @contextlib.contextmanager
-def opened(dask: str, folder: Path, observer: Observer) -> Iterator[Cluster]:
-    """A cluster, as long as the block is entered.
+def executor(dask: str | None, folder: Path, observer: Observer) -> Iterator[Executor]:
+    """Who is to do tasks as long as the block is entered; those under way at its end are given up.
 
-    Arguments and errors as of `jaxtl.machine.tasks.executor`.
+    Args:
+        dask: None for this process, and one task at a time; else "local:N" for N processes of Dask's on this
+            machine, or the address of a scheduler of Dask's.
+        folder: where the tasks' files will be; it need not be there yet.
+        observer: told what is worth knowing of the processes.
+
+    Raises JaxtlError where Dask is not installed, nobody answers, or workers cannot do the work.
     """
+    if dask is None:
+        yield InTurn()
+        return
     with connected(dask) as (connection, count):
         connection.wait(count)
         workforce = Workforce(connection, folder, observer)

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,7 +63,7 @@ def connected(dask: str) -> Iterator[tuple[Connection, int]]:
     """A connection as long as the block is entered, and how many workers there will be at least.
 
     Args:
-        dask: as of `jaxtl.machine.tasks.executor`.
+        dask: as of `jaxtl.machine.cluster.executor`.
 
     Raises JaxtlError where Dask is not installed, or nobody answers.
     """
@@ -113,9 +114,7 @@ def _local_cluster(count: int) -> Iterator[Any]:
 
     make: Any = distributed.LocalCluster
     if shares.gpus_here() and find_spec("dask_cuda"):
-        from dask_cuda import LocalCUDACluster
-
-        make = LocalCUDACluster
+        make = import_module("dask_cuda").LocalCUDACluster
     scratch = tempfile.mkdtemp(prefix="jaxtl-dask-")
     remove = partial(shutil.rmtree, scratch, ignore_errors=True)
     settings = {

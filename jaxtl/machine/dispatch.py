@@ -114,15 +114,23 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
         if future is None or future.key != message["key"]:
             return  # of one that was given up
         if "begun" in message:
-            if number in self._where:
-                self._silence(number)
-                self._observer.notify(f"{self._tasks[number].name}: begun again, as its process died")
-            self._where[number] = message["begun"]
+            self._stop(number)
+            self._where[number] = message["at"]
             self._relays[number] = Relay(Named(self._observer, self._tasks[number].name))
+            self._over.discard(number)
+        elif number not in self._relays or message["at"] != self._where[number]:
+            return  # of a worker that the scheduler holds for dead
         elif "over" in message:
             self._over.add(number)
-        elif number in self._relays:
+        else:
             self._relays[number].hear(message["told"])
+
+    def _stop(self, number: int) -> None:
+        """Of a task that is under way, and whose process has died."""
+        if number in self._relays:
+            self._silence(number)
+            name = self._tasks[number].name
+            self._observer.notify(f"{name}: its process died; it goes on where that left it")
 
     def _silence(self, number: int) -> None:
         if relay := self._relays.pop(number, None):
@@ -175,11 +183,9 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
         if self._client.status == "closed":
             raise self._connection.lost()
         there = self._connection.there()
-        for number, address in list(self._where.items()):
-            if number in self._futures and address not in there and number in self._relays:
-                self._silence(number)
-                name = self._tasks[number].name
-                self._observer.notify(f"{name}: worker {address} has died; another one goes on with it")
+        for number in self._futures:
+            if self._where.get(number) not in there:
+                self._stop(number)
         if self._workforce.admit():
             self._submit_again()
 

@@ -7,13 +7,11 @@ goes on with what is there. `InTurn` does tasks in this process; `jaxtl.machine.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from jaxtl.errors import JaxtlError
@@ -78,27 +76,6 @@ class InTurn:
         if refused:
             raise refused[0]
         return results
-
-
-@contextlib.contextmanager
-def executor(dask: str | None, folder: Path, observer: Observer) -> Iterator[Executor]:
-    """Who is to do tasks as long as the block is entered; tasks that are under way at its end are given up.
-
-    Args:
-        dask: None for this process; else "local:N" for N processes of Dask's on this machine, or the address
-            of a scheduler of Dask's.
-        folder: where the tasks' files will be; it need not be there yet.
-        observer: told what is worth knowing of the processes.
-
-    Raises JaxtlError where Dask is not installed, nobody answers, or workers cannot do the work.
-    """
-    if dask is None:
-        yield InTurn()
-        return
-    from jaxtl.machine import cluster
-
-    with cluster.opened(dask, folder, observer) as workers:
-        yield workers
 
 
 class Named:

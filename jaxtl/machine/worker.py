@@ -11,6 +11,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,23 +116,27 @@ def do(task: Mapping[str, Any], session: str, topic: str, environment: Mapping[s
     worker = get_worker()
     key = worker.get_current_task()
 
-    def tell(message: Any) -> None:
-        worker.log_event(topic, {"key": key, "told": message})
+    def log(**message: Any) -> None:
+        worker.log_event(topic, {"key": key, "at": worker.address, **message})
 
     def look() -> None:
         state = worker.state.tasks.get(key)
         if state is None or state.state not in _UNDER_WAY:
             raise _Unwanted
 
-    worker.log_event(topic, {"key": key, "begun": worker.address})
+    log(begun=True)
     try:
-        return {"returned": _called(task, session, environment, tell, look)}
+        return {"returned": _called(task, session, environment, partial(_tell, log), look)}
     except Silence as silence:
         raise RuntimeError(str(silence)) from None
     except (JaxtlError, OSError, MemoryError, RuntimeError) as error:
         return packed(error)
     finally:
-        worker.log_event(topic, {"key": key, "over": True})
+        log(over=True)
+
+
+def _tell(log: Callable[..., None], message: Any) -> None:
+    log(told=message)
 
 
 class _Unwanted(Exception):
