@@ -72,7 +72,7 @@ def test_a_task_whose_process_died_is_done_again(workers, tmp_path):
 def test_a_task_whose_worker_died_is_done_by_another(workers, tmp_path):
     listener = Listener()
     arguments = {"path": str(tmp_path / "long"), "text": "long", "seconds": 1.0}
-    thread = threading.Thread(target=kill_worker_of, args=(tmp_path / "long.begun",))
+    thread = threading.Thread(target=kill_worker_of, args=(tmp_path / "long.begun", listener))
     thread.start()
     (result,) = workers.run([Task("long", "tests.dask_tasks:write", arguments)], listener)
     thread.join()
@@ -81,9 +81,11 @@ def test_a_task_whose_worker_died_is_done_by_another(workers, tmp_path):
     assert "long: its process died; it goes on where that left it" in listener.lines
 
 
-def kill_worker_of(begun):
-    """Kill the worker of a task that has begun, which is the parent of its process."""
+def kill_worker_of(begun, listener):
+    """Kill the worker of a task that is known to have begun, which is the parent of its process."""
     process = wait_for_number(begun)
+    while not listener.lines:
+        time.sleep(0.01)
     stat = Path(f"/proc/{process}/stat").read_text()
     os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
 

@@ -1,0 +1,153 @@
+"""Seeds and studies handed out as tasks: the same files as without, whoever dies on the way."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxtl.experiment import seeds as several
+from jaxtl.machine.tasks import InTurn
+from jaxtl.records.arrays import Embedding
+from jaxtl.scaling import study
+from jaxtl.scaling.tasks import handed_to
+from tests.faults import struck
+from tests.studies import LIMITS
+
+TWO_CORES = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="a local cluster has no more workers than cores"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "--dask: hands out the seeds of a run, and this is one; give --seeds, 2 or more"),
+        (
+            ["run", "--seeds", 2, "--forecast"],
+            "--dask: has no effect with --forecast, which computes nothing",
+        ),
+        (["scale", "--forecast", 1000], "--dask: has no effect with --forecast"),
+    ],
+)
+def test_what_is_not_handed_out_is_refused(jaxtl, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = jaxtl(*words, "--dask", "local:1")
+    assert (code, err.splitlines()[-1].startswith(f"jaxtl: {said}")) == (2, True), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_run_is_not_handed_out(jaxtl, finished):
+    code, _, err = jaxtl("run", "--resume", finished, "--dask", "local:1")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        f"jaxtl: --dask: {finished} is one run, and seeds are handed out; leave --dask out",
+    )
+
+
+def test_seeds_as_tasks_leave_the_same_files(few, contents, tmp_path):
+    here, handed = (tmp_path / name for name in ("here", "handed"))
+    several.start(few, 2, here).run()
+    scores = several.start(few, 2, handed).run(InTurn())
+    for name in ("seed-1", "seed-2"):
+        assert contents(handed / name) == contents(here / name)
+    assert (handed / "scores.csv").read_bytes() == (here / "scores.csv").read_bytes()
+    assert scores
+    # Nothing is left to do, and nothing is done again.
+    assert several.resume(handed).run(InTurn()) == scores
+
+
+def test_trials_as_tasks_leave_the_same_files(copied_study, finished_study):
+    gone = ["maps/pca_sklearn_80.npz", "points/pca_sklearn_80.json", "points/features_80.json"]
+    for name in gone:
+        (copied_study / name).unlink()
+    # What is asked for last stands in the folder.
+    study.prepare(copied_study, limits=LIMITS).run(handed_to(InTurn(), seconds=300))
+    assert all((copied_study / name).exists() for name in gone)
+    again, before = (Embedding.load(folder / gone[0]) for folder in (copied_study, finished_study))
+    assert again.coords.tobytes() == before.coords.tobytes()
+    assert json.loads((copied_study / gone[2]).read_text()) == json.loads(
+        (finished_study / gone[2]).read_text()
+    )
+    lines = [
+        len((folder / "scaling.csv").read_text().splitlines()) for folder in (copied_study, finished_study)
+    ]
+    assert lines[0] == lines[1]
+
+
+def words_of(few_digits, folder, *more):
+    small = (
+        "--samples 60 --train-samples 70 --epochs 1 --perplexity 8 --image-size 32 --trainable 2 --no-layers"
+    )
+    return ["run", "--dataset", few_digits, *small.split(), "--seeds", 3, *more, "--out", folder]
+
+
+@TWO_CORES
+@pytest.mark.slow
+def test_seeds_by_two_workers_one_of_which_dies_leave_the_same_files(launch, few_digits, contents, tmp_path):
+    pytest.importorskip("distributed")
+    one_core = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    alone = launch(*words_of(few_digits, tmp_path / "here"), first=one_core)
+    assert alone.wait() == 0, alone.communicate()
+    cores = len(os.sched_getaffinity(0))
+    handed = launch(*words_of(few_digits, tmp_path / "handed", "--dask", f"local:{cores}"))
+    lock = tmp_path / "handed" / "seed-2" / ".jaxtl-lock"
+    while not (tmp_path / "handed" / "seed-2" / "features" / "before.npz").exists():
+        assert handed.poll() is None, handed.communicate()
+        time.sleep(0.02)
+    # Who works in the folder is a child of its worker.
+    child = int(lock.read_text().split()[1])
+    os.kill(int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+    _, err = handed.communicate()
+    assert handed.returncode == 0, err
+    assert "seed-2: its process died; it goes on where that left it" in err
+    assert "done already" in err
+    for name in ("seed-1", "seed-2", "seed-3"):
+        its, others = contents(tmp_path / "handed" / name), contents(tmp_path / "here" / name)
+        assert its.keys() == others.keys()
+        assert {file for file in its if its[file] != others[file]} <= {"environment.json"}
+    for name in ("scores.csv", "claims.json", "summary.md"):
+        assert (tmp_path / "handed" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+@TWO_CORES
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_workers_and_tasks_too(few_digits, number, tmp_path):
+    pytest.importorskip("distributed")
+    folder = tmp_path / "run"
+    command = map(str, words_of(few_digits, folder, "--epochs", 100_000, "--dask", "local:2"))
+    life = struck.begin(" ".join(command))
+
+    def trains(life):
+        return any((folder / f"seed-{k}" / "checkpoint.npz").exists() for k in (1, 2, 3))
+
+    outcome = struck.strike(life, trains, (number,))
+    assert not outcome.left
+    if number != signal.SIGKILL:
+        assert outcome.is_right, outcome
+        assert outcome.errors.splitlines()[-1].endswith(
+            f"go on with: jaxtl run --resume {folder} --dask local:2"
+        )
+    # And the folder goes on, in whatever way.
+    shutil.rmtree(folder / "seed-3", ignore_errors=True)
+    assert several.resume(folder).folders[0].started.is_there
+
+
+@TWO_CORES
+@pytest.mark.slow
+def test_a_study_by_two_workers(launch, few_digits, finished_study, tmp_path):
+    pytest.importorskip("distributed")
+    folder = tmp_path / "study"
+    small = "--image-size 32 --n-neighbors 5 --sizes 40,80,120 --methods pca,lle,pca@50 --time-limit 300"
+    process = launch("scale", "--dataset", few_digits, *small.split(), "--out", folder, "--dask", "local:2")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    for path in sorted((finished_study / "maps").iterdir()):
+        assert Embedding.load(folder / "maps" / path.name).coords.shape == Embedding.load(path).coords.shape
+    assert {path.name for path in (folder / "points").iterdir()} == {
+        path.name for path in (finished_study / "points").iterdir()
+    }
