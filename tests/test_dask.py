@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ pytest.importorskip("distributed")
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cluster
-from jaxtl.machine.tasks import Task
+from jaxtl.machine.tasks import Outcomes, Task
 from jaxtl.progress import Silent
 from tests.test_tasks import Listener, enter, refused, writing
 
@@ -39,7 +40,7 @@ def workers(told, tmp_path_factory):
 def test_workers_do_tasks_side_by_side_with_cores_of_their_own(workers, told, tmp_path):
     listener, done = Listener(), []
     tasks = [writing(tmp_path, number) for number in range(4)]
-    results = workers.run(tasks, listener, done.append)
+    results = workers.run(tasks, listener, Outcomes(done.append))
     assert [(tmp_path / f"{number}").read_text() for number in range(4)] == [f"text {k}" for k in range(4)]
     assert sorted(task.name for task in done) == [f"task {number}" for number in range(4)]
     assert {f"task {k}: Writing text {k}" for k in range(4)} <= set(listener.lines)
@@ -60,6 +61,14 @@ def test_what_is_refused_there_is_refused_here(workers, tmp_path):
     with pytest.raises(RuntimeError, match="a fault") as caught:
         workers.run([fault], Silent())
     assert "dask_tasks.py" in str(caught.value.__cause__)
+
+
+def test_a_task_begins_when_those_that_it_follows_have_ended(workers, tmp_path):
+    ended, errors = [], []
+    outcomes = Outcomes(lambda task: ended.append(task.name), lambda task, error: errors.append(str(error)))
+    late = replace(writing(tmp_path, 2), follows=("no", "task 1"))
+    workers.run([refused("no"), writing(tmp_path, 1), late], Silent(), outcomes)
+    assert (ended, errors) == (["task 1", "task 2"], ["no"])
 
 
 def test_a_task_whose_process_died_is_done_again(workers, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cluster, connection, memory, shares
-from jaxtl.machine.tasks import Task, packed, unpacked
+from jaxtl.machine.tasks import Outcomes, Task, packed, unpacked
 from jaxtl.progress import Silent
 from jaxtl.runs.lock import Hold, wait_until_free
 
@@ -45,7 +45,7 @@ def test_in_turn_does_one_after_another_in_this_process(tmp_path):
     listener, done = Listener(), []
     tasks = [writing(tmp_path, number) for number in range(3)]
     with cluster.executor(None, tmp_path, listener) as executor:
-        results = executor.run(tasks, listener, done.append)
+        results = executor.run(tasks, listener, Outcomes(done.append))
     assert {result["process"] for result in results} == {os.getpid()}
     assert [(tmp_path / f"{number}").read_text() for number in range(3)] == ["text 0", "text 1", "text 2"]
     assert done == tasks
@@ -60,6 +60,17 @@ def test_a_task_that_is_refused_costs_no_other(tmp_path):
     ):
         executor.run(tasks, Silent())
     assert (tmp_path / "1").read_text() == "text 1"
+
+
+def test_who_asks_is_told_of_each_error_and_the_rest_is_done(tmp_path):
+    told, done = [], []
+    outcomes = Outcomes(done.append, lambda task, error: told.append((task.name, str(error))))
+    fault = Task("faulty", "tests.dask_tasks:fail", {"words": "a fault"})
+    with cluster.executor(None, tmp_path, Silent()) as executor:
+        results = executor.run([fault, refused("no"), writing(tmp_path, 1)], Silent(), outcomes)
+    assert told == [("faulty", "a fault"), ("no", "no")]
+    assert [task.name for task in done] == ["task 1"]
+    assert results[:2] == [None, None]
 
 
 def test_errors_are_the_same_elsewhere():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtl.machine import worker
 from jaxtl.machine.connection import Connection, connected
 from jaxtl.machine.dispatch import Dispatch
-from jaxtl.machine.tasks import Executor, InTurn, Task
+from jaxtl.machine.tasks import Executor, InTurn, Outcomes, Task
 from jaxtl.machine.workforce import Workforce
 from jaxtl.progress import Observer
 
@@ -50,11 +50,9 @@ class Cluster:
         self._connection, self._workforce = connection, workforce
         self._rounds = itertools.count()
 
-    def run(
-        self, tasks: Sequence[Task], observer: Observer, done: Callable[[Task], None] = lambda task: None
-    ) -> list[Any]:
+    def run(self, tasks: Sequence[Task], observer: Observer, outcomes: Outcomes | None = None) -> list[Any]:
         """As `jaxtl.machine.tasks.Executor.run`."""
         topic = f"jaxtl-{self._connection.session}-{next(self._rounds)}"
-        dispatch = Dispatch(self._connection, self._workforce, topic, tasks, observer, done)
+        dispatch = Dispatch(self._connection, self._workforce, topic, tasks, observer, outcomes or Outcomes())
         with observer.interruptible() as heard, dispatch:
             return dispatch.run(heard)

@@ -122,20 +122,28 @@ def _local_cluster(count: int) -> Iterator[Any]:
         # Dask would set numbers of threads, in this process too.
         "distributed.nanny.pre-spawn-environ": {},
     }
-    with dask.config.set(settings), at_signal(remove):
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove)
+        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(at_signal(remove))
         try:
-            # No limit on the workers' memory: what needs some are children, at which Dask does not look.
-            with make(
+            cluster = make(
                 n_workers=count,
                 threads_per_worker=1,
-                dashboard_address=None,
                 local_directory=scratch,
+                # What needs memory are children, at which Dask does not look.
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
-            ) as cluster:
-                yield cluster
-        finally:
-            remove()
+                # By itself it would take one port, which another cluster may have.
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            )
+        except (OSError, RuntimeError, TimeoutError) as error:
+            said = " ".join(str(error).split())
+            raise JaxtlError(
+                f"--dask {_LOCAL}:{count}: its workers do not start ({said}); take fewer, or leave it out"
+            ) from error
+        yield stack.enter_context(cluster)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from jaxtl.machine import worker
 from jaxtl.machine.connection import Connection
 from jaxtl.machine.relay import Relay
 from jaxtl.machine.surroundings import RECORDED
-from jaxtl.machine.tasks import Named, Task, unpacked
+from jaxtl.machine.tasks import Named, Outcomes, Task, unpacked
 from jaxtl.machine.workforce import Workforce
 from jaxtl.progress import Observer
 
@@ -39,11 +39,13 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
         topic: str,
         tasks: Sequence[Task],
         observer: Observer,
-        done: Callable[[Task], None],
+        outcomes: Outcomes,
     ) -> None:
         self._connection, self._workforce, self._topic = connection, workforce, topic
         self._client = connection.client
-        self._tasks, self._observer, self._done = tasks, observer, done
+        self._tasks, self._observer, self._outcomes = tasks, observer, outcomes
+        self._waiting = list(range(len(tasks)))
+        self._ended: set[str] = set()
         self._environment = {name: os.environ.get(name) for name in _AS_HERE}
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         # By key of Dask's: the number of the task, and its future.
@@ -53,8 +55,6 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
         self._where: dict[int, str] = {}
         self._relays: dict[int, Relay] = {}
         self._over: set[int] = set()
-        self._results: dict[int, Any] = {}
-        self._refused: list[JaxtlError] = []
         self._looked = time.monotonic()
 
     def __enter__(self) -> Dispatch:
@@ -70,8 +70,7 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
 
     def run(self, heard: Callable[[], None]) -> list[Any]:
         """Have all done. Returns and raises as `jaxtl.machine.tasks.Executor.run`."""
-        for number in range(len(self._tasks)):
-            self._submit(number)
+        self._hand_in()
         while self._futures:
             heard()
             self._hear()
@@ -79,9 +78,15 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._look_after_workers()
                 self._looked = time.monotonic()
-        if self._refused:
-            raise self._refused[0]
-        return [self._results[number] for number in range(len(self._tasks))]
+        return self._outcomes.of(self._tasks)
+
+    def _hand_in(self) -> None:
+        """Give the scheduler the tasks that need not wait for others any longer."""
+        names = {task.name for task in self._tasks}
+        for number in list(self._waiting):
+            if self._ended >= names.intersection(self._tasks[number].follows):
+                self._waiting.remove(number)
+                self._submit(number)
 
     def _submit(self, number: int) -> None:
         key, task = f"{self._topic}-{number}-{secrets.token_hex(4)}", self._tasks[number]
@@ -141,33 +146,29 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
     def _collect(self) -> None:
         for number, future in list(self._futures.items()):
             if future.done():
-                self._wait_for_last_words(number)
+                if future.status == "finished":
+                    self._wait_for_last_words(number)
                 self._silence(number)
                 del self._futures[number]
-                self._judge(number, future)
+                self._judge(self._tasks[number], future)
+                self._ended.add(self._tasks[number].name)
+                self._hand_in()
 
     def _wait_for_last_words(self, number: int) -> None:
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
-        while number in self._relays and number not in self._over and time.monotonic() < deadline:
+        while number not in self._over and time.monotonic() < deadline:
             self._hear()
 
-    def _judge(self, number: int, future: Any) -> None:
-        """Keep a result. Raises what is no refusal."""
-        task = self._tasks[number]
+    def _judge(self, task: Task, future: Any) -> None:
+        """Tell what became of a task."""
         if future.status == "error":
-            self._refused.append(self._death(task, future.exception()))
-            return
-        if future.status != "finished":
+            self._outcomes.keep_error(task, self._death(task, future.exception()))
+        elif future.status != "finished":
             raise self._connection.lost()
-        answer = future.result()
-        if "returned" in answer:
-            self._results[number] = answer["returned"]
-            self._done(task)
-            return
-        error = unpacked(answer)
-        if not isinstance(error, JaxtlError):
-            raise error
-        self._refused.append(error)
+        elif "returned" in (answer := future.result()):
+            self._outcomes.keep(task, answer["returned"])
+        else:
+            self._outcomes.keep_error(task, unpacked(answer))
 
     def _death(self, task: Task, error: BaseException) -> JaxtlError:
         from distributed import KilledWorker

@@ -30,52 +30,81 @@ class Task:
             `observer` (`jaxtl.progress.Observer`), in a process that may have done others before. What it
             returns must be what JSON can hold. It may be called again where its process died.
         arguments: its keyword arguments, what JSON can hold; paths among them are absolute.
+        follows: names of tasks before it in the list that must have ended, well or not, before it begins, as
+            it can use what they leave.
     """
 
     name: str
     function: str
     arguments: Mapping[str, Any]
+    follows: tuple[str, ...] = ()
 
 
-def _nothing(task: Task) -> None:
-    pass
+class Outcomes:
+    """What became of tasks.
+
+    Args:
+        done: called with each task that has ended well.
+        failed: called with each other one and its error; where it is None, the first JaxtlError is raised
+            when all tasks have ended, and any other error at once.
+    """
+
+    def __init__(
+        self,
+        done: Callable[[Task], None] | None = None,
+        failed: Callable[[Task, Exception], None] | None = None,
+    ) -> None:
+        self._done, self._failed = done, failed
+        self._results: dict[str, Any] = {}
+        self._refused: list[JaxtlError] = []
+
+    def keep(self, task: Task, result: Any) -> None:
+        self._results[task.name] = result
+        if self._done:
+            self._done(task)
+
+    def keep_error(self, task: Task, error: Exception) -> None:
+        if self._failed:
+            self._failed(task, error)
+        elif isinstance(error, JaxtlError):
+            self._refused.append(error)
+        else:
+            raise error
+
+    def of(self, tasks: Sequence[Task]) -> list[Any]:
+        """What each returned; None of one that did not end well."""
+        if self._refused:
+            raise self._refused[0]
+        return [self._results.get(task.name) for task in tasks]
 
 
 class Executor(Protocol):
     """Who does tasks."""
 
-    def run(
-        self, tasks: Sequence[Task], observer: Observer, done: Callable[[Task], None] = _nothing
-    ) -> list[Any]:
-        """Do all of them, in any order. Returns what each returned, in the order of `tasks`.
+    def run(self, tasks: Sequence[Task], observer: Observer, outcomes: Outcomes | None = None) -> list[Any]:
+        """Do all of them, in any order that they allow. Returns what each returned, in the order of `tasks`.
 
         Args:
             tasks: of different names.
             observer: told of their steps, each by the name of its task.
-            done: called by this thread with each task that has ended well.
-
-        Raises JaxtlError of the first that is refused, when all others are done; any other error at once.
+            outcomes: told by this thread, as each ends; it says which errors are raised.
         """
 
 
 class InTurn:
     """One task after another, in this process."""
 
-    def run(
-        self, tasks: Sequence[Task], observer: Observer, done: Callable[[Task], None] = _nothing
-    ) -> list[Any]:
+    def run(self, tasks: Sequence[Task], observer: Observer, outcomes: Outcomes | None = None) -> list[Any]:
         """As `Executor.run`."""
-        results, refused = [], []
+        outcomes = outcomes or Outcomes()
         for task in tasks:
             try:
-                results.append(call(task.function, task.arguments, Named(observer, task.name)))
-            except JaxtlError as error:
-                refused.append(error)
+                result = call(task.function, task.arguments, Named(observer, task.name))
+            except (JaxtlError, OSError, MemoryError, RuntimeError) as error:
+                outcomes.keep_error(task, error)
             else:
-                done(task)
-        if refused:
-            raise refused[0]
-        return results
+                outcomes.keep(task, result)
+        return outcomes.of(tasks)
 
 
 class Named:

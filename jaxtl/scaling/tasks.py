@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.machine.signals import at_signal
-from jaxtl.machine.tasks import Executor, Task
+from jaxtl.machine.tasks import Executor, Outcomes, Task
 from jaxtl.progress import Observer
 from jaxtl.scaling import plots
 from jaxtl.scaling.plan import Grid, read_config
@@ -32,8 +32,8 @@ def handed_to(
 
         where = {"folder": str(study.folder.absolute()), "seconds": seconds, "gib": gib}
         with at_signal(study.look_again):
-            executor.run(_of_curves(study, where), study.observer, told)
-            executor.run(_of_sizes(study, where), study.observer, told)
+            executor.run(_of_curves(study, where), study.observer, Outcomes(told))
+            executor.run(_of_sizes(study, where), study.observer, Outcomes(told))
         study.look_again()
 
     return measure_all
