@@ -129,9 +129,7 @@ def test_a_signal_ends_workers_and_tasks_too(few_digits, number, tmp_path):
     assert not outcome.left
     if number != signal.SIGKILL:
         assert outcome.is_right, outcome
-        assert outcome.errors.splitlines()[-1].endswith(
-            f"go on with: jaxtl run --resume {folder} --dask local:2"
-        )
+        assert f"go on with: jaxtl run --resume {folder}" in outcome.errors.splitlines()[-1]
     # And the folder goes on, in whatever way.
     shutil.rmtree(folder / "seed-3", ignore_errors=True)
     assert several.resume(folder).folders[0].started.is_there
