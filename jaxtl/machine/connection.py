@@ -6,6 +6,7 @@ import contextlib
 import logging
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -122,7 +123,11 @@ def _local_cluster(count: int) -> Iterator[Any]:
         # Dask would set numbers of threads, in this process too.
         "distributed.nanny.pre-spawn-environ": {},
     }
+    # Python's keeper of semaphores, which outlives a signal, would have its say after our last line.
+    quiet = "ignore:resource_tracker"
+    sys.warnoptions.append(quiet)
     with contextlib.ExitStack() as stack:
+        stack.callback(sys.warnoptions.remove, quiet)
         stack.callback(remove)
         stack.enter_context(dask.config.set(settings))
         stack.enter_context(at_signal(remove))
