@@ -53,6 +53,8 @@ NOT_RUN = {
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
+    "dask": "starts what does not end; tests/test_dask.py has a cluster",
+    "jaxtl run --seeds 8 --dask tcp:": "needs several machines; tests/test_dask.py has a cluster",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
 TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert", "keras", "onnx", "finetune"}

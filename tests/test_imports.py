@@ -53,6 +53,8 @@ HEAVY = {
     "PIL",
     "cuml",
     "cupy",
+    "dask",
+    "distributed",
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from jaxtl.experiment.embeddings import EmbeddingOptions
     from jaxtl.experiment.experiment import Experiment
     from jaxtl.experiment.seeds import Seeds
+    from jaxtl.machine.tasks import Executor
     from jaxtl.machine.terminal import Terminal
     from jaxtl.progress import Observer
 
@@ -67,6 +71,7 @@ _SEEDS = Number(Range(1, MOST_SEEDS, whole=True))
     type=_SEEDS,
     metavar="R",
 )
+@options.dask
 @click.option("--repeats", "seeds", type=_SEEDS, hidden=True, expose_value=True)
 @click.option(
     "--forecast",
@@ -84,6 +89,7 @@ def run(
     time_limit: float,
     compilation_cache: Path,
     seeds: int,
+    dask: str | None,
     forecast: bool,
     in_json: bool,
     **settings: Any,
@@ -116,6 +122,7 @@ def run(
     Train more layers:           jaxtl run --trainable block_14_expand
     Maps made on the CPU:        jaxtl run --backend sklearn,opentsne
     How long would it take?      jaxtl run --samples all --forecast
+    Two seeds at a time:         jaxtl run --seeds 4 --dask local:2
     """
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
@@ -125,20 +132,46 @@ def run(
         raise JaxtlError("--resume continues in the run's own folder: leave out --out")
     if resume and forecast:
         raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
+    if dask and not resume:
+        _check_dask(seeds, forecast)
     config = RunConfig(**settings)
     out = out if resume else _new_folder(out, config)
     configure(compilation_cache=compilation_cache, notify=observer.notify)
     if forecast:
         _print_forecast(config, seeds, out, observer, made_with, in_json)
         return
-    if resume:
-        if options.given(ctx, "seeds"):
-            raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
-        asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
-        work = folders.resume(resume, asked, observer, made_with)
-    else:
-        work = _started(config, seeds, out, observer, made_with)
-    work_off(work, observer, in_json)
+    if resume and options.given(ctx, "seeds"):
+        raise JaxtlError("--resume continues with the seeds that the run has: leave out --seeds")
+    with _workers(dask, resume or out, observer) as workers:
+        if resume:
+            asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
+            work = folders.resume(resume, asked, observer, made_with)
+        else:
+            work = _started(config, seeds, out, observer, made_with)
+        work_off(work, observer, in_json, workers, dask)
+
+
+def _check_dask(seeds: int, forecast: bool) -> None:
+    """Refuse what Dask's workers would not do."""
+    if forecast:
+        raise JaxtlError("--dask: has no effect with --forecast, which computes nothing; leave it out")
+    if seeds == 1:
+        raise JaxtlError("--dask: hands out the seeds of a run, and this is one; give --seeds, 2 or more")
+
+
+@contextlib.contextmanager
+def _workers(dask: str | None, folder: Path, observer: Observer) -> Iterator[Executor | None]:
+    """Who is to do the runs; None for this process."""
+    from jaxtl.machine.cluster import executor
+    from jaxtl.runs.folder import holds_run
+
+    if dask is None:
+        yield None
+        return
+    if holds_run(folder):
+        raise JaxtlError(f"--dask: {folder} is one run, and seeds are handed out; leave --dask out")
+    with executor(dask, folder, observer) as workers:
+        yield workers
 
 
 def _new_folder(out: Path | None, config: RunConfig) -> Path:
@@ -181,11 +214,24 @@ def _print_forecast(
     click.echo(f"In all: {taken.total}, as on {taken.machine}")
 
 
-def work_off(work: Experiment | Seeds, observer: Terminal, in_json: bool) -> None:
-    """Run it, and print what came out and where it is."""
+def work_off(
+    work: Experiment | Seeds,
+    observer: Terminal,
+    in_json: bool,
+    workers: Executor | None = None,
+    dask: str | None = None,
+) -> None:
+    """Run it, and print what came out and where it is.
+
+    `workers`: who does the runs of several seeds, where that is not this process; `dask`, as it was typed.
+    """
     from jaxtl.cli import results
 
     observer.path("Run folder", work.folder.path)
-    with resumable(work.folder.go_on):
-        work.run()
+    go_on = work.folder.go_on
+    with resumable(f"{go_on} --dask {shlex.quote(dask)}" if dask else go_on):
+        if workers:
+            work.run(workers)
+        else:
+            work.run()
     results.show(results.read(work.folder.path), in_json)

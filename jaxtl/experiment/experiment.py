@@ -190,6 +190,11 @@ class Experiment:
         # The folder, as long as this works in it.
         self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
+    def let_go(self) -> None:
+        """Leave the folder, in which nothing is under way, to another process."""
+        with self.held:
+            pass
+
     @cached_property
     def embedder(self) -> Embedder:
         return Embedder(self.config.methods, self._options, self._points, self.config.align)

@@ -15,12 +15,13 @@ from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT, Metri
 from jaxtl.evaluation.change import plane_neighbors
 from jaxtl.evaluation.plan import FEATURES
 from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds, summary
-from jaxtl.experiment import experiment
+from jaxtl.experiment import experiment, tasks
 from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
+from jaxtl.machine.tasks import Executor
 from jaxtl.metrics import Estimate, linear_cka, neighbors_kept
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Neighbors
@@ -58,16 +59,16 @@ class Seeds:
     def folders(self) -> list[RunFolder]:
         return [self.folder.run_of(seed) for seed in self.seeds]
 
-    def run(self) -> list[Score]:
-        """Do what is left to do. Returns every number's mean over the seeds, with its interval."""
-        with self.held:
-            return self._run()
+    def run(self, executor: Executor | None = None) -> list[Score]:
+        """Do what is left to do. Returns every number's mean over the seeds, with its interval.
 
-    def _run(self) -> list[Score]:
-        runs = []
-        for number, work in enumerate(self._together(), 1):
-            self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
-            runs.append(work.run())
+        `executor`: who does the runs, as tasks; None for this process, which shares what they have in common.
+        """
+        with self.held:
+            return self._run(executor)
+
+    def _run(self, executor: Executor | None) -> list[Score]:
+        runs = self._runs_by(executor) if executor else self._runs_here()
         scores = [*scores_over_seeds(runs), *self._between()]
         claims = claims_over_seeds([run.claims.read() for run in self.folders])
         self.folder.claims.write(claims)
@@ -77,6 +78,19 @@ class Seeds:
         self.folder.scores.write(scores)
         self._record()
         return scores
+
+    def _runs_here(self) -> list[list[Score]]:
+        runs = []
+        for number, work in enumerate(self._together(), 1):
+            self._observer.notify(f"Run {number} of {len(self.seeds)}, seed {work.config.seed}")
+            runs.append(work.run())
+        return runs
+
+    def _runs_by(self, executor: Executor) -> list[list[Score]]:
+        for work in self.experiments():
+            work.let_go()
+        executor.run(tasks.of(self.folders, self._options), self._observer)
+        return [run.scores.read() for run in self.folders]
 
     def _record(self) -> None:
         """Write down what was made over the seeds, and of what."""
@@ -183,6 +197,7 @@ def start(
         shared = Shared(config, keep=True, scratch=folder)
         # The first folder's settings are checked, and written, before this says that there are several.
         first = experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
+        first.let_go()
         several.seeds.write(seeds)
         runs = Seeds(several, seeds, first.config, told, options, shared)
         runs.held = held

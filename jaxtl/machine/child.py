@@ -28,7 +28,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
     Args:
         preload: modules to import at the start, such as "cuml". One that cannot be imported is left to the
             call that needs it.
-        environment: variables beside those of this process.
+        environment: variables beside those of this process; None takes one away.
         folder: its working folder; that of this process by default.
         log: a file that what it prints is added to; by default the end alone is kept, for `said`.
     """
@@ -36,7 +36,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
     def __init__(
         self,
         preload: tuple[str, ...] = (),
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         folder: Path | None = None,
         log: Path | None = None,
     ) -> None:

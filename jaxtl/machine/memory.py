@@ -17,6 +17,17 @@ _GIVEN_BACK = ("inactive_file", "active_file", "slab_reclaimable")
 _GIVEN_BACK_TOTAL = ("total_inactive_file", "total_active_file")
 
 
+class _Shared:
+    """Processes that do the same as this one, beside it."""
+
+    count = 1
+
+
+def share_among(count: int) -> None:
+    """Let `available_memory` give this process's part only, where so many, at least 1, work side by side."""
+    _Shared.count = max(1, count)
+
+
 def physical_memory() -> int:
     """Bytes of memory of this machine, or of a control group above this process that allows less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -34,7 +45,7 @@ def available_memory() -> int:
     as the kernel gives it back. Where none is known (macOS has `vm_stat`), all of the machine's memory.
     """
     known = [*_system(), *_left_by_groups(), *_left_by_limits()]
-    return min([count for count in known if count >= 0] or [physical_memory()])
+    return min([count for count in known if count >= 0] or [physical_memory()]) // _Shared.count
 
 
 def largest_count(needed: Callable[[int], int], most: int, available: int) -> int:

@@ -168,7 +168,11 @@ class Server:
     """
 
     def __init__(
-        self, preload: tuple[str, ...], environment: Mapping[str, str], folder: Path | None, log: Path | None
+        self,
+        preload: tuple[str, ...],
+        environment: Mapping[str, str | None],
+        folder: Path | None,
+        log: Path | None,
     ) -> None:
         self._printed = log.open("a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
         self._received = b""
@@ -180,7 +184,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=self._printed,
             cwd=folder,
-            env=_environment() | dict(environment),
+            env=_environment(environment),
         )
 
     @property
@@ -263,10 +267,11 @@ class Server:
                 stream.close()
 
 
-def _environment() -> dict[str, str]:
+def _environment(given: Mapping[str, str | None]) -> dict[str, str]:
     """A child's: ours, with our import path; JAX, where it is used there, shares the card with us."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return surroundings.plain(os.environ) | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    ours = surroundings.plain(os.environ) | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return {name: value for name, value in {**ours, **given}.items() if value is not None}
 
 
 def _ending(code: int | None) -> str:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import platform
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from pathlib import Path
 from jaxtl.errors import JaxtlError
 
 _NAME = ".jaxtl-lock"
+# In what a lock says of who holds it, before the name of the machine.
+_ON = " on "
+_TRY_SECONDS = 0.5
 # Where nobody may write there is nothing to be kept from, and some file systems know no locks.
 _WITHOUT = {
     errno.EACCES,
@@ -98,6 +102,25 @@ def check_free(folder: Path) -> None:
         Hold(folder).let_go()
 
 
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait, so long at most, where another process works in a folder.
+
+    On the machine that a process died on its lock is none. On a network's file system that goes for others
+    too, but after a while: NFS forgets the locks of a machine that went down after a minute and a half.
+
+    Raises JaxtlError where it is still another's then.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            check_free(folder)
+            return
+        except JaxtlError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_TRY_SECONDS)
+
+
 def entries(folder: Path) -> Iterator[Path]:
     """What a folder holds, but for its lock."""
     return (path for path in folder.iterdir() if path.name != _NAME)
@@ -144,7 +167,8 @@ def _locked(folder: Path, path: Path) -> int | None:
             who = _told(descriptor)
             os.close(descriptor)
             raise JaxtlError(
-                f"{folder}: another jaxtl works in it{who}; wait until it has ended, or give another folder"
+                f"{folder}: another jaxtl works in it{who and f' ({who})'}; wait until it has ended, or give "
+                f"another folder{_if_it_is_down(who, path)}"
             ) from None
         except OSError as error:
             os.close(descriptor)
@@ -169,13 +193,19 @@ def _sign(descriptor: int) -> None:
     # For who is refused; a full disk is no reason not to work.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+        os.pwrite(descriptor, f"process {os.getpid()}{_ON}{platform.node()}".encode(), 0)
 
 
 def _told(descriptor: int) -> str:
-    """Who holds a lock, in brackets, where that is written."""
+    """Who holds a lock, where that is written."""
     text = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
-    return f" ({text})" if text.isprintable() and text else ""
+    return text if text.isprintable() else ""
+
+
+def _if_it_is_down(who: str, path: Path) -> str:
+    """What to do about a lock of another machine: where that is gone, not every file system lets go of it."""
+    _, _, machine = who.partition(_ON)
+    return "" if machine in ("", platform.node()) else f"; where {machine} is down, delete {path}"
 
 
 def _forget() -> None:

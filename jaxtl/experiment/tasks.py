@@ -1,0 +1,77 @@
+"""Runs as tasks (`jaxtl.machine.tasks`): folders that were begun, worked off in whatever process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jaxtl.experiment import experiment
+from jaxtl.experiment.embeddings import EmbeddingOptions
+from jaxtl.experiment.shared import Shared
+from jaxtl.machine.cache import AUTO
+from jaxtl.machine.devices import configure
+from jaxtl.machine.tasks import Task
+from jaxtl.progress import Observer
+from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.lock import wait_until_free
+from jaxtl.settings import RunConfig
+
+# For the lock of a process that died on another machine.
+_LOCK_SECONDS = 120.0
+
+
+def of(folders: Iterable[RunFolder], options: EmbeddingOptions) -> list[Task]:
+    """A task for each run that was begun, to its end, named by its folder."""
+    how = {"backend": options.backend, "time_limit": options.time_limit}
+    return [
+        Task(run.path.name, f"{__name__}:finish", {"folder": str(run.path.absolute()), **how})
+        for run in folders
+    ]
+
+
+def finish(folder: str, backend: str, time_limit: float, observer: Observer) -> None:
+    """Do what is left of a run.
+
+    What the frozen layers make is kept for the next run in this process, if that differs in its seed alone.
+
+    Raises JaxtlError as `jaxtl.experiment.experiment.resume` and the steps of the run.
+    """
+    run = RunFolder(folder)
+    wait_until_free(run.path, _LOCK_SECONDS)
+    configure(compilation_cache=AUTO, notify=observer.notify)
+    config = run.started.read().config
+    # What runs before it hold is not to stop this one.
+    first = not _Kept.serves(config)
+    work = experiment.resume(
+        run.path,
+        None,
+        observer,
+        EmbeddingOptions(backend, time_limit),
+        check_memory=first,
+        shared=_Kept.shared(config, run.path.parent),
+    )
+    work.run()
+
+
+class _Kept:
+    """What the last run of this process had in memory, by its settings without the seed."""
+
+    made: tuple[dict[str, Any], Shared] | None = None
+
+    @classmethod
+    def serves(cls, config: RunConfig) -> bool:
+        return cls.made is not None and cls.made[0] == _without_seed(config)
+
+    @classmethod
+    def shared(cls, config: RunConfig, scratch: Path) -> Shared:
+        if cls.made is None or not cls.serves(config):
+            # The old one goes before there is another.
+            cls.made = None
+            cls.made = _without_seed(config), Shared(config, keep=True, scratch=scratch)
+        return cls.made[1]
+
+
+def _without_seed(config: RunConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name != "seed"}
