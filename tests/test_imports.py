@@ -33,6 +33,7 @@ FLOORS = [
     ["jaxtl.plots"],
     ["jaxtl.runs", "jaxtl.report"],
     ["jaxtl.experiment", "jaxtl.scaling"],
+    ["jaxtl.sweeps"],
     ["jaxtl.cli"],
     ["jaxtl.__main__"],
 ]
