@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 def check(folder: Path, accept: bool, in_json: bool) -> None:
     """Say of every file of a run whether it is what the run wrote, and made of what is there now.
 
-    RUN is a folder of jaxtl run or jaxtl compare, or one of several seeds. Only that folder is read. Exit
-    code 0 where all is well, 1 where a file differs, is missing, was made of other files, or is not made yet.
-    Files of your own in the folder are told, and are no fault.
+    RUN is a folder of jaxtl run, jaxtl compare or jaxtl sweep, or one of several seeds. Only that folder is
+    read. Exit code 0 where all is well, 1 where a file differs, is missing, was made of other files, or is
+    not made yet. Files of your own in the folder are told, and are no fault.
 
     \b
     jaxtl check runs/mnist-2000

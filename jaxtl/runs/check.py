@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jaxtl.errors import JaxtlError
 from jaxtl.runs.file import RunFile
-from jaxtl.runs.folder import Folder, RunFolder, SeedsFolder, holds_seeds
+from jaxtl.runs.folder import Folder, RunFolder, SeedsFolder, SweepFolder, holds_seeds, holds_sweep
 from jaxtl.runs.lock import entries
 from jaxtl.runs.manifest import State
+
+T = TypeVar("T", bound=Folder)
 
 OK, STRANGE = "ok", "strange"
 # What `Standing` may be, and what is said of each.
@@ -85,6 +87,12 @@ _TAKEN = ("changed", "unrecorded")
 
 
 def _folders(path: Path) -> Iterator[Folder]:
+    if holds_sweep(path):
+        sweep = SweepFolder(path)
+        yield _with_manifest(sweep)
+        for run in sweep.runs:
+            yield from _folders(run.path)
+        return
     if not holds_seeds(path):
         run = RunFolder(path)
         run.check()
@@ -99,7 +107,7 @@ def _folders(path: Path) -> Iterator[Folder]:
         yield _with_manifest(run)
 
 
-def _with_manifest(run: RunFolder) -> RunFolder:
+def _with_manifest(run: T) -> T:
     if not run.manifest.is_there:
         raise JaxtlError(
             f"{run}: has no manifest, so nobody knows what its files were; to take them as they stand, "
@@ -136,6 +144,8 @@ def _names(folder: Folder) -> set[str]:
     names = set()
     for top in entries(folder.path):
         if isinstance(folder, SeedsFolder) and top.is_dir():
+            continue
+        if isinstance(folder, SweepFolder) and top in (folder.all_runs, folder.shared):
             continue
         for base, _, files in os.walk(top) if top.is_dir() else [(top.parent, [], [top.name])]:
             names |= {Path(base, name) for name in files}

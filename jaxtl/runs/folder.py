@@ -265,7 +265,7 @@ class RunFolder(Folder):
             if holds_sweep(self.path):
                 raise JaxtlError(
                     f"{self.path}: is a sweep, of many runs; {SweepFolder(self.path).go_on}, or give one of "
-                    f"{self.path / 'runs'}"
+                    f"{SweepFolder(self.path).all_runs}"
                 )
             raise JaxtlError(
                 f"{self.path}: no run folder (it has no {_CONFIG}); start one with --out {self.path}, or "
@@ -304,8 +304,8 @@ class SweepFolder(Folder):
             self._file(f"figures/sweep.{suffix}", Path.read_bytes, _save_figure) for suffix in SUFFIXES
         )
         self.report = self._file("report.html", Path.read_text, write_text)
-        # What runs share while they are made.
-        self.shared = self.path / "shared"
+        # Its runs, and what these share while they are made.
+        self.all_runs, self.shared = self.path / "runs", self.path / "shared"
 
     @property
     def go_on(self) -> str:
@@ -313,7 +313,12 @@ class SweepFolder(Folder):
 
     def run_of(self, name: str) -> RunFolder:
         """Of a combination; of several seeds it holds one for each."""
-        return RunFolder(self.path / "runs" / name)
+        return RunFolder(self.all_runs / name)
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """Those that are begun; of several seeds their folder."""
+        return [RunFolder(path) for path in sorted(self.all_runs.glob("*/"))]
 
     def predictions_of(self, name: str) -> RunFile[Predictions]:
         """The classes that a combination's networks name all test images by."""

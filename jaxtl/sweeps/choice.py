@@ -117,6 +117,8 @@ def words(rows: Sequence[SweepRow], images: int) -> list[str]:
         f"{gap.value:.3f} less, with an interval of {gap.low:.3f} to {gap.high:.3f} that holds 0; "
         f"{_cost(low)} instead of {_cost(top)}."
     )
+    if top.seeds == 2:
+        said.append("Two seeds leave intervals very wide: --seeds 3 or more tells more apart.")
     if top.seeds == 1:
         said.append(
             "One seed: the intervals cover the images only; --seeds 3 or more says what another would give."

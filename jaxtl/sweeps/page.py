@@ -9,16 +9,26 @@ from html import escape
 
 from jaxtl.costs.words import duration
 from jaxtl.metrics.estimates import Estimate
+from jaxtl.plots.style import save
 from jaxtl.records.files import write_text
 from jaxtl.report.document import build_page
 from jaxtl.report.markup import Html, Section, bounded, note, table
 from jaxtl.runs.data import RunData, load_run
 from jaxtl.runs.folder import SweepFolder, run_folders
 from jaxtl.sweeps import choice, tables
+from jaxtl.sweeps.plots import sweep_figure
 from jaxtl.sweeps.rows import SweepRow, label
 
 # Runs beside each other at most: of more columns nobody sees two together.
 MOST_RUNS = 8
+
+
+def draw(folder: SweepFolder, rows: Sequence[SweepRow], images: int) -> None:
+    """The picture and the page of a sweep, to their files; see `write_page`."""
+    figure = sweep_figure(rows)
+    for file in folder.figures:
+        save(figure, file.path)
+    write_page(folder, rows, images)
 
 
 def write_page(folder: SweepFolder, rows: Sequence[SweepRow], images: int) -> None:
@@ -74,14 +84,14 @@ def _combinations(rows: Sequence[SweepRow], shown: int) -> Section:
         "Trained",
         "test accuracy",
         "behind the best",
-        "probe before",
-        "probe after",
-        "10-NN before",
-        "10-NN after",
         "trained parameters",
         "fine-tuning",
         "whole run",
         "memory",
+        "probe before",
+        "probe after",
+        "10-NN before",
+        "10-NN after",
     ]
     body = table(head, [_row(row, rows) for row in rows], "All combinations, with 95 % intervals")
     body += "".join(note(line) for line in tables.faults(rows))
@@ -104,16 +114,16 @@ def _row(row: SweepRow, rows: Sequence[SweepRow]) -> list[str]:
         name = f"<a href='runs/{escape(row.name)}/report.html'>{name}</a>"
     parameters = "–" if row.parameters is None else f"{row.parameters:,}"
     if not row.is_done:
-        return [Html(name), row.status, *["–"] * 5, parameters, *["–"] * 3]
+        return [Html(name), row.status, "–", parameters, *["–"] * 7]
     return [
         Html(name),
         _bounded(row.test_accuracy),
         tables.standing(row, rows),
-        *map(_bounded, (row.probe_before, row.probe_after, row.knn_before, row.knn_after)),
         parameters,
         "–" if row.training_seconds is None else duration(row.training_seconds),
         "–" if row.seconds is None else duration(row.seconds),
         "–" if row.peak_memory_gib is None else f"{row.peak_memory_gib:.1f} GiB",
+        *map(_bounded, (row.probe_before, row.probe_after, row.knn_before, row.knn_after)),
     ]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.plots.palette import TEN_COLOURS
@@ -18,15 +17,17 @@ from jaxtl.sweeps.rows import SweepRow, weights_label
 _MARKERS = "osD^vPX*hp"
 _GRID = "#E4E4E4"
 _BEST = "#16191d"
-# Numbers of parameters that differ by less stand at one place, beside each other.
-_SAME, _APART = 1.12, 0.022
-# Letters of a label under the axis, and the least distance of two, as shares of its width.
-_LETTERS, _ROOM = 18, 0.05
+# Of the room between two places on the axis, how far series stand apart, and what all of them take at most.
+_APART, _MOST_APART = 0.12, 0.6
+# Letters of a label under the axis, and labels that stand beside each other without touching.
+_LETTERS, _UPRIGHT_FROM = 20, 4
+# Labels of the large panel and of a small one, at most.
+_MOST_NAMES, _FEWER_NAMES = 32, 16
 
 
 @styled
 def sweep_figure(rows: Sequence[SweepRow], width: str | float | None = None) -> Figure:
-    """Test accuracy with its interval against the number of parameters that learn, seconds and memory beside.
+    """Test accuracy with its interval against the parameters that learn, in their order; seconds and memory.
 
     A series for each image size and weights. The best combination has a ring, the cheapest that cannot be
     told from it a square.
@@ -42,28 +43,37 @@ def sweep_figure(rows: Sequence[SweepRow], width: str | float | None = None) -> 
         raise JaxtlError("sweep figure: no combination is done")
     whole = 6.8 if width is None else inches(width)
     series = list(dict.fromkeys((row.weights, row.image_size) for row in done))
-    upright = whole < 5
-    height = (6.4 if upright else 4.3) + 0.16 * ((len(series) + 2) // 3)
-    figure = Figure(figsize=(whole, height), layout="constrained")
-    if upright:
-        panels = list(figure.subplots(3, 1, gridspec_kw={"height_ratios": (2, 1, 1)}))
-    else:
-        grid = figure.add_gridspec(2, 2, width_ratios=(1.75, 1))
-        panels = [figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1])]
-    places = _places(done)
+    figure, panels = _panels(whole, len(series))
+    places = _places(done, series)
     for number, one in enumerate(series):
         some = [row for row in done if (row.weights, row.image_size) == one]
         _draw_series(panels, some, places, number, _series_label(one, series))
     _mark(panels[0], done, places)
-    titles = ("test accuracy", "seconds of one run", "GiB of memory at the peak")
+    titles = ("test accuracy", "seconds of a run", "peak memory, GiB")
     for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         axes.set_title(letter(number), loc="left", fontweight="bold")
         axes.set_ylabel(title)
-        _parameter_axis(axes, done, places, labelled=number == 0)
+        _name_places(axes, done, (_MOST_NAMES, 0, _FEWER_NAMES)[number])
     for axes in panels[1:]:
-        axes.set_ylim(bottom=0)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        axes.set_ylim(bottom=0, top=1.08 * axes.get_ylim()[1])
+    columns = 3 if whole >= _WIDE else 2
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, markerscale=0.7
+    )
     return figure
+
+
+# Inches of a figure whose panels stand beside each other.
+_WIDE = 5.0
+
+
+def _panels(whole: float, series: int) -> tuple[Figure, list[Axes]]:
+    height = (4.1 if whole >= _WIDE else 6.6) + 0.16 * ((series + 2) // 3)
+    figure = Figure(figsize=(whole, height), layout="constrained")
+    if whole < _WIDE:
+        return figure, list(figure.subplots(3, 1, gridspec_kw={"height_ratios": (2, 1, 1)}))
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.6, 1))
+    return figure, [figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1])]
 
 
 def _series_label(one: tuple[str | None, int], series: Sequence[tuple[str | None, int]]) -> str:
@@ -72,24 +82,20 @@ def _series_label(one: tuple[str | None, int], series: Sequence[tuple[str | None
     return shown(f"{size} px{f', {weights_label(weights)}' if several else ''}")
 
 
-def _places(rows: Sequence[SweepRow]) -> dict[str, float]:
-    """Where each row stands on the axis, log10 of parameters; those that are alike beside each other."""
-    ordered = sorted(rows, key=lambda row: row.parameters or 0)
-    span = max(np.log10((ordered[-1].parameters or 1) / (ordered[0].parameters or 1)), 0.5)
-    groups: list[list[SweepRow]] = []
-    for row in ordered:
-        if groups and (row.parameters or 0) <= _SAME * (groups[-1][0].parameters or 0):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    places = {}
-    for group in groups:
-        middle = float(np.mean([np.log10(row.parameters or 1) for row in group]))
-        # Those of one series next to each other.
-        group = sorted(group, key=lambda row: (row.trainable, str(row.weights), row.image_size))
-        for number, row in enumerate(group):
-            places[row.name] = middle + span * _APART * (number - (len(group) - 1) / 2)
-    return places
+def _ordered(rows: Sequence[SweepRow]) -> list[tuple[int, str]]:
+    """What learns, by the number of its parameters: one place on the axis each, ties as asked for."""
+    return sorted(dict.fromkeys((row.parameters or 0, row.trainable) for row in rows), key=lambda one: one[0])
+
+
+def _places(rows: Sequence[SweepRow], series: Sequence[tuple[str | None, int]]) -> dict[str, float]:
+    """Where each row stands on the axis; series stand beside each other, so that none hides another."""
+    order = {one: number for number, one in enumerate(_ordered(rows))}
+    apart = min(_APART, _MOST_APART / len(series))
+    return {
+        row.name: order[row.parameters or 0, row.trainable]
+        + apart * (series.index((row.weights, row.image_size)) - (len(series) - 1) / 2)
+        for row in rows
+    }
 
 
 def _draw_series(
@@ -122,8 +128,8 @@ def _mark(axes: Axes, rows: Sequence[SweepRow], places: dict[str, float]) -> Non
     if len(rows) < 2:
         return
     for row, marker, size, text in (
-        (choice.best(rows), "o", 11, "best"),
-        (choice.cheapest(rows), "s", 13, "cheapest not distinguishable from it"),
+        (choice.best(rows), "o", 10, "best"),
+        (choice.cheapest(rows), "s", 12, "cheapest that cannot be told from it"),
     ):
         if row is not None and row.test_accuracy is not None:
             axes.plot(
@@ -138,44 +144,25 @@ def _mark(axes: Axes, rows: Sequence[SweepRow], places: dict[str, float]) -> Non
             )
 
 
-def _parameter_axis(axes: Axes, rows: Sequence[SweepRow], places: dict[str, float], labelled: bool) -> None:
-    low, high = min(places.values()), max(places.values())
-    margin = max(0.06 * (high - low), 0.12)
-    axes.set_xlim(low - margin, high + margin)
+def _name_places(axes: Axes, rows: Sequence[SweepRow], most: int) -> None:
+    """What learns, with its number of parameters, under the axis; of more than so many only some."""
+    order = _ordered(rows)
+    axes.set_xlim(-0.5, len(order) - 0.5)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.xaxis.set_minor_locator(NullLocator())
-    first, last = int(np.floor(low - margin)), int(np.ceil(high + margin))
-    ticks = [tick for tick in _ticks(first, last) if low - margin <= tick <= high + margin]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: _count(10**tick)))
-    axes.set_xlabel("trained parameters")
-    if labelled:
-        _name_places(axes, rows, places, high - low + 2 * margin)
-
-
-def _ticks(first: int, last: int) -> list[float]:
-    """Powers of ten; where there are few, 2 and 5 times as much too."""
-    steps = (1,) if last - first > 3 else (1, 2, 5)
-    return [float(power + np.log10(step)) for power in range(first, last + 1) for step in steps]
-
-
-def _name_places(axes: Axes, rows: Sequence[SweepRow], places: dict[str, float], span: float) -> None:
-    """What learns, on top of the panel: of places too close to each other one label for all."""
-    named: list[tuple[float, list[str]]] = []
-    for place, name in sorted({(places[row.name], row.trainable) for row in rows}):
-        if named and place - named[-1][0] < _ROOM * span:
-            if name not in named[-1][1]:
-                named[-1][1].append(name)
-        else:
-            named.append((place, [name]))
-    top = axes.secondary_xaxis("top")
-    texts = [_shortened(", ".join(names)) for _, names in named]
-    top.xaxis.set_major_locator(FixedLocator([place for place, _ in named]))
-    top.xaxis.set_minor_formatter(NullFormatter())
-    top.set_xticks([place for place, _ in named], texts, rotation=35, ha="left", rotation_mode="anchor")
-    top.tick_params(length=2, pad=1, labelsize=6.5)
-    top.spines["top"].set_visible(False)
+    step = -(-len(order) // most) if most else 1
+    if not most:
+        axes.set_xticks(range(len(order)), [""] * len(order))
+        return
+    if len(order) < _UPRIGHT_FROM:
+        texts = [f"{_shortened(name)}\n{_count(count)}" for count, name in order]
+        axes.set_xticks(range(len(order)), texts)
+    else:
+        texts = [f"{_shortened(name)}, {_count(count)}" for count, name in order]
+        texts = [text if number % step == 0 else "" for number, text in enumerate(texts)]
+        axes.set_xticks(range(len(order)), texts, rotation=50, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", labelsize=6.5 if len(order) <= 12 else 5)
+    axes.set_xlabel("what learns, and trained parameters")
 
 
 def _shortened(text: str) -> str:

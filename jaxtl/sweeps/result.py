@@ -18,9 +18,11 @@ from jaxtl.records import summaries
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.dataset import Dataset
 from jaxtl.runs.folder import SweepFolder, fresh_folder, run_name
+from jaxtl.runs.lock import Hold
 from jaxtl.settings import TIME_LIMIT, RunConfig
 from jaxtl.sweeps import choice, tables
 from jaxtl.sweeps import sweep as sweeping
+from jaxtl.sweeps.page import draw
 from jaxtl.sweeps.plots import sweep_figure
 from jaxtl.sweeps.rows import SweepRow, label
 from jaxtl.sweeps.settings import SEEDS, TRAINABLE, USUAL, Asked, Grid
@@ -80,6 +82,15 @@ class SweepResult(summaries.Told):
             for row in self.rows
         ]
         return summaries.Summary("Sweep", rows, summaries.Table("Combinations", head, cells))
+
+
+def write_again(folder: Pathlike) -> Path:
+    """Draw a sweep's picture and write its page again. Returns the page's path; errors as of `read_sweep`."""
+    found, run = read_sweep(folder), SweepFolder(folder)
+    with Hold(run.path):
+        draw(run, found.rows, found.test_images)
+        run.accept([*run.figures, run.report])
+    return run.report.path
 
 
 def read_sweep(folder: Pathlike) -> SweepResult:

@@ -107,7 +107,7 @@ def finished(row: SweepRow, folder: SweepFolder) -> SweepRow:
 
     def estimate(stage: str, metric: str) -> Estimate | None:
         score = by_key.get((stage, metric))
-        return score and Estimate(score.value, score.low, score.high)
+        return score and _share(Estimate(score.value, score.low, score.high))
 
     timings = [run.timings.read() for run in runs]
     return replace(
@@ -124,6 +124,12 @@ def finished(row: SweepRow, folder: SweepFolder) -> SweepRow:
         seconds=_typical(timings, "run"),
         peak_memory_gib=max(taken.get("peak_memory_gib", 0.0) for taken in timings),
     )
+
+
+def _share(estimate: Estimate) -> Estimate:
+    """An accuracy with an interval within what it can be: few seeds would put it beyond."""
+    value, low, high = estimate
+    return Estimate(value, low and max(0.0, low), high and min(1.0, high))
 
 
 def _scores(run: RunFolder, accuracy: float, images: int) -> list[Score]:

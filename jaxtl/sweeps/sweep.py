@@ -17,13 +17,11 @@ from typing import Any
 from jaxtl.costs.forecast import SHARED, Forecast
 from jaxtl.data import absolute
 from jaxtl.errors import JaxtlError
-from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent
 from jaxtl.runs.folder import SweepFolder
 from jaxtl.runs.formats import Predictions
 from jaxtl.sweeps import choice, tables
-from jaxtl.sweeps.page import write_page
-from jaxtl.sweeps.plots import sweep_figure
+from jaxtl.sweeps.page import draw
 from jaxtl.sweeps.rows import FAILED, REFUSED, SweepRow, begun, finished, is_whole
 from jaxtl.sweeps.settings import Asked, Grid
 from jaxtl.sweeps.tasks import Ended, Executor, Task, call, in_this_process, one_after_the_other, tasks_of
@@ -129,12 +127,8 @@ class Sweep:
         rows = self._tabulate()
         if not any(row.is_done for row in rows):
             raise JaxtlError(f"{self.folder}: no combination could be run; the first: {rows[0].note}")
-        with self._observer.step("Picture and page") as progress:
-            figure = sweep_figure(rows)
-            for file in self.folder.figures:
-                save_figure(figure, file.path)
-            progress(0.3)
-            write_page(self.folder, rows, self.test_images)
+        with self._observer.step("Picture and page"):
+            draw(self.folder, rows, self.test_images)
         self._record()
         if all(row.is_done for row in rows):
             shutil.rmtree(self.folder.shared, ignore_errors=True)

@@ -69,9 +69,10 @@ def look(asked: dict[str, Any], setting: Sequence[Any], tell: Tell, given: Given
     """Look at all combinations before any work, as `jaxtl run` looks at one.
 
     Returns:
-        `combinations`, by name: `parameters` that learn, `fault` that keeps it from being run, or "", the
-        `forecast` of its runs (name and seconds of each part) and the `machine` that this is by; `stops`, by
-        group, where the frozen layers that its combinations share end; `notes`, and `test_images`.
+        `combinations`, by name: `parameters` that learn, `fault` that keeps it from being run, or "",
+        `is_unknown` for layers that are, the `forecast` of its runs (name and seconds of each part) and the
+        `machine` that this is by; `stops`, by group, where the frozen layers that its combinations share end;
+        `notes`, and `test_images`.
 
     Raises JaxtlError for what keeps every combination from being run.
     """
@@ -83,11 +84,20 @@ def look(asked: dict[str, Any], setting: Sequence[Any], tell: Tell, given: Given
         looked = _Group(sweep, folder, how, given, notes)
         found |= {combination.name: looked.at(combination) for combination in members}
         groups[group] = looked.stop(found)
-    faults = [row["fault"] for row in found.values()]
-    if all(faults):
-        raise JaxtlError(faults[0])
+    _refuse(sweep, found)
     told = list(dict.fromkeys(notes.told))
     return {"combinations": found, "stops": groups, "notes": told, "test_images": looked.test_images}
+
+
+def _refuse(sweep: Asked, found: Mapping[str, Any]) -> None:
+    """Raises JaxtlError for layers that no network has, and where no combination can be run."""
+    faults = [row["fault"] for row in found.values()]
+    for trainable in sweep.grid.trainable:
+        of_layers = [found[one.name] for one in sweep.grid.combinations if one.trainable == trainable]
+        if all(row["is_unknown"] for row in of_layers):
+            raise JaxtlError(f"trainable {trainable}: {of_layers[0]['fault']}")
+    if all(faults):
+        raise JaxtlError(faults[0])
 
 
 def grouped(combinations: Iterable[Combination]) -> dict[str, list[Combination]]:
@@ -126,9 +136,12 @@ class _Group:
             self._shared.beside(config) if self._shared else Shared(config, given=self._given)
         )
         row: dict[str, Any] = {"parameters": None, "fault": "", "forecast": [], "machine": ""}
-        model = shared.model.config
+        row["is_unknown"], model = False, shared.model.config
         try:
             boundary = trainable_boundary(model, config.trainable)
+        except JaxtlError as error:
+            return row | {"fault": str(error), "is_unknown": True}
+        try:
             row["parameters"] = learning(shared)
             run = self._folder.run_of(combination.name)
             if not run.path.exists():
