@@ -17,7 +17,7 @@ from typing import Any
 from jaxtl.costs.forecast import SHARED, Forecast
 from jaxtl.data import absolute
 from jaxtl.errors import JaxtlError
-from jaxtl.progress import Observer, Silent
+from jaxtl.progress import Observer, Silent, counted
 from jaxtl.runs.folder import SweepFolder
 from jaxtl.runs.formats import Predictions
 from jaxtl.sweeps import choice, tables
@@ -225,7 +225,8 @@ def _with_more(run: SweepFolder, asked: Asked, insisted: dict[str, Any]) -> Aske
     more = {name: insisted.pop(name) for name in _IN_GRID if name in insisted}
     if insisted.pop("seeds", asked.seeds) != asked.seeds:
         raise JaxtlError(
-            f"{run}: was begun with {asked.seeds} seeds; leave out --seeds, or start another with --out"
+            f"{run}: was begun with {counted(asked.seeds, 'seed')}; leave out --seeds, or start another with "
+            "--out"
         )
     own = asdict(_settled(asked).config)
     wanted = asdict(_settled(asked._replace(config=replace(asked.config, **insisted))).config)
