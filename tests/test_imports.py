@@ -154,6 +154,7 @@ def test_another_name_is_not():
                 ["--version"],
                 ["run", "--help"],
                 ["scale", "--help"],
+                ["sweep", "--help"],
                 ["reduce", "-h"],
                 ["run", "--sampels"],
             )

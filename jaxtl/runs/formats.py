@@ -331,7 +331,7 @@ _ROW = record_of(
         "image_size": whole,
         "weights": or_none(text),
         "seeds": count,
-        "parameters": or_none(count),
+        **dict.fromkeys(("parameters", "multiply_adds"), or_none(count)),
         **dict.fromkeys(("training_seconds", "seconds", "peak_memory_gib"), or_none(number)),
         **dict.fromkeys(
             ("test_accuracy", "probe_before", "probe_after", "knn_before", "knn_after", "behind"), _ESTIMATE

@@ -23,9 +23,6 @@ from jaxtl.progress import counted
 from jaxtl.runs.formats import Predictions
 from jaxtl.sweeps.rows import SweepRow, label
 
-# Of times that differ by less nobody can say which is shorter.
-_NEAR = 1.1
-
 
 def difference(one: Predictions, other: Predictions) -> Estimate | None:
     """How much more of the test images one names rightly than another, with its 95 % interval.
@@ -72,16 +69,12 @@ def not_distinguishable(rows: Sequence[SweepRow]) -> list[SweepRow]:
 
 
 def cheapest(rows: Sequence[SweepRow]) -> SweepRow | None:
-    """Of those not distinguishable from the best the one whose run takes least time.
+    """Of those not distinguishable from the best the one with least arithmetic; of several, the least learner.
 
-    Of times within a tenth of the least: the one that learns fewest numbers, at the smallest size.
+    Not by seconds, which differ from hour to hour where a machine does other work too.
     """
-    near = [row for row in not_distinguishable(rows) if row.seconds is not None]
-    if not near:
-        return best(rows)
-    least = min(row.seconds for row in near if row.seconds is not None)
-    quick = [row for row in near if row.seconds is not None and row.seconds <= _NEAR * least]
-    return min(quick, key=lambda row: (row.parameters or 0, row.image_size, row.seconds))
+    near = not_distinguishable(rows)
+    return min(near, key=lambda row: (row.multiply_adds or 0, row.parameters or 0), default=None)
 
 
 def words(rows: Sequence[SweepRow], images: int) -> list[str]:
@@ -115,7 +108,7 @@ def words(rows: Sequence[SweepRow], images: int) -> list[str]:
     said.append(
         f"Cheapest that cannot be told from it: {label(low, rows)}, {spoken(low.test_accuracy)}: "
         f"{gap.value:.3f} less, with an interval of {gap.low:.3f} to {gap.high:.3f} that holds 0; "
-        f"{_cost(low)} instead of {_cost(top)}."
+        f"{_share(low, top)}{_cost(low)} instead of {_cost(top)}."
     )
     if top.seeds == 2:
         said.append("Two seeds leave intervals very wide: --seeds 3 or more tells more apart.")
@@ -132,6 +125,12 @@ def spoken(estimate: Estimate | None) -> str:
         return ""
     interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{estimate.value:.3f}{interval}"
+
+
+def _share(low: SweepRow, top: SweepRow) -> str:
+    if not low.multiply_adds or not top.multiply_adds:
+        return ""
+    return f"{100 * low.multiply_adds / top.multiply_adds:.2g} % of the arithmetic, "
 
 
 def _cost(row: SweepRow) -> str:

@@ -51,7 +51,7 @@ class SweepResult(summaries.Told):
 
     @property
     def cheapest(self) -> SweepRow | None:
-        """The quickest combination whose test accuracy is not distinguishable from the best one's."""
+        """The one of least arithmetic whose test accuracy is not distinguishable from the best one's."""
         return choice.cheapest(self.rows)
 
     @property

@@ -34,6 +34,8 @@ class SweepRow:
         note: why it is not done, one line.
         seeds: how many runs it has.
         parameters: numbers that learn, those of the head among them.
+        multiply_adds: of one run's network, frozen layers once and those that learn in every epoch: what it
+            costs on whatever machine.
         test_accuracy: of the tuned network, on all test images.
         probe_before, probe_after: of a linear classifier on the features.
         knn_before, knn_after: of the vote of the 10 nearest features.
@@ -59,6 +61,7 @@ class SweepRow:
     training_seconds: float | None = None
     seconds: float | None = None
     peak_memory_gib: float | None = None
+    multiply_adds: int | None = None
     behind: Estimate | None = None
 
     @property
@@ -84,6 +87,7 @@ def begun(combination: Combination, seeds: int, known: Mapping[str, Any]) -> Swe
         note=known["fault"],
         seeds=seeds,
         parameters=known["parameters"],
+        multiply_adds=known["multiply_adds"],
     )
 
 

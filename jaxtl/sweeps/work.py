@@ -69,10 +69,10 @@ def look(asked: dict[str, Any], setting: Sequence[Any], tell: Tell, given: Given
     """Look at all combinations before any work, as `jaxtl run` looks at one.
 
     Returns:
-        `combinations`, by name: `parameters` that learn, `fault` that keeps it from being run, or "",
-        `is_unknown` for layers that are, the `forecast` of its runs (name and seconds of each part) and the
-        `machine` that this is by; `stops`, by group, where the frozen layers that its combinations share end;
-        `notes`, and `test_images`.
+        `combinations`, by name: `parameters` that learn, `multiply_adds` of a run, `fault` that keeps it from
+        being run, or "", `is_unknown` for layers that are, the `forecast` of its runs (name and seconds of
+        each part) and the `machine` that this is by; `stops`, by group, where the frozen layers that its
+        combinations share end; `notes`, and `test_images`.
 
     Raises JaxtlError for what keeps every combination from being run.
     """
@@ -135,14 +135,20 @@ class _Group:
         shared = self._shared = (
             self._shared.beside(config) if self._shared else Shared(config, given=self._given)
         )
-        row: dict[str, Any] = {"parameters": None, "fault": "", "forecast": [], "machine": ""}
+        row: dict[str, Any] = {
+            "parameters": None,
+            "multiply_adds": None,
+            "fault": "",
+            "forecast": [],
+            "machine": "",
+        }
         row["is_unknown"], model = False, shared.model.config
         try:
             boundary = trainable_boundary(model, config.trainable)
         except JaxtlError as error:
             return row | {"fault": str(error), "is_unknown": True}
         try:
-            row["parameters"] = learning(shared)
+            row |= {"parameters": learning(shared), "multiply_adds": arithmetic(shared)}
             run = self._folder.run_of(combination.name)
             if not run.path.exists():
                 planned = experiment.planned(
@@ -179,6 +185,19 @@ def learning(shared: Shared) -> int:
     shapes = [shape for layer in layers for name, shape in layer.parameters.items() if "moving" not in name]
     classes = len(shared.train.class_names)
     return sum(int(np.prod(shape)) for shape in shapes) + (config.features + 1) * classes
+
+
+def arithmetic(shared: Shared) -> int:
+    """Multiply-adds of a run's network, as if alone: frozen layers once, those that learn in every epoch.
+
+    A step's gradients take twice what its outputs take.
+    """
+    config, boundary = shared.config, shared.trunk.boundary
+    layers = list(shared.model.config.multiply_adds(config.image_size))
+    frozen, learned = sum(layers[:boundary]), sum(layers[boundary:])
+    learned += shared.model.config.features * len(shared.train.class_names)
+    train, test = len(shared.train), len(shared.test)
+    return frozen * (train + test) + config.epochs * learned * (3 * train + test)
 
 
 def share(
