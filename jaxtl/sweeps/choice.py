@@ -69,7 +69,7 @@ def not_distinguishable(rows: Sequence[SweepRow]) -> list[SweepRow]:
 
 
 def cheapest(rows: Sequence[SweepRow]) -> SweepRow | None:
-    """Of those not distinguishable from the best the one with least arithmetic; of several, the least learner.
+    """Of those not distinguishable from the best the one with least arithmetic; then least to learn.
 
     Not by seconds, which differ from hour to hour where a machine does other work too.
     """
