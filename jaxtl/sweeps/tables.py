@@ -66,7 +66,7 @@ def rows_table(rows: Sequence[SweepRow]) -> Table:
         show_edge=False,
         pad_edge=False,
     )
-    table.add_column("trained")
+    table.add_column("trained", overflow="fold")
     heads = ("test accuracy", "behind\nthe best", "probe\nbefore, after", "10-NN\nbefore, after")
     for heading in (*heads, "trained\nparameters", "fine-\ntuning", "whole\nrun", "memory\nGiB"):
         table.add_column(heading, justify="right", no_wrap=True)
