@@ -75,7 +75,8 @@ def _picture(folder: SweepFolder) -> Section:
     return Section(
         "picture",
         "Accuracy and cost against what learns",
-        f"<img class='figure' alt='{alt}' src='data:image/svg+xml;base64,{data}'>",
+        f"<div class='wide' tabindex='0' role='group' aria-label='Picture'>"
+        f"<img class='figure' alt='{alt}' src='data:image/svg+xml;base64,{data}'></div>",
     )
 
 

@@ -134,10 +134,8 @@ def _apart(task: Task, relay: Relay) -> Any:
             return child.call(task.function, task.arguments, told=relay.hear)
         except Silence as silence:
             if silence.code == -signal.SIGKILL:
-                raise JaxtlError(
-                    f"{task.title}: its process was killed, most likely for want of memory; end other "
-                    "programs, or leave it out"
-                ) from None
+                said = f"{task.title}: its process was killed, most likely for want of memory"
+                raise Silence(f"{said}; end other programs, or leave it out", code=silence.code) from None
             raise
 
 
