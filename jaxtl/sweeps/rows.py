@@ -68,13 +68,13 @@ class SweepRow:
     def is_done(self) -> bool:
         return self.status == DONE
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, object]:
         record = asdict(self)
         return record | {name: record[name] and list(record[name]) for name in ESTIMATES}
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> SweepRow:
-        known = {part.name: record[part.name] for part in fields(cls) if part.name in record}
+    def of_record(cls, record: Mapping[str, object]) -> SweepRow:
+        known: dict[str, Any] = {part.name: record[part.name] for part in fields(cls) if part.name in record}
         made = {name: Estimate(*known[name]) for name in ESTIMATES if known.get(name)}
         return cls(**{**known, **made})
 
