@@ -39,7 +39,7 @@ def write_page(folder: SweepFolder, rows: Sequence[SweepRow], images: int) -> No
     shown = _shown(rows)
     runs = [_run(folder, row, rows) for row in shown]
     title = f"{len(rows)} combinations compared: what to train"
-    sections = [_answer(rows, images), _picture(folder), _combinations(rows, len(shown))]
+    sections = [_answer(rows, images), _picture(folder), _combinations(folder, rows, len(shown))]
     write_text(folder.report.path, build_page(runs, title, sections))
 
 
@@ -80,7 +80,7 @@ def _picture(folder: SweepFolder) -> Section:
     )
 
 
-def _combinations(rows: Sequence[SweepRow], shown: int) -> Section:
+def _combinations(folder: SweepFolder, rows: Sequence[SweepRow], shown: int) -> Section:
     head = [
         "Trained",
         "test accuracy",
@@ -94,7 +94,7 @@ def _combinations(rows: Sequence[SweepRow], shown: int) -> Section:
         "10-NN before",
         "10-NN after",
     ]
-    body = table(head, [_row(row, rows) for row in rows], "All combinations, with 95 % intervals")
+    body = table(head, [_row(folder, row, rows) for row in rows], "All combinations, with 95 % intervals")
     body += "".join(note(line) for line in tables.faults(rows))
     told = (
         "Intervals are over seeds and test images, of one seed over images alone. Seconds are those of one "
@@ -109,10 +109,11 @@ def _combinations(rows: Sequence[SweepRow], shown: int) -> Section:
     return Section("combinations", "All combinations", body + note(told))
 
 
-def _row(row: SweepRow, rows: Sequence[SweepRow]) -> list[str]:
+def _row(folder: SweepFolder, row: SweepRow, rows: Sequence[SweepRow]) -> list[str]:
     name = escape(label(row, rows))
     if row.is_done:
-        name = f"<a href='runs/{escape(row.name)}/report.html'>{name}</a>"
+        page = folder.run_of(row.name).report.path.relative_to(folder.path).as_posix()
+        name = f"<a href='{escape(page)}'>{name}</a>"
     parameters = "–" if row.parameters is None else f"{row.parameters:,}"
     if not row.is_done:
         return [Html(name), row.status, "–", parameters, *["–"] * 7]
