@@ -25,5 +25,8 @@ from jaxtl.runs.data import load_run as load_run
 from jaxtl.settings import FinetuneConfig as FinetuneConfig
 from jaxtl.settings import Images as Images
 from jaxtl.settings import RunConfig as RunConfig
+from jaxtl.sweeps.result import SweepResult as SweepResult
+from jaxtl.sweeps.result import sweep as sweep
+from jaxtl.sweeps.rows import SweepRow as SweepRow
 
 __version__: str

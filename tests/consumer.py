@@ -88,6 +88,15 @@ assert_type(compared.scores, list[Score])
 assert_type(compared.folder, Path | None)
 assert_type(compared.plot(), Figure)
 
+swept = jaxtl.sweep(RunConfig(epochs=1), own, trainable=("none", 10), image_size=[48, 96], seeds=3, out="s")
+assert_type(swept, jaxtl.SweepResult)
+assert_type(swept.rows, tuple[jaxtl.SweepRow, ...])
+assert_type(swept.best, jaxtl.SweepRow | None)
+assert_type(swept.words, str)
+assert_type(swept.plot(), Figure)
+if swept.cheapest and swept.cheapest.test_accuracy:
+    assert_type(swept.cheapest.seconds, float | None)
+
 estimator = LocallyLinearEmbedding(n_neighbors=12, random_state=0)
 assert_type(estimator.fit(features.values), LocallyLinearEmbedding)
 assert_type(estimator.fit_transform(features.values), NDArray[np.float64])

@@ -38,6 +38,17 @@ SMALL = {
     "extract": ["--samples", "200", *_FEW_IMAGES],
     "finetune": ["--train-samples", "70", "--epochs", "1", "--dataset", _DIGITS, *_FEW_IMAGES],
     "scale": ["--sizes", "40,60,80", "--perplexity", "8", *_FEW_IMAGES],
+    "sweep": [
+        "--samples",
+        "60",
+        "--train-samples",
+        "70",
+        "--epochs",
+        "1",
+        "--dataset",
+        _DIGITS,
+        *_FEW_IMAGES,
+    ],
 }
 SMALLER = {"take(2000)": "take(200)", "@5000": "@50"}
 NOT_RUN = {
@@ -57,10 +68,12 @@ NOT_RUN = {
     "jaxtl run --seeds 8 --dask tcp:": "needs several machines; tests/test_dask.py has a cluster",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
-TAKES_LONG = {"run", "compare", "scale", "layers", "doctor", "weights_convert", "keras", "onnx", "finetune"}
+TAKES_LONG = {
+    *("run", "compare", "sweep", "scale", "layers", "doctor", "weights_convert", "keras", "onnx", "finetune")
+}
 # What draws all figures of a run, or computes all its scores.
 OF_WHOLE_RUNS = {"plot", "score"}
-TRAINS = re.compile(r"(finetune|jaxtl\.run|compare)\(")
+TRAINS = re.compile(r"(finetune|jaxtl\.run|compare|sweep)\(")
 DEVELOPERS_TOOLS = {"mypy", "ruff"}
 
 

@@ -33,6 +33,7 @@ FLOORS = [
     ["jaxtl.plots"],
     ["jaxtl.runs", "jaxtl.report"],
     ["jaxtl.experiment", "jaxtl.scaling"],
+    ["jaxtl.sweeps"],
     ["jaxtl.cli"],
     ["jaxtl.__main__"],
 ]
@@ -155,6 +156,7 @@ def test_another_name_is_not():
                 ["--version"],
                 ["run", "--help"],
                 ["scale", "--help"],
+                ["sweep", "--help"],
                 ["reduce", "-h"],
                 ["run", "--sampels"],
             )

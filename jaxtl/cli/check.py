@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def check(folder: Path, accept: bool, in_json: bool) -> None:
     """Say of every file of a run whether it is what the run wrote, and made of what is there now.
 
-    RUN is a folder of jaxtl run, jaxtl compare or jaxtl scale, or one of several seeds. Only that folder is
+    RUN is a folder of jaxtl run, compare, sweep or scale, or one of several seeds. Only that folder is
     read. Exit code 0 where all is well, 1 where a file differs, is missing, was made of other files, or is
     not made yet. Files of your own in the folder are told, and are no fault.
 

@@ -168,12 +168,17 @@ def _opened(folder: Path) -> Experiment:
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write one page of a finished run, or of several to compare, that opens offline in any browser.
 
-    Prints where it is.
+    Of a sweep the page of all its combinations. Prints where it is.
     """
     from jaxtl.report.document import write_report
-    from jaxtl.runs.folder import RunFolder, run_folders
+    from jaxtl.runs.folder import RunFolder, holds_sweep, run_folders
     from jaxtl.runs.lock import Hold
 
+    if len(runs) == 1 and not out and holds_sweep(runs[0]):
+        from jaxtl.sweeps.result import write_again
+
+        click.echo(str(write_again(runs[0])))
+        return
     # Several runs are shown on a page of the working directory's.
     own = RunFolder(runs[0] if len(runs) == 1 else ".")
     path = out or own.report.path

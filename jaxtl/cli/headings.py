@@ -33,7 +33,7 @@ _OPTIONS = {
 }
 _HEADING = {name: heading for heading, names in _OPTIONS.items() for name in names}
 _COMMANDS = {
-    "The whole experiment": ("run", "compare", "scale"),
+    "The whole experiment": ("run", "compare", "sweep", "scale"),
     "A finished run": ("show", "check", "report", "score", "layers", "plot", "export"),
     "Single steps": ("extract", "finetune", "reduce"),
     "This machine": ("doctor",),

@@ -19,6 +19,7 @@ from jaxtl.cli.run import run
 from jaxtl.cli.scaling import scale
 from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, finetune, reduce
+from jaxtl.cli.sweep import sweep
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.machine import signals
 
@@ -35,6 +36,7 @@ _VERBS = (
     layers,
     report,
     export,
+    sweep,
     scale,
     doctor,
 )

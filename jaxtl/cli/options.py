@@ -150,13 +150,7 @@ weights = together(
         "ImageNet, which come with jaxtl]",
     ),
 )
-images = together(
-    number(
-        "--image-size",
-        _IMAGES.image_size,
-        "Height and width that images are resized to.",
-        metavar="PIXELS",
-    ),
+pixels = together(
     click.option(
         "--preprocessing",
         type=Preprocessing(),
@@ -192,6 +186,15 @@ images = together(
         type=click.Choice(ALPHA),
     ),
 )
+images = together(
+    number(
+        "--image-size",
+        _IMAGES.image_size,
+        "Height and width that images are resized to.",
+        metavar="PIXELS",
+    ),
+    pixels,
+)
 train_samples = setting(
     "--train-samples",
     "all",
@@ -199,14 +202,7 @@ train_samples = setting(
     type=Count(),
     metavar="N|all",
 )
-training = together(
-    setting(
-        "--trainable",
-        _TUNE.trainable,
-        "Layers to train besides the head: a number, counted from the end as Keras counts; all; none; or the "
-        "first layer or part to train, such as block_16_expand_BN or layer4.",
-        metavar="LAYERS",
-    ),
+schedule = together(
     number("--epochs", _TUNE.epochs, "How many times to go over the training images."),
     number("--batch-size", _TUNE.batch_size, "How many training images in each step."),
     number("--learning-rate", _TUNE.learning_rate, "How far each step goes (Adam's).", metavar="X"),
@@ -219,12 +215,30 @@ training = together(
         type=click.Choice(BATCH_NORM),
     ),
 )
+training = together(
+    setting(
+        "--trainable",
+        _TUNE.trainable,
+        "Layers to train besides the head: a number, counted from the end as Keras counts; all; none; or the "
+        "first layer or part to train, such as block_16_expand_BN or layer4.",
+        metavar="LAYERS",
+    ),
+    schedule,
+)
 method_settings = together(
     *(_of_method(method, name) for method in METHODS.values() for name in method.settings)
 )
-# Of verbs that make all embeddings of a folder.
-embeddings = together(
-    setting("--methods", ",".join(METHODS), "Which maps to make.", type=Names(), metavar="M,..."),
+
+
+def maps_of(methods: Iterable[str]) -> Decorator:
+    """Options of verbs that make all embeddings of a folder, by default those of some methods."""
+    return together(
+        setting("--methods", ",".join(methods), "Which maps to make.", type=Names(), metavar="M,..."),
+        _MAPS,
+    )
+
+
+_MAPS = together(
     method_settings,
     setting(
         "--align/--no-align",
@@ -246,6 +260,7 @@ embeddings = together(
         show_default=True,
     ),
 )
+embeddings = maps_of(METHODS)
 seed = number(
     "--seed",
     _RUN.seed,

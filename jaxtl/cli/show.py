@@ -20,13 +20,19 @@ def show(folder: Path, every: bool, in_json: bool) -> None:
 
     RUN is a folder of jaxtl run or jaxtl compare, or one of several seeds. Only that folder is read, so that
     neither its data set nor a network is needed. --json gives all of it: settings, scores, claims and files.
+    Of a sweep its table is shown.
 
     \b
     jaxtl show runs/mnist-2000
     jaxtl show runs/mnist-2000 --json | jq '.claims[] | {text, verdict}'
     """
     from jaxtl.cli import results
+    from jaxtl.cli.sweep import show_sweep
+    from jaxtl.runs.folder import holds_sweep
 
+    if holds_sweep(folder):
+        show_sweep(folder, in_json)
+        return
     found = results.read(folder)
     if not in_json:
         click.echo(shown(results.headline(found)))

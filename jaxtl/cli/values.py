@@ -66,6 +66,23 @@ class Names(click.ParamType):
         return names
 
 
+class Numbers(click.ParamType):
+    """Numbers within a range, with commas between, at least one, each taken once: a tuple."""
+
+    name = "N,..."
+
+    def __init__(self, allowed: Range) -> None:
+        self._names, self._number, self.words = Names(), Number(allowed), f"each {Number(allowed).words}"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = self._names.convert(value, param, ctx)
+        return tuple(dict.fromkeys(self._number.convert(part, param, ctx) for part in parts))
+
+
 class Preprocessing(click.ParamType):
     """A preprocessing as in `jaxtl.settings.Images`."""
 

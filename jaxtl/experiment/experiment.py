@@ -282,6 +282,10 @@ class Experiment:
         self._work_off()
         return self.folder.scores.read()
 
+    def run_some(self, wanted: Callable[[Step], bool]) -> None:
+        """Do what is left of the steps that are wanted; what they need of others is made, and not kept."""
+        self._work_off(wanted=wanted)
+
     def redo(self, *names: str) -> list[Score]:
         """Do steps of a finished run again, and nothing else. Raises JaxtlError where it is not finished.
 
@@ -368,6 +372,8 @@ class Experiment:
             if step.name in names:
                 if fault := faults.get(step.name):
                     self.observer.notify(f"{step.title}: made again, as {fault}")
+            elif step.name in faults:
+                continue
             elif step.outputs and step.name not in self._told and not self.standing.before(step) & names:
                 self._told.add(step.name)
                 self.observer.notify(f"{step.title}: done already")

@@ -39,6 +39,7 @@ class Seeds:
         seeds: at least two.
         config: of each, but for its seed.
         shared: data, model and what the frozen layers make of an image, which are the same in all.
+        begun: called with each run before it works.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Seeds:
         observer: Observer,
         options: EmbeddingOptions,
         shared: Shared,
+        begun: Callable[[Experiment], object] = lambda work: None,
     ) -> None:
-        self.folder, self.seeds = folder, seeds
+        self.folder, self.seeds, self._begun = folder, seeds, begun
         # The folder, as long as this works in it.
         self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self._config, self._observer, self._options, self._shared = config, observer, options, shared
@@ -158,6 +160,11 @@ class Seeds:
         return works
 
     def _open(self, config: RunConfig, folder: RunFolder) -> Experiment:
+        work = self._opened(config, folder)
+        self._begun(work)
+        return work
+
+    def _opened(self, config: RunConfig, folder: RunFolder) -> Experiment:
         # Memory was checked when all began: what runs before it hold now is not to stop this one.
         how = {"check_memory": False, "shared": self._shared}
         if folder.started.is_there:
@@ -182,8 +189,13 @@ def start(
     folder: Path,
     observer: Observer | None = None,
     options: EmbeddingOptions = EmbeddingOptions(),
+    *,
+    shared: Shared | None = None,
+    begun: Callable[[Experiment], object] = lambda work: None,
 ) -> Seeds:
     """`count` experiments with the seeds config.seed, config.seed + 1, ..., in a folder that is new or empty.
+
+    `shared` and `begun`: as of `Seeds`.
 
     Raises JaxtlError where the folder holds files, the number is not 2 to 1000, or as `experiment.start`.
     """
@@ -194,12 +206,12 @@ def start(
     with several.newly_held() as held:
         told = observer or Silent()
         config = settled(config, told)
-        shared = Shared(config, keep=True, scratch=folder)
+        shared = shared or Shared(config, keep=True, scratch=folder)
         # The first folder's settings are checked, and written, before this says that there are several.
         first = experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
         first.let_go()
         several.seeds.write(seeds)
-        runs = Seeds(several, seeds, first.config, told, options, shared)
+        runs = Seeds(several, seeds, first.config, told, options, shared, begun)
         runs.held = held
     return runs
 
@@ -209,8 +221,11 @@ def resume(
     given: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     options: EmbeddingOptions = EmbeddingOptions(),
+    *,
+    shared: Shared | None = None,
+    begun: Callable[[Experiment], object] = lambda work: None,
 ) -> Seeds:
-    """Seeds that go on where their folder was left.
+    """Seeds that go on where their folder was left; `shared` and `begun` as of `Seeds`.
 
     Raises JaxtlError as `experiment.resume`, and where the folder's record is damaged.
     """
@@ -220,9 +235,9 @@ def resume(
         first = several.run_of(seeds[0])
         first.check()
         config = first.started.read().config
-        shared, told = Shared(config, keep=True, scratch=folder), observer or Silent()
+        shared, told = shared or Shared(config, keep=True, scratch=folder), observer or Silent()
         experiment.resume(first.path, given, told, options, check_memory=False, shared=shared)
-        runs = Seeds(several, seeds, config, told, options, shared)
+        runs = Seeds(several, seeds, config, told, options, shared, begun)
         runs.check_memory()
         runs.held = held
     return runs

@@ -18,6 +18,7 @@ from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model, load_start
 from jaxtl.network.batches import rows
 from jaxtl.network.blocks import Blocks
+from jaxtl.network.stem import Stem
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.dataset import Dataset
@@ -52,6 +53,7 @@ class Shared:
         keep: whether what only fine-tuning needs stays after it, for another seed.
         scratch: the folder for what memory should not hold; None takes the system's for temporary files.
         given: training and test images that were given in Python; None loads `config.dataset`.
+        stem: what the first layers make of all images, where that is known.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Shared:
         keep: bool = False,
         scratch: Path | None = None,
         given: tuple[Dataset, Dataset] | None = None,
+        stem: Stem | None = None,
     ) -> None:
         self.config, self.keep, self.scratch, self._given = config, keep, scratch, given
+        self._stem = stem
         self._record: Mapping[str, Any] = {}
         # What `_Once` has made; one thing may ask for another.
         self.lock = threading.RLock()
@@ -82,6 +86,20 @@ class Shared:
             for part in (Shared.__dict__["train"], Shared.__dict__["test"]):
                 if part in self.made:
                     check_same(record, self.made[part])
+
+    def beside(self, config: RunConfig) -> Shared:
+        """The same of settings that differ in what learns alone: what is loaded is not loaded again."""
+        other = Shared(config, self.keep, self.scratch, self._given, self._stem)
+        loaded = [Shared.__dict__[name] for name in ("model", "weights_digest", "train", "test", "sample")]
+        with self.lock:
+            other.made = {part: self.made[part] for part in loaded if part in self.made}
+        return other
+
+    @property
+    def stem(self) -> Stem | None:
+        """What the first layers make of all images, where outputs of frozen layers are made from that."""
+        fits = self._stem and self.keeps_outputs and self.trunk.boundary >= self._stem.stop
+        return self._stem if fits else None
 
     @_Once
     def model(self) -> Network:
@@ -122,14 +140,22 @@ class Shared:
         with self._making:
             source = self._sources.get(split)
             if source is None or rows(source) < count:
-                images = first_rows((self.train if split == "train" else self.test).images, count)
                 looked_at = self._looked_at if split == "test" else 0
-                source, blocks = self.trunk.source_and_blocks(
-                    images, self.keeps_outputs, looked_at, progress, notify
-                )
+                source, blocks = self._made(split, count, looked_at, progress, notify)
                 self._sources[split] = source
                 self._blocks = blocks if split == "test" else self._blocks
             return source
+
+    def _made(
+        self, split: str, count: int, looked_at: int, progress: Progress | None, notify: Notify | None
+    ) -> tuple[Source, Blocks]:
+        images = first_rows((self.train if split == "train" else self.test).images, count)
+        # The depth profile looks at blocks within the stem, too.
+        if self.stem and not looked_at:
+            before = self.stem.first(split, count, self.model.config)
+            made = self.trunk.continued(self.stem.stop, before, progress, notify)
+            return made, Blocks({}, 0, first_rows(images, 0))
+        return self.trunk.source_and_blocks(images, self.keeps_outputs, looked_at, progress, notify)
 
     @property
     def blocks(self) -> Blocks:

@@ -128,7 +128,9 @@ class Work(Analysis):
         shared, trunk, model = self.shared, self.shared.trunk, self.shared.model
         keep, shape = shared.keeps_outputs, shared.test.images.shape[1:]
         counts = [len(shared.train), len(shared.test)]
-        if keep and "trunk_test" in left:
+        if shared.stem:
+            trunk.prepare_continued(shared.stem.stop)
+        if keep and "trunk_test" in left and not (shared.stem and not self.config.layers):
             trunk.prepare(shape, counts)
         if {"before", "after"} & set(left):
             trunk.prepare_then(model, model.config.pooled, shape, keep)

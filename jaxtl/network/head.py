@@ -46,3 +46,9 @@ def evaluate(
     shifted = logits - logits.max(1, keepdims=True)
     log_likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
     return float(-log_likelihood.mean()), float((logits.argmax(1) == labels).mean())
+
+
+def named(trunk: Trunk, model: Network, source: Source, notify: Notify | None = None) -> np.ndarray:
+    """The class that a model with a head names each image by, int32 [n]; arguments as of `evaluate`."""
+    logits = trunk.then(model, len(model.config.layers), source, notify=notify)
+    return logits.argmax(1).astype(np.int32)

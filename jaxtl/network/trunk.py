@@ -89,7 +89,8 @@ class Trunk:
         object.__setattr__(self, "images", self.images.settled(self.model.config.preprocessing))
 
     @property
-    def _how(self) -> dict[str, Any]:
+    def how(self) -> dict[str, Any]:
+        """How stretches of it are computed, for those who compute some: see `run_layers`."""
         size = default_batch_size(self.images)
         return {"precision": self.precision, "form": self.form, "batch_size": size}
 
@@ -118,7 +119,7 @@ class Trunk:
 
     def prepare(self, image_shape: tuple[int, int, int], counts: Sequence[int] = ()) -> None:
         """Have what `source` needs compiled in threads, for sets of so many images of this shape."""
-        prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **self._how)
+        prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **self.how)
         if jax.default_backend() != "cpu":
             for n in dict.fromkeys(counts):
                 prepare_device_rows(n, self._spec(self.boundary), default_batch_size(self.images))
@@ -126,7 +127,7 @@ class Trunk:
     def prepare_then(self, model: Network, stop: int, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `then` needs compiled in a thread; `keep` as in `source`."""
         start, images = (self.boundary, None) if keep else (0, self.images)
-        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **self._how)
+        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **self.how)
 
     def prepare_averages(self, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `averages` needs compiled in a thread; `keep` as in `source_and_blocks`."""
@@ -137,7 +138,7 @@ class Trunk:
             else (0, self.images, self._row(image_shape, False))
         )
         ends = block_ends(self.model, start, self.model.config.pooled)
-        prepare_averages(self.model, start, ends, row, images, **self._how)
+        prepare_averages(self.model, start, ends, row, images, **self.how)
 
     def keeps(self, n: int) -> bool:
         """Whether the outputs for n images are kept: they save work, and fit in memory or, on a CPU, on disk.
@@ -184,8 +185,25 @@ class Trunk:
             return images, Blocks({}, 0, first_rows(images, first))
         on_device = jax.default_backend() != "cpu"
         where = {"on_device": on_device, "place": place_in(self.scratch)}
-        how = {**self._how, **where, "progress": progress, "notify": notify}
+        how = {**self.how, **where, "progress": progress, "notify": notify}
         return run_blocks(self.model, self.boundary, images, self.images, first, **how)
+
+    def continued(
+        self,
+        start: int,
+        before: Carry,
+        progress: Progress | None = None,
+        notify: Notify | None = None,
+    ) -> Carry:
+        """`source` of images of which layers 0 to `start` (exclusive) made `before`."""
+        on_device = jax.default_backend() != "cpu"
+        where = {"on_device": on_device, "place": place_in(self.scratch)}
+        how = {**self.how, **where, "progress": progress, "notify": notify}
+        return run_layers(self.model, start, self.boundary, before, None, **how)
+
+    def prepare_continued(self, start: int) -> None:
+        """Have what `continued` needs compiled in a thread."""
+        prepare_layers(self.model, start, self.boundary, self._spec(start), None, **self.how)
 
     def _fetched(self, images: Any) -> Any:
         """Images in memory, or in one file where they are large; as they are where the disk is too small."""
@@ -205,7 +223,7 @@ class Trunk:
         """`extract_layers` of all blocks' ends, for a model that shares this trunk."""
         images = None if isinstance(blocks.source, Carry) else self.images
         ends = block_ends(model, blocks.start, model.config.pooled)
-        behind = average_layers(model, blocks.start, ends, blocks.source, images, notify=notify, **self._how)
+        behind = average_layers(model, blocks.start, ends, blocks.source, images, notify=notify, **self.how)
         return {**blocks.averages, **behind}
 
     def then(
@@ -218,5 +236,5 @@ class Trunk:
     ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
         start, images = (self.boundary, None) if isinstance(source, Carry) else (0, self.images)
-        how = {**self._how, "progress": progress, "notify": notify}
+        how = {**self.how, "progress": progress, "notify": notify}
         return run_layers(model, start, stop, source, images, **how).x

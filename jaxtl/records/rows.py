@@ -20,11 +20,15 @@ _DISK_SHARE = 0.9
 
 
 class _File:
-    """A file without a name, open as long as somebody holds this."""
+    """A file, open as long as somebody holds this."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @classmethod
+    def without_name(cls, folder: Path | None) -> _File:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            self.descriptor = os.dup(file.fileno())
+            return cls(os.dup(file.fileno()))
 
     def __del__(self) -> None:
         os.close(self.descriptor)
@@ -34,8 +38,8 @@ class _File:
 class StoredRows:
     """An array [n, ...] on disk, whose rows are read where it is indexed by a slice or an array of integers.
 
-    The file has no name: nothing is left of it when the process ends, however that happens. It is read, not
-    memory-mapped: pages of a map would count as this process's memory.
+    The file of `empty` has no name: nothing is left of it when the process ends, however that happens. It is
+    read, not memory-mapped: pages of a map would count as this process's memory.
     """
 
     shape: tuple[int, ...]
@@ -48,7 +52,12 @@ class StoredRows:
 
         `folder`: where the file lies; None takes the system's folder for temporary files.
         """
-        return cls(tuple(shape), np.dtype(dtype), _File(folder))
+        return cls(tuple(shape), np.dtype(dtype), _File.without_name(folder))
+
+    @classmethod
+    def of_file(cls, path: Path, shape: tuple[int, ...], dtype: Any) -> StoredRows:
+        """The rows of a file that others have, too; to be written where it has none yet. Raises OSError."""
+        return cls(tuple(shape), np.dtype(dtype), _File(os.open(path, os.O_RDWR)))
 
     @property
     def ndim(self) -> int:

@@ -51,7 +51,7 @@ def write_report(runs: Sequence[RunFolder], path: Path) -> None:
     write_text(path, build_page(shown))
 
 
-def build_page(runs: Sequence[RunData]) -> str:
+def build_page(runs: Sequence[RunData], title: str = "", first: Sequence[Section] = ()) -> str:
     """One run, or several to compare, as HTML that needs no network and no other file.
 
     What changed comes first: a number before and after, the images that were fixed and broken. The maps,
@@ -60,27 +60,30 @@ def build_page(runs: Sequence[RunData]) -> str:
 
     Args:
         runs: at least one; the first is shown first.
+        title: of the page; by default made of the runs.
+        first: sections that stand before all others, with ids of their own.
 
     Raises:
         JaxtlError: no runs.
     """
     if not runs:
         raise JaxtlError("report: needs at least one run folder")
-    shared = [several.seeds(runs), several.comparison(runs)]
+    shared = [*first, several.seeds(runs), several.comparison(runs)]
+    title = title or _title(runs)
     changes = [change.change(run, place) for place, run in enumerate(runs)]
     below = [[make(run) for make in _BELOW_MAPS] for run in runs]
     firsts = [
-        _heading(run, len(runs))
+        _heading(run, len(runs) + len(first))
         + opening.first_screen(run, place)
-        + _contents([*shared, changes[place], _MAPS, *below[place]], place)
+        + _contents([*shared, changes[place], _MAPS, *below[place]], place, shared)
         + opening.lead(run)
         + _no_images(run)
         + changes[place].html(place)
         for place, run in enumerate(runs)
     ]
     text = {
-        "title": escape(_title(runs)),
-        "comparison": _comparison(runs, shared),
+        "title": escape(title),
+        "comparison": _comparison(title, shared),
         "above": _by_run(firsts),
         "stills": _by_run([_stills(run) for run in runs], kind="stills"),
         "below": _by_run(["".join(s.html(place) for s in own) for place, own in enumerate(below)]),
@@ -122,15 +125,15 @@ def _heading(run: RunData, runs: int) -> str:
     return f"<h2>{escape(f'{run.name}: {opening.title(run)}')}</h2>"
 
 
-def _comparison(runs: Sequence[RunData], shared: Sequence[Section]) -> str:
-    if len(runs) < 2:
+def _comparison(title: str, shared: Sequence[Section]) -> str:
+    if not any(section.body for section in shared):
         return ""
-    return f"<h1>{escape(_title(runs))}</h1>" + "".join(section.html() for section in shared)
+    return f"<h1>{escape(title)}</h1>" + "".join(section.html() for section in shared)
 
 
-def _contents(shown: Sequence[Section], place: int) -> str:
+def _contents(shown: Sequence[Section], place: int, of_all: Sequence[Section]) -> str:
     """Links to all sections of a run; those that all runs share have one id."""
-    shared = {"comparison", "seeds", _MAPS.name}
+    shared = {*(section.name for section in of_all), _MAPS.name}
     ids = {section.id(0 if section.name in shared else place): section for section in shown if section.body}
     items = "".join(
         f"<li><a href='#{id_}'>{escape(section.heading)}</a></li>" for id_, section in ids.items()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxtl.errors import JaxtlError
 from jaxtl.runs.file import RunFile
-from jaxtl.runs.folder import Folder, RunFolder, SeedsFolder, holds_seeds
+from jaxtl.runs.folder import Folder, RunFolder, SeedsFolder, SweepFolder, holds_seeds, holds_sweep
 from jaxtl.runs.lock import entries
 from jaxtl.runs.manifest import State
 
@@ -88,6 +88,12 @@ def _folders(path: Path, of: Folder | None) -> Iterator[Folder]:
     if of is not None:
         yield _with_manifest(of)
         return
+    if holds_sweep(path):
+        sweep = SweepFolder(path)
+        yield _with_manifest(sweep)
+        for run in sweep.runs:
+            yield from _folders(run.path, None)
+        return
     if not holds_seeds(path):
         run = RunFolder(path)
         run.check()
@@ -139,6 +145,8 @@ def _names(folder: Folder) -> set[str]:
     names = set()
     for top in entries(folder.path):
         if isinstance(folder, SeedsFolder) and top.is_dir():
+            continue
+        if isinstance(folder, SweepFolder) and top in (folder.all_runs, folder.shared):
             continue
         for base, _, files in os.walk(top) if top.is_dir() else [(top.parent, [], [top.name])]:
             names |= {Path(base, name) for name in files}

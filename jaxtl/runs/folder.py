@@ -41,6 +41,7 @@ from jaxtl.records.tables import (
 )
 from jaxtl.runs import formats
 from jaxtl.runs.file import RunFile
+from jaxtl.runs.formats import Predictions
 from jaxtl.runs.lock import Hold, check_free, entries
 from jaxtl.runs.manifest import Manifest, State, stamp
 from jaxtl.settings import STAGES, ComparisonConfig, RunConfig
@@ -56,6 +57,7 @@ SUFFIXES = ("png", "svg", "pdf")
 # The files that say what a folder is, and the older name of the second.
 _CONFIG, _SEEDS, _SEEDS_BEFORE = "config.json", "seeds.json", "repeats.json"
 _MANIFEST = "manifest.json"
+_SWEEP = "sweep.json"
 
 
 def figure_names(config: RunConfig | ComparisonConfig) -> tuple[str, ...]:
@@ -134,7 +136,7 @@ class Folder:
             raise JaxtlError(f"{self.path}: is a file; give a new folder with --out")
         if self.path.is_dir() and {*entries(self.path)} - {*self.leftovers()}:
             check_free(self.path)
-            known = holds_run(self.path) or holds_seeds(self.path)
+            known = holds_run(self.path) or holds_seeds(self.path) or holds_sweep(self.path)
             hint = self.go_on if known else "it is no run folder"
             raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")
 
@@ -260,6 +262,11 @@ class RunFolder(Folder):
     def check(self) -> None:
         """Raises JaxtlError where this is not the folder of a run."""
         if not self.started.is_there:
+            if holds_sweep(self.path):
+                raise JaxtlError(
+                    f"{self.path}: is a sweep, of many runs; {SweepFolder(self.path).go_on}, or give one of "
+                    f"{SweepFolder(self.path).all_runs}"
+                )
             raise JaxtlError(
                 f"{self.path}: no run folder (it has no {_CONFIG}); start one with --out {self.path}, or "
                 "give one that jaxtl run made"
@@ -282,6 +289,44 @@ class SeedsFolder(Folder):
 
     def run_of(self, seed: int) -> RunFolder:
         return RunFolder(self.path / f"seed-{seed}")
+
+
+class SweepFolder(Folder):
+    """The folder of a sweep: what it was asked for and found; the runs of each combination lie within it."""
+
+    def __init__(self, path: Pathlike) -> None:
+        super().__init__(path)
+        remedy = "restore it from a copy, or start again with --out"
+        self.asked = self._file(_SWEEP, formats.load_sweep, formats.save_sweep, remedy)
+        self.rows = self._file("combinations.json", formats.load_rows, write_json)
+        self.table = self._file("combinations.csv", Path.read_text, write_text)
+        self.figures = tuple(
+            self._file(f"figures/sweep.{suffix}", Path.read_bytes, _save_figure) for suffix in SUFFIXES
+        )
+        self.report = self._file("report.html", Path.read_text, write_text)
+        # Its runs, and what these share while they are made.
+        self.all_runs, self.shared = self.path / "runs", self.path / "shared"
+
+    @property
+    def go_on(self) -> str:
+        return f"go on with: jaxtl sweep --resume {shlex.quote(str(self.path))}"
+
+    def run_of(self, name: str) -> RunFolder:
+        """Of a combination; of several seeds it holds one for each."""
+        return RunFolder(self.all_runs / name)
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """Those that are begun; of several seeds their folder."""
+        return [RunFolder(path) for path in sorted(self.all_runs.glob("*/"))]
+
+    def predictions_of(self, name: str) -> RunFile[Predictions]:
+        """The classes that a combination's networks name all test images by."""
+        return self._file(f"predictions/{name}.npz", formats.load_predictions, formats.save_predictions)
+
+    def shared_of(self, group: str, seed: int | None = None) -> RunFolder:
+        """What combinations of a group share: of one seed, or of all."""
+        return RunFolder(self.shared / group / ("stem" if seed is None else f"before-{seed}"))
 
 
 def fresh_folder(name: str) -> Path:
@@ -311,6 +356,10 @@ def holds_run(path: Pathlike) -> bool:
 def holds_seeds(path: Pathlike) -> bool:
     """Whether a folder is that of several seeds."""
     return any((Path(path) / name).is_file() for name in (_SEEDS, _SEEDS_BEFORE))
+
+
+def holds_sweep(path: Pathlike) -> bool:
+    return (Path(path) / _SWEEP).is_file()
 
 
 def run_folders(path: Pathlike) -> list[RunFolder]:

@@ -19,6 +19,7 @@ from jaxtl.methods import METHODS
 from jaxtl.records import tables
 from jaxtl.records.documents import (
     Check,
+    anything,
     brief,
     count,
     digest_of,
@@ -239,6 +240,47 @@ def save_seeds(path: Path, seeds: list[int]) -> None:
     write_json(path, {"seeds": seeds})
 
 
+class Predictions(NamedTuple):
+    """Classes int32 [n] of all test images of a sweep, and those that networks name, int32 [seeds, n]."""
+
+    labels: np.ndarray
+    named: np.ndarray
+
+
+def load_predictions(path: Path) -> Predictions:
+    names = ("labels", "named")
+    arrays, _ = read_npz(path, names, lambda name: False, dict.fromkeys(names, "iu"))
+    labels, named = arrays["labels"], arrays["named"]
+    if labels.ndim != 1 or named.ndim != 2 or named.shape[1:] != labels.shape or not named.size:
+        raise JaxtlError(f"{path}: not classes [n] and [seeds, n]; {MAKE_AGAIN}")
+    return Predictions(labels, named)
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    write_npz(path, predictions._asdict(), {})
+
+
+def load_sweep(path: Path) -> dict[str, Any]:
+    """What a sweep was asked for, as `jaxtl.sweeps.settings.Asked` records it."""
+    record = read_json_object(path)
+    if record.pop("digest", None) != digest_of(record):
+        raise JaxtlError(f"{path}: was edited since the sweep started; undo that")
+    if fault := _SWEEP(record):
+        raise JaxtlError(f"{path}: not what a sweep is asked for (it {fault})")
+    if fault := fault_of_settings(record["settings"], RunConfig):
+        raise JaxtlError(f"{path}: not what a sweep is asked for (its {fault})")
+    return record
+
+
+def save_sweep(path: Path, record: dict[str, Any]) -> None:
+    write_json(path, {**record, "digest": digest_of(record)})
+
+
+def load_rows(path: Path) -> dict[str, Any]:
+    """What a sweep found, a row for each combination."""
+    return _checked(path, _ROWS, "the rows of a sweep")
+
+
 # One schema for each kind of file.
 
 # Of settings, by how `jaxtl.settings` says it; JSON has lists where that has tuples.
@@ -278,6 +320,25 @@ _CLAIM = record_of(
     {"values": list_of(number), "held_in": count},
 )
 _SEEDS = list_of(count)
+_GRID = record_of(
+    {"trainable": list_of(text), "image_size": list_of(whole), "weights": list_of(or_none(text))}
+)
+_SWEEP = record_of({"settings": record_of({}), "grid": _GRID, "seeds": count})
+_ESTIMATE = or_none(list_of(or_none(number)))
+_ROW = record_of(
+    {
+        **dict.fromkeys(("name", "trainable", "status", "note"), text),
+        "image_size": whole,
+        "weights": or_none(text),
+        "seeds": count,
+        **dict.fromkeys(("parameters", "multiply_adds"), or_none(count)),
+        **dict.fromkeys(("training_seconds", "seconds", "peak_memory_gib"), or_none(number)),
+        **dict.fromkeys(
+            ("test_accuracy", "probe_before", "probe_after", "knn_before", "knn_after", "behind"), _ESTIMATE
+        ),
+    }
+)
+_ROWS = record_of({"rows": list_of(_ROW), "words": list_of(text)}, others=anything)
 
 
 def load_scores(path: Path) -> list[Score]:

@@ -28,6 +28,7 @@ COMMANDS = {
         "layers": "{files}/empty",
         "report": "{files}/empty --out {new}.html",
         "export": "{files}/empty --to csv --out {new}.csv",
+        "sweep": "--dataset {few} --out {new}",
         "scale": "--dataset {few} --out {new}",
     },
     "benchmarks": {
