@@ -116,6 +116,18 @@ def test_what_users_call_says_what_it_took(engine):
     assert_alike(trunk.then(trunk.model, MOBILE.pooled, data.images), features.values)
 
 
+def test_a_large_batch_passes_in_pieces(engine, monkeypatch):
+    sizes = []
+    run = engines.Pass.__call__
+    monkeypatch.setattr(
+        engines.Pass, "__call__", lambda self, batch: sizes.append(len(batch)) or run(self, batch)
+    )
+    few = images(33, 33, n=100)
+    run_layers(model(MOBILE), 0, 2, few, settled(MOBILE), 1024, engine=engine)
+    assert set(sizes) < {16, 32}
+    assert sum(sizes) < 100 + 32
+
+
 def test_auto_is_openvino_where_it_is_there(monkeypatch):
     installed = {"openvino", "onnx"}
     monkeypatch.setattr(engines, "find_spec", lambda name: name in installed or None)

@@ -206,10 +206,13 @@ def run_batches(
     Args:
         engine: that the step computes with; others than JAX have a batch under way on every core.
         images: how images become input, of steps that take images.
-        batch_size: asked for; None takes what is fastest.
+        batch_size: asked for, the most images at a time; None takes what is fastest. A CPU takes more than
+            that in pieces, which stay in its cache.
     """
     at_a_time = BATCHES_AT_A_TIME if engine == "jax" else cpu_count()
     size = batch_size_for(images, batch_size, notify, engine, at_a_time)
+    if images and jax.default_backend() == "cpu":
+        size = min(size, default_batch_size(images, engine))
     return collect(step, source, size, progress, notify, at_a_time=at_a_time, **how)
 
 

@@ -48,8 +48,8 @@ def extract(
         images: input size and scaling; by default the scaling that the weights want.
         layer: whose output is averaged over its pixels, such as "block_13_expand_relu"; names are those of
             `[layer.name for layer in model.config.layers]`. By default the last before the head.
-        batch_size: images per step; None takes what is fastest on the platform. It does not change results
-            beyond float32 rounding.
+        batch_size: most images per step; None takes what is fastest on the platform. A CPU takes larger ones
+            in pieces of that size. It does not change results beyond float32 rounding.
         precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
             `jaxtl.models.ops`.
         engine: what computes them: "jax"; "openvino" or "onnxruntime" on a CPU, where the extra of that name
