@@ -37,8 +37,10 @@ FITS = ("stretch", "crop", "pad")
 PIXELS = {"antialias": ANTIALIAS, "orientation": ORIENTATIONS, "alpha": ALPHA, "fit": FITS}
 # The same before runs recorded them.
 FORMER_PIXELS = {"antialias": "off", "orientation": "stored", "alpha": "white", "fit": "stretch"}
-# Likewise of runs that knew of no `align`.
-FORMER_ALIGN = {"align": False}
+# Likewise of runs that knew of no `align`, or of no `engine`.
+FORMER_ALIGN, FORMER_ENGINE = {"align": False}, {"engine": "jax"}
+# What computes the layers from the images on: see `jaxtl.extract`.
+ENGINES = ("auto", "jax", "openvino", "onnxruntime")
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
 # Forms in which its network is, and how their files end.
@@ -54,6 +56,12 @@ def check_model(name: str | None) -> None:
     """Raises JaxtlError for a name that is none of `MODELS`; None stands for the weights' own network."""
     if name not in (None, *MODELS):
         raise JaxtlError(f"model: must be one of {', '.join(MODELS)}, got {name!r}")
+
+
+def check_engine(name: str) -> None:
+    """Raises JaxtlError unless it is one of `ENGINES`."""
+    if name not in ENGINES:
+        raise JaxtlError(f"engine: must be one of {', '.join(ENGINES)}, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -217,6 +225,8 @@ class RunConfig:
         align: whether each map after is turned onto the one before, and that of t-SNE starts from it where
             its library can: see `jaxtl.reduce`, `onto`.
         precision: of the network's products; see `jaxtl.extract`.
+        engine: that computes the layers from the images on; see `jaxtl.extract`. A run records the one that
+            it took.
         layers: whether the end of every block is looked at too.
         deterministic: the same bits on every run on the same GPU, at some cost; a CPU's always are.
         seed: of the head, the shuffling and the embeddings.
@@ -240,6 +250,7 @@ class RunConfig:
     n_neighbors: int = 12
     align: bool = True
     precision: str = "highest"
+    engine: str = "auto"
     deterministic: bool = False
     layers: bool = True
     seed: int = TYPICAL_SEED
@@ -262,6 +273,7 @@ class RunConfig:
         _check_methods(self.methods)
         check_model(self.model)
         check_precision(self.precision)
+        check_engine(self.engine)
         _ = self.images, self.finetuning, self.selection
 
     @property

@@ -132,7 +132,8 @@ def config(digits):
 
     The last two layers hold weights and moving statistics, and compile in a moment.
     """
-    return RunConfig(dataset=digits, samples=250, trainable="2", epochs=3, perplexity=10.0, layers=False)
+    settings = {"samples": 250, "trainable": "2", "epochs": 3, "perplexity": 10.0, "layers": False}
+    return RunConfig(dataset=digits, engine="jax", **settings)
 
 
 @pytest.fixture(scope="session")
@@ -195,6 +196,7 @@ def few_config(few_digits):
         epochs=2,
         methods=("pca",),
         layers=False,
+        engine="jax",
     )
 
 

@@ -27,6 +27,7 @@ OTHER = {
     "perplexity": 5.0,
     "n_neighbors": 5,
     "precision": "bf16",
+    "engine": "onnxruntime",
     "deterministic": True,
     "layers": True,
     "seed": 12345,

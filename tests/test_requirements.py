@@ -35,7 +35,7 @@ IMPORTED_AS = {
 }
 # The extras whose libraries a folder may import, beside the dependencies.
 OF_FOLDER = {
-    "jaxtl": {"convert", "cuda12", "cuda13", "dask", "hf", "onnx", "parquet"},
+    "jaxtl": {"convert", "cuda12", "cuda13", "dask", "hf", "onnx", "onnxruntime", "openvino", "parquet"},
     "weights_convert": {"convert"},
     "benchmarks": {"bench", "cuda13"},
     "tests": {"test", "browser", "bench"},

@@ -18,6 +18,7 @@ from jaxtl.settings import (
     ALPHA,
     ANTIALIAS,
     BATCH_NORM,
+    ENGINES,
     FITS,
     MODELS,
     ORIENTATIONS,
@@ -279,6 +280,13 @@ computing = together(
         "Precision of the network's products. highest: float32; the others are faster on some GPUs and less "
         "exact.",
         type=click.Choice(PRECISIONS),
+    ),
+    setting(
+        "--engine",
+        _RUN.engine,
+        "What computes the layers from the images on. openvino, onnxruntime: on a CPU, where the extra of "
+        "that name is installed; auto: OpenVINO where it is installed, else JAX.",
+        type=click.Choice(ENGINES),
     ),
     click.option(
         "--deterministic",

@@ -73,6 +73,7 @@ def extract(
     from jaxtl.data import load
     from jaxtl.models.weights import load_model
     from jaxtl.network import footprint
+    from jaxtl.network.engine import chosen_engine
     from jaxtl.network.extraction import extract as extract_features
     from jaxtl.network.extraction import extract_to_store
     from jaxtl.records import store
@@ -85,6 +86,7 @@ def extract(
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    how["engine"] = chosen_engine(how["engine"], how["precision"])
     network = load_model(weights, model)
     images = _settled(images, network, observer)
     data = load(dataset, split, **asked)
@@ -143,6 +145,7 @@ def finetune(
     fit: str,
     weights: str | None,
     precision: str,
+    engine: str,
     deterministic: bool,
     compilation_cache: Path,
     history: Path | None,
@@ -157,6 +160,7 @@ def finetune(
     from jaxtl.data import load
     from jaxtl.models.weights import arrays_of, load_model, save_weights
     from jaxtl.network import footprint
+    from jaxtl.network.engine import chosen_engine
     from jaxtl.network.finetuning import finetune as tune
     from jaxtl.network.trunk import Trunk, trainable_boundary
     from jaxtl.records.tables import save_history
@@ -168,6 +172,7 @@ def finetune(
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
     configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    engine = chosen_engine(engine, precision)
     network = load_model(weights, model)
     boundary = trainable_boundary(network.config, config.trainable)
     images = _settled(images, network, observer)
@@ -180,7 +185,7 @@ def finetune(
     counts, fewer = (len(train), len(test)), "give fewer --train-samples, or a smaller --image-size"
     footprint.check_training(trunk, len(train.class_names), counts, config, fewer)
     with observer.step(f"Fine-tuning, {counted(config.epochs, 'epoch')}") as progress:
-        how = {"precision": precision, "progress": progress, "notify": observer.notify}
+        how = {"precision": precision, "engine": engine, "progress": progress, "notify": observer.notify}
         tuned, rows = tune(network, train, test, config, images, **how)
     save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
     if history:

@@ -21,6 +21,7 @@ from jaxtl.methods import METHODS
 from jaxtl.models.families import FAMILIES
 from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
 from jaxtl.network import footprint
+from jaxtl.network.engine import chosen_engine
 from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Observer, counted
 from jaxtl.records.paths import absolute_path
@@ -44,6 +45,7 @@ _BEARS_ON = {
     **{setting: f"the {method.label} maps" for method in METHODS.values() for setting in method.settings},
     "align": "the maps after",
     "precision": "the features",
+    "engine": "the features",
     "layers": "the depth profile",
     "seed": "finetune, the maps",
 }
@@ -101,9 +103,14 @@ def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> Non
 def settled(config: RunConfig, observer: Observer) -> RunConfig:
     """The settings with the preprocessing that the weights want, where the user asks for none; says so.
 
-    Paths are absolute in it, so that the run goes on from any working directory.
+    Paths are absolute in it, so that the run goes on from any working directory, and the engine is the one
+    that "auto" takes here.
     """
-    config = replace(config, dataset=absolute(config.dataset), weights=absolute_path(config.weights))
+    engine = chosen_engine(config.engine, config.precision)
+    if engine != config.engine and engine != "jax":
+        observer.notify(f"Frozen layers by {engine}, which is installed; --engine jax takes JAX")
+    paths = {"dataset": absolute(config.dataset), "weights": absolute_path(config.weights)}
+    config = replace(config, engine=engine, **paths)
     if config.preprocessing:
         return config
     wanted = wanted_preprocessing(config.weights)
@@ -129,6 +136,8 @@ def check_given(run: RunFolder, config: RunConfig, given: Mapping[str, Any]) -> 
     """Raises JaxtlError where a setting that is insisted on differs from the run's."""
     known = asdict(config)
     for name, value in given.items():
+        if (name, value) == ("engine", "auto"):
+            continue  # what it took is recorded
         spell = _SPELLED.get(name, lambda value: value)
         if spell(known[name]) != spell(value):
             raise JaxtlError(

@@ -64,8 +64,12 @@ def run(
         given = paired(dataset, config.selection)
         config = replace(config, dataset=f"{GIVEN}:{given[1].name.removeprefix(f'{GIVEN}:')}")
     folder = fresh_folder(run_name(config)) if out is None else Path(text("out", out))
+    begun = RunFolder(folder).started
+    if begun.is_there and config.engine == "auto":
+        # As it was begun, whatever is installed since.
+        config = replace(config, engine=getattr(begun.read().config, "engine", "jax"))
     shared = Shared(config, given=given)
-    if RunFolder(folder).started.is_there:
+    if begun.is_there:
         settled = checks.settled(config, Silent())
         settings = asdict(checks.fitted(settled, len(shared.sample)))
         # Last, since other settings decide what is taken for it.

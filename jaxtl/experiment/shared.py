@@ -126,7 +126,8 @@ class Shared:
     @_Once
     def trunk(self) -> Trunk:
         boundary = trainable_boundary(self.model.config, self.config.trainable)
-        return Trunk(self.model, boundary, self.config.images, self.config.precision, scratch=self.scratch)
+        how = {"precision": self.config.precision, "engine": self.config.engine, "scratch": self.scratch}
+        return Trunk(self.model, boundary, self.config.images, **how)
 
     @_Once
     def keeps_outputs(self) -> bool:

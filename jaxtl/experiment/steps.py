@@ -174,7 +174,8 @@ class Work(Analysis):
     ) -> None:
         model, source = self._model(stage), self.shared.first(split, len(data))
         values = self.shared.trunk.then(model, model.config.pooled, source, progress, self.notify)
-        file.write(features_of(model, data, self.config.images, values, self.config.precision))
+        how = self.config.precision, self.shared.trunk.engine
+        file.write(features_of(model, data, self.config.images, values, *how))
 
     def _model(self, stage: str) -> Network:
         if stage == "before":

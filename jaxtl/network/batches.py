@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory, largest_count
 from jaxtl.machine.programs import Program
 from jaxtl.models.network import Carry
@@ -32,7 +33,7 @@ Place = Callable[[tuple[int, ...]], Any]
 
 # By measurement on CPUs, at 48 pixels: larger batches leave the cache, smaller ones waste the matrix product.
 # At 224 pixels 2 images at a time were 1.7 times as fast as 64, so what counts is their area together.
-_BATCH_SIZE = {"cpu": (64, 48)}
+_BATCH_SIZE = {"cpu": (64, 48), "openvino": (32, 48), "onnxruntime": (16, 48)}
 # Up to these pixels a GPU of 16 GB has the memory for as many.
 _ACCELERATOR_BATCH_SIZE = (1024, 224)
 # Bytes that are read ahead of the device at a time, where images or rows are in files.
@@ -45,38 +46,48 @@ _PER_PIXEL = 230
 _FREE_SHARE = 0.5
 
 
-def default_batch_size(images: Images | None = None) -> int:
+def default_batch_size(images: Images | None = None, engine: str = "jax") -> int:
     """Images of a size that are fastest on the platform, together: fewer of larger ones, for their memory."""
-    most, size = _BATCH_SIZE.get(jax.default_backend(), _ACCELERATOR_BATCH_SIZE)
+    where = jax.default_backend() if engine == "jax" else engine
+    most, size = _BATCH_SIZE.get(where, _ACCELERATOR_BATCH_SIZE)
     pixels = (images or Images()).image_size
     return max(1, min(most, most * size**2 // pixels**2))
 
 
-def batch_size_for(images: Images | None, asked: int | None, notify: Notify | None = None) -> int:
+def batch_size_for(
+    images: Images | None,
+    asked: int | None,
+    notify: Notify | None = None,
+    engine: str = "jax",
+    at_a_time: int = BATCHES_AT_A_TIME,
+) -> int:
     """The size of batches that is asked for, or else the default; on a CPU what its free memory holds of it.
 
     A GPU's batches are halved where they fail, but a CPU has no failure: whoever takes too much is killed.
 
     Args:
         notify: called with one line where batches are smaller than what was asked for.
+        engine: that computes them, as of `jaxtl.network.engine.chosen_engine`.
+        at_a_time: batches that are under way together.
 
     Raises JaxtlError for a size that is none.
     """
-    size = default_batch_size(images)
+    size = default_batch_size(images, engine)
     if asked is not None:
         size = RANGES["batch_size"].checked("batch_size", asked)
     if jax.default_backend() != "cpu":
         return size
     share = int(_FREE_SHARE * available_memory())
-    fits = max(1, largest_count(lambda batch: bytes_of_batches(images or Images(), batch), size, share))
+    fits = largest_count(lambda batch: bytes_of_batches(images or Images(), batch, at_a_time), size, share)
+    fits = max(1, fits)
     if fits < size and notify is not None:
         notify(f"little memory is free: batches of {fits:,} images instead of {size:,}")
     return fits
 
 
-def bytes_of_batches(images: Images, size: int) -> int:
+def bytes_of_batches(images: Images, size: int, at_a_time: int = BATCHES_AT_A_TIME) -> int:
     """What images on their way through the network take on a CPU, of batches of a size."""
-    return BATCHES_AT_A_TIME * size * images.image_size**2 * _PER_PIXEL
+    return at_a_time * size * images.image_size**2 * _PER_PIXEL
 
 
 def rows(source: Any) -> int:
@@ -146,6 +157,7 @@ def collect(
     on_device: bool = False,
     first: int = 0,
     place: Place | None = None,
+    at_a_time: int = BATCHES_AT_A_TIME,
 ) -> Any:
     """The step's outputs for all rows of `source`, in order, in host memory or on the device.
 
@@ -161,7 +173,8 @@ def collect(
     store, fetch = (_store_on_device, jax.block_until_ready) if on_device else (keep, _to_host)
     while done < n:
         try:
-            for output in _outputs(lambda batch: fetch(step(batch)), batches(source, size, done)):
+            fetched = _outputs(lambda batch: fetch(step(batch)), batches(source, size, done), at_a_time)
+            for output in fetched:
                 output, extra = output if first else (output, None)
                 if done < first:
                     more, _ = keep(more, done, min(first, n), _to_host(extra))
@@ -177,17 +190,43 @@ def collect(
     return (result, more) if first else result
 
 
-def _outputs(step: Callable[[Any], Carry], inputs: Iterator[Any]) -> Iterator[Carry]:
+def run_batches(
+    engine: str,
+    step: Callable[[Any], Any],
+    source: Any,
+    images: Images | None,
+    batch_size: int | None,
+    *,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+    **how: Any,
+) -> Any:
+    """`collect` in as many batches of the size that an engine takes; `how` is of `collect`.
+
+    Args:
+        engine: that the step computes with; others than JAX have a batch under way on every core.
+        images: how images become input, of steps that take images.
+        batch_size: asked for, the most images at a time; None takes what is fastest. A CPU takes more than
+            that in pieces, which stay in its cache.
+    """
+    at_a_time = BATCHES_AT_A_TIME if engine == "jax" else cpu_count()
+    size = batch_size_for(images, batch_size, notify, engine, at_a_time)
+    if images and jax.default_backend() == "cpu":
+        size = min(size, default_batch_size(images, engine))
+    return collect(step, source, size, progress, notify, at_a_time=at_a_time, **how)
+
+
+def _outputs(step: Callable[[Any], Carry], inputs: Iterator[Any], at_a_time: int) -> Iterator[Carry]:
     """The step's outputs in order.
 
-    Two batches are under way at a time: while one is in a part of the network that keeps only one core (or
-    the host) busy, the other uses the rest.
+    JAX has two batches under way at a time: while one is in a part of the network that keeps only one core
+    (or the host) busy, the other uses the rest.
     """
     pending = deque()
-    with ThreadPoolExecutor(BATCHES_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(at_a_time) as pool:
         for batch in inputs:
             pending.append(pool.submit(step, batch))
-            if len(pending) > BATCHES_AT_A_TIME:
+            if len(pending) > at_a_time:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import Place, batch_of, batch_size_for, collect
+from jaxtl.network.batches import Place, batch_of, batch_size_for, run_batches
+from jaxtl.network.engine import average, average_blocks, pass_of
 from jaxtl.network.layers import enter, prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.rows import first_rows
@@ -52,6 +53,7 @@ def average_layers(
     precision: Precision = "highest",
     form: ops.Form | None = None,
     notify: Notify | None = None,
+    engine: str = "jax",
 ) -> dict[str, np.ndarray]:
     """Global averages of outputs from layer `start` on; arguments as of `run_layers`.
 
@@ -64,8 +66,12 @@ def average_layers(
     if not ends:
         return {}
     plans, arrays = _stretches(model, start, sorted(ends))
-    step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
-    averages = collect(step, source, batch_size_for(prepare, batch_size, notify), progress, notify)
+    engine = engine if prepare else "jax"
+    if engine == "jax":
+        step = partial(_run_stretches, plans, prepare, form or ops.default_form(), precision, arrays)
+    else:
+        step = pass_of(engine, plans, arrays, prepare, precision, average)
+    averages = run_batches(engine, step, source, prepare, batch_size, progress=progress, notify=notify)
     names = (model.config.layers[end - 1].name for end in sorted(ends))
     return dict(zip(names, averages, strict=True))
 
@@ -80,9 +86,10 @@ def prepare_averages(
     *,
     precision: Precision = "highest",
     form: ops.Form | None = None,
+    engine: str = "jax",
 ) -> None:
-    """Have what `average_layers` needs compiled in a thread; `image` as of `prepare_layers`."""
-    if ends:
+    """Have what `average_layers` needs compiled in a thread; `image` and `engine` as of `prepare_layers`."""
+    if ends and not (prepare and engine != "jax"):
         plans, arrays = _stretches(model, start, sorted(ends))
         form = form or ops.default_form()
         batch = batch_of(image, batch_size_for(prepare, batch_size))
@@ -129,6 +136,7 @@ def run_blocks(
     notify: Notify | None = None,
     on_device: bool = False,
     place: Place | None = None,
+    engine: str = "jax",
 ) -> tuple[Carry, Blocks]:
     """`run_layers` from the images on; in the same pass, the first images at the ends of the blocks passed.
 
@@ -137,15 +145,17 @@ def run_blocks(
     ops.check(precision, form)
     ends = block_ends(model, 0, stop)
     if not ends:
-        how = {"precision": precision, "form": form, "notify": notify, "on_device": on_device, "place": place}
+        how = {"precision": precision, "form": form, "notify": notify, "engine": engine}
+        how |= {"on_device": on_device, "place": place}
         carry = run_layers(model, 0, stop, images, prepare, batch_size, progress, **how)
         return carry, Blocks({}, 0, first_rows(images, first))
-    step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
-    size = batch_size_for(prepare, batch_size, notify)
+    step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision, engine)
+    how = {"progress": progress, "notify": notify, "on_device": on_device, "place": place}
     if not first:
-        carry = collect(lambda batch: step(batch)[0], images, size, progress, notify, on_device, place=place)
+        carry = run_batches(engine, lambda batch: step(batch)[0], images, prepare, batch_size, **how)
         return carry, Blocks({}, 0, first_rows(images, 0))
-    carry, (averages, kept) = collect(step, images, size, progress, notify, on_device, first, place)
+    both = run_batches(engine, step, images, prepare, batch_size, first=first, **how)
+    carry, (averages, kept) = both
     names = (model.config.layers[end - 1].name for end in ends)
     return carry, Blocks(dict(zip(names, averages, strict=True)), ends[-1], kept)
 
@@ -159,8 +169,11 @@ def prepare_blocks(
     *,
     precision: Precision = "highest",
     form: ops.Form | None = None,
+    engine: str = "jax",
 ) -> None:
-    """Have what `run_blocks` needs compiled in a thread; `image` as of `prepare_layers`."""
+    """Have what `run_blocks` needs compiled in a thread; `image` and `engine` as of `prepare_layers`."""
+    if engine != "jax":
+        return
     if ends := block_ends(model, 0, stop):
         step = _blocks_step(model, stop, ends, prepare, form or ops.default_form(), precision)
         _run_blocks.prepare(*step.args, batch_of(image, batch_size_for(prepare, batch_size)))
@@ -175,8 +188,11 @@ def _blocks_step(
     prepare: Images,
     form: ops.Form,
     precision: Precision,
-) -> partial[Any]:
+    engine: str = "jax",
+) -> Callable[[Any], Any]:
     plans, arrays = _stretches(model, 0, sorted({*ends, stop}))
+    if engine != "jax":
+        return pass_of(engine, plans, arrays, prepare, precision, average_blocks, len(ends))
     return partial(_run_blocks, plans, len(ends), prepare, form, precision, arrays)
 
 

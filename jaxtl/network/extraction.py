@@ -16,6 +16,7 @@ from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, tensor_digest
 from jaxtl.network.batches import advance
 from jaxtl.network.blocks import average_layers
+from jaxtl.network.engine import chosen_engine, named_engine
 from jaxtl.network.layers import run_layers
 from jaxtl.progress import Notify, Progress
 from jaxtl.records import given, store
@@ -36,6 +37,7 @@ def extract(
     layer: str | None = None,
     batch_size: int | None = None,
     precision: Precision = "highest",
+    engine: str = "auto",
     progress: Progress | bool | None = None,
     notify: Notify | None = None,
 ) -> Features:
@@ -48,10 +50,13 @@ def extract(
         images: input size and scaling; by default the scaling that the weights want.
         layer: whose output is averaged over its pixels, such as "block_13_expand_relu"; names are those of
             `[layer.name for layer in model.config.layers]`. By default the last before the head.
-        batch_size: images per step; None takes what is fastest on the platform. It does not change results
-            beyond float32 rounding.
+        batch_size: most images per step; None takes what is fastest on the platform. A CPU takes larger ones
+            in pieces of that size. It does not change results beyond float32 rounding.
         precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
             `jaxtl.models.ops`.
+        engine: what computes them: "jax"; "openvino" or "onnxruntime" on a CPU, where the extra of that name
+            is installed; "auto" is OpenVINO where that is installed, on a CPU at precision "highest", and
+            else JAX. They differ by float32 rounding.
         progress: True shows a bar; or what is called with the fraction done, 0 to 1.
         notify: called with one line when a batch did not fit into memory and smaller ones follow.
 
@@ -60,21 +65,21 @@ def extract(
         names the layer.
 
     Raises:
-        JaxtlError: an unknown precision or layer, the head for a layer, or arrays that are no images.
+        JaxtlError: an unknown precision or layer, the head for a layer, an engine that cannot compute it, or
+            arrays that are no images.
     """
     images, progress = images.settled(model.config.preprocessing), progress or None
+    how = {"precision": precision, "engine": chosen_engine(engine, precision)}
+    told = {"progress": progress, "notify": notify}
     if not isinstance(dataset, Dataset):
-        how = {"layer": layer, "batch_size": batch_size, "precision": precision, "notify": notify}
-        found = extract(model, _alone(dataset), images, progress=progress, **how)
-        meta = {name: value for name, value in found.meta.items() if name != "class_names"}
-        return Features(found.values, None, found.index, meta)
+        own = extract(model, _alone(dataset), images, layer=layer, batch_size=batch_size, **how, **told)
+        meta = {name: value for name, value in own.meta.items() if name != "class_names"}
+        return Features(own.values, None, own.index, meta)
     if layer not in (None, model.config.pooling):
-        how = {"batch_size": batch_size, "precision": precision, "progress": progress, "notify": notify}
-        averages = extract_layers(model, dataset, [layer], images, **how)
-        return features_of(model, dataset, images, averages[layer], precision, layer)
-    how = {"progress": progress, "precision": precision, "notify": notify}
-    pooled = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, **how)
-    return features_of(model, dataset, images, pooled.x, precision)
+        averages = extract_layers(model, dataset, [layer], images, batch_size=batch_size, **how, **told)
+        return features_of(model, dataset, images, averages[layer], layer=layer, **how)
+    pooled = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, **how, **told)
+    return features_of(model, dataset, images, pooled.x, **how)
 
 
 def _alone(images: ArrayLike) -> Dataset:
@@ -96,6 +101,7 @@ def stream(
     first: int = 0,
     batch_size: int | None = None,
     precision: Precision = "highest",
+    engine: str = "auto",
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> Iterator[np.ndarray]:
@@ -104,18 +110,18 @@ def stream(
     Args:
         images_of: uint8 images of the rows from a number to another, exclusive.
         n, first: rows `first` to n, exclusive.
-        images, batch_size, precision, progress, notify: as of `extract`.
+        images, batch_size, precision, engine, progress, notify: as of `extract`.
 
     Yields float32 [some, model.config.features], in order.
     """
-    images = images.settled(model.config.preprocessing)
+    images, engine = images.settled(model.config.preprocessing), chosen_engine(engine, precision)
     for start in range(first, n, STREAMED):
         stop = min(start + STREAMED, n)
 
         def tell(fraction: float, start: int = start, stop: int = stop) -> None:
             advance(progress, (start - first + (stop - start) * fraction) / (n - first))
 
-        how = {"progress": tell, "precision": precision, "notify": notify}
+        how = {"progress": tell, "precision": precision, "engine": engine, "notify": notify}
         yield run_layers(model, 0, model.config.pooled, images_of(start, stop), images, batch_size, **how).x
 
 
@@ -125,10 +131,10 @@ def extract_to_store(
     """`extract` to a store on disk (`jaxtl.records.store`), piece by piece: neither all images nor all
     features are ever in memory. Arguments as of `extract`; raises OSError where the store cannot be written.
     """
-    d = model.config.features
-    meta = features_of(
-        model, dataset.take(1), images, np.zeros((1, d), np.float32), how.get("precision", "highest")
-    ).meta
+    d, precision = model.config.features, how.get("precision", "highest")
+    how["engine"] = chosen_engine(how.get("engine", "auto"), precision)
+    nothing = np.zeros((1, d), np.float32)
+    meta = features_of(model, dataset.take(1), images, nothing, precision, how["engine"]).meta
     pieces = stream(model, lambda start, stop: dataset.images[start:stop], len(dataset), images, **how)
     store.write(path, pieces, dataset.labels, dataset.index, meta, d, dataset.ids)
 
@@ -141,6 +147,7 @@ def extract_layers(
     *,
     batch_size: int | None = None,
     precision: Precision = "highest",
+    engine: str = "auto",
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> dict[str, np.ndarray]:
@@ -162,9 +169,8 @@ def extract_layers(
             raise JaxtlError(f"layer {name}: has no pixels to average; take {last} or one before it, or none")
     images = images.settled(model.config.preprocessing)
     positions = {model.config.position(name) + 1 for name in layers}
-    return average_layers(
-        model, 0, positions, dataset.images, images, batch_size, progress, precision=precision, notify=notify
-    )
+    how = {"precision": precision, "engine": chosen_engine(engine, precision), "notify": notify}
+    return average_layers(model, 0, positions, dataset.images, images, batch_size, progress, **how)
 
 
 def features_of(
@@ -173,6 +179,7 @@ def features_of(
     images: Images,
     values: np.ndarray,
     precision: Precision = "highest",
+    engine: str = "jax",
     layer: str | None = None,
 ) -> Features:
     """Pooled values with the record of where they come from."""
@@ -186,6 +193,7 @@ def features_of(
         "image_size": images.image_size,
         "preprocessing": images.settled(model.config.preprocessing).preprocessing,
         "precision": precision,
+        **({} if engine == "jax" else {"engine": named_engine(engine)}),
         **_pixels(dataset, images),
     }
     return Features(values, dataset.labels, dataset.index, meta, dataset.ids)

@@ -46,6 +46,7 @@ def finetune(
     images: Images = Images(),
     *,
     precision: Precision = "highest",
+    engine: str = "auto",
     progress: Progress | bool | None = None,
     notify: Notify | None = None,
 ) -> tuple[Network, list[dict[str, float]]]:
@@ -59,6 +60,7 @@ def finetune(
         images: input size and scaling.
         precision: of the frozen layers and of the training steps, as in `jaxtl.extract`. Weights, their
             gradients, Adam's moments and moving statistics are float32 at each.
+        engine: of the frozen layers, as in `jaxtl.extract`; JAX computes the others.
         progress: True shows a bar; or what is called with the fraction done, 0 to 1.
         notify: called with one line when a batch of the frozen layers, or of the tests, did not fit into
             memory and smaller ones follow. Training never changes its batches.
@@ -68,10 +70,10 @@ def finetune(
         learning, test_loss and test_accuracy after it.
 
     Raises:
-        JaxtlError: classes that differ between train and test, an unknown precision, or a loss that is no
-            longer finite.
+        JaxtlError: classes that differ between train and test, an unknown precision, an engine that cannot
+            compute it, or a loss that is no longer finite.
     """
-    trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images, precision)
+    trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images, precision, engine=engine)
     keep = trunk.keeps(len(train) + len(test))
     sources = [trunk.source(data.images, keep, notify=notify) for data in (train, test)]
     return train_tail(

@@ -12,7 +12,8 @@ from jaxtl.machine.devices import Precision
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
-from jaxtl.network.batches import Place, batch_of, batch_size_for, collect
+from jaxtl.network.batches import Place, batch_of, batch_size_for, run_batches
+from jaxtl.network.engine import hand_on, pass_of
 from jaxtl.progress import Notify, Progress
 from jaxtl.settings import Images
 
@@ -31,6 +32,7 @@ def run_layers(
     notify: Notify | None = None,
     on_device: bool = False,
     place: Place | None = None,
+    engine: str = "jax",
 ) -> Carry:
     """Layers `start` to `stop` (exclusive) over all rows of `source`, batch by batch.
 
@@ -44,15 +46,21 @@ def run_layers(
         notify: called with one line when the batches are smaller than they should be.
         on_device: leave the result in the device's memory.
         place: as of `jaxtl.network.batches.collect`.
+        engine: that computes layers from the images on, as of `jaxtl.network.engine.chosen_engine`; JAX
+            computes the others.
 
     Returns:
         A Carry of float32 arrays with one row an image.
     """
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
-    step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
-    size = batch_size_for(prepare, batch_size, notify)
-    return collect(step, source, size, progress, notify, on_device, place=place)
+    engine = engine if prepare else "jax"
+    if engine == "jax":
+        step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
+    else:
+        step = pass_of(engine, (plan,), (arrays,), prepare, precision, hand_on)
+    how = {"progress": progress, "notify": notify, "on_device": on_device, "place": place}
+    return run_batches(engine, step, source, prepare, batch_size, **how)
 
 
 def prepare_layers(
@@ -65,12 +73,15 @@ def prepare_layers(
     *,
     precision: Precision = "highest",
     form: ops.Form | None = None,
+    engine: str = "jax",
 ) -> None:
-    """Have what `run_layers` needs compiled in a thread.
+    """Have what `run_layers` needs compiled in a thread; other engines than JAX take no time worth it.
 
     Args:
         image: a row of its `source`, without the first axis, as `jax.ShapeDtypeStruct`s.
     """
+    if prepare and engine != "jax":
+        return
     plan, arrays = folding.fold(model, start, stop)
     batch = batch_of(image, batch_size_for(prepare, batch_size))
     _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch)

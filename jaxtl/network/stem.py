@@ -89,7 +89,7 @@ def make_stem(
                 progress=tell,
                 notify=notify,
                 place=place,
-                **trunk.how,
+                **trunk.how(trunk.images),
             )
         shapes[split], done = carry.x.shape, done + len(rows)
     write_json(folder / _ABOUT, {"stop": stop, "shapes": shapes})

@@ -27,6 +27,7 @@ from jaxtl.network.blocks import (
     prepare_blocks,
     run_blocks,
 )
+from jaxtl.network.engine import chosen_engine
 from jaxtl.network.layers import prepare_layers, run_layers
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.rows import IN_MEMORY, StoredRows, disk_takes, first_rows, is_in_memory
@@ -74,6 +75,7 @@ class Trunk:
 
     What follows the trunk, training included, is computed in the same way. `precision` is one of
     `jaxtl.machine.devices.PRECISIONS`; `form` None takes the convolutions that are fastest on the platform.
+    `engine`, one of `jaxtl.settings.ENGINES`, computes layers from the images on, the others are JAX's.
     `scratch` is the folder for what memory should not hold; None takes the system's for temporary files.
     """
 
@@ -83,16 +85,19 @@ class Trunk:
     precision: Precision = "highest"
     form: ops.Form | None = None
     scratch: Path | None = None
+    engine: str = "jax"
 
     def __post_init__(self) -> None:
         ops.check(self.precision, self.form)
+        object.__setattr__(self, "engine", chosen_engine(self.engine, self.precision))
         object.__setattr__(self, "images", self.images.settled(self.model.config.preprocessing))
 
-    @property
-    def how(self) -> dict[str, Any]:
-        """How stretches of it are computed, for those who compute some: see `run_layers`."""
-        size = default_batch_size(self.images)
-        return {"precision": self.precision, "form": self.form, "batch_size": size}
+    def how(self, images: Images | None) -> dict[str, Any]:
+        """How stretches of it are computed, for those who compute some (see `run_layers`): from the images on or,
+        where there are none, from what the trunk keeps."""
+        engine = self.engine if images else "jax"
+        size = default_batch_size(self.images, engine)
+        return {"precision": self.precision, "form": self.form, "batch_size": size, "engine": engine}
 
     def bytes_per_image(self) -> int:
         """Size of what the trunk hands on for one image."""
@@ -119,7 +124,8 @@ class Trunk:
 
     def prepare(self, image_shape: tuple[int, int, int], counts: Sequence[int] = ()) -> None:
         """Have what `source` needs compiled in threads, for sets of so many images of this shape."""
-        prepare_blocks(self.model, self.boundary, self._row(image_shape, False), self.images, **self.how)
+        row, how = self._row(image_shape, False), self.how(self.images)
+        prepare_blocks(self.model, self.boundary, row, self.images, **how)
         if jax.default_backend() != "cpu":
             for n in dict.fromkeys(counts):
                 prepare_device_rows(n, self._spec(self.boundary), default_batch_size(self.images))
@@ -127,7 +133,7 @@ class Trunk:
     def prepare_then(self, model: Network, stop: int, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `then` needs compiled in a thread; `keep` as in `source`."""
         start, images = (self.boundary, None) if keep else (0, self.images)
-        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **self.how)
+        prepare_layers(model, start, stop, self._row(image_shape, keep), images, **self.how(images))
 
     def prepare_averages(self, image_shape: tuple[int, int, int], keep: bool) -> None:
         """Have what `averages` needs compiled in a thread; `keep` as in `source_and_blocks`."""
@@ -138,7 +144,7 @@ class Trunk:
             else (0, self.images, self._row(image_shape, False))
         )
         ends = block_ends(self.model, start, self.model.config.pooled)
-        prepare_averages(self.model, start, ends, row, images, **self.how)
+        prepare_averages(self.model, start, ends, row, images, **self.how(images))
 
     def keeps(self, n: int) -> bool:
         """Whether the outputs for n images are kept: they save work, and fit in memory or, on a CPU, on disk.
@@ -185,7 +191,7 @@ class Trunk:
             return images, Blocks({}, 0, first_rows(images, first))
         on_device = jax.default_backend() != "cpu"
         where = {"on_device": on_device, "place": place_in(self.scratch)}
-        how = {**self.how, **where, "progress": progress, "notify": notify}
+        how = {**self.how(self.images), **where, "progress": progress, "notify": notify}
         return run_blocks(self.model, self.boundary, images, self.images, first, **how)
 
     def continued(
@@ -198,12 +204,12 @@ class Trunk:
         """`source` of images of which layers 0 to `start` (exclusive) made `before`."""
         on_device = jax.default_backend() != "cpu"
         where = {"on_device": on_device, "place": place_in(self.scratch)}
-        how = {**self.how, **where, "progress": progress, "notify": notify}
+        how = {**self.how(None), **where, "progress": progress, "notify": notify}
         return run_layers(self.model, start, self.boundary, before, None, **how)
 
     def prepare_continued(self, start: int) -> None:
         """Have what `continued` needs compiled in a thread."""
-        prepare_layers(self.model, start, self.boundary, self._spec(start), None, **self.how)
+        prepare_layers(self.model, start, self.boundary, self._spec(start), None, **self.how(None))
 
     def _fetched(self, images: Any) -> Any:
         """Images in memory, or in one file where they are large; as they are where the disk is too small."""
@@ -223,7 +229,8 @@ class Trunk:
         """`extract_layers` of all blocks' ends, for a model that shares this trunk."""
         images = None if isinstance(blocks.source, Carry) else self.images
         ends = block_ends(model, blocks.start, model.config.pooled)
-        behind = average_layers(model, blocks.start, ends, blocks.source, images, notify=notify, **self.how)
+        how = {"notify": notify, **self.how(images)}
+        behind = average_layers(model, blocks.start, ends, blocks.source, images, **how)
         return {**blocks.averages, **behind}
 
     def then(
@@ -236,5 +243,5 @@ class Trunk:
     ) -> np.ndarray:
         """Outputs of layer `stop - 1` of a model that shares this trunk, float32 [n, ...]."""
         start, images = (self.boundary, None) if isinstance(source, Carry) else (0, self.images)
-        how = {**self.how, "progress": progress, "notify": notify}
+        how = {**self.how(images), "progress": progress, "notify": notify}
         return run_layers(model, start, stop, source, images, **how).x

@@ -37,7 +37,7 @@ from jaxtl.records.documents import (
 )
 from jaxtl.records.files import MAKE_AGAIN, read_json_object, read_npz, write_json, write_npz
 from jaxtl.records.tables import LayerRow, Score
-from jaxtl.settings import FORMER_ALIGN, FORMER_PIXELS, ComparisonConfig, RunConfig
+from jaxtl.settings import FORMER_ALIGN, FORMER_ENGINE, FORMER_PIXELS, ComparisonConfig, RunConfig
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.layers import NetworkConfig
@@ -87,7 +87,7 @@ def load_started(path: Path) -> Started:
         if kind not in (None, COMPARISON):
             raise TypeError(f"kind is {brief(kind)}")
         weights_digest = "" if kind else record.pop("weights_digest")
-        former = FORMER_ALIGN if kind else FORMER_PIXELS | FORMER_ALIGN
+        former = FORMER_ALIGN if kind else FORMER_PIXELS | FORMER_ALIGN | FORMER_ENGINE
         if fault := text(weights_digest) or fault_of_settings(record, _KINDS[kind]):
             raise TypeError(fault)
         known = {**former, **record, "methods": tuple(record["methods"])}

@@ -115,5 +115,7 @@ def extract(
     d = model.config.features
     meta = features_of(model, source.whole.take(1), source.settings.images, np.zeros((1, d), np.float32)).meta
     kept = store.copied(store.mapped(folder / FEATURES), had) if had else ()
-    new = stream(model, source.images, n, source.settings.images, first=had, progress=progress, notify=notify)
+    # By the one engine that is everywhere: a study may go on elsewhere.
+    how = {"engine": "jax", "progress": progress, "notify": notify}
+    new = stream(model, source.images, n, source.settings.images, first=had, **how)
     store.write(folder / FEATURES, chain(kept, new), source.labels(n), source.index(n), meta, d)
