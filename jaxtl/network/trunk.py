@@ -93,8 +93,11 @@ class Trunk:
         object.__setattr__(self, "images", self.images.settled(self.model.config.preprocessing))
 
     def how(self, images: Images | None) -> dict[str, Any]:
-        """How stretches of it are computed, for those who compute some (see `run_layers`): from the images on or,
-        where there are none, from what the trunk keeps."""
+        """How stretches of it are computed, for those who compute some: see `run_layers`.
+
+        Args:
+            images: how images enter, for stretches that begin with them; None for those of what it keeps.
+        """
         engine = self.engine if images else "jax"
         size = default_batch_size(self.images, engine)
         return {"precision": self.precision, "form": self.form, "batch_size": size, "engine": engine}
