@@ -86,6 +86,7 @@ RANGES = {
     "test_share": SHARE,
     "points": Range(1, LARGEST_WHOLE, whole=True),
     "dpi": Range(30, 2400),
+    "devices": Range(1, 65_536, whole=True),
     "forecast": Range(3, 1_000_000_000_000, whole=True),
     # Some 30 years.
     "time_limit": Range(0, 1e9, above=True),

@@ -29,7 +29,7 @@ _OPTIONS = {
     "The study": ("sizes", "backends", "memory_limit"),
     "The maps": ("methods", "method", "parameters", "perplexity", "n_neighbors", "backend", "time_limit"),
     "The scores": ("layers",),
-    "How it is computed": ("seed", "seeds", "precision", "deterministic", "compilation_cache"),
+    "How it is computed": ("seed", "seeds", "precision", "deterministic", "devices", "compilation_cache"),
 }
 _HEADING = {name: heading for heading, names in _OPTIONS.items() for name in names}
 _COMMANDS = {

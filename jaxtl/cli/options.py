@@ -264,6 +264,11 @@ computing = together(
         is_flag=True,
         help="Give the same bits on every run on the same GPU, at some cost; a CPU always does.",
     ),
+    limit(
+        "--devices",
+        "N",
+        "How many of this machine's GPUs, or of what else JAX computes on, share the work.  [default: all]",
+    ),
     setting(
         "--compilation-cache",
         "auto",

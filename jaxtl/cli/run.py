@@ -82,6 +82,7 @@ def run(
     resume: Path | None,
     backend: str,
     time_limit: float,
+    devices: int | None,
     compilation_cache: Path,
     seeds: int,
     forecast: bool,
@@ -127,7 +128,7 @@ def run(
         raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
     config = RunConfig(**settings)
     out = out if resume else _new_folder(out, config)
-    configure(compilation_cache=compilation_cache, notify=observer.notify)
+    configure(compilation_cache=compilation_cache, devices=devices, notify=observer.notify)
     if forecast:
         _print_forecast(config, seeds, out, observer, made_with, in_json)
         return

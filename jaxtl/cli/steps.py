@@ -11,7 +11,7 @@ import click
 from jaxtl.cli import headings, options, screen
 from jaxtl.cli.values import Count
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.devices import configure
+from jaxtl.machine.devices import configure, devices_used
 from jaxtl.methods import LIBRARIES, METHODS, library_label, method_label
 from jaxtl.progress import counted
 from jaxtl.ranges import shown
@@ -61,6 +61,7 @@ def extract(
     fit: str,
     weights: str | None,
     deterministic: bool,
+    devices: int | None,
     compilation_cache: Path,
     out: Path,
     in_json: bool,
@@ -84,7 +85,9 @@ def extract(
     written += [("the labels of --out", store.rows_path(out))] if out.suffix == store.SUFFIX else []
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
-    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
+    configure(deterministic=deterministic, devices=devices, **kept)
+    devices_used()
     network = load_model(weights, model)
     images = _settled(images, network, observer)
     data = load(dataset, split, **asked)
@@ -144,6 +147,7 @@ def finetune(
     weights: str | None,
     precision: str,
     deterministic: bool,
+    devices: int | None,
     compilation_cache: Path,
     history: Path | None,
     out: Path,
@@ -167,7 +171,9 @@ def finetune(
     written = [("--out", out), *([("--history", history)] if history else [])]
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
-    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
+    configure(deterministic=deterministic, devices=devices, **kept)
+    devices_used()
     network = load_model(weights, model)
     boundary = trainable_boundary(network.config, config.trainable)
     images = _settled(images, network, observer)

@@ -9,6 +9,7 @@ import jax
 
 from jaxtl.data.preprocess import preprocess
 from jaxtl.machine.devices import Precision
+from jaxtl.machine.mesh import whole
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
@@ -50,7 +51,7 @@ def run_layers(
     """
     ops.check(precision, form)
     plan, arrays = folding.fold(model, start, stop)
-    step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
+    step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, whole(arrays))
     size = batch_size_for(prepare, batch_size, notify)
     return collect(step, source, size, progress, notify, on_device, place=place)
 
@@ -76,7 +77,7 @@ def prepare_layers(
     _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch)
 
 
-@partial(Program, static=4)
+@partial(Program, static=4, rows=(5,), gives_rows=True)
 def _run_batch(
     plan: folding.Plan,
     prepare: Images | None,
