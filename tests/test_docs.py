@@ -52,6 +52,8 @@ NOT_RUN = {
     "python tests/installed.py": "installs from a network; tests/test_package.py looks at the same wheel",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
+    "jaxtl extract --dataset infinite:1000000 --split train --out F.shards --coordinator": "waits for its "
+    "other processes; tests/test_cluster.py starts them",
     "XLA_FLAGS=": "a process has its devices once; tests/test_devices.py runs on several",
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",

@@ -30,6 +30,7 @@ _OPTIONS = {
     "The maps": ("methods", "method", "parameters", "perplexity", "n_neighbors", "backend", "time_limit"),
     "The scores": ("layers",),
     "How it is computed": ("seed", "seeds", "precision", "deterministic", "devices", "compilation_cache"),
+    "Many processes": ("coordinator", "processes", "process_id", "distributed"),
 }
 _HEADING = {name: heading for heading, names in _OPTIONS.items() for name in names}
 _COMMANDS = {

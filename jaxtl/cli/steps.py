@@ -11,6 +11,7 @@ import click
 from jaxtl.cli import headings, options, screen
 from jaxtl.cli.values import Count
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cluster import together
 from jaxtl.machine.devices import configure, devices_used
 from jaxtl.methods import LIBRARIES, METHODS, library_label, method_label
 from jaxtl.progress import counted
@@ -18,8 +19,10 @@ from jaxtl.ranges import shown
 from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
 
 if TYPE_CHECKING:
+    from jaxtl.machine.cluster import Rank
     from jaxtl.models.network import Network
     from jaxtl.progress import Observer
+    from jaxtl.records.dataset import Dataset
 
 
 @click.command(cls=headings.Command, short_help="Images to features, with a network.")
@@ -43,9 +46,11 @@ if TYPE_CHECKING:
     "--out",
     type=options.FILE,
     required=True,
-    metavar="F.npz|F.npy",
-    help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz).",
+    metavar="F.npz|F.npy|F.shards",
+    help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz), "
+    "or F.shards, a folder that several processes write together.",
 )
+@options.cluster
 @screen.as_json
 @screen.quiet
 def extract(
@@ -71,39 +76,58 @@ def extract(
 
     The file holds values float32 [n, d], labels int32 [n] and index int32 [n], each image's place in the set.
     """
+    from jaxtl.records import shards, store
+
+    options.check_suffix(out, ".npz", store.SUFFIX, shards.SUFFIX)
+    place = options.placed(how)
+    if not place.is_alone and out.suffix != shards.SUFFIX:
+        raise JaxtlError(f"--out {out}: several processes write a folder that ends in {shards.SUFFIX}")
     from jaxtl.data import load
     from jaxtl.models.weights import load_model
     from jaxtl.network import footprint
-    from jaxtl.network.extraction import extract as extract_features
-    from jaxtl.network.extraction import extract_to_store
-    from jaxtl.records import store
 
-    options.check_suffix(out, ".npz", store.SUFFIX)
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     asked = {"image_size": image_size, "samples": samples, **images.pixels, **options.selected(how)}
-    written = [("--out", out)]
+    # A folder that was begun is gone on with.
+    written = [] if out.suffix == shards.SUFFIX and out.is_dir() else [("--out", out)]
     written += [("the labels of --out", store.rows_path(out))] if out.suffix == store.SUFFIX else []
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
     kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
-    configure(deterministic=deterministic, devices=devices, **kept)
-    devices_used()
-    network = load_model(weights, model)
-    images = _settled(images, network, observer)
-    data = load(dataset, split, **asked)
-    for note in data.notes:
-        observer.notify(note)
-    footprint.check_features(network.config, images, len(data), how["batch_size"], out.suffix == store.SUFFIX)
-    with observer.step(f"Features of {counted(len(data), 'image')}") as progress:
-        how |= {"progress": progress, "notify": observer.notify}
-        if out.suffix == store.SUFFIX:
-            extract_to_store(out, network, data, images, **how)
-        else:
-            extract_features(network, data, images, **how).save(out)
+    with together(place) as rank:
+        configure(deterministic=deterministic, devices=devices, **kept)
+        devices_used()
+        network = load_model(weights, model)
+        images = _settled(images, network, observer)
+        data = load(dataset, split, **asked)
+        for note in data.notes:
+            observer.notify(note)
+        streamed = out.suffix != ".npz"
+        footprint.check_features(network.config, images, len(data), how["batch_size"], streamed)
+        with observer.step(f"Features of {counted(len(data), 'image')}") as progress:
+            how |= {"progress": progress, "notify": observer.notify}
+            _write_features(out, network, data, images, rank, how)
+    if not rank.is_first:
+        return
     if in_json:
         screen.print_json({"out": out, "images": len(data), "features": network.config.features})
         return
     click.echo(f"{out}: {len(data)} x {network.config.features} features")
+
+
+def _write_features(
+    out: Path, network: Network, data: Dataset, images: Images, rank: Rank, how: dict[str, Any]
+) -> None:
+    """By its suffix: in one file, or piece by piece in one, or in those of many that are this process's."""
+    from jaxtl.network import extraction
+    from jaxtl.records import shards, store
+
+    if out.suffix == shards.SUFFIX:
+        extraction.extract_to_shards(out, network, data, images, rank=rank, **how)
+    elif out.suffix == store.SUFFIX:
+        extraction.extract_to_store(out, network, data, images, **how)
+    else:
+        extraction.extract(network, data, images, **how).save(out)
 
 
 def _settled(images: Images, network: Network, observer: Observer) -> Images:
@@ -206,7 +230,7 @@ def _print_history(rows: list[dict[str, float]]) -> None:
 
 
 @click.command(cls=headings.Command, short_help="Features to two dimensions, by PCA, t-SNE or LLE.")
-@click.argument("features", type=options.FILE, metavar="F.npz|F.npy")
+@click.argument("features", type=options.PATH, metavar="F.npz|F.npy|F.shards")
 @click.option("--method", type=click.Choice(list(METHODS)), required=True, help="How they are reduced.")
 @options.setting(
     "--backend",
@@ -247,7 +271,7 @@ def reduce(
 
     The file holds coords float32 [n, 2], and every parameter used. To look at it: jaxtl plot E.npz.
     """
-    from jaxtl.records import store
+    from jaxtl.records import shards, store
     from jaxtl.records.arrays import Embedding, Features
     from jaxtl.records.paths import check_size
     from jaxtl.reduction import defaults
@@ -265,7 +289,7 @@ def reduce(
     read += [("the features' labels", store.rows_path(features))] if features.suffix == store.SUFFIX else []
     options.check_outputs([("--out", out)], read)
     check_size(features)
-    load = store.load if features.suffix == store.SUFFIX else Features.load
+    load = {store.SUFFIX: store.load, shards.SUFFIX: shards.load}.get(features.suffix, Features.load)
     loaded = load(features)
     target = None if onto is None else Embedding.load(onto)
     title = f"{method_label(method)} of {counted(len(loaded.values), 'image')}"

@@ -27,6 +27,8 @@ _HARMLESS = (
     "JAX_EXPLAIN",
     "JAX_DUMP",
     "JAX_PJRT",
+    "JAX_COORDINATOR",
+    "JAX_LOCAL_DEVICE_IDS",
 )
 # Others that libraries would follow: figures are made without a backend of matplotlib's choice.
 _OTHERS = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE")

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.bars import with_bar
+from jaxtl.machine.cluster import Rank
 from jaxtl.machine.devices import Precision
 from jaxtl.models import ops
 from jaxtl.models.network import Network
@@ -17,7 +18,7 @@ from jaxtl.network.batches import advance
 from jaxtl.network.blocks import average_layers
 from jaxtl.network.layers import run_layers
 from jaxtl.progress import Notify, Progress
-from jaxtl.records import store
+from jaxtl.records import shards, store
 from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.dataset import Dataset
 from jaxtl.settings import Images
@@ -108,12 +109,53 @@ def extract_to_store(
     """`extract` to a store on disk (`jaxtl.records.store`), piece by piece: neither all images nor all
     features are ever in memory. Arguments as of `extract`; raises OSError where the store cannot be written.
     """
-    d = model.config.features
-    meta = features_of(
-        model, dataset.take(1), images, np.zeros((1, d), np.float32), how.get("precision", "highest")
-    ).meta
+    meta = _meta(model, dataset, images, **how)
     pieces = stream(model, lambda start, stop: dataset.images[start:stop], len(dataset), images, **how)
+    d = model.config.features
     store.write(path, pieces, dataset.labels, dataset.index, meta, d, dataset.ids)
+
+
+def extract_to_shards(
+    path: Pathlike,
+    model: Network,
+    dataset: Dataset,
+    images: Images = Images(),
+    *,
+    rank: Rank = Rank(),
+    progress: Progress | None = None,
+    **how: Any,
+) -> None:
+    """`extract_to_store` to a store of many files (`jaxtl.records.shards`); each process writes some of them.
+
+    Files that are there already are kept. Arguments as of `extract`.
+
+    Raises:
+        JaxtlError: a store that was begun with something else.
+        OSError: a file cannot be written.
+    """
+    plan = shards.planned(
+        len(dataset), model.config.features, rank.count, _meta(model, dataset, images, **how)
+    )
+    plan = shards.begin(path, plan, rank.is_first)
+    mine = [number for number in shards.left(path, plan) if number % rank.count == rank.number]
+    for done, number in enumerate(mine):
+        start, stop = plan.bounds(number)
+
+        def tell(fraction: float, done: int = done) -> None:
+            advance(progress, (done + fraction) / len(mine))
+
+        given = {"first": start, "progress": tell, **how}
+        pieces = stream(model, lambda start, stop: dataset.images[start:stop], stop, images, **given)
+        shards.write(path, plan, number, pieces)
+    if rank.is_first:
+        rows = {"labels": dataset.labels, "index": dataset.index, "ids": dataset.ids}
+        shards.complete(path, plan, rows)
+
+
+def _meta(model: Network, dataset: Dataset, images: Images, **how: Any) -> dict[str, Any]:
+    """What is recorded of features that are still to be made."""
+    none = np.zeros((1, model.config.features), np.float32)
+    return features_of(model, dataset.take(1), images, none, how.get("precision", "highest")).meta
 
 
 def extract_layers(
