@@ -14,7 +14,7 @@ from jaxtl.machine.devices import configure, device_memory, environment
 from jaxtl.metrics import device, distances
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import arrays_of, build
-from jaxtl.neighbors import exact_neighbors
+from jaxtl.neighbors import exact_neighbors, ring
 from jaxtl.network.batches import default_batch_size
 from jaxtl.network.extraction import extract
 from jaxtl.network.finetuning import train_tails
@@ -113,6 +113,7 @@ def main(out, *more):
         numbers = numbers_by(distances) if count == 1 else numbers_by(device)
         made = {**features(), **dict(trained()), **numbers, **use_jax()}
         if more:
+            made |= {"neighbours, in a ring": ring.search(POINTS, 12).indices}
             made |= {**more_features(), **dict(trained(together=2))}
             made |= dict(trained(batch_norm="recalibrated", epochs=2, batch_size=23))
         about = {

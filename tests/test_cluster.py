@@ -93,6 +93,16 @@ def test_a_dead_process_ends_the_others_and_the_work_goes_on(together, digits, t
     assert shards.load(out).values.shape == (1950, 1280)
 
 
+def test_two_processes_find_the_neighbours_that_one_finds(together, files, tmp_path):
+    """Each of them has two devices: the rows go round among four."""
+    paths = [tmp_path / "two.npz", tmp_path / "one.npz"]
+    words = ["neighbors", files / "good.npz", "--n-neighbors", 9, "--out"]
+    printed = finished(together(*words, paths[0]))
+    assert printed == [f"{paths[0]}: 9 neighbours of 40 images\n", ""]
+    subprocess.run([sys.executable, "-m", "jaxtl", *map(str, words), paths[1]], check=True)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_one_that_does_not_come_is_told(together, digits, tmp_path):
     """What is wrong in one process is told by that one in its own words."""
     processes = together("extract", "--dataset", tmp_path / "nowhere", "--out", tmp_path / "F.shards")

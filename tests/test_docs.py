@@ -54,6 +54,7 @@ NOT_RUN = {
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
     "jaxtl extract --dataset infinite:1000000 --split train --out F.shards --coordinator": "waits for its "
     "other processes; tests/test_cluster.py starts them",
+    "jaxtl neighbors F.shards --n-neighbors 90 --out N.npz --coordinator": "likewise",
     "XLA_FLAGS=": "a process has its devices once; tests/test_devices.py runs on several",
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",

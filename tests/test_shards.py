@@ -9,6 +9,7 @@ import pytest
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.cluster import Place
+from jaxtl.neighbors import exact_neighbors, neighbors_together
 from jaxtl.records import shards
 
 N, D = 1000, 64
@@ -110,6 +111,32 @@ def test_a_damaged_store_is_refused(begun):
         (path / "plan.json").write_text(json.dumps({"n": N, "d": D, "rows": plan.rows, "meta": {}, **wrong}))
         with pytest.raises(JaxtlError, match=r"plan.json: no plan of a store"):
             shards.load(path)
+
+
+@pytest.mark.parametrize("k", [7, 40])
+def test_neighbours_in_a_ring_are_exact(k):
+    """Copies among them, and a group far from all others, of which rounding hides the distances."""
+    values = VALUES[:331].copy()
+    values[40:60], values[200:] = values[3], values[200:] + 5000
+    nearest, expected = neighbors_together(values, k), exact_neighbors(values, k, engine="cpu")
+    np.testing.assert_array_equal(nearest.indices, expected.indices)
+    np.testing.assert_array_equal(nearest.distances, expected.distances)
+    values[5, 5] = np.nan
+    with pytest.raises(JaxtlError, match="hold NaN or infinite"):
+        neighbors_together(values, k)
+
+
+def test_known_neighbours_are_taken(jaxtl, files, tmp_path):
+    nearest, alike = tmp_path / "n.npz", ["reduce", files / "good.npz", "--method", "lle", "--set"]
+    assert jaxtl("neighbors", files / "good.npz", "--n-neighbors", 8, "--out", nearest)[0] == 0
+    how = [*alike, "n_neighbors=8", "--out"]
+    assert jaxtl(*how, tmp_path / "one.npz")[0] == 0
+    assert jaxtl(*how, tmp_path / "two.npz", "--neighbors", nearest)[0] == 0
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    code, _, said = jaxtl(
+        "reduce", files / "nan.npz", "--method", "pca", "--neighbors", nearest, "--out", nearest
+    )
+    assert (code, "is --neighbors too" in said) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,11 @@ seed = number(
     _RUN.seed,
     "Random seed. The same seed gives the same bytes on the same machine, cores and versions.",
 )
+devices = limit(
+    "--devices",
+    "N",
+    "How many of this machine's GPUs, or of what else JAX computes on, share the work.  [default: all]",
+)
 computing = together(
     setting(
         "--precision",
@@ -265,11 +270,7 @@ computing = together(
         is_flag=True,
         help="Give the same bits on every run on the same GPU, at some cost; a CPU always does.",
     ),
-    limit(
-        "--devices",
-        "N",
-        "How many of this machine's GPUs, or of what else JAX computes on, share the work.  [default: all]",
-    ),
+    devices,
     setting(
         "--compilation-cache",
         "auto",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @options.computing
 @click.option(
     "--out",
-    type=options.FILE,
+    type=options.PATH,
     required=True,
     metavar="F.npz|F.npy|F.shards",
     help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz), "
@@ -254,6 +254,12 @@ def _print_history(rows: list[dict[str, float]]) -> None:
     metavar="B.npz",
     help="An embedding of the same images, such as before, to turn this one onto and to start t-SNE from.",
 )
+@click.option(
+    "--neighbors",
+    type=options.FILE,
+    metavar="N.npz",
+    help="Neighbours of these features, of jaxtl neighbors, that t-SNE or LLE on a CPU need not search for.",
+)
 @click.option("--out", type=options.FILE, required=True, metavar="E.npz", help="The embedding to write.")
 @screen.as_json
 @screen.quiet
@@ -264,6 +270,7 @@ def reduce(
     seed: int,
     parameters: tuple[str, ...],
     onto: Path | None,
+    neighbors: Path | None,
     out: Path,
     in_json: bool,
 ) -> None:
@@ -271,8 +278,8 @@ def reduce(
 
     The file holds coords float32 [n, 2], and every parameter used. To look at it: jaxtl plot E.npz.
     """
-    from jaxtl.records import shards, store
-    from jaxtl.records.arrays import Embedding, Features
+    from jaxtl.records import store
+    from jaxtl.records.arrays import Embedding, Neighbors
     from jaxtl.records.paths import check_size
     from jaxtl.reduction import defaults
     from jaxtl.reduction import reduce as reduce_features
@@ -285,16 +292,21 @@ def reduce(
             raise JaxtlError(
                 f"--set {shown(name)[1:-1]}: {method} has no such parameter; it has {', '.join(known)}"
             )
-    read = [("the features", features), *([("--onto", onto)] if onto else [])]
-    read += [("the features' labels", store.rows_path(features))] if features.suffix == store.SUFFIX else []
-    options.check_outputs([("--out", out)], read)
+    read = [("--onto", onto), ("--neighbors", neighbors)]
+    given = [(name, path) for name, path in read if path]
+    options.check_outputs([("--out", out)], [*store.named(features), *given])
     check_size(features)
-    load = {store.SUFFIX: store.load, shards.SUFFIX: shards.load}.get(features.suffix, Features.load)
-    loaded = load(features)
+    loaded = store.features_in(features)
     target = None if onto is None else Embedding.load(onto)
+    known = None if neighbors is None else Neighbors.load(neighbors)
+    if known and len(known.indices) != len(loaded.values):
+        raise JaxtlError(
+            f"--neighbors {neighbors}: is of {counted(len(known.indices), 'image')}, {features} has "
+            f"{len(loaded.values):,}; give those of jaxtl neighbors {features}"
+        )
     title = f"{method_label(method)} of {counted(len(loaded.values), 'image')}"
     with screen.observer().step(title) as progress:
-        given = {"onto": target, "progress": progress, "seed": seed, **chosen}
+        given = {"onto": target, "known_neighbors": known, "progress": progress, "seed": seed, **chosen}
         embedding = reduce_features(loaded, method, backend, **given)
     embedding.save(out)
     if in_json:

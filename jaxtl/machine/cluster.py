@@ -151,10 +151,14 @@ def _gone(place: Place) -> str:
 
 def _be_watched(file: int) -> None:
     """What libraries say goes to a file, for who watches; and this process ends with that one."""
-    seen = os.dup(2)
-    os.dup2(file, 2)
+    # Gloo speaks on standard output, which is for results.
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        getattr(sys, name).flush()
+        seen = os.dup(number)
+        os.dup2(file, number)
+        how = {"buffering": 1 if os.isatty(seen) or number == 2 else -1, "errors": "backslashreplace"}
+        setattr(sys, name, os.fdopen(seen, "w", **how))
     os.close(file)
-    sys.stderr = os.fdopen(seen, "w", buffering=1, errors="backslashreplace")
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

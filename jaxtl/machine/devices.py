@@ -74,12 +74,17 @@ def configure(
             after JAX has made its devices, since a GPU would go on as it began.
     """
     if devices is not None:
-        os.environ[DEVICES] = str(RANGES["devices"].checked("devices", devices))
+        use_devices(devices)
     if compilation_cache is not None:
         cache.set_up(compilation_cache, notify)
     leave_device_memory()
     if deterministic:
         _make_deterministic()
+
+
+def use_devices(count: int) -> None:
+    """From now on so many compute, here and in processes that this one starts."""
+    os.environ[DEVICES] = str(RANGES["devices"].checked("devices", count))
 
 
 def check_precision(precision: str) -> None:

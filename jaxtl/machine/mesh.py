@@ -34,6 +34,24 @@ def _mesh_of(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
+def everywhere() -> Mesh:
+    """The devices in use of all processes that work together, each process's side by side."""
+    own = {process: [] for process in range(jax.process_count())}
+    for device in jax.devices():
+        own[device.process_index].append(device)
+    return _mesh_of(tuple(device for some in own.values() for device in some[: devices_used()]))
+
+
+def position() -> jax.Array:
+    """In a function of `by_rows`: the place of the device that computes, from 0."""
+    return jax.lax.axis_index(_AXIS)
+
+
+def passed_on(rows: jax.Array, count: int) -> jax.Array:
+    """In a function of `by_rows` over so many devices: what the next one has; the last one's is the first."""
+    return jax.lax.ppermute(rows, _AXIS, [(number, (number - 1) % count) for number in range(count)])
+
+
 def place(over: Mesh, rows: bool) -> NamedSharding:
     """Where an array lies whose rows are divided, or which is whole on each device."""
     return NamedSharding(over, _ROWS if rows else _WHOLE)
