@@ -60,9 +60,13 @@ def drawn(count, split):
 TRAIN, TEST = drawn(62, "train"), drawn(20, "test")
 
 
+def frozen(split, **how):
+    """What the layers that learn start from."""
+    return run_layers(TRUNK.model, 0, TRUNK.boundary, split.images, TRUNK.images, 7, **how)
+
+
 def features():
-    model, pooled = TRUNK.model, CONFIG.pooled
-    kept = run_layers(model, 0, TRUNK.boundary, TEST.images, TRUNK.images, 7, on_device=True)
+    model, pooled, kept = TRUNK.model, CONFIG.pooled, frozen(TEST, on_device=True)
     return {
         "features": extract(model, TEST, TRUNK.images, batch_size=7).values,
         "features, from the device": run_layers(model, TRUNK.boundary, pooled, kept, batch_size=7).x,
@@ -80,7 +84,7 @@ def more_features():
 def trained(**how):
     together, config = how.pop("together", 1), replace(TRAINING, **how)
     configs = [replace(config, seed=seed) for seed in range(together)]
-    data = [part for split in (TRAIN, TEST) for part in (split, TRUNK.source(split.images, keep=True))]
+    data = [part for split in (TRAIN, TEST) for part in (split, frozen(split))]
     named = f"trained {config.batch_norm} {together}"
     for seed, (model, history) in enumerate(train_tails(TRUNK, *data, configs, together=together)):
         yield from ((f"{named}, {seed}: {name}", value) for name, value in arrays_of(model).items())
@@ -88,20 +92,26 @@ def trained(**how):
 
 
 def numbers_by(engine):
-    """Neighbours and numbers: by the processor, in float64, or by all devices."""
+    """Neighbours and products: by the processor, in float64, or by all devices."""
     by_jax = engine is device
     neighbors = exact_neighbors(POINTS, 12, engine="jax" if by_jax else "cpu")
-    ranks = engine.anchor_ranks(POINTS, np.arange(0, 301, 7))
-    counts = device.agreement(ranks, ranks[:, ::-1].copy(), 5, np.array([5, 10]), np.linspace(0, 1, 301))
     times, transposed = device.products(POINTS) if by_jax else (POINTS.__matmul__, POINTS.T.__matmul__)
     return {
         "neighbours": neighbors.indices,
         "their distances": neighbors.distances,
-        "distances by class": engine.class_distances(POINTS, np.arange(301) % 3, 3),
-        "ranks": ranks,
-        **{f"agreement {number}": count for number, count in enumerate(counts)},
         "product": times(np.ones((20, 3), np.float32)),
         "transposed product": transposed(POINTS[:, :3].copy()),
+    }
+
+
+def more_numbers_by(engine):
+    ranks = engine.anchor_ranks(POINTS, np.arange(0, 301, 7))
+    counts = device.agreement(ranks, ranks[:, ::-1].copy(), 5, np.array([5, 10]), np.linspace(0, 1, 301))
+    return {
+        "distances by class": engine.class_distances(POINTS, np.arange(301) % 3, 3),
+        "ranks": ranks,
+        "neighbours, in a ring": ring.search(POINTS, 12).indices,
+        **{f"agreement {number}": count for number, count in enumerate(counts)},
     }
 
 
@@ -110,11 +120,10 @@ def main(out, *more):
     kept = {}
     for count in (*COUNTS, *MORE_COUNTS) if more else COUNTS:
         configure(devices=count)
-        numbers = numbers_by(distances) if count == 1 else numbers_by(device)
-        made = {**features(), **dict(trained()), **numbers, **use_jax()}
+        engine = distances if count == 1 else device
+        made = {**features(), **dict(trained()), **numbers_by(engine), **use_jax()}
         if more:
-            made |= {"neighbours, in a ring": ring.search(POINTS, 12).indices}
-            made |= {**more_features(), **dict(trained(together=2))}
+            made |= {**more_numbers_by(engine), **more_features(), **dict(trained(together=2))}
             made |= dict(trained(batch_norm="recalibrated", epochs=2, batch_size=23))
         about = {
             "used": environment()["devices_used"],
