@@ -86,6 +86,9 @@ RANGES = {
     "test_share": SHARE,
     "points": Range(1, LARGEST_WHOLE, whole=True),
     "dpi": Range(30, 2400),
+    "processes": Range(1, 65_536, whole=True),
+    "process_id": Range(0, 65_535, whole=True),
+    "devices": Range(1, 65_536, whole=True),
     "forecast": Range(3, 1_000_000_000_000, whole=True),
     # Some 30 years.
     "time_limit": Range(0, 1e9, above=True),

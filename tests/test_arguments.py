@@ -31,6 +31,7 @@ WORK = (
     "jaxtl.machine.devices.leave_device_memory",
     # What it sets stays set in this process.
     "jaxtl.machine.cache.set_up",
+    "jaxtl.machine.devices.use_devices",
     "benchmarks.suite.run",
     "benchmarks.suite.describe_machine",
 )

@@ -63,6 +63,10 @@ NOT_RUN = {
     "python tests/installed.py": "installs from a network; tests/test_package.py looks at the same wheel",
     "python -m benchmarks": "tests/test_benchmarks.py runs the suites",
     "python -m jaxtl.scaling.reference": "writes into the package; tests/test_forecast.py makes the table",
+    "jaxtl extract --dataset infinite:1000000 --split train --out F.shards --coordinator": "waits for its "
+    "other processes; tests/test_together.py starts them",
+    "jaxtl neighbors F.shards --n-neighbors 90 --out N.npz --coordinator": "likewise",
+    "XLA_FLAGS=": "a process has its devices once; tests/test_devices.py runs on several",
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "dask": "starts what does not end; tests/test_dask.py has a cluster",
     "jaxtl run --seeds 8 --dask tcp:": "needs several machines; tests/test_dask.py has a cluster",

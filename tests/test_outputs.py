@@ -19,6 +19,9 @@ LOST = {
     "reduce {mine}/s.npy --method pca --out {mine}/s.rows.npz": "is the features' labels too",
     "reduce {mine}/f.npz --method pca --out {run}/features/before.npz": "is a file of the run {run}",
     "reduce {mine}/f.npz --method pca --out {run}/embeddings/after_tsne.npz": "is a file of the run {run}",
+    "reduce {mine}/f.npz --method pca --neighbors {mine}/e.npz --out {mine}/e.npz": "is --neighbors too",
+    "neighbors {mine}/f.npz --out {mine}/f.npz": "is the features too",
+    "neighbors {mine}/s.npy --out {mine}/s.rows.npz": "is the features' labels too",
     "extract --dataset {mine}/f.npz --out {mine}/f.npz": "is --dataset too",
     "extract --dataset {images} --out {images}/f.npz": "lies in the folder of --dataset",
     "extract --dataset {images} --out {images}/cat/f.npy": "lies in the folder of --dataset",
@@ -45,6 +48,7 @@ LOST = {
 # Places that nothing can be written to.
 NOWHERE = {
     "reduce {mine}/f.npz --method pca --out {mine}/f.npz/e.npz": "Not a directory",
+    "neighbors {mine}/f.npz --out {mine}/f.npz/n.npz": "Not a directory",
     "extract --dataset {few} --out /proc/jaxtl/f.npz": "/proc/jaxtl/f.npz: ",
     "finetune --dataset {few} --out {mine}/m.safetensors --history /proc/jaxtl/h.csv": "/proc/jaxtl/h.csv: ",
     "plot {mine}/e.npz --out /proc/jaxtl/e.png": "/proc/jaxtl/e.png: ",

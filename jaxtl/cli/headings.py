@@ -27,15 +27,33 @@ _OPTIONS = {
     "The network": ("model", "weights"),
     "Fine-tuning": ("trainable", "epochs", "batch_size", "learning_rate", "batch_norm"),
     "The study": ("sizes", "backends", "memory_limit"),
-    "The maps": ("methods", "method", "parameters", "perplexity", "n_neighbors", "backend", "time_limit"),
+    "The maps": (
+        "methods",
+        "method",
+        "parameters",
+        "perplexity",
+        "n_neighbors",
+        "backend",
+        "time_limit",
+        "neighbors",
+    ),
     "The scores": ("layers",),
-    "How it is computed": ("seed", "seeds", "precision", "engine", "deterministic", "compilation_cache"),
+    "How it is computed": (
+        "seed",
+        "seeds",
+        "precision",
+        "engine",
+        "deterministic",
+        "devices",
+        "compilation_cache",
+    ),
+    "Many processes": ("coordinator", "processes", "process_id", "distributed", "dask"),
 }
 _HEADING = {name: heading for heading, names in _OPTIONS.items() for name in names}
 _COMMANDS = {
     "The whole experiment": ("run", "compare", "sweep", "scale"),
     "A finished run": ("show", "check", "report", "score", "layers", "plot", "export"),
-    "Single steps": ("extract", "finetune", "reduce"),
+    "Single steps": ("extract", "finetune", "neighbors", "reduce"),
     "This machine": ("doctor",),
 }
 

@@ -15,6 +15,7 @@ from jaxtl.cli.doctor import doctor
 from jaxtl.cli.errors import Stopped, advise, explain
 from jaxtl.cli.export import export
 from jaxtl.cli.finished import layers, plot, report, score
+from jaxtl.cli.neighbors import neighbors
 from jaxtl.cli.run import run
 from jaxtl.cli.scaling import scale
 from jaxtl.cli.show import show
@@ -28,6 +29,7 @@ _VERBS = (
     compare,
     extract,
     finetune,
+    neighbors,
     reduce,
     plot,
     show,

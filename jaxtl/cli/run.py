@@ -87,6 +87,7 @@ def run(
     resume: Path | None,
     backend: str,
     time_limit: float,
+    devices: int | None,
     compilation_cache: Path,
     seeds: int,
     dask: str | None,
@@ -136,7 +137,7 @@ def run(
         _check_dask(seeds, forecast)
     config = RunConfig(**settings)
     out = out if resume else _new_folder(out, config)
-    configure(compilation_cache=compilation_cache, notify=observer.notify)
+    configure(compilation_cache=compilation_cache, devices=devices, notify=observer.notify)
     if forecast:
         _print_forecast(config, seeds, out, observer, made_with, in_json)
         return

@@ -11,15 +11,18 @@ import click
 from jaxtl.cli import headings, options, screen
 from jaxtl.cli.values import Count
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.devices import configure
+from jaxtl.machine.devices import configure, devices_used
+from jaxtl.machine.together import together
 from jaxtl.methods import LIBRARIES, METHODS, library_label, method_label
 from jaxtl.progress import counted
 from jaxtl.ranges import shown
 from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
 
 if TYPE_CHECKING:
+    from jaxtl.machine.together import Rank
     from jaxtl.models.network import Network
     from jaxtl.progress import Observer
+    from jaxtl.records.dataset import Dataset
 
 
 @click.command(cls=headings.Command, short_help="Images to features, with a network.")
@@ -41,11 +44,13 @@ if TYPE_CHECKING:
 @options.computing
 @click.option(
     "--out",
-    type=options.FILE,
+    type=options.PATH,
     required=True,
-    metavar="F.npz|F.npy",
-    help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz).",
+    metavar="F.npz|F.npy|F.shards",
+    help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz), "
+    "or F.shards, a folder that several processes write together.",
 )
+@options.cluster
 @screen.as_json
 @screen.quiet
 def extract(
@@ -61,6 +66,7 @@ def extract(
     fit: str,
     weights: str | None,
     deterministic: bool,
+    devices: int | None,
     compilation_cache: Path,
     out: Path,
     in_json: bool,
@@ -70,39 +76,60 @@ def extract(
 
     The file holds values float32 [n, d], labels int32 [n] and index int32 [n], each image's place in the set.
     """
+    from jaxtl.records import shards, store
+
+    options.check_suffix(out, ".npz", store.SUFFIX, shards.SUFFIX)
+    place = options.placed(how)
+    if not place.is_alone and out.suffix != shards.SUFFIX:
+        raise JaxtlError(f"--out {out}: several processes write a folder that ends in {shards.SUFFIX}")
     from jaxtl.data import load
     from jaxtl.models.weights import load_model
     from jaxtl.network import footprint
     from jaxtl.network.engine import chosen_engine
-    from jaxtl.network.extraction import extract as extract_features
-    from jaxtl.network.extraction import extract_to_store
-    from jaxtl.records import store
 
-    options.check_suffix(out, ".npz", store.SUFFIX)
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     asked = {"image_size": image_size, "samples": samples, **images.pixels, **options.selected(how)}
-    written = [("--out", out)]
+    # A folder that was begun is gone on with.
+    written = [] if out.suffix == shards.SUFFIX and out.is_dir() else [("--out", out)]
     written += [("the labels of --out", store.rows_path(out))] if out.suffix == store.SUFFIX else []
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
-    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
-    how["engine"] = chosen_engine(how["engine"], how["precision"])
-    network = load_model(weights, model)
-    images = _settled(images, network, observer)
-    data = load(dataset, split, **asked)
-    for note in data.notes:
-        observer.notify(note)
-    footprint.check_features(network.config, images, len(data), how["batch_size"], out.suffix == store.SUFFIX)
-    with observer.step(f"Features of {counted(len(data), 'image')}") as progress:
-        how |= {"progress": progress, "notify": observer.notify}
-        if out.suffix == store.SUFFIX:
-            extract_to_store(out, network, data, images, **how)
-        else:
-            extract_features(network, data, images, **how).save(out)
+    kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
+    with together(place) as rank:
+        configure(deterministic=deterministic, devices=devices, **kept)
+        devices_used()
+        how["engine"] = chosen_engine(how["engine"], how["precision"])
+        network = load_model(weights, model)
+        images = _settled(images, network, observer)
+        data = load(dataset, split, **asked)
+        for note in data.notes:
+            observer.notify(note)
+        streamed = out.suffix != ".npz"
+        footprint.check_features(network.config, images, len(data), how["batch_size"], streamed)
+        with observer.step(f"Features of {counted(len(data), 'image')}") as progress:
+            how |= {"progress": progress, "notify": observer.notify}
+            _write_features(out, network, data, images, rank, how)
+    if not rank.is_first:
+        return
     if in_json:
         screen.print_json({"out": out, "images": len(data), "features": network.config.features})
         return
     click.echo(f"{out}: {len(data)} x {network.config.features} features")
+
+
+def _write_features(
+    out: Path, network: Network, data: Dataset, images: Images, rank: Rank, how: dict[str, Any]
+) -> None:
+    """By its suffix: in one file, or piece by piece in one, or in those of many that are this process's."""
+    from jaxtl.network import extraction
+    from jaxtl.records import shards, store
+
+    if out.suffix == shards.SUFFIX:
+        extraction.extract_to_shards(out, network, data, images, rank=rank, **how)
+    elif out.suffix == store.SUFFIX:
+        extraction.extract_to_store(out, network, data, images, **how)
+    else:
+        extraction.extract(network, data, images, **how).save(out)
 
 
 def _settled(images: Images, network: Network, observer: Observer) -> Images:
@@ -147,6 +174,7 @@ def finetune(
     precision: str,
     engine: str,
     deterministic: bool,
+    devices: int | None,
     compilation_cache: Path,
     history: Path | None,
     out: Path,
@@ -171,7 +199,9 @@ def finetune(
     written = [("--out", out), *([("--history", history)] if history else [])]
     options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
-    configure(deterministic=deterministic, compilation_cache=compilation_cache, notify=observer.notify)
+    kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
+    configure(deterministic=deterministic, devices=devices, **kept)
+    devices_used()
     engine = chosen_engine(engine, precision)
     network = load_model(weights, model)
     boundary = trainable_boundary(network.config, config.trainable)
@@ -205,7 +235,7 @@ def _print_history(rows: list[dict[str, float]]) -> None:
 
 
 @click.command(cls=headings.Command, short_help="Features to two dimensions, by PCA, t-SNE or LLE.")
-@click.argument("features", type=options.FILE, metavar="F.npz|F.npy")
+@click.argument("features", type=options.PATH, metavar="F.npz|F.npy|F.shards")
 @click.option("--method", type=click.Choice(list(METHODS)), required=True, help="How they are reduced.")
 @options.setting(
     "--backend",
@@ -229,6 +259,12 @@ def _print_history(rows: list[dict[str, float]]) -> None:
     metavar="B.npz",
     help="An embedding of the same images, such as before, to turn this one onto and to start t-SNE from.",
 )
+@click.option(
+    "--neighbors",
+    type=options.FILE,
+    metavar="N.npz",
+    help="Neighbours of these features, of jaxtl neighbors, that t-SNE or LLE on a CPU need not search for.",
+)
 @click.option("--out", type=options.FILE, required=True, metavar="E.npz", help="The embedding to write.")
 @screen.as_json
 @screen.quiet
@@ -239,6 +275,7 @@ def reduce(
     seed: int,
     parameters: tuple[str, ...],
     onto: Path | None,
+    neighbors: Path | None,
     out: Path,
     in_json: bool,
 ) -> None:
@@ -247,7 +284,7 @@ def reduce(
     The file holds coords float32 [n, 2], and every parameter used. To look at it: jaxtl plot E.npz.
     """
     from jaxtl.records import store
-    from jaxtl.records.arrays import Embedding, Features
+    from jaxtl.records.arrays import Embedding, Neighbors
     from jaxtl.records.paths import check_size
     from jaxtl.reduction import defaults
     from jaxtl.reduction import reduce as reduce_features
@@ -260,16 +297,21 @@ def reduce(
             raise JaxtlError(
                 f"--set {shown(name)[1:-1]}: {method} has no such parameter; it has {', '.join(known)}"
             )
-    read = [("the features", features), *([("--onto", onto)] if onto else [])]
-    read += [("the features' labels", store.rows_path(features))] if features.suffix == store.SUFFIX else []
-    options.check_outputs([("--out", out)], read)
+    read = [("--onto", onto), ("--neighbors", neighbors)]
+    given = [(name, path) for name, path in read if path]
+    options.check_outputs([("--out", out)], [*store.named(features), *given])
     check_size(features)
-    load = store.load if features.suffix == store.SUFFIX else Features.load
-    loaded = load(features)
+    loaded = store.features_in(features)
     target = None if onto is None else Embedding.load(onto)
+    known = None if neighbors is None else Neighbors.load(neighbors)
+    if known and len(known.indices) != len(loaded.values):
+        raise JaxtlError(
+            f"--neighbors {neighbors}: is of {counted(len(known.indices), 'image')}, {features} has "
+            f"{len(loaded.values):,}; give those of jaxtl neighbors {features}"
+        )
     title = f"{method_label(method)} of {counted(len(loaded.values), 'image')}"
     with screen.observer().step(title) as progress:
-        given = {"onto": target, "progress": progress, "seed": seed, **chosen}
+        given = {"onto": target, "known_neighbors": known, "progress": progress, "seed": seed, **chosen}
         embedding = reduce_features(loaded, method, backend, **given)
     embedding.save(out)
     if in_json:

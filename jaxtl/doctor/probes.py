@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.child import Child
+from jaxtl.machine.devices import devices_used
 
 SECONDS = 120
 # By default JAX ends a traceback with a remark on the traceback, where the error itself should be.
@@ -107,7 +108,13 @@ def use_jax() -> dict[str, str]:
         else f"{device.platform}: {device.device_kind}"
         for device in jax.devices()
     ]
-    return {"version": jax.__version__, "jaxlib": jaxlib.__version__, "devices": "; ".join(devices)}
+    versions = {"version": jax.__version__, "jaxlib": jaxlib.__version__}
+    try:
+        used = f"{devices_used()} of {len(devices)}"
+    except JaxtlError as error:
+        # More than there are: no fault of JAX's.
+        used = str(error)
+    return {**versions, "devices": "; ".join(devices), "devices used": used}
 
 
 def use_cupy() -> dict[str, Any]:

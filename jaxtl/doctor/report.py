@@ -19,6 +19,7 @@ from jaxtl.doctor.probes import Probe, last_line, probe_line, try_library
 from jaxtl.errors import install
 from jaxtl.machine import cache, cuda
 from jaxtl.machine.cuda import Fault
+from jaxtl.machine.devices import DEVICES
 from jaxtl.machine.host import describe
 from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
@@ -36,6 +37,7 @@ _ENVIRONMENT = (
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
+    DEVICES,
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",

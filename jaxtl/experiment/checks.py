@@ -17,6 +17,7 @@ from jaxtl.evaluation import footprint as numbers
 from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
 from jaxtl.machine import cuda
+from jaxtl.machine.devices import devices_used
 from jaxtl.methods import METHODS
 from jaxtl.models.families import FAMILIES
 from jaxtl.models.weights import BUNDLED, imagenet_path, wanted_preprocessing
@@ -80,6 +81,7 @@ def notes(config: RunConfig, shared: Shared) -> list[str]:
 
 def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> None:
     """Raises JaxtlError where settings cannot work on the data or on this machine."""
+    devices_used()
     trainable_boundary(shared.model.config, config.trainable)
     if len(np.unique(shared.train.labels)) < 2:
         raise JaxtlError(

@@ -17,7 +17,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.lle import tiles
 from jaxtl.lle.factors import SHIFT, Operator
 from jaxtl.machine import programs
-from jaxtl.machine.devices import device_memory, leave_device_memory
+from jaxtl.machine.devices import device_memory, devices_used, leave_device_memory
 from jaxtl.machine.engines import row_blocks
 
 # What a factorisation may take of the device's memory; the rest is for the features and what JAX holds.
@@ -54,7 +54,7 @@ def barycenter_weights(
 ) -> np.ndarray:
     """`jaxtl.lle.alignment.barycenter_weights` on the device; `workers` plays no part."""
     m, k = indices.shape
-    blocks = row_blocks(np.arange(m), _CHUNK // (k * values.shape[1]))
+    blocks = row_blocks(np.arange(m), _CHUNK // (k * values.shape[1]), devices_used())
     leave_device_memory()
     with jax.enable_x64(True):
         points = jnp.asarray(values)
@@ -62,7 +62,7 @@ def barycenter_weights(
         return np.asarray(_weights(points, asked, indices, blocks, reg)).reshape(-1, k)[:m]
 
 
-@programs.jit
+@programs.jit(rows=("blocks",))
 def _weights(
     points: jax.Array, queries: jax.Array, indices: jax.Array, blocks: jax.Array, reg: jax.Array
 ) -> jax.Array:

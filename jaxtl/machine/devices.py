@@ -12,12 +12,15 @@ from jaxtl.machine import cache, surroundings
 from jaxtl.machine.host import describe, versions
 from jaxtl.machine.memory import physical_memory
 from jaxtl.progress import Notify
+from jaxtl.ranges import RANGES
 
 Precision = Literal["highest", "tf32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 # XLA leaves out what is faster but not deterministic, and picks kernels without timing them.
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
+# How many devices are used, for this process and those that it starts.
+DEVICES = "JAXTL_DEVICES"
 # With any of these set, a user has decided about the card's memory.
 _MEMORY_SETTINGS = (
     "XLA_PYTHON_CLIENT_PREALLOCATE",
@@ -48,6 +51,7 @@ def configure(
     *,
     deterministic: bool = False,
     compilation_cache: str | os.PathLike[str] | None = None,
+    devices: int | None = None,
     notify: Notify | None = None,
 ) -> None:
     """Set JAX up, before its first computation; whether it is imported already does not matter.
@@ -60,17 +64,27 @@ def configure(
         compilation_cache: a folder, made where needed, that keeps every compiled function for later
             processes; "auto" takes a folder of jaxtl's own where there is a GPU, "none" keeps nothing, None
             leaves all as it is. This setting takes effect at any time.
+        devices: how many of JAX's devices compute, the first ones of the default kind, here and in processes
+            that this one starts; it takes effect at any time. None leaves it to the variable JAXTL_DEVICES,
+            and without that all do.
         notify: called with one line where jaxtl's own folder cannot be written to.
 
     Raises:
-        JaxtlError: a folder that cannot be written to; or `deterministic` after JAX has made its devices,
-            since a GPU would go on as it began.
+        JaxtlError: a folder that cannot be written to; a number of devices that is none; or `deterministic`
+            after JAX has made its devices, since a GPU would go on as it began.
     """
+    if devices is not None:
+        use_devices(devices)
     if compilation_cache is not None:
         cache.set_up(compilation_cache, notify)
     leave_device_memory()
     if deterministic:
         _make_deterministic()
+
+
+def use_devices(count: int) -> None:
+    """From now on so many compute, here and in processes that this one starts."""
+    os.environ[DEVICES] = str(RANGES["devices"].checked("devices", count))
 
 
 def check_precision(precision: str) -> None:
@@ -113,13 +127,39 @@ def _on_gpu() -> bool:
     return jax.default_backend() == "gpu"
 
 
-def device_memory() -> int:
-    """Bytes of memory of the device that JAX computes on."""
+def devices_used() -> int:
+    """How many devices compute: as many as `configure` was told, by default all of JAX's default kind here.
+
+    One, where a device was chosen by JAX's own `jax_default_device`.
+
+    Raises JaxtlError where there are fewer.
+    """
     import jax
 
     leave_device_memory()
-    stats = jax.devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or physical_memory()
+    there = 1 if jax.config.jax_default_device is not None else jax.local_device_count()
+    given = os.environ.get(DEVICES)
+    if not given:
+        return there
+    try:
+        asked = RANGES["devices"].read(given)
+    except JaxtlError as error:
+        raise JaxtlError(f"{DEVICES}: {error}") from None
+    if asked > there:
+        kind = jax.local_devices()[0].device_kind
+        raise JaxtlError(
+            f"devices: {asked} are asked for, and JAX has {there} here ({kind}); give --devices {there}"
+        )
+    return asked
+
+
+def device_memory() -> int:
+    """Bytes of memory of each device that JAX computes on; those of a CPU share its memory."""
+    import jax
+
+    leave_device_memory()
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or physical_memory() // devices_used()
 
 
 def environment() -> dict[str, Any]:
@@ -131,6 +171,7 @@ def environment() -> dict[str, Any]:
     return {
         **describe(),
         "devices": devices,
+        "devices_used": devices_used(),
         "versions": versions(_LIBRARIES),
         "settings": surroundings.recorded(),
     }

@@ -49,9 +49,13 @@ def engine_for(engine: str, work: int, needed: int) -> str:
     return "jax" if needed <= _MEMORY_PART * device_memory() else "cpu"
 
 
-def row_blocks(rows: np.ndarray, most: int) -> np.ndarray:
-    """`rows` in blocks of one size, at most `most`, int32 [blocks, size]; the last row fills up the last."""
+def row_blocks(rows: np.ndarray, most: int, devices: int = 1) -> np.ndarray:
+    """`rows` in blocks of one size, at most `most`, int32 [blocks, size]; the last row fills up the last.
+
+    As many blocks for each of the devices.
+    """
     count = -(-len(rows) // max(1, most))
+    count = -(-count // devices) * devices
     size = -(-len(rows) // count)
     places = np.minimum(np.arange(count * size), len(rows) - 1)
     return rows[places].reshape(count, size).astype(np.int32)

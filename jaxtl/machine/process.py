@@ -102,6 +102,33 @@ def run_command(
         return Ended(process.returncode, *texts, taken, usage.ru_utime + usage.ru_stime, peak)
 
 
+def run_watched(arguments: Sequence[str], variable: str) -> Ended:
+    """Run the command line of jaxtl to its end, on this process's terminal: it prints what this one would.
+
+    Its standard input ends when this process does.
+
+    Args:
+        arguments: its words.
+        variable: by this it is given the number of a file, for what libraries write to its standard error.
+
+    Returns:
+        How it ended; `errors` is the end of that file, and `output` is empty.
+    """
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        process = _start(
+            [sys.executable, "-P", "-m", "jaxtl", *arguments],
+            stdin=subprocess.PIPE,
+            pass_fds=(said.fileno(),),
+            env=os.environ | {"PYTHONPATH": _import_path(), variable: str(said.fileno())},
+        )
+        usage = _wait(process, float("inf"))
+        process.stdin.close()
+        taken = time.perf_counter() - began
+        cpu_seconds, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+        return Ended(process.returncode, "", _tail(said), taken, cpu_seconds, peak)
+
+
 def _start(words: Sequence[str | Path], **how: Any) -> subprocess.Popen:
     """A process that ends with this one, where that is ended by a signal."""
     with signals.spawning:
@@ -249,7 +276,7 @@ class Server:
         self.kill(close=False)
         code, said = self._process.returncode, self.said()
         words = next((line.strip()[:300] for line in reversed(said.split("\n")) if line.strip()), "")
-        return Silence(f"its process {_ending(code)}{f' ({words})' if words else ''}", code=code, said=said)
+        return Silence(f"its process {ending_of(code)}{f' ({words})' if words else ''}", code=code, said=said)
 
     def said(self) -> str:
         return _tail(self._printed)
@@ -269,12 +296,16 @@ class Server:
 
 def _environment(given: Mapping[str, str | None]) -> dict[str, str]:
     """A child's: ours, with our import path; JAX, where it is used there, shares the card with us."""
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    ours = surroundings.plain(os.environ) | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    shared = {"PYTHONPATH": _import_path(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    ours = surroundings.plain(os.environ) | shared
     return {name: value for name, value in {**ours, **given}.items() if value is not None}
 
 
-def _ending(code: int | None) -> str:
+def _import_path() -> str:
+    return os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+
+
+def ending_of(code: int | None) -> str:
     """Such as "was ended by SIGSEGV", and what is often behind it."""
     if code is None:
         return "cannot be ended"

@@ -16,8 +16,10 @@ from functools import cache, partial, wraps
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxtl.machine.host import cpu_count
+from jaxtl.machine.mesh import by_rows, mesh, named_by_rows, place
 
 Options = dict[str, bool | int | str]
 
@@ -77,22 +79,34 @@ def _loops_in_graphs() -> bool:
     return jax.version.__version_info__[:2] >= _LOOPS_IN_GRAPHS_SINCE
 
 
-def jit(function: Callable | None = None, **how: Any) -> Callable:
+def jit(
+    function: Callable | None = None,
+    *,
+    rows: tuple[str, ...] = (),
+    static_argnames: tuple[str, ...] = (),
+    **how: Any,
+) -> Callable:
     """`jax.jit` whose programs are not tuned on a GPU, for functions that are not called by compiled ones.
 
     The platform is asked at the first call, and not where a function is defined.
+
+    Args:
+        rows: names of arguments, arrays whose rows are divided where several devices are in use
+            (`jaxtl.machine.mesh.by_rows`); without them one device computes.
     """
     if function is None:
-        return partial(jit, **how)
+        return partial(jit, rows=rows, static_argnames=static_argnames, **how)
 
     @cache
-    def jitted(on_gpu: bool) -> Callable:
+    def jitted(on_gpu: bool, over: Mesh | None) -> Callable:
         untuned = {name: value for name, value in options().items() if name in _GPU_OPTIONS}
-        return jax.jit(function, compiler_options=untuned if on_gpu and untuned else None, **how)
+        taken = function if over is None else named_by_rows(function, over, rows, static_argnames)
+        given = {"static_argnames": static_argnames, **how}
+        return jax.jit(taken, compiler_options=untuned if on_gpu and untuned else None, **given)
 
     @wraps(function)
     def call(*args: Any, **named: Any) -> Any:
-        return jitted(jax.default_backend() == "gpu")(*args, **named)
+        return jitted(jax.default_backend() == "gpu", mesh() if rows else None)(*args, **named)
 
     return call
 
@@ -104,11 +118,24 @@ class Program:
         function: what `jax.jit` takes.
         static: how many arguments, the first ones, are hashable values that the program is made for.
         donate: numbers of the arguments whose memory the results may take over.
+        rows: numbers of the arguments whose rows are divided where several devices are in use, as many as
+            `jaxtl.machine.mesh.rounded_up` gives; all others are whole on every device.
+        gives_rows: whether the results' rows are divided, too; then of `rows` each device computes its own
+            alone. Else results are whole on every device.
     """
 
-    def __init__(self, function: Callable, static: int = 0, donate: tuple[int, ...] = ()) -> None:
-        self.jitted = jax.jit(function, static_argnums=tuple(range(static)), donate_argnums=donate)
-        self._static = static
+    def __init__(
+        self,
+        function: Callable,
+        static: int = 0,
+        donate: tuple[int, ...] = (),
+        rows: tuple[int, ...] = (),
+        gives_rows: bool = False,
+    ) -> None:
+        how = {"static_argnums": tuple(range(static)), "donate_argnums": donate}
+        self._jit = partial(jax.jit, **how)
+        self.jitted = self._jit(function)
+        self._function, self._static, self._rows, self._gives_rows = function, static, rows, gives_rows
         self._lock = threading.Lock()
         self._compiled: dict[Any, _Compilation] = {}
 
@@ -116,7 +143,10 @@ class Program:
         """The function's result. Compiles it where nobody has, and waits for one who does."""
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args[self._static :])):
             return self.jitted(*args)
-        return self._find(args).executable()(*args[self._static :])
+        over, arrays = mesh(), args[self._static :]
+        if over is not None:
+            arrays = jax.device_put(arrays, self._places(over, len(args)))
+        return self._find(args).executable()(*arrays)
 
     def prepare(self, *args: Any) -> None:
         """Trace the function here and now, and have it compiled in a thread.
@@ -131,15 +161,32 @@ class Program:
     def _find(self, args: tuple) -> _Compilation:
         leaves, structure = jax.tree.flatten(args[self._static :])
         shapes = tuple((leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves)
-        where = jax.default_backend(), jax.config.jax_default_device
+        over = mesh()
+        where = jax.default_backend(), jax.config.jax_default_device, over
         static = args[: self._static]
         chosen = _options_of(static)
         key = static, structure, shapes, tuple(chosen.items()), where
         with self._lock:
             if key not in self._compiled:
                 abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-                self._compiled[key] = _Compilation(lambda: self.jitted.lower(*static, *abstract), chosen)
+                jitted = self.jitted if over is None else self._over(over, len(args))
+                self._compiled[key] = _Compilation(lambda: jitted.lower(*static, *abstract), chosen)
             return self._compiled[key]
+
+    def _over(self, over: Mesh, count: int) -> Any:
+        """The function of so many arguments, over several devices."""
+
+        def of_shares(*args: Any) -> Any:
+            function = partial(self._function, *args[: self._static])
+            divided = tuple(number in self._rows for number in range(self._static, count))
+            return by_rows(function, over, divided)(*args[self._static :])
+
+        function = of_shares if self._rows and self._gives_rows else self._function
+        places = {"in_shardings": self._places(over, count), "out_shardings": place(over, self._gives_rows)}
+        return self._jit(function, **places)
+
+    def _places(self, over: Mesh, count: int) -> tuple[Any, ...]:
+        return tuple(place(over, number in self._rows) for number in range(self._static, count))
 
 
 class _Compilation:

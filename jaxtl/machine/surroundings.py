@@ -27,6 +27,8 @@ _HARMLESS = (
     "JAX_EXPLAIN",
     "JAX_DUMP",
     "JAX_PJRT",
+    "JAX_COORDINATOR",
+    "JAX_LOCAL_DEVICE_IDS",
 )
 # Others that libraries would follow: figures are made without a backend of matplotlib's choice.
 _OTHERS = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE")
@@ -140,6 +142,9 @@ def moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _flat(about: Mapping[str, Any]) -> dict[str, str]:
     named = {name: about[name] for name in ("jaxtl", "python", "cpu", "cores") if name in about}
-    devices = {"devices": "; ".join(about["devices"])} if "devices" in about else {}
+    devices = {}
+    if "devices" in about:
+        # Before it was recorded, one was used.
+        devices = {"devices": "; ".join(about["devices"]), "devices used": about.get("devices_used", 1)}
     parts = {**named, **devices, **about.get("versions", {}), **about.get("settings", {})}
     return {name: str(value) for name, value in parts.items()}

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.machine import programs
-from jaxtl.machine.devices import leave_device_memory
+from jaxtl.machine.devices import devices_used, leave_device_memory
 from jaxtl.machine.engines import row_blocks
+from jaxtl.machine.mesh import divided, rounded_up, whole
 from jaxtl.metrics.distances import DIFFERENCES_UP_TO, rank_type
 
 # Distances held at a time: 256 MiB of float64, and a few times as much to sort them.
@@ -22,7 +23,7 @@ _EXACT = jax.lax.Precision.HIGHEST
 def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int) -> np.ndarray:
     """`jaxtl.metrics.distances.class_distances` on the device."""
     n = len(values)
-    blocks = row_blocks(np.arange(n), _most(n))
+    blocks = row_blocks(np.arange(n), _most(n), devices_used())
     leave_device_memory()
     with jax.enable_x64(True):
         return _rows(_class_distances(values, members.astype(np.int32), blocks, n_classes), n)
@@ -31,10 +32,12 @@ def class_distances(values: np.ndarray, members: np.ndarray, n_classes: int) -> 
 def anchor_ranks(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """`jaxtl.metrics.distances.anchor_ranks` on the device."""
     leave_device_memory()
-    blocks = row_blocks(anchors, _most(len(values)))
+    blocks = row_blocks(anchors, _most(len(values)), devices_used())
     with jax.enable_x64(True):
-        points = jnp.asarray(values)
-        ranks = [np.asarray(_places(_from_anchors(points, rows))) for rows in blocks]
+        points = whole(values)
+        # Each device has a block at a time.
+        together = blocks.reshape(-1, devices_used() * blocks.shape[1])
+        ranks = [np.asarray(_places(_from_anchors(points, rows))) for rows in together]
     return np.concatenate(ranks)[: len(anchors)]
 
 
@@ -53,7 +56,7 @@ def agreement(
         int64 [m, s]; and the sum of gains, float64 [m].
     """
     m = len(outside)
-    blocks = row_blocks(np.arange(m), _most(outside.shape[1]))
+    blocks = row_blocks(np.arange(m), _most(outside.shape[1]), devices_used())
     with jax.enable_x64(True):
         counts = _agreement(outside, inside, blocks, k, sizes.astype(outside.dtype), gains)
         return tuple(_rows(count, m) for count in counts)
@@ -62,11 +65,15 @@ def agreement(
 def products(values: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:
     """What multiplies rows [n, d] by [d, c], and their transpose by [n, c], as float32 does on a CPU."""
     leave_device_memory()
-    rows = jnp.asarray(values)
-    return (
-        lambda other: np.asarray(_product(rows, other)),
-        lambda other: np.asarray(_transposed_product(rows, other)),
-    )
+    (n, d), more = values.shape, rounded_up(len(values)) - len(values)
+    # Rows of zeros fill up what cannot be divided, and add nothing.
+    rows = divided(np.pad(values, ((0, more), (0, 0))) if more else values)
+
+    def transposed(other: np.ndarray) -> np.ndarray:
+        sums = np.asarray(_transposed_product(rows, np.pad(other, ((0, more), (0, 0))) if more else other))
+        return sums if len(sums) == d else sums.reshape(-1, d, other.shape[1]).sum(axis=0)
+
+    return lambda other: np.asarray(_product(rows, other))[:n], transposed
 
 
 def _most(n: int) -> int:
@@ -92,7 +99,7 @@ def _squared(points: jax.Array, rows: jax.Array) -> jax.Array:
     return jnp.maximum(norms[rows][:, None] + norms - 2 * products, 0)
 
 
-@programs.jit(static_argnames="n_classes")
+@programs.jit(rows=("blocks",), static_argnames=("n_classes",))
 def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n_classes: int) -> jax.Array:
     points, labels = _centred(values), jax.nn.one_hot(members, n_classes, dtype=jnp.float64)
 
@@ -104,13 +111,13 @@ def _class_distances(values: jax.Array, members: jax.Array, blocks: jax.Array, n
     return jax.lax.map(of_block, blocks)
 
 
-@programs.jit
+@programs.jit(rows=("rows",))
 def _from_anchors(values: jax.Array, rows: jax.Array) -> jax.Array:
     apart = _squared(_centred(values), rows)
     return apart.at[jnp.arange(len(rows)), rows].set(-1)
 
 
-@programs.jit(donate_argnums=0)
+@programs.jit(rows=("apart",), donate_argnums=0)
 def _places(apart: jax.Array) -> jax.Array:
     """Of each entry among those of its row, ascending: one program for spaces of any dimensions."""
     order = jnp.argsort(apart, axis=1, stable=True)
@@ -119,7 +126,7 @@ def _places(apart: jax.Array) -> jax.Array:
     return jnp.zeros_like(places).at[jnp.arange(len(apart))[:, None], order].set(places)
 
 
-@programs.jit(static_argnames="k")
+@programs.jit(rows=("blocks",), static_argnames=("k",))
 def _agreement(
     outside: jax.Array, inside: jax.Array, blocks: jax.Array, k: int, sizes: jax.Array, gains: jax.Array
 ) -> tuple[jax.Array, ...]:
@@ -136,11 +143,12 @@ def _agreement(
     return jax.lax.map(of_block, blocks)
 
 
-@programs.jit
+@programs.jit(rows=("rows",))
 def _product(rows: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.matmul(rows, other, precision=_EXACT)
 
 
-@programs.jit
+@programs.jit(rows=("rows", "other"))
 def _transposed_product(rows: jax.Array, other: jax.Array) -> jax.Array:
+    """Of each device's rows [d, c], one below the other."""
     return jnp.matmul(rows.T, other, precision=_EXACT)

@@ -70,15 +70,14 @@ class BatchNorm(nnx.Module):
         self.moving_mean = nnx.BatchStat(jnp.zeros(layer.channels))
         self.moving_variance = nnx.BatchStat(jnp.ones(layer.channels))
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, counted: jax.Array | None = None) -> jax.Array:
         x = ops.widened(x)
         if not train:
             return self._normalise(x, self.moving_mean[...], self.moving_variance[...])
-        mean = x.mean((0, 1, 2))
-        variance = jnp.square(x - mean).mean((0, 1, 2))
+        mean = _mean_of(x, counted)
+        variance = _mean_of(jnp.square(x - mean), counted)
         self.moving_mean[...] = self._decay(self.moving_mean[...], mean)
-        count = x.size // x.shape[-1]
-        seen = variance * (count / max(count - 1, 1)) if self.unbiased else variance
+        seen = _unbiased(variance, x, counted) if self.unbiased else variance
         self.moving_variance[...] = self._decay(self.moving_variance[...], seen)
         return self._normalise(x, mean, variance)
 
@@ -88,6 +87,26 @@ class BatchNorm(nnx.Module):
 
     def _decay(self, moving: jax.Array, batch: jax.Array) -> jax.Array:
         return moving * self.momentum + jax.lax.stop_gradient(batch) * (1 - self.momentum)
+
+
+def _mean_of(x: jax.Array, counted: jax.Array | None) -> jax.Array:
+    """Of each channel over rows and pixels, over the rows that count."""
+    if counted is None:
+        return x.mean((0, 1, 2))
+    return jnp.sum(x * counted[:, None, None, None], axis=(0, 1, 2)) / _values_counted(x, counted)
+
+
+def _unbiased(variance: jax.Array, x: jax.Array, counted: jax.Array | None) -> jax.Array:
+    """The variance with one less in its divisor than there are rows and pixels that count."""
+    if counted is None:
+        count = x.size // x.shape[-1]
+        return variance * (count / max(count - 1, 1))
+    count = _values_counted(x, counted)
+    return variance * (count / jnp.maximum(count - 1, 1))
+
+
+def _values_counted(x: jax.Array, counted: jax.Array) -> jax.Array:
+    return counted.sum() * (x.shape[1] * x.shape[2])
 
 
 class Dense(nnx.Module):
@@ -168,21 +187,34 @@ class Network(Told, nnx.Module):
         train: bool = False,
         form: ops.Form | None = None,
         precision: ops.Precision = "highest",
+        counted: jax.Array | None = None,
     ) -> Carry:
-        """Layers `start` to `stop` (exclusive) of `config.layers`, from what `start - 1` left."""
+        """Layers `start` to `stop` (exclusive) of `config.layers`, from what `start - 1` left.
+
+        `counted`: float32 [n], 1 for rows that are in the batch's statistics and 0 for those that only fill
+        it up; None where all are.
+        """
         form = form or ops.default_form()
         for layer in self.config.layers[start:stop]:
-            work, saves = self._on(layer, train, form, precision), layer.name in self.config.saved
+            work = self._on(layer, train, form, precision, counted)
+            saves = layer.name in self.config.saved
             carry = advanced(layer, carry, work, saves, precision)
         return carry
 
-    def _on(self, layer: Layer, train: bool, form: ops.Form, precision: ops.Precision) -> Work:
+    def _on(
+        self,
+        layer: Layer,
+        train: bool,
+        form: ops.Form,
+        precision: ops.Precision,
+        counted: jax.Array | None,
+    ) -> Work:
         """What a layer makes of the activation that it works on."""
         if layer.kind in ("conv", "depthwise"):
             convolve = getattr(self, layer.name)
             return lambda x: convolve(x, layer_padding(self.config, layer, x), form, precision)
         if layer.kind == "bn":
-            return lambda x: getattr(self, layer.name)(x, train)
+            return lambda x: getattr(self, layer.name)(x, train, counted)
         if layer.kind == "dense":
             return getattr(self, layer.name)
         return lambda x: apply_unweighted(self.config, layer, x)

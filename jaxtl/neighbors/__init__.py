@@ -40,6 +40,20 @@ def exact_neighbors(
     return _search(values, None, n_neighbors, engine, n_jobs)
 
 
+def neighbors_together(values: np.ndarray, n_neighbors: int) -> Neighbors:
+    """`exact_neighbors` by all processes of a `jaxtl.machine.together`, each on all its devices.
+
+    Called by all of them, with the same values, which may be memory-mapped: each reads its share, and rows of
+    which no proof was possible. All have the result.
+
+    Raises JaxtlError as `exact_neighbors`.
+    """
+    from jaxtl.neighbors import ring
+
+    _check(n_neighbors, len(values) - 1, -1)
+    return _finite(ring.search(values, n_neighbors))
+
+
 def nearest_rows(
     values: np.ndarray, queries: np.ndarray, n_neighbors: int, n_jobs: int = -1, *, engine: str = "auto"
 ) -> Neighbors:

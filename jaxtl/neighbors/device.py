@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxtl.machine import programs
 from jaxtl.machine.cores import share
-from jaxtl.machine.devices import leave_device_memory
+from jaxtl.machine.devices import devices_used, leave_device_memory
 from jaxtl.machine.engines import row_blocks
 from jaxtl.neighbors import host
 from jaxtl.records.arrays import Neighbors
@@ -40,7 +40,8 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int) -> Neighbors:
     leave_device_memory()
     own = queries is None
     queries = values if own else queries
-    blocks = row_blocks(np.arange(len(queries)), min(LARGEST_BLOCK, max(16, _BLOCK // len(values))))
+    most = min(LARGEST_BLOCK, max(16, _BLOCK // len(values)))
+    blocks = row_blocks(np.arange(len(queries)), most, devices_used())
     with jax.enable_x64(True):
         nearest = _search(values, queries, blocks, k, own)
         indices, distances, sure = (
@@ -82,7 +83,7 @@ def _search(
     return _nearest(*given, blocks, k, count, own)
 
 
-@programs.jit(static_argnames=("k", "count", "own"))
+@programs.jit(rows=("blocks",), static_argnames=("k", "count", "own"))
 def _nearest(
     values: jax.Array,
     queries: jax.Array,

@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl.machine.devices import devices_used
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory, largest_count
+from jaxtl.machine.mesh import rounded_up
 from jaxtl.machine.programs import Program
 from jaxtl.models.network import Carry
 from jaxtl.progress import Notify, Progress
@@ -47,11 +49,14 @@ _FREE_SHARE = 0.5
 
 
 def default_batch_size(images: Images | None = None, engine: str = "jax") -> int:
-    """Images of a size that are fastest on the platform, together: fewer of larger ones, for their memory."""
-    where = jax.default_backend() if engine == "jax" else engine
+    """Images of a size that are fastest on the platform, together: fewer of larger ones, for their memory.
+
+    By JAX as many for each device in use.
+    """
+    where, count = (jax.default_backend(), devices_used()) if engine == "jax" else (engine, 1)
     most, size = _BATCH_SIZE.get(where, _ACCELERATOR_BATCH_SIZE)
     pixels = (images or Images()).image_size
-    return max(1, min(most, most * size**2 // pixels**2))
+    return count * max(1, min(most, most * size**2 // pixels**2))
 
 
 def batch_size_for(
@@ -63,7 +68,8 @@ def batch_size_for(
 ) -> int:
     """The size of batches that is asked for, or else the default; on a CPU what its free memory holds of it.
 
-    A GPU's batches are halved where they fail, but a CPU has no failure: whoever takes too much is killed.
+    It is rounded up to what the devices in use can divide among them. A GPU's batches are halved where they
+    fail, but a CPU has no failure: whoever takes too much is killed.
 
     Args:
         notify: called with one line where batches are smaller than what was asked for.
@@ -74,15 +80,21 @@ def batch_size_for(
     """
     size = default_batch_size(images, engine)
     if asked is not None:
-        size = RANGES["batch_size"].checked("batch_size", asked)
+        size = rounded_up(RANGES["batch_size"].checked("batch_size", asked))
     if jax.default_backend() != "cpu":
         return size
     share = int(_FREE_SHARE * available_memory())
     fits = largest_count(lambda batch: bytes_of_batches(images or Images(), batch, at_a_time), size, share)
-    fits = max(1, fits)
+    fits = _divisible(fits)
     if fits < size and notify is not None:
         notify(f"little memory is free: batches of {fits:,} images instead of {size:,}")
     return fits
+
+
+def _divisible(size: int) -> int:
+    """A batch, not larger than this if it can be, that is divided over the devices in use."""
+    count = devices_used()
+    return max(count, size // count * count)
 
 
 def bytes_of_batches(images: Images, size: int, at_a_time: int = BATCHES_AT_A_TIME) -> int:
@@ -143,7 +155,8 @@ def in_memory(source: Any) -> bool:
     return all(map(is_in_memory, jax.tree.leaves(source)))
 
 
-@partial(Program, static=1)  # whole batches and the last one alike, where JAX's indexing compiles many
+# Whole batches and the last one alike, where JAX's indexing compiles many.
+@partial(Program, static=1, gives_rows=True)
 def _batch(size: int, source: Any, start: jax.Array) -> Any:
     return jax.tree.map(lambda a: a[jnp.minimum(start + jnp.arange(size), len(a) - 1)], source)
 
@@ -181,12 +194,12 @@ def collect(
                 result, done = store(result, done, n, output)
                 advance(progress, done / n)
         except jax.errors.JaxRuntimeError as error:
-            if size == 1 or not _is_out_of_memory(error):
+            failed, size = size, _divisible(size // 2)
+            if size == failed or not _is_out_of_memory(error):
                 raise
             # What the error holds on to, a failed batch's arrays among it, is free after this block.
-            size //= 2
             if notify is not None:
-                notify(f"out of memory with batches of {2 * size:,}: goes on with {size:,}")
+                notify(f"out of memory with batches of {failed:,}: goes on with {size:,}")
     return (result, more) if first else result
 
 
@@ -262,12 +275,13 @@ def _store_on_device(result: Carry | None, done: int, n: int, output: Carry) -> 
     return _put(result, output, np.int32(done)), min(done + rows(output), n)
 
 
-@partial(Program, static=1)
+@partial(Program, static=1, rows=(1,))
 def _zeros(n: int, output: Carry) -> Carry:
     return jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), output)
 
 
-@partial(Program, donate=(0,))  # in place: no second copy of the largest array
+# In place: no second copy of the largest array.
+@partial(Program, donate=(0,), rows=(1,))
 def _put(result: Carry, output: Carry, start: jax.Array) -> Carry:
     # Rows beyond the last one, of a batch that was filled up, fall away.
     return jax.tree.map(lambda to, a: to.at[start + jnp.arange(len(a))].set(a, mode="drop"), result, output)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxtl.machine.devices import Precision
+from jaxtl.machine.mesh import whole
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
@@ -100,10 +101,11 @@ def _stretches(
     model: Network, start: int, ends: Sequence[int]
 ) -> tuple[tuple[folding.Plan, ...], tuple[folding.Arrays, ...]]:
     folded = [folding.fold(model, *stretch) for stretch in pairwise([start, *ends])]
-    return tuple(zip(*folded, strict=True))
+    plans, arrays = zip(*folded, strict=True)
+    return plans, whole(arrays)
 
 
-@partial(Program, static=4)
+@partial(Program, static=4, rows=(5,), gives_rows=True)
 def _run_stretches(
     plans: tuple[folding.Plan, ...],
     prepare: Images | None,
@@ -196,7 +198,7 @@ def _blocks_step(
     return partial(_run_blocks, plans, len(ends), prepare, form, precision, arrays)
 
 
-@partial(Program, static=5)
+@partial(Program, static=5, rows=(6,), gives_rows=True)
 def _run_blocks(
     plans: tuple[folding.Plan, ...],
     blocks: int,

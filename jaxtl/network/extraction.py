@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.bars import with_bar
 from jaxtl.machine.devices import Precision
+from jaxtl.machine.together import Rank
 from jaxtl.models import ops
 from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, tensor_digest
@@ -19,7 +20,7 @@ from jaxtl.network.blocks import average_layers
 from jaxtl.network.engine import chosen_engine, named_engine
 from jaxtl.network.layers import run_layers
 from jaxtl.progress import Notify, Progress
-from jaxtl.records import given, store
+from jaxtl.records import given, shards, store
 from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.dataset import Dataset
 from jaxtl.settings import Images
@@ -131,12 +132,58 @@ def extract_to_store(
     """`extract` to a store on disk (`jaxtl.records.store`), piece by piece: neither all images nor all
     features are ever in memory. Arguments as of `extract`; raises OSError where the store cannot be written.
     """
-    d, precision = model.config.features, how.get("precision", "highest")
-    how["engine"] = chosen_engine(how.get("engine", "auto"), precision)
-    nothing = np.zeros((1, d), np.float32)
-    meta = features_of(model, dataset.take(1), images, nothing, precision, how["engine"]).meta
+    how = _with_engine(how)
+    meta = _meta(model, dataset, images, how)
     pieces = stream(model, lambda start, stop: dataset.images[start:stop], len(dataset), images, **how)
+    d = model.config.features
     store.write(path, pieces, dataset.labels, dataset.index, meta, d, dataset.ids)
+
+
+def extract_to_shards(
+    path: Pathlike,
+    model: Network,
+    dataset: Dataset,
+    images: Images = Images(),
+    *,
+    rank: Rank = Rank(),
+    progress: Progress | None = None,
+    **how: Any,
+) -> None:
+    """`extract_to_store` to a store of many files (`jaxtl.records.shards`); each process writes some of them.
+
+    Files that are there already are kept. Arguments as of `extract`.
+
+    Raises:
+        JaxtlError: a store that was begun with something else.
+        OSError: a file cannot be written.
+    """
+    how = _with_engine(how)
+    meta = _meta(model, dataset, images, how)
+    plan = shards.planned(len(dataset), model.config.features, rank.count, meta)
+    plan = shards.begin(path, plan, rank.is_first)
+    mine = [number for number in shards.left(path, plan) if number % rank.count == rank.number]
+    for done, number in enumerate(mine):
+        start, stop = plan.bounds(number)
+
+        def tell(fraction: float, done: int = done) -> None:
+            advance(progress, (done + fraction) / len(mine))
+
+        given = {"first": start, "progress": tell, **how}
+        pieces = stream(model, lambda start, stop: dataset.images[start:stop], stop, images, **given)
+        shards.write(path, plan, number, pieces)
+    if rank.is_first:
+        rows = {"labels": dataset.labels, "index": dataset.index, "ids": dataset.ids}
+        shards.complete(path, plan, rows)
+
+
+def _with_engine(how: dict[str, Any]) -> dict[str, Any]:
+    return how | {"engine": chosen_engine(how.get("engine", "auto"), how.get("precision", "highest"))}
+
+
+def _meta(model: Network, dataset: Dataset, images: Images, how: dict[str, Any]) -> dict[str, Any]:
+    """What is recorded of features that are still to be made."""
+    none, precision = np.zeros((1, model.config.features), np.float32), how.get("precision", "highest")
+    return features_of(model, dataset.take(1), images, none, precision, how["engine"]).meta
 
 
 def extract_layers(

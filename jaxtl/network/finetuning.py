@@ -19,6 +19,7 @@ import numpy as np
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.bars import with_bar
 from jaxtl.machine.devices import Precision, device_memory
+from jaxtl.machine.mesh import whole
 from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import in_memory
 from jaxtl.network.head import evaluate, with_head
@@ -138,7 +139,7 @@ def train_tails(
     starts = starts or [None] * len(configs)
     together = together or seeds_at_a_time(trunk, len(train.class_names), configs[0], train_source)
     ready = (train_source, train.labels)
-    ready = jax.device_put(ready) if in_memory(train_source) else ready
+    ready = whole(ready) if in_memory(train_source) else ready
     data = _Data(*ready, test_source, test.labels)
     groups = grouped_by_epochs([len(start.history) if start else 0 for start in starts], together)
     results: dict[int, tuple[Network, list[dict[str, float]]]] = {}

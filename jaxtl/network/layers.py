@@ -9,6 +9,7 @@ import jax
 
 from jaxtl.data.preprocess import preprocess
 from jaxtl.machine.devices import Precision
+from jaxtl.machine.mesh import whole
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
@@ -56,7 +57,7 @@ def run_layers(
     plan, arrays = folding.fold(model, start, stop)
     engine = engine if prepare else "jax"
     if engine == "jax":
-        step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, arrays)
+        step = partial(_run_batch, plan, prepare, form or ops.default_form(), precision, whole(arrays))
     else:
         step = pass_of(engine, (plan,), (arrays,), prepare, precision, hand_on)
     how = {"progress": progress, "notify": notify, "on_device": on_device, "place": place}
@@ -87,7 +88,7 @@ def prepare_layers(
     _run_batch.prepare(plan, prepare, form or ops.default_form(), precision, arrays, batch)
 
 
-@partial(Program, static=4)
+@partial(Program, static=4, rows=(5,), gives_rows=True)
 def _run_batch(
     plan: folding.Plan,
     prepare: Images | None,

@@ -19,6 +19,7 @@ from flax import nnx
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import Precision
+from jaxtl.machine.mesh import join_rows, split_batch, split_rows
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
@@ -237,11 +238,12 @@ def train_chunk(tail: Tail, state: State, frozen, arrays, source, labels, order)
     optimizer = keras_adam(tail.learning_rate)
 
     def step(state: State, index: jax.Array):
-        batch = jax.tree.map(lambda a: a[index], source)
+        index, counted = split_batch(index)
+        batch = split_rows(jax.tree.map(lambda a: a[index], source))
         batch = _entered(tail, arrays, batch)
-        gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels[index])
+        gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels[index], counted)
         steps, moments = optimizer.update(gradients, state.optimizer)
-        return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
+        return join_rows((State(optax.apply_updates(state.weights, steps), statistics, moments), sums))
 
     state, sums = jax.lax.scan(step, state, order)
     return state, sums.sum(0)
@@ -264,20 +266,26 @@ _train = Program(train_chunk, static=1, donate=(1,))
 _train_seeds = Program(_train_chunks, static=1, donate=(1,))
 
 
-def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.Array):
-    """Gradients of a batch's mean loss; the moved statistics, and (loss, hits) summed over the batch."""
+def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.Array, counted=None):
+    """Gradients of a batch's mean loss; the moved statistics, and (loss, hits) summed over the batch.
+
+    `counted` as of `Network.run`.
+    """
 
     def loss_of(weights):
         # A copy, since a traced function may not write to variables made outside of it.
         model = nnx.merge(tail.graph, weights, state.statistics, frozen, copy=True)
         end = len(model.config.layers)
         how = {"form": tail.form, "precision": tail.precision}
-        carry = model.run(batch, tail.boundary, end, train=tail.batch_statistics, **how)
+        carry = model.run(batch, tail.boundary, end, train=tail.batch_statistics, counted=counted, **how)
         logits = carry.x
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        hits = jnp.sum(logits.argmax(1) == labels)
+        right = logits.argmax(1) == labels
+        if counted is not None:
+            losses, right = losses * counted, right & (counted > 0)
         moved = nnx.split(model, lambda path, value: path in paths, ...)[1]
-        return losses.mean(), (moved, jnp.stack([losses.sum(), hits.astype(jnp.float32)]))
+        mean = losses.mean() if counted is None else losses.sum() / counted.sum()
+        return mean, (moved, jnp.stack([losses.sum(), jnp.sum(right).astype(jnp.float32)]))
 
     paths = set(nnx.to_flat_state(state.statistics).paths)
     return jax.grad(loss_of, has_aux=True)(state.weights)
@@ -293,11 +301,12 @@ def batch_statistics(tail: Tail, state: State, frozen, arrays, source, order):
     """
 
     def step(_, index: jax.Array):
-        batch = _entered(tail, arrays, jax.tree.map(lambda a: a[index], source))
+        index, counted = split_batch(index)
+        batch = _entered(tail, arrays, split_rows(jax.tree.map(lambda a: a[index], source)))
         model = nnx.merge(tail.graph, state.weights, state.statistics, frozen, copy=True)
-        pooled = model.config.pooled
-        model.run(batch, tail.boundary, pooled, train=True, form=tail.form, precision=tail.precision)
-        return None, nnx.split(model, lambda path, value: path in paths, ...)[1]
+        how = {"form": tail.form, "precision": tail.precision, "counted": counted}
+        model.run(batch, tail.boundary, model.config.pooled, train=True, **how)
+        return None, join_rows(nnx.split(model, lambda path, value: path in paths, ...)[1])
 
     paths = set(nnx.to_flat_state(state.statistics).paths)
     return jax.lax.scan(step, None, order)[1]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records import shards
 from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
 from jaxtl.records.files import read_npz, remove_leftovers, replacing, write_npz
 from jaxtl.records.headers import read_header
@@ -113,6 +114,21 @@ def load(path: Pathlike, n: int | None = None) -> Features:
         for name in ("labels", "index", "ids")
     )
     return Features(values, labels, index, meta, ids)
+
+
+def features_in(path: Pathlike) -> Features:
+    """Features of a file, or of a store of either kind, whose values are then memory-mapped.
+
+    Raises JaxtlError as those that read them.
+    """
+    read = {SUFFIX: load, shards.SUFFIX: shards.load}.get(Path(path).suffix, Features.load)
+    return read(path)
+
+
+def named(path: Pathlike) -> list[tuple[str, Path]]:
+    """All that `features_in` reads, with what a user calls it."""
+    read = [("the features", Path(path))]
+    return read + ([("the features' labels", rows_path(path))] if Path(path).suffix == SUFFIX else [])
 
 
 def copied(values: np.ndarray, stop: int) -> Iterable[np.ndarray]:

@@ -20,6 +20,7 @@ COMMANDS = {
         "compare": "{files}/good.npz {files}/no_labels.npz --out {new}",
         "extract": "--dataset {few} --out {new}.npz",
         "finetune": "--dataset {few} --out {new}.safetensors",
+        "neighbors": "{files}/good.npz --out {new}.npz",
         "reduce": "{files}/good.npz --method pca --out {new}.npz",
         "plot": "{files}/good.npz --out {new}.png",
         "show": "{files}/empty",
