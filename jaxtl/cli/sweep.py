@@ -11,6 +11,7 @@ from jaxtl.cli import headings, options, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.cli.values import Count, Names, Number, Numbers
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.devices import configure
 from jaxtl.ranges import RANGES
 from jaxtl.settings import MODELS
 from jaxtl.sweeps.settings import BUNDLED, SEEDS, TRAINABLE, USUAL, Asked, Grid
@@ -106,6 +107,7 @@ def sweep(
     seeds: int,
     backend: str,
     time_limit: float,
+    devices: int | None,
     compilation_cache: Path,
     forecast: bool,
     in_json: bool,
@@ -136,6 +138,7 @@ def sweep(
     from jaxtl.settings import RunConfig
     from jaxtl.sweeps import sweep as sweeping
 
+    configure(devices=devices)
     observer, setting = screen.observer(), (backend, time_limit, str(compilation_cache))
     if resume and out:
         raise JaxtlError("--resume continues in the sweep's own folder: leave out --out")
