@@ -139,9 +139,9 @@ def config(digits):
 @pytest.fixture(scope="session")
 def finished(config, once):
     """The folder of an uninterrupted run; tests copy it before they change anything."""
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
-    return once("finished", lambda folder: experiment.start(config, folder).run())
+    return once("finished", lambda folder: opening.start(config, folder).run())
 
 
 class BlankFigures:
@@ -210,11 +210,11 @@ def few(few_config, without_figures):
 @pytest.fixture(scope="session")
 def few_run(few_config, once, without_figures):
     """The folder of an uninterrupted run of `few_config`, with blank figures."""
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
     def make(folder):
         with without_figures():
-            experiment.start(few_config, folder).run()
+            opening.start(few_config, folder).run()
 
     return once("few_run", make)
 

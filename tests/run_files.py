@@ -2,7 +2,7 @@
 
 import contextlib
 
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.methods import METHODS
 from jaxtl.progress import Silent
 
@@ -56,7 +56,7 @@ def older(folder):
 
 
 def finish(folder, **given):
-    experiment.resume(folder, given).run()
+    opening.resume(folder, given).run()
 
 
 class Notes(Silent):

@@ -23,7 +23,7 @@ class Began(Exception):
 WORK = (
     "jaxtl.data.load",
     "jaxtl.models.weights.load_model",
-    "jaxtl.experiment.experiment.planned",
+    "jaxtl.experiment.opening.planned",
     "jaxtl.experiment.comparison.read",
     "jaxtl.records.arrays.Features.load",
     "jaxtl.records.arrays.Embedding.load",

@@ -14,7 +14,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import KEEPING, KEPT, KNN_OUTCOMES, MOVED, PROBE_OUTCOMES, RESEED_KEPT
 from jaxtl.evaluation.seeds import over_pairs, scores_over_seeds
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.metrics import Estimate, change
 from jaxtl.metrics.change import OUTCOMES, difference, mcnemar, wilson
 from jaxtl.neighbors import exact_neighbors
@@ -297,7 +297,7 @@ def test_an_older_run_is_read_and_scored_again(few_copy):
     kept = {
         name: stamp for name, stamp in stamps(few_copy).items() if name.startswith(("feat", "emb", "model"))
     }
-    experiment.resume(few_copy).redo("scores")
+    opening.resume(few_copy).redo("scores")
     assert len(load_run(few_copy).image_rows) == 60
     assert kept.items() <= stamps(few_copy).items()
 

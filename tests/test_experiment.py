@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from jaxtl.data import load
 from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.experiment.shared import Shared
 from jaxtl.methods import METHODS
 from jaxtl.models.weights import arrays_of, imagenet_path, load_arrays, load_model
@@ -148,7 +148,7 @@ def test_a_figure_is_drawn_from_what_it_shows_alone(finished, contents, tmp_path
 
 
 def test_another_seed_changes_what_is_learnt_and_not_what_was_there(few, few_run, tmp_path):
-    experiment.start(dataclasses.replace(few, seed=few.seed + 1), tmp_path / "run").run()
+    opening.start(dataclasses.replace(few, seed=few.seed + 1), tmp_path / "run").run()
     before, after, models = (
         [(folder / name).read_bytes() for folder in (few_run, tmp_path / "run")]
         for name in ("features/before.npz", "features/after.npz", "model.safetensors")
@@ -165,7 +165,7 @@ def test_another_seed_changes_what_is_learnt_and_not_what_was_there(few, few_run
 def test_any_freezing_boundary(few, tmp_path, trainable):
     """All test images, some methods in an order of one's own, and only the layers asked for change."""
     config = dataclasses.replace(few, trainable=trainable, methods=("lle", "pca"), train_samples=32)
-    scores = experiment.start(config, tmp_path / "run").run()
+    scores = opening.start(config, tmp_path / "run").run()
     accuracies = [score for score in scores if score.metric == LEAVE_ONE_OUT]
     assert [score.space for score in accuracies if score.stage == "before"] == ["features", "lle", "pca"]
     before, after = (Features.load(tmp_path / "run" / "features" / f"{stage}.npz") for stage in STAGES)
@@ -217,7 +217,7 @@ def test_training_features_are_of_the_first_training_images(finished, config):
 
 
 def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
-    experiment.start(dataclasses.replace(few, layers=True), tmp_path).run()
+    opening.start(dataclasses.replace(few, layers=True), tmp_path).run()
     made, without = contents(tmp_path), contents(few_run)
     new = {"layers.csv", *(f"figures/layers.{kind}" for kind in ("png", "svg", "pdf"))}
     assert made.keys() - without.keys() == new
@@ -225,7 +225,7 @@ def test_the_end_of_every_block_is_looked_at(few, few_run, tmp_path, contents):
     rows = load_layers(tmp_path / "layers.csv")
     assert list(dict.fromkeys(row.layer for row in rows)) == list(load_model().config.block_ends)
     before = stamps(tmp_path)
-    experiment.resume(tmp_path).redo("layers", "figures", "report")
+    opening.resume(tmp_path).redo("layers", "figures", "report")
     again = {name for name, stamp in stamps(tmp_path).items() if stamp != before[name]}
     assert again - {"timings.json", "manifest.json"} == {"layers.csv", "report.html"} | {
         name for name in made if name.startswith("figures")

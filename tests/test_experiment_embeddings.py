@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import embeddings, experiment
+from jaxtl.experiment import embeddings, opening
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.machine import cuda
 from jaxtl.records.arrays import Embedding, Features, Neighbors
@@ -28,7 +28,7 @@ def as_on_a_gpu(monkeypatch):
 @pytest.mark.slow
 def test_maps_from_a_process_of_their_own_are_the_same(few, few_run, as_on_a_gpu, tmp_path, contents):
     observer = Notes()
-    experiment.start(few, tmp_path, observer).run()
+    opening.start(few, tmp_path, observer).run()
     assert contents(tmp_path) == contents(few_run)
     assert "PCA before, scikit-learn" in observer.titles
 
@@ -36,11 +36,11 @@ def test_maps_from_a_process_of_their_own_are_the_same(few, few_run, as_on_a_gpu
 def test_a_map_that_dies_costs_nothing_else(few, few_run, as_on_a_gpu, monkeypatch, tmp_path, contents):
     monkeypatch.setattr(Reducer, "reduce", dying(Reducer.reduce))
     with pytest.raises(JaxtlError, match=r"SIGKILL.*; go on with: jaxtl run --resume ") as caught:
-        experiment.start(few, tmp_path).run()
+        opening.start(few, tmp_path).run()
     assert "\n" not in str(caught.value)
     assert (tmp_path / "features" / "after.npz").is_file()
     monkeypatch.undo()
-    experiment.resume(tmp_path, options=EmbeddingOptions(backend="sklearn")).run()
+    opening.resume(tmp_path, options=EmbeddingOptions(backend="sklearn")).run()
     assert contents(tmp_path) == contents(few_run)
 
 
@@ -57,7 +57,7 @@ def dying(reduce):
 
 def test_a_map_that_takes_too_long_is_given_up(few, as_on_a_gpu, tmp_path):
     with pytest.raises(JaxtlError, match=r"no result within 0\.01 s; .*raise --time-limit.*; go on with"):
-        experiment.start(few, tmp_path, options=EmbeddingOptions(time_limit=0.01)).run()
+        opening.start(few, tmp_path, options=EmbeddingOptions(time_limit=0.01)).run()
 
 
 def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
@@ -72,7 +72,7 @@ def test_other_steps_are_done_before_a_map_that_failed_is_told_of(
 
     monkeypatch.setattr(embeddings.Embedder, "make", fail_before)
     with pytest.raises(JaxtlError, match=r"^pca: it cannot be; go on with: jaxtl run --resume "):
-        experiment.start(few, tmp_path).run()
+        opening.start(few, tmp_path).run()
     done = set(stamps(tmp_path))
     assert {"model.safetensors", "features/after.npz", "features/train_after.npz"} <= done
     # The map after is turned onto the one before, and waits for it.
@@ -94,9 +94,9 @@ def test_one_of_two_maps_at_a_time_may_die(few, fails, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Reducer, "reduce", die)
     with pytest.raises(JaxtlError, match=r"SIGKILL.*; go on with: jaxtl run --resume "):
-        experiment.start(tsne, tmp_path).run()
+        opening.start(tsne, tmp_path).run()
     monkeypatch.setattr(Reducer, "reduce", reduce)
-    experiment.resume(tmp_path).run()
+    opening.resume(tmp_path).run()
     assert (tmp_path / "report.html").is_file()
 
 
@@ -107,7 +107,7 @@ def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_pat
     monkeypatch.setattr(embeddings, "FFT_FROM", points)
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 2)
     tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
-    experiment.start(tsne, tmp_path).run()
+    opening.start(tsne, tmp_path).run()
     for stage in ("before", "after"):
         features = Features.load(tmp_path / "features" / f"{stage}.npz")
         neighbors = Neighbors.load(tmp_path / "neighbors" / f"{stage}.npz")
@@ -123,7 +123,7 @@ def test_a_library_that_is_installed_and_broken_is_spoken_of(few, monkeypatch, t
     fault = cuda.Fault("the driver is older than CUDA 12", "update the driver", broken=True)
     monkeypatch.setattr(cuda, "cuml_fault", lambda: fault)
     observer = Notes()
-    experiment.start(few, tmp_path, observer).run()
+    opening.start(few, tmp_path, observer).run()
     assert f"PCA by scikit-learn: {fault.what}; {fault.remedy}" in observer.said
     assert Embedding.load(tmp_path / "embeddings" / "before_pca.npz").backend == "sklearn"
 
@@ -132,7 +132,7 @@ def test_what_cuml_cannot_do_is_refused_before_any_work(few, monkeypatch, tmp_pa
     settings = dataclasses.replace(few, dataset="mnist", samples=2000, methods=("tsne",), perplexity=500.0)
     monkeypatch.setattr(cuda, "cuml_fault", lambda: None)
     with pytest.raises(JaxtlError, match="perplexity 500 is too large for cuML's at most 1023 neighbours"):
-        experiment.start(settings, tmp_path / "run")
+        opening.start(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -146,5 +146,5 @@ def test_groups_with_no_links_between_them_are_spoken_of(few, monkeypatch, tmp_p
     monkeypatch.setattr(embeddings, "reduce", fall_apart)
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 1)  # where this process makes the maps
     observer = Notes()
-    experiment.start(few, tmp_path, observer).run()
+    opening.start(few, tmp_path, observer).run()
     assert "PCA after: the graph has 2 components" in observer.said

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.models.weights import imagenet_path
 from jaxtl.settings import RunConfig
 from tests.run_files import finish, older
@@ -56,15 +56,13 @@ def test_every_setting_has_another_value_below():
 @pytest.mark.parametrize("name", OTHER)
 def test_another_setting_is_refused_by_name(finished, name):
     with pytest.raises(JaxtlError) as refusal:
-        experiment.resume(finished, {name: OTHER[name]})
-    assert f"{name} {getattr(experiment.resume(finished).config, name)}, not {OTHER[name]}" in str(
-        refusal.value
-    )
+        opening.resume(finished, {name: OTHER[name]})
+    assert f"{name} {getattr(opening.resume(finished).config, name)}, not {OTHER[name]}" in str(refusal.value)
 
 
 def test_the_same_settings_are_welcome(finished, config):
     recorded = dataclasses.replace(config, preprocessing="unit")
-    assert experiment.resume(finished, dataclasses.asdict(recorded)).config == recorded
+    assert opening.resume(finished, dataclasses.asdict(recorded)).config == recorded
 
 
 def edit(name, value):
@@ -123,14 +121,14 @@ def test_a_damaged_file_is_named_in_one_line(copy, name, damage, deleted, words)
 def test_exchanged_weights_are_refused(finished, few, tmp_path):
     weights, folder = tmp_path / "start.safetensors", tmp_path / "run"
     shutil.copy(imagenet_path(), weights)
-    experiment.start(dataclasses.replace(few, weights=str(weights)), folder)
-    experiment.resume(folder)
+    opening.start(dataclasses.replace(few, weights=str(weights)), folder)
+    opening.resume(folder)
     shutil.copy(finished / "model.safetensors", weights)
     with pytest.raises(JaxtlError, match=r"start\.safetensors: not the weights"):
-        experiment.resume(folder)
+        opening.resume(folder)
     weights.unlink()
     with pytest.raises(JaxtlError, match=r"start\.safetensors: no such file"):
-        experiment.resume(folder)
+        opening.resume(folder)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_exchanged_weights_are_refused(finished, few, tmp_path):
 def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
     (tmp_path / present).write_text("mine")
     with pytest.raises(JaxtlError, match=words):
-        experiment.start(few, tmp_path)
+        opening.start(few, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [present]
     assert (tmp_path / present).read_text() == "mine"
 
@@ -160,5 +158,5 @@ def test_a_folder_with_files_is_not_started_in(few, tmp_path, present, words):
 )
 def test_what_cannot_work_is_refused_before_any_work(few, tmp_path, change, words):
     with pytest.raises(JaxtlError, match=words):
-        experiment.start(dataclasses.replace(few, **change), tmp_path / "run")
+        opening.start(dataclasses.replace(few, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import analysis, embeddings, experiment
+from jaxtl.experiment import analysis, embeddings, experiment, opening
 from jaxtl.machine.child import Child, Pool
 from jaxtl.machine.process import Silence
 from jaxtl.runs import figures
@@ -66,7 +66,7 @@ def test_a_run_killed_at_every_write_ends_as_if_it_never_was(
             if (folder / "config.json").exists():
                 finish(folder)
             else:
-                experiment.start(few, folder).run()
+                opening.start(few, folder).run()
             break
         except Killed as death:
             deaths.append(str(Path(str(death)).relative_to(folder)))
@@ -124,7 +124,7 @@ def test_what_was_deleted_is_made_again_and_nothing_else(copy, finished, content
 def test_only_the_figure_of_which_a_file_is_missing_is_drawn_again(copy, finished, contents):
     (copy / "figures" / "after.svg").unlink()
     before, observer = stamps(copy), Notes()
-    experiment.resume(copy, observer=observer).run()
+    opening.resume(copy, observer=observer).run()
     again = {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
     assert again == {
         "timings.json",
@@ -193,8 +193,8 @@ def test_leftovers_of_a_kill_go_and_other_files_stay(copy):
 def test_a_run_killed_before_its_config_was_whole_can_start_again(few, tmp_path):
     (tmp_path / ".config-abcd1234.json").write_text("{")
     with pytest.raises(JaxtlError, match="no run folder"):
-        experiment.resume(tmp_path)
-    experiment.start(few, tmp_path)
+        opening.resume(tmp_path)
+    opening.start(few, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "dataset.json", "manifest.json"}
 
 
@@ -210,7 +210,7 @@ def test_a_full_disk_loses_nothing_that_was_done(few, few_run, monkeypatch, cont
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match=r"No space left on device.*/model\.safetensors"):
-            experiment.start(few, folder).run()
+            opening.start(few, folder).run()
     done = {
         "config.json",
         "dataset.json",
@@ -245,7 +245,7 @@ def test_nothing_is_done_again_in_a_run_that_is_not_finished(copy):
     with pytest.raises(
         JaxtlError, match=r"is not finished \(history\.csv is missing\); go on with: jaxtl run"
     ):
-        experiment.resume(copy).redo("scores", "figures", "report")
+        opening.resume(copy).redo("scores", "figures", "report")
     assert stamps(copy) == before
 
 
@@ -258,6 +258,6 @@ def test_a_process_for_numbers_that_dies_says_where_and_how_to_go_on(few_run, tm
     monkeypatch.setattr(analysis, "default_engine", lambda: "jax")
     monkeypatch.setattr(Pool, "call", die)
     with pytest.raises(JaxtlError) as told:
-        experiment.resume(folder).run()
+        opening.resume(folder).run()
     assert str(told.value).startswith(f"{folder}: ")
     assert str(told.value).endswith(f"ended by SIGKILL; go on with: jaxtl run --resume {folder}")

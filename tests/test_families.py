@@ -230,7 +230,7 @@ def test_a_network_without_weights_says_where_to_get_them(jaxtl, tmp_path):
 @pytest.fixture(scope="module")
 def resnet_run(once, few_digits, without_figures):
     """The folder of a run of a narrow ResNet-18, and the weights it started from beside it."""
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
     def make(folder):
         folder.mkdir()
@@ -247,7 +247,7 @@ def resnet_run(once, few_digits, without_figures):
             methods=("pca",),
         )
         with without_figures():
-            experiment.start(config, folder / "run").run()
+            opening.start(config, folder / "run").run()
 
     return once("resnet_run", make)
 

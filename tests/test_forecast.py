@@ -308,11 +308,11 @@ def test_maps_that_are_there_are_not_counted():
 
 
 def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits, tmp_path, monkeypatch):
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
     folder = tmp_path / "run"
     settings = RunConfig(dataset=few_digits, samples=None, methods=("pca",), n_neighbors=5)
-    experiment.start(settings, folder)
+    opening.start(settings, folder)
     monkeypatch.setattr(embeddings, "available_memory", lambda: 1000)
     code, _, err = jaxtl("run", "--resume", folder)
     assert (code, err.count("\n")) == (2, 1)
@@ -321,9 +321,9 @@ def test_a_run_that_goes_on_is_refused_with_what_it_can_change(jaxtl, few_digits
 
 
 def test_a_run_says_what_it_will_take(config, tmp_path):
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
-    work = experiment.start(config, tmp_path / "run")
+    work = opening.start(config, tmp_path / "run")
     text = work.forecast().line()
     # Training is known for the last ten layers alone.
     assert re.match(r"Expect at least \d+ s \(fine-tuning is unknown\) in all: compilation ", text)
@@ -358,9 +358,9 @@ def test_a_run_without_depth_profile_or_fewer_epochs_takes_less():
 
 
 def planned(config):
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
-    return experiment.planned(config, Path("nowhere")).forecast()
+    return opening.planned(config, Path("nowhere")).forecast()
 
 
 @pytest.mark.parametrize("recorded", json.loads(RECORDED.read_text())["runs"], ids=lambda run: run["of"])

@@ -170,9 +170,9 @@ def test_images_given_in_python_are_kept_for_the_page(photos, config, without_fi
 
 
 def resume(folder):
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
-    return experiment.resume(folder).run()
+    return opening.resume(folder).run()
 
 
 def test_training_and_test_images_may_be_given_apart():

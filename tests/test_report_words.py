@@ -171,9 +171,9 @@ def test_blocks_have_their_place_in_words(run):
 
 def test_steps_are_called_as_in_the_terminal(few_config, tmp_path):
     """Save for the library and the number of epochs, which their names do not say."""
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
-    steps = experiment.start(few_config, tmp_path / "run").steps
+    steps = opening.start(few_config, tmp_path / "run").steps
     assert steps
     for step in steps:
         assert set(step_title(step.name).split(", ")) <= set(step.title.split(", ")), step.name

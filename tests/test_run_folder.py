@@ -12,7 +12,7 @@ import pytest
 import jaxtl as package
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.records.files import read_npz, write_npz
 from jaxtl.runs.folder import RunFolder, SeedsFolder, holds_seeds, run_folders
 from jaxtl.runs.formats import Averages, Started
@@ -270,7 +270,7 @@ def test_a_damaged_file_is_one_line_that_names_it_and_how_to_go_on(
 def test_to_delete_a_damaged_file_and_go_on_mends_the_run(copy, finished, contents):
     for name in ("claims.json", "embeddings/after_pca.npz", "timings.json"):
         (copy / name).unlink()
-    experiment.resume(copy).run()
+    opening.resume(copy).run()
     assert contents(copy) == contents(finished)
 
 

@@ -13,7 +13,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import FIVE_FOLDS, LEAVE_ONE_OUT, SEEDS_CKA, SEEDS_KEPT
 from jaxtl.evaluation.claims import verdict_of
 from jaxtl.evaluation.seeds import claims_over_seeds, over_seeds, scores_over_seeds, summary
-from jaxtl.experiment import embeddings, experiment, scores
+from jaxtl.experiment import embeddings, opening, scores
 from jaxtl.experiment import seeds as several
 from jaxtl.metrics import Estimate
 from jaxtl.neighbors import exact_neighbors
@@ -60,7 +60,7 @@ def test_every_seed_is_a_run_like_any_other(few, done, contents, tmp_path):
         "seeds.json",
         "summary.md",
     ]
-    experiment.start(replace(few, seed=5), tmp_path / "alone").run()
+    opening.start(replace(few, seed=5), tmp_path / "alone").run()
     assert contents(done / "seed-5") == contents(tmp_path / "alone")
     states = {standing.name: standing.state for standing in check.look(done)}
     assert {"summary.md", "seed-3/scores.csv", "seed-5/model.safetensors"} <= states.keys()
@@ -170,7 +170,7 @@ def test_another_setting_is_refused(done):
 def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
     shutil.copytree(done, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "seed-4")
-    experiment.start(replace(few, seed=4, epochs=2), tmp_path / "runs" / "seed-4").run()
+    opening.start(replace(few, seed=4, epochs=2), tmp_path / "runs" / "seed-4").run()
     with pytest.raises(JaxtlError, match="seed-4: was made with other settings"):
         several.resume(tmp_path / "runs").run()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jaxtl.cli import headings, options, screen
+from jaxtl.cli import headings, options, processes, screen
 from jaxtl.machine.devices import configure
 from jaxtl.machine.together import together
 from jaxtl.progress import counted
@@ -21,7 +21,7 @@ _USUAL = 90
 @options.number("--n-neighbors", _USUAL, "How many of each. t-SNE takes three times its perplexity.", "K")
 @options.devices
 @click.option("--out", type=options.FILE, required=True, metavar="N.npz", help="The neighbours to write.")
-@options.cluster
+@processes.together
 @screen.as_json
 @screen.quiet
 def neighbors(
@@ -37,7 +37,7 @@ def neighbors(
     from jaxtl.records import store
 
     options.check_suffix(out, ".npz")
-    place = options.placed(how)
+    place = processes.placed(how)
     options.check_outputs([("--out", out)], store.named(features))
     observer = screen.observer()
     with together(place) as rank:

@@ -12,7 +12,6 @@ import click
 from jaxtl.cli.values import Count, Names, Number, Preprocessing
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS
-from jaxtl.machine.together import Place
 from jaxtl.methods import LIBRARIES, METHODS, Method
 from jaxtl.ranges import LARGEST_WHOLE, RANGES, SEED, Range, shown
 from jaxtl.settings import (
@@ -309,29 +308,6 @@ computing = together(
         metavar="DIR",
     ),
 )
-
-# Of verbs at which several processes can work together.
-cluster = together(
-    click.option(
-        "--coordinator",
-        metavar="HOST:PORT",
-        help="Several processes do this together, on one machine or many: where process 0 listens. The same "
-        "command is started as often, each with its own --process-id.",
-    ),
-    limit("--processes", "N", "How many processes there are in all."),
-    limit("--process-id", "I", "Which of them this is, from 0."),
-    click.option(
-        "--distributed",
-        is_flag=True,
-        help="As the three above, where Slurm (srun) or Open MPI (mpirun) start the processes and tell them.",
-    ),
-)
-
-
-def placed(settings: dict[str, Any]) -> Place:
-    """The options of `cluster`, taken out of all that a command got."""
-    names = ("coordinator", "processes", "process_id")
-    return Place(*(settings.pop(name) for name in names), detects=settings.pop("distributed"))
 
 
 def selected(settings: dict[str, Any]) -> dict[str, Any]:

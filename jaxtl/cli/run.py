@@ -188,11 +188,11 @@ def _new_folder(out: Path | None, config: RunConfig) -> Path:
 def _started(
     config: RunConfig, count: int, folder: Path, observer: Observer, made_with: EmbeddingOptions
 ) -> Experiment | Seeds:
-    from jaxtl.experiment import experiment, seeds
+    from jaxtl.experiment import opening, seeds
 
     if count > 1:
         return seeds.start(config, count, folder, observer, made_with)
-    return experiment.start(config, folder, observer, made_with)
+    return opening.start(config, folder, observer, made_with)
 
 
 def _print_forecast(
@@ -205,9 +205,9 @@ def _print_forecast(
 ) -> None:
     from jaxtl.cli.tables import forecast_table
     from jaxtl.costs.forecast import SHARED
-    from jaxtl.experiment import experiment
+    from jaxtl.experiment import opening
 
-    taken = experiment.planned(config, folder, observer, made_with).forecast().times(count, SHARED)
+    taken = opening.planned(config, folder, observer, made_with).forecast().times(count, SHARED)
     if in_json:
         screen.print_json(taken.as_dict())
         return

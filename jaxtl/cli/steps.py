@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import headings, options, screen
+from jaxtl.cli import headings, options, processes, screen
 from jaxtl.cli.values import Count
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure, devices_used
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     help="The file to write: F.npz, or F.npy for more features than memory holds (labels go to F.rows.npz), "
     "or F.shards, a folder that several processes write together.",
 )
-@options.cluster
+@processes.together
 @screen.as_json
 @screen.quiet
 def extract(
@@ -79,7 +79,7 @@ def extract(
     from jaxtl.records import shards, store
 
     options.check_suffix(out, ".npz", store.SUFFIX, shards.SUFFIX)
-    place = options.placed(how)
+    place = processes.placed(how)
     if not place.is_alone and out.suffix != shards.SUFFIX:
         raise JaxtlError(f"--out {out}: several processes write a folder that ends in {shards.SUFFIX}")
     from jaxtl.data import load

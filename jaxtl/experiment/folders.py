@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtl.experiment import comparison, experiment, seeds
+from jaxtl.experiment import comparison, opening, seeds
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.seeds import Seeds
@@ -21,7 +21,7 @@ def resume(
     observer: Observer | None = None,
     options: EmbeddingOptions = EmbeddingOptions(),
 ) -> Experiment | Seeds:
-    """What goes on where its folder was left. Raises JaxtlError as `jaxtl.experiment.experiment.resume`."""
+    """What goes on where its folder was left. Raises JaxtlError as `jaxtl.experiment.opening.resume`."""
     if holds_seeds(folder):
         return seeds.resume(folder, given, observer, options)
     return resume_one(folder, given, observer, options)
@@ -38,4 +38,4 @@ def resume_one(
     run.check()
     if isinstance(run.started.read().config, ComparisonConfig):
         return comparison.resume(folder, given, observer, options)
-    return experiment.resume(folder, given, observer, options)
+    return opening.resume(folder, given, observer, options)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxtl.data import GIVEN, splits
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import checks, experiment
+from jaxtl.experiment import checks, opening
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.bars import watching
@@ -74,9 +74,9 @@ def run(
         settings = asdict(checks.fitted(settled, len(shared.sample)))
         # Last, since other settings decide what is taken for it.
         settings["perplexity"] = settings.pop("perplexity")
-        work = experiment.resume(folder, settings, observer, options, shared=shared)
+        work = opening.resume(folder, settings, observer, options, shared=shared)
     else:
-        work = experiment.start(config, folder, observer, options, shared=shared)
+        work = opening.start(config, folder, observer, options, shared=shared)
     work.run()
     return load_run(folder)
 

@@ -15,7 +15,7 @@ from jaxtl.evaluation.catalogue import N_NEIGHBORS, SEEDS_CKA, SEEDS_KEPT, Metri
 from jaxtl.evaluation.change import plane_neighbors
 from jaxtl.evaluation.plan import FEATURES
 from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds, summary
-from jaxtl.experiment import experiment, tasks
+from jaxtl.experiment import opening, tasks
 from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
@@ -168,13 +168,13 @@ class Seeds:
         # Memory was checked when all began: what runs before it hold now is not to stop this one.
         how = {"check_memory": False, "shared": self._shared}
         if folder.started.is_there:
-            work = experiment.resume(folder.path, None, self._observer, self._options, **how)
+            work = opening.resume(folder.path, None, self._observer, self._options, **how)
             if work.config == config:
                 return work
             fault = f"{folder}: was made with other settings than the runs beside it; move it away"
             raise JaxtlError(f"{fault}, then {folder.go_on}")
         try:
-            return experiment.start(config, folder.path, self._observer, self._options, **how)
+            return opening.start(config, folder.path, self._observer, self._options, **how)
         except JaxtlError as error:
             raise JaxtlError(f"{error}; then {self.folder.go_on}") from None
 
@@ -197,7 +197,7 @@ def start(
 
     `shared` and `begun`: as of `Seeds`.
 
-    Raises JaxtlError where the folder holds files, the number is not 2 to 1000, or as `experiment.start`.
+    Raises JaxtlError where the folder holds files, the number is not 2 to 1000, or as `opening.start`.
     """
     if not 2 <= count <= MOST_SEEDS:
         raise JaxtlError(f"--seeds {count}: must be 2 to {MOST_SEEDS}; leave it out for one run")
@@ -208,7 +208,7 @@ def start(
         config = settled(config, told)
         shared = shared or Shared(config, keep=True, scratch=folder)
         # The first folder's settings are checked, and written, before this says that there are several.
-        first = experiment.start(config, several.run_of(config.seed).path, told, options, shared=shared)
+        first = opening.start(config, several.run_of(config.seed).path, told, options, shared=shared)
         first.let_go()
         several.seeds.write(seeds)
         runs = Seeds(several, seeds, first.config, told, options, shared, begun)
@@ -227,7 +227,7 @@ def resume(
 ) -> Seeds:
     """Seeds that go on where their folder was left; `shared` and `begun` as of `Seeds`.
 
-    Raises JaxtlError as `experiment.resume`, and where the folder's record is damaged.
+    Raises JaxtlError as `opening.resume`, and where the folder's record is damaged.
     """
     several = SeedsFolder(folder)
     with several.held() as held:
@@ -236,7 +236,7 @@ def resume(
         first.check()
         config = first.started.read().config
         shared, told = shared or Shared(config, keep=True, scratch=folder), observer or Silent()
-        experiment.resume(first.path, given, told, options, check_memory=False, shared=shared)
+        opening.resume(first.path, given, told, options, check_memory=False, shared=shared)
         runs = Seeds(several, seeds, config, told, options, shared, begun)
         runs.check_memory()
         runs.held = held

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.cache import AUTO
@@ -36,7 +36,7 @@ def finish(folder: str, backend: str, time_limit: float, observer: Observer) -> 
 
     What the frozen layers make is kept for the next run in this process, if that differs in its seed alone.
 
-    Raises JaxtlError as `jaxtl.experiment.experiment.resume` and the steps of the run.
+    Raises JaxtlError as `jaxtl.experiment.opening.resume` and the steps of the run.
     """
     run = RunFolder(folder)
     wait_until_free(run.path, _LOCK_SECONDS)
@@ -44,7 +44,7 @@ def finish(folder: str, backend: str, time_limit: float, observer: Observer) -> 
     config = run.started.read().config
     # What runs before it hold is not to stop this one.
     first = not _Kept.serves(config)
-    work = experiment.resume(
+    work = opening.resume(
         run.path,
         None,
         observer,

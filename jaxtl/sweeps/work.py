@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import experiment, seeds
+from jaxtl.experiment import opening, seeds
 from jaxtl.experiment.checks import settled
 from jaxtl.experiment.embeddings import EmbeddingOptions
 from jaxtl.experiment.experiment import Experiment
@@ -151,9 +151,7 @@ class _Group:
             row |= {"parameters": learning(shared), "multiply_adds": arithmetic(shared)}
             run = self._folder.run_of(combination.name)
             if not run.path.exists():
-                planned = experiment.planned(
-                    config, run.path, self._observer, self._how.options, shared=shared
-                )
+                planned = opening.planned(config, run.path, self._observer, self._how.options, shared=shared)
                 expected = planned.forecast()
                 row |= {"forecast": expected.parts, "machine": expected.machine}
             self._boundaries[combination.name] = boundary
@@ -245,8 +243,8 @@ def _begun(
 ) -> Experiment:
     config = config_with(config, seed)
     if run.started.is_there:
-        return experiment.resume(run.path, None, observer, how.options, shared=shared)
-    return experiment.start(config, run.path, observer, how.options, shared=shared)
+        return opening.resume(run.path, None, observer, how.options, shared=shared)
+    return opening.start(config, run.path, observer, how.options, shared=shared)
 
 
 def config_with(config: RunConfig, seed: int) -> RunConfig:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.runs.figures import draw
 from jaxtl.runs.folder import RunFolder
 from tests.faults.damaged_runs import DAMAGES, OF_TIMES, Tally, files_of, is_one_line
@@ -56,7 +56,7 @@ def resumed(folder, whole):
     """What came of a resumed run: "made again", "refused" or what is wrong, and the lines that it said."""
     notes = Notes()
     try:
-        experiment.resume(folder, observer=notes).run()
+        opening.resume(folder, observer=notes).run()
     except JaxtlError as error:
         one_line = "\n" not in str(error) and str(folder) in str(error)
         return ("refused" if one_line else f"says {error}"), notes.said
@@ -125,9 +125,9 @@ def test_a_run_that_is_killed_as_it_begins_begins_or_goes_on(few, tmp_path, kill
     for writes in itertools.count():
         folder = tmp_path / str(writes)
         with killed_at(writes) as done:
-            experiment.start(few, folder)
+            opening.start(few, folder)
         begun = (folder / "config.json").exists()
-        again = experiment.resume(folder) if begun else experiment.start(few, folder)
+        again = opening.resume(folder) if begun else opening.start(few, folder)
         assert all(file.is_intact for file in (again.folder.started, again.folder.dataset))
         if done:
             break
@@ -147,7 +147,7 @@ def test_an_edit_that_is_accepted_is_kept_and_what_hangs_on_it_is_made_again(dam
     assert "environment.json: taken as it stands" in out
     assert "report.html: was made of other files, as environment.json is another one now" in out
     notes = Notes()
-    experiment.resume(folder, observer=notes).run()
+    opening.resume(folder, observer=notes).run()
     assert "Report: made again, as environment.json changed" in notes.said
     assert "an abacus" in (folder / "report.html").read_text()
     assert jaxtl("check", folder)[0] == 0
@@ -186,7 +186,7 @@ def test_a_run_without_a_manifest_is_taken_as_it_stands(few_run, jaxtl, tmp_path
     (folder / "manifest.json").unlink()
     assert "has no manifest" in jaxtl("check", folder)[2]
     before, notes = stamps(folder), Notes()
-    experiment.resume(folder, observer=notes).run()
+    opening.resume(folder, observer=notes).run()
     assert any("has no manifest; 29 files are taken as they stand" in line for line in notes.said), notes.said
     after = stamps(folder)
     assert after.pop("manifest.json")
@@ -201,7 +201,7 @@ def test_a_run_without_a_manifest_is_taken_as_it_stands(few_run, jaxtl, tmp_path
 def other_run(few_config, without_figures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("other") / "run"
     with without_figures():
-        experiment.start(dataclasses.replace(few_config, seed=few_config.seed + 1), folder).run()
+        opening.start(dataclasses.replace(few_config, seed=few_config.seed + 1), folder).run()
     return folder
 
 

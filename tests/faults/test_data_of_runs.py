@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.records.dataset import Dataset
 from jaxtl.runs.data import load_run
 from jaxtl.runs.dataset import contents
@@ -99,7 +99,7 @@ def begun(few, few_digits, tmp_path, monkeypatch):
     """The folder of a run that was begun from a relative path, and its set."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(few_digits.removeprefix("idx:"), "digits")
-    experiment.start(dataclasses.replace(few, dataset="idx:digits"), Path("run"))
+    opening.start(dataclasses.replace(few, dataset="idx:digits"), Path("run"))
     return tmp_path / "run", tmp_path / "digits"
 
 
@@ -111,7 +111,7 @@ def test_a_set_that_changed_is_refused_before_anything_is_written(begun, monkeyp
     for change in (edit_pixel, swap_labels, name_classes):
         change(digits)
         with pytest.raises(JaxtlError, match="holds other images or names when the run began; restore them"):
-            experiment.resume(folder)
+            opening.resume(folder)
         assert stamps(folder) == before
         shutil.rmtree(digits)
         shutil.copytree(kept, digits)
@@ -119,10 +119,10 @@ def test_a_set_that_changed_is_refused_before_anything_is_written(begun, monkeyp
     (folder / "dataset.json").unlink()
     edit_pixel(digits)
     with pytest.raises(JaxtlError, match="holds other images or names"):
-        experiment.resume(folder)
+        opening.resume(folder)
     shutil.rmtree(digits)
     shutil.copytree(kept, digits)
-    experiment.resume(folder, {"dataset": f"idx:{digits}"})
+    opening.resume(folder, {"dataset": f"idx:{digits}"})
     assert (folder / "dataset.json").exists()
 
 

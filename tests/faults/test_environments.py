@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.machine import surroundings
 from jaxtl.machine.host import describe
 from tests.command_lines import SMALL
@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_elsewhere_says_so_in_one_line(few, few_run, tmp_path
     (folder / "report.html").unlink()
     here = describe()
     monkeypatch.setattr("jaxtl.machine.devices.describe", lambda: {**here, "cores": 99})
-    experiment.resume(folder, observer=observer).run()
+    opening.resume(folder, observer=observer).run()
     told = [line for line in observer.said if "99" in line]
     cores = f"cores {here['cores']} and 99"
     assert told == [f"Not as it was begun: {cores}; numbers may differ from those of a run made in one go"]

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import experiment
+from jaxtl.experiment import opening
 from jaxtl.runs.lock import Hold
 from jaxtl.scaling import study
 from tests.faults.damaged_runs import is_one_line
@@ -89,14 +89,14 @@ def test_of_many_that_begin_at_once_one_wins(tmp_path):
 
 def test_a_lock_lasts_from_the_start_to_the_end_of_a_run(few, tmp_path):
     folder = tmp_path / "run"
-    begun = experiment.start(few, folder)
+    begun = opening.start(few, folder)
     other = holder(folder)
     assert "another jaxtl works in it" in other.communicate()[1]
     del begun
     # Within one process a folder may be taken up again, and a refused run lets go of it.
     with pytest.raises(JaxtlError, match="holds files already"):
-        experiment.start(few, folder)
-    experiment.resume(folder)
+        opening.start(few, folder)
+    opening.resume(folder)
 
 
 def test_a_study_s_folder_is_one_process_s_too(tmp_path, few_digits):
