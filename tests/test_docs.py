@@ -33,12 +33,13 @@ TWO_COMMANDS = [
 ]
 _DIGITS = "idx:kmnist"  # the fixture `prepared` puts some there
 _FEW_IMAGES = ["--image-size", "32"]
+_SHORT = ["--samples", "60", "--train-samples", "70", "--epochs", "1"]
 SMALL = {
-    "run": ["--samples", "60", "--train-samples", "70", "--epochs", "1", "--perplexity", "8", *_FEW_IMAGES],
+    "run": [*_SHORT, "--perplexity", "8", *_FEW_IMAGES],
+    "sweep": [*_SHORT, "--dataset", _DIGITS, *_FEW_IMAGES],
     "extract": ["--samples", "200", *_FEW_IMAGES],
     "finetune": ["--train-samples", "70", "--epochs", "1", "--dataset", _DIGITS, *_FEW_IMAGES],
     "scale": ["--sizes", "40,60,80", "--perplexity", "8", *_FEW_IMAGES],
-    "sweep": [*"--samples 60 --train-samples 70 --epochs 1 --dataset".split(), _DIGITS, *_FEW_IMAGES],
 }
 SMALLER = {"take(2000)": "take(200)", "@5000": "@50"}
 NOT_RUN = {

@@ -323,7 +323,8 @@ def given(ctx: click.Context, name: str) -> bool:
 def check_suffix(path: Path, *suffixes: str) -> None:
     """Raises JaxtlError for a file of --out that ends otherwise."""
     if path.suffix not in suffixes:
-        raise JaxtlError(f"--out {path}: must end in {' or '.join(suffixes)}")
+        *most, last = suffixes
+        raise JaxtlError(f"--out {path}: must end in {', '.join(most)}{' or ' if most else ''}{last}")
 
 
 def check_outputs(

@@ -125,15 +125,15 @@ def sweep(
     The folder then holds
       combinations.csv, combinations.json, figures/sweep.png, .svg, .pdf
       report.html          the answer, and the runs side by side
-      runs/COMBINATION/    a run folder each, as of jaxtl run, or with --seeds of jaxtl run --seeds
+      runs/COMBINATION/    a run folder each, as of jaxtl run (--seeds)
       predictions/         classes of all test images by every network
 
     \b
-    What to freeze?          jaxtl sweep --trainable none,10,block_14,all --seeds 3
-    At what size?            jaxtl sweep --dataset my-images --image-size 48,96,160
-    Which backbone?          jaxtl sweep --weights imagenet,resnet18.safetensors --trainable none,30
-    Continue:                jaxtl sweep --resume runs/sweep-mnist-2000
-    How long would it take?  jaxtl sweep --forecast
+    What to freeze?  jaxtl sweep --trainable none,10,block_14,all --seeds 3
+    At what size?    jaxtl sweep --dataset my-images --image-size 48,96
+    Which backbone?  jaxtl sweep --weights imagenet,resnet18.safetensors
+    Continue:        jaxtl sweep --resume runs/sweep-mnist-2000
+    How long?        jaxtl sweep --forecast
     """
     from jaxtl.settings import RunConfig
     from jaxtl.sweeps import sweep as sweeping

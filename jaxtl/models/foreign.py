@@ -100,7 +100,8 @@ def refuse_folder(path: Path, wanted: str) -> JaxtlError:
     """The error for a folder, which names the file within that is meant."""
     if (path / "saved_model.pb").is_file():
         return JaxtlError(f"{path}: a TensorFlow SavedModel; {_keras_first()}")
-    for name in ("model.safetensors", "pytorch_model.bin", "model.keras", "model.h5"):
+    of_libraries = [f"model{suffix}" for suffix in (".safetensors", ".keras", ".h5")]
+    for name in (*of_libraries, "pytorch_model.bin"):
         if (path / name).is_file():
             return JaxtlError(f"{path}: a folder; give the file {path / name}")
     if (path / "data.pkl").is_file():

@@ -21,7 +21,7 @@ from jaxtl.evaluation.seeds import over_seeds
 from jaxtl.metrics.estimates import NORMAL, Estimate
 from jaxtl.progress import counted
 from jaxtl.runs.formats import Predictions
-from jaxtl.sweeps.rows import SweepRow, label
+from jaxtl.sweeps.rows import TESTED, SweepRow, label
 
 
 def difference(one: Predictions, other: Predictions) -> Estimate | None:
@@ -89,7 +89,7 @@ def words(rows: Sequence[SweepRow], images: int) -> list[str]:
     over = f"{counted(images, 'test image')}" + (
         f", {counted(top.seeds, 'seed')}" if top.seeds > 1 else ", one seed"
     )
-    said = [f"Best: {label(top, rows)}, test accuracy {spoken(top.test_accuracy)} ({over})."]
+    said = [f"Best: {label(top, rows)}, {TESTED} {spoken(top.test_accuracy)} ({over})."]
     near = not_distinguishable(rows)
     done = sum(row.is_done for row in rows)
     if done < 2:

@@ -17,7 +17,7 @@ from jaxtl.runs.data import RunData, load_run
 from jaxtl.runs.folder import SweepFolder, run_folders
 from jaxtl.sweeps import choice, tables
 from jaxtl.sweeps.plots import sweep_figure
-from jaxtl.sweeps.rows import SweepRow, label
+from jaxtl.sweeps.rows import NEAREST, TESTED, SweepRow, label
 
 # Runs beside each other at most: of more columns nobody sees two together.
 MOST_RUNS = 8
@@ -83,7 +83,7 @@ def _picture(folder: SweepFolder) -> Section:
 def _combinations(folder: SweepFolder, rows: Sequence[SweepRow], shown: int) -> Section:
     head = [
         "Trained",
-        "test accuracy",
+        TESTED,
         "behind the best",
         "trained parameters",
         "fine-tuning",
@@ -91,8 +91,8 @@ def _combinations(folder: SweepFolder, rows: Sequence[SweepRow], shown: int) -> 
         "memory",
         "probe before",
         "probe after",
-        "10-NN before",
-        "10-NN after",
+        f"{NEAREST} before",
+        f"{NEAREST} after",
     ]
     body = table(head, [_row(folder, row, rows) for row in rows], "All combinations, with 95 % intervals")
     body += "".join(note(line) for line in tables.faults(rows))

@@ -12,7 +12,7 @@ from jaxtl.errors import JaxtlError, shown
 from jaxtl.plots.palette import TEN_COLOURS
 from jaxtl.plots.style import inches, letter, styled
 from jaxtl.sweeps import choice
-from jaxtl.sweeps.rows import SweepRow, weights_label
+from jaxtl.sweeps.rows import TESTED, SweepRow, weights_label
 
 _MARKERS = "osD^vPX*hp"
 _GRID = "#E4E4E4"
@@ -49,7 +49,7 @@ def sweep_figure(rows: Sequence[SweepRow], width: str | float | None = None) -> 
         some = [row for row in done if (row.weights, row.image_size) == one]
         _draw_series(panels, some, places, number, _series_label(one, series))
     _mark(panels[0], done, places)
-    titles = ("test accuracy", "seconds of a run", "peak memory, GiB")
+    titles = (TESTED, "seconds of a run", "peak memory, GiB")
     for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         axes.set_title(letter(number), loc="left", fontweight="bold")
         axes.set_ylabel(title)

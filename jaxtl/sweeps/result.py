@@ -24,7 +24,7 @@ from jaxtl.sweeps import choice, tables
 from jaxtl.sweeps import sweep as sweeping
 from jaxtl.sweeps.page import draw
 from jaxtl.sweeps.plots import sweep_figure
-from jaxtl.sweeps.rows import SweepRow, label
+from jaxtl.sweeps.rows import TESTED, SweepRow, label
 from jaxtl.sweeps.settings import SEEDS, TRAINABLE, USUAL, Asked, Grid
 
 __all__ = ["SweepResult", "SweepRow", "sweep"]
@@ -71,7 +71,7 @@ class SweepResult(summaries.Told):
             ("", self.words),
             ("folder", str(self.path)),
         ]
-        head = ["", "test accuracy", "behind the best", "parameters"]
+        head = ["", TESTED, "behind the best", "parameters"]
         cells = [
             [
                 label(row, self.rows),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LOGISTIC_PROBE, TEST_ACCURACY
+from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LOGISTIC_PROBE, METRICS, TEST_ACCURACY
 from jaxtl.evaluation.seeds import scores_over_seeds
 from jaxtl.metrics.estimates import Estimate, independent
 from jaxtl.records.tables import Score
@@ -18,6 +18,11 @@ from jaxtl.sweeps.settings import BUNDLED, Combination
 DONE, REFUSED, FAILED, NOT_RUN = "done", "refused", "failed", "not run yet"
 # Fields that hold an estimate.
 ESTIMATES = ("test_accuracy", "probe_before", "probe_after", "knn_before", "knn_after", "behind")
+
+
+# In headings, which are narrow, without the word that all share.
+TESTED = METRICS[TEST_ACCURACY].label
+NEAREST = METRICS[LEAVE_ONE_OUT].short.removesuffix(" accuracy")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jaxtl.errors import shown
 from jaxtl.metrics.estimates import Estimate
 from jaxtl.records.tables import as_csv
 from jaxtl.sweeps import choice
-from jaxtl.sweeps.rows import ESTIMATES, SweepRow, label
+from jaxtl.sweeps.rows import ESTIMATES, NEAREST, TESTED, SweepRow, label
 from jaxtl.sweeps.settings import Asked
 
 
@@ -60,14 +60,14 @@ def read_rows(record: Mapping[str, Any]) -> list[SweepRow]:
 def rows_table(rows: Sequence[SweepRow]) -> Table:
     """One row a combination, or why it is missing."""
     table = Table(
-        title="Combinations, with 95 % intervals of test accuracy",
+        title=f"Combinations, with 95 % intervals of {TESTED}",
         title_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
     )
     table.add_column("trained", overflow="fold")
-    heads = ("test accuracy", "behind\nthe best", "probe\nbefore, after", "10-NN\nbefore, after")
+    heads = (TESTED, "behind\nthe best", "probe\nbefore, after", f"{NEAREST}\nbefore, after")
     for heading in (*heads, "trained\nparameters", "fine-\ntuning", "whole\nrun", "memory\nGiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
