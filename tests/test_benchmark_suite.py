@@ -115,6 +115,7 @@ def test_a_case_that_a_peer_lacks_is_absent(fakes, tmp_path, monkeypatch):
     assert "has no attribute" in record["rows"][0]["reason"]
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_ends(fakes, tmp_path):
     record = measure(tmp_path, "rounds = 1\ncall_seconds = 5\n" + case("davies_bouldin") + case("pca"))
     states = [(row["case"], row["peer"], row["state"]) for row in record["rows"]]

@@ -42,6 +42,7 @@ def test_one_run_is_not_handed_out(jaxtl, finished):
     )
 
 
+@pytest.mark.slow
 def test_seeds_as_tasks_leave_the_same_files(few, contents, tmp_path):
     here, handed = (tmp_path / name for name in ("here", "handed"))
     several.start(few, 2, here).run()

@@ -160,7 +160,7 @@ def test_another_seed_changes_what_is_learnt_and_not_what_was_there(few, few_run
 
 # Compiling the training of the whole network takes most of a minute on busy cores.
 @pytest.mark.parametrize(
-    "trainable", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("all", "none")), "Conv_1"]
+    "trainable", [pytest.param(name, marks=pytest.mark.slow) for name in ("all", "none", "Conv_1")]
 )
 def test_any_freezing_boundary(few, tmp_path, trainable):
     """All test images, some methods in an order of one's own, and only the layers asked for change."""

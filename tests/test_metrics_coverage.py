@@ -109,6 +109,7 @@ def coverage(compute, apart, draws):
     return shares
 
 
+@pytest.mark.slow
 def test_intervals_of_scores_that_points_have_by_each_other_cover():
     # 95 % of 40, less three errors of a binomial share; a bootstrap of the hits alone covers 71 %.
     shares = coverage(votes, 0.7, 40) | coverage(changes, 0.7, 40)

@@ -89,7 +89,10 @@ def test_every_product_of_the_forward_pass_is_whole(model, digits, form):
     assert_all_highest(plain, state, np.zeros((1, 32, 32, 3), "f"), at_least=36 if form == "matmul" else 53)
 
 
-@pytest.mark.parametrize(("form", "trainable"), [*((form, "10") for form in FORMS), ("xla", "all")])
+@pytest.mark.parametrize(
+    ("form", "trainable"),
+    [*((form, "10") for form in FORMS), pytest.param("xla", "all", marks=pytest.mark.slow)],
+)
 def test_every_product_of_the_training_step_is_whole(model, train, form, trainable):
     trunk = Trunk(model, trainable_boundary(model.config, trainable), SMALL, form=form)
     trainer = Trainer(trunk, with_head(model, 10, seed=0), FinetuneConfig())

@@ -299,4 +299,4 @@ def test_extract_to_a_store_and_reduce_from_it(jaxtl, few_digits, tmp_path):
     code, _, err = jaxtl("reduce", tmp_path / "alone.npy", *lle)
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = jaxtl("extract", *images, "--out", tmp_path / "f.csv")
-    assert (code, err) == (2, f"jaxtl: --out {tmp_path / 'f.csv'}: must end in .npz or .npy\n")
+    assert (code, err) == (2, f"jaxtl: --out {tmp_path / 'f.csv'}: must end in .npz, .npy or .shards\n")

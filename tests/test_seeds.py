@@ -167,6 +167,7 @@ def test_another_setting_is_refused(done):
         several.resume(done, {"epochs": 2})
 
 
+@pytest.mark.slow
 def test_a_stranger_among_the_runs_is_refused(few, done, tmp_path):
     shutil.copytree(done, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "seed-4")
