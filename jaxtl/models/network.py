@@ -265,17 +265,5 @@ def apply_unweighted(config: NetworkConfig, layer: Layer, x: jax.Array) -> jax.A
     return x
 
 
-@jax.custom_jvp
-def _relu6(x: jax.Array) -> jax.Array:
-    return jnp.clip(x, 0, 6)
-
-
-@_relu6.defjvp
-def _relu6_gradient(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    # 0 at both bounds, as in Keras on TensorFlow; that of `clip`, 1/2 there, keeps two masks as numbers.
-    (x,), (tangent,) = primals, tangents
-    return _relu6(x), jnp.where((x > 0) & (x < 6), tangent, jnp.zeros_like(tangent))
-
-
-# Elementwise kinds; with fixed statistics they join the layer before them. At 0 their gradients are 0.
-ACTIVATIONS: dict[str, Work] = {"relu": jax.nn.relu, "relu6": _relu6}
+# Elementwise kinds; with fixed statistics they join the layer before them. At 0 the gradient of "relu" is 0.
+ACTIVATIONS: dict[str, Work] = {"relu": jax.nn.relu, "relu6": lambda x: jnp.clip(x, 0, 6)}
