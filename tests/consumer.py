@@ -54,6 +54,7 @@ assert_type(ResNetConfig(depth=50, classes=10).bn_epsilon, float)
 
 images = Images(image_size=48, preprocessing="keras")
 features = jaxtl.extract(model, data, images, batch_size=32, precision="bf16", progress=print, notify=print)
+features = jaxtl.extract(model, data, engine="jax")
 assert_type(features, Features)
 assert_type(features.values, NDArray[np.float32])
 assert_type(features.labels, NDArray[np.int32] | None)
