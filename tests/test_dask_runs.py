@@ -10,6 +10,7 @@ import pytest
 
 from jaxtl.experiment import seeds as several
 from jaxtl.machine.tasks import InTurn
+from jaxtl.runs.lock import wait_until_free
 from tests.faults import struck
 
 TWO_CORES = pytest.mark.skipif(
@@ -107,6 +108,8 @@ def test_a_signal_ends_workers_and_tasks_too(few_digits, number, tmp_path):
     if number != signal.SIGKILL:
         assert outcome.is_right, outcome
         assert f"go on with: jaxtl run --resume {folder}" in outcome.errors.splitlines()[-1]
-    # And the folder goes on, in whatever way.
+    # And the folder goes on, in whatever way, once what worked in it has heard of a kill.
+    for seed in (1, 2):
+        wait_until_free(folder / f"seed-{seed}", 30)
     shutil.rmtree(folder / "seed-3", ignore_errors=True)
     assert several.resume(folder).folders[0].started.is_there
