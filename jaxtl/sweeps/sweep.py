@@ -149,8 +149,8 @@ def start(
     """A new sweep in a folder that is empty or does not exist yet; all that can be known is checked.
 
     Args:
-        setting: libraries for the maps, seconds for one of them, and the compilation cache, as of `jaxtl
-        run`.
+        setting: libraries for the maps, seconds for one of them, and the compilation cache, as `jaxtl run`
+            takes them.
         given: training and test images, in place of `asked.config.dataset`.
 
     Raises JaxtlError where the folder holds files, or what is asked for cannot work.
@@ -159,10 +159,7 @@ def start(
     _check(asked)
     with run.newly_held() as held:
         asked = _settled(asked)
-        known = _look(run, asked, setting, observer, given)
-        run.asked.write(asked.as_record())
-        run.manifest.record(_START, [run.asked.name], {})
-        sweep = Sweep(run, asked, known, _whole(run, setting), observer, given)
+        sweep = _opened(run, asked, setting, observer, given)
         sweep.held = held
     return sweep
 
@@ -193,8 +190,7 @@ def resume(
 
     Args:
         insisted: settings that the caller insists on. Values of `trainable`, `image_size` and `weights` that
-        the
-            sweep does not have yet are added to it.
+            the sweep does not have yet are added to it.
 
     Raises JaxtlError for a folder that is none of a sweep, and a setting that differs from its own.
     """
@@ -205,12 +201,17 @@ def resume(
         asked = _asked_of(run)
         asked = _with_more(run, asked, dict(insisted or {}))
         run.remove_leftovers()
-        known = _look(run, asked, setting, observer, given)
-        run.asked.write(asked.as_record())
-        run.manifest.record(_START, [run.asked.name], {})
-        sweep = Sweep(run, asked, known, _whole(run, setting), observer, given)
+        sweep = _opened(run, asked, setting, observer, given)
         sweep.held = held
     return sweep
+
+
+def _opened(run: SweepFolder, asked: Asked, setting: Sequence[Any], observer: Observer, given: Any) -> Sweep:
+    """The sweep of a folder, which holds from now on what is asked for."""
+    known = _look(run, asked, setting, observer, given)
+    run.asked.write(asked.as_record())
+    run.manifest.record(_START, [run.asked.name], {})
+    return Sweep(run, asked, known, _whole(run, setting), observer, given)
 
 
 def _asked_of(run: SweepFolder) -> Asked:
