@@ -25,6 +25,8 @@ WORKING = {
     "JAX": Probe("JAX", 1.5, {"version": "0.10.2", "devices": "gpu: NVIDIA H200"}),
     "CuPy": Probe("CuPy", 1.0, {"version": "14.2.0"}),
     "cuML": Probe("cuML", 2.0, {"version": "26.10.00"}),
+    "OpenVINO": Probe("OpenVINO", 2.0, {"version": "2026.4.1"}),
+    "ONNX Runtime": Probe("ONNX Runtime", 2.0, {"version": "1.32.0"}),
 }
 WHEELS = {
     "jax": "0.10.2",
@@ -135,6 +137,25 @@ def test_gpu_without_its_libraries_is_healthy(machine):
     assert asked == ["CPU libraries", "JAX"]
     assert f"JAX has no CUDA plugin installed; {install('cuda13')}" in report.notes
     assert f"cuML is not installed; {install('cuda13')}" in report.notes
+
+
+def test_engines_of_a_cpu_that_are_installed(machine):
+    """OpenVINO is what "auto" takes; without onnx, which writes its graphs, neither can be had."""
+    engines = {"openvino": "2026.4.1", "onnxruntime": "1.32.0"}
+    machine(cuda.ABSENT, engines | {"jax": "0.10.2"}, [ON_CPU])
+    assert doctor.examine().choices[0].stage == "features and fine-tuning"
+    asked = machine(cuda.ABSENT, engines | {"jax": "0.10.2", "onnx": "1.20"}, [ON_CPU])
+    report = doctor.examine()
+    assert asked == ["CPU libraries", "JAX", "OpenVINO", "ONNX Runtime"]
+    assert [(choice.stage, choice.by) for choice in report.choices[:2]] == [
+        ("features and frozen layers", "OpenVINO"),
+        ("fine-tuning", "JAX on cpu"),
+    ]
+    ill = Probe("OpenVINO", 2.0, {}, "ImportError: libtbb")
+    machine(cuda.ABSENT, engines | {"jax": "0.10.2", "onnx": "1.20"}, [ON_CPU, ill])
+    report = doctor.examine()
+    assert report.choices[0].stage == "features and fine-tuning"
+    assert report.problems[0].remedy.endswith("or take --engine jax")
 
 
 def test_jax_platforms_that_keeps_jax_off_the_gpu_is_healthy(machine, monkeypatch):

@@ -22,6 +22,8 @@ _FUNCTIONS = {
     "JAX": "jaxtl.doctor.probes:use_jax",
     "CuPy": "jaxtl.doctor.probes:use_cupy",
     "cuML": "jaxtl.doctor.probes:use_cuml",
+    "OpenVINO": "jaxtl.doctor.probes:use_openvino",
+    "ONNX Runtime": "jaxtl.doctor.probes:use_onnx_runtime",
 }
 
 
@@ -45,7 +47,7 @@ class Probe:
 
 
 def try_library(name: str) -> Probe:
-    """Let a library work: "CPU libraries", "JAX", "CuPy" or "cuML"."""
+    """Let a library work: "CPU libraries", "JAX", "CuPy", "cuML", "OpenVINO" or "ONNX Runtime"."""
     began, facts, error = time.monotonic(), {}, ""
     with Child(environment=_ENVIRONMENT) as child:
         try:
@@ -135,3 +137,28 @@ def use_cuml() -> dict[str, str]:
     assert coords.shape == (64, 2), "a PCA is wrong"
     assert bool(cupy.isfinite(coords).all()), "a PCA is wrong"
     return {"version": cuml.__version__}
+
+
+def use_openvino() -> dict[str, str]:
+    return _use_engine("openvino")
+
+
+def use_onnx_runtime() -> dict[str, str]:
+    return _use_engine("onnxruntime")
+
+
+def _use_engine(engine: str) -> dict[str, str]:
+    """The first block's features of an image, by the engine and by JAX, of weights drawn at random."""
+    import numpy
+    from flax import nnx
+
+    from jaxtl.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+    from jaxtl.network.engine import named_engine
+    from jaxtl.network.extraction import extract
+
+    model = MobileNetV2(MobileNetV2Config(width=0.35), rngs=nnx.Rngs(0))
+    image = numpy.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), numpy.uint8)
+    layer = "expanded_conv_project_BN"
+    by_jax, by_engine = (extract(model, image, layer=layer, engine=name).values for name in ("jax", engine))
+    assert abs(by_engine - by_jax).max() <= 1e-4 * abs(by_jax).max(), "features are wrong"
+    return {"version": named_engine(engine).split()[1]}

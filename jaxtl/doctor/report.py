@@ -42,6 +42,8 @@ _ENVIRONMENT = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
+# What computes features on a CPU beside JAX, and the distributions that it needs.
+_ENGINES = {"OpenVINO": {"openvino", "onnx"}, "ONNX Runtime": {"onnxruntime", "onnx"}}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Report:
         gpus: name, memory in GiB and compute capability, in CUDA's order.
         cards: what nvidia-smi says of each card and of the processes on them, a line each.
         libraries: version by distribution, of CUDA's libraries and what is built on them.
-        probes: the CPU's libraries and JAX; CuPy and cuML where they are installed and there is a GPU.
+        probes: the CPU's libraries and JAX; CuPy and cuML where they are installed and there is a GPU;
+            OpenVINO and ONNX Runtime where they are installed.
         environment: variables that are set and matter.
         choices: what "auto" takes.
         notes: what is not there, which is no fault.
@@ -101,7 +104,8 @@ def examine() -> Report:
             for name, prefix in prefixes.items()
             if any(distribution.startswith(prefix) for distribution in installed)
         ]
-    choices, met = _choices(jax)
+    probes += [try_library(name) for name, needs in _ENGINES.items() if needs <= set(installed)]
+    choices, met = _choices(jax, any(probe.name == "OpenVINO" and not probe.error for probe in probes))
     faults = [gpu, cuda.jax_gpu_fault(), cuda.cuml_fault(), *met]
     return Report(
         machine=_machine(),
@@ -170,6 +174,7 @@ def problems(faults: list[Fault | None], probes: list[Probe], jax_platforms: str
         elif probe.error:
             full = re.search(r"out.?of.?memory|RESOURCE_EXHAUSTED|bad_alloc", probe.error, re.IGNORECASE)
             remedy = "free memory of the GPU: end other processes on it" if full else again
+            remedy += ", or take --engine jax" * (probe.name in _ENGINES)
             broken.append(Fault(f"{probe.name}: {probe.error}", remedy, True))
         elif probe.name == "JAX" and faults[1] is None and not _on_gpu(probe):
             why = f": {probe.said}" if probe.said else ""
@@ -191,12 +196,21 @@ def _on_gpu(jax: Probe) -> bool:
 _CUDA_LIBRARY = re.compile(r"(nvidia-|cuda-|cupy|jax(lib|-|$)|cuml|.*-cu1\d$)")
 
 
-def _choices(jax: Probe) -> tuple[list[Choice], list[Fault]]:
-    """What "auto" takes for every piece of the work, and the faults that it met on the way."""
+def _choices(jax: Probe, openvino: bool = False) -> tuple[list[Choice], list[Fault]]:
+    """What "auto" takes for every piece of the work, and the faults that it met on the way.
+
+    `openvino`: whether it works here.
+    """
     fault = cuda.jax_gpu_fault()
     why = "the GPU that JAX finds" if _on_gpu(jax) else fault.what if fault else "JAX finds no GPU"
     device = jax.facts.get("devices", "nothing: JAX does not work")
     choices = [Choice("features and fine-tuning", f"JAX on {device}", why)]
+    if openvino and not _on_gpu(jax):
+        faster = "installed, and faster than JAX on a CPU"
+        choices = [
+            Choice("features and frozen layers", "OpenVINO", faster),
+            Choice("fine-tuning", f"JAX on {device}", why),
+        ]
     try:
         from jaxtl.reduction.choice import choose
 

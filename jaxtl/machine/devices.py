@@ -40,6 +40,8 @@ _LIBRARIES = (
     "matplotlib",
     "safetensors",
     "tensorflow-datasets",
+    "openvino",
+    "onnxruntime",
     "cuml-cu13",
     "cuml-cu12",
     "cupy-cuda13x",
