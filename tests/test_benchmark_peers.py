@@ -157,8 +157,9 @@ class TestYardstick:
     def test_other_features_are_noticed(self):
         values = data.features(N)
         assert quality.of_features(values)["largest_difference"] == 0
-        for wrong in (values + 0.5, values * np.nan):
-            with pytest.raises(JaxtlError, match="from jaxtl's, whose largest is"):
+        one_image = np.concatenate([values[:1, ::-1], values[1:]])
+        for wrong in (values + 0.5, values * np.nan, one_image):
+            with pytest.raises(JaxtlError, match="of their norm from jaxtl's"):
                 quality.of_features(wrong)
         # A lower precision is told, and not refused.
         told = quality.of_features(values + 0.5, exact=False)

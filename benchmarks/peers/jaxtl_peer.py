@@ -1,7 +1,8 @@
 """jaxtl, on whatever device JAX has: every case with its default settings.
 
-The environment may say otherwise: BENCHMARK_PRECISION and BENCHMARK_FORM, of the convolutions, name one of
-jaxtl's; with BENCHMARK_XLA "default", programs are compiled with XLA's own options.
+The environment may say otherwise: BENCHMARK_PRECISION, BENCHMARK_FORM, of the convolutions, and
+BENCHMARK_ENGINE name one of jaxtl's; with BENCHMARK_XLA "default", programs are compiled with XLA's own
+options.
 
 Where another peer leaves something out that jaxtl cannot leave out, its time is in jaxtl's: every metric
 comes with a 95 % interval, t-SNE with an exact divergence, LLE with its residual and connected components.
@@ -28,6 +29,7 @@ from jaxtl.machine.devices import leave_device_memory
 from jaxtl.machine.host import cpu_count
 from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model
+from jaxtl.network.engine import chosen_engine
 from jaxtl.network.extraction import extract as extract_features
 from jaxtl.network.finetuning import finetune as finetune_model
 from jaxtl.network.head import evaluate, with_head
@@ -45,6 +47,8 @@ _JUDGES = 1000
 
 _PRECISION = os.environ.get("BENCHMARK_PRECISION", "highest")
 _FORM = os.environ.get("BENCHMARK_FORM")
+# Only JAX has forms; "auto" is what a user gets who says nothing.
+_ENGINE = os.environ.get("BENCHMARK_ENGINE", "jax" if _FORM else "auto")
 _EXACT = _PRECISION == "highest"
 
 leave_device_memory()
@@ -55,14 +59,15 @@ if os.environ.get("BENCHMARK_XLA") == "default":
 
 def settings() -> dict[str, Any]:
     device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
-    return {"device": device, "precision": _PRECISION, "form": _FORM or "fastest", "threads": cpu_count()}
+    how = {"precision": _PRECISION, "form": _FORM or "fastest", "engine": chosen_engine(_ENGINE, _PRECISION)}
+    return {"device": device, "threads": cpu_count(), **how}
 
 
 def write_data(folder: str, n: int) -> None:
     """The files that `open_data` takes: features of the first n of all test, then training images."""
     splits = {"test": min(n, _TEST_SPLIT), "train": n - _TEST_SPLIT}
     parts = [data.images(split, count) for split, count in splits.items() if count > 0]
-    values = [extract_features(_model(), part, IMAGES).values for part in parts]
+    values = [extract_features(_model(), part, IMAGES, engine="jax").values for part in parts]
     np.save(Path(folder) / "features.npy", np.concatenate(values))
     np.save(Path(folder) / "labels.npy", np.concatenate([part.labels for part in parts]))
 
@@ -77,7 +82,7 @@ def extract(n: int) -> Result:
     """`jaxtl.extract` as its users call it: in batches that it chooses, with the record of what made them."""
     dataset = data.images("test", n)
     return measured(
-        lambda: extract_features(_model(), dataset, IMAGES, precision=_PRECISION).values,
+        lambda: extract_features(_model(), dataset, IMAGES, precision=_PRECISION, engine=_ENGINE).values,
         lambda values: quality.of_features(values, _EXACT),
         _forward_work(n, 0, _model().config.pooled),
         jax_clock.compiled,
@@ -131,7 +136,7 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     tests = epochs * test * work.forward_flops(model.config, IMAGES.image_size, _trunk().boundary)
     pixels = sum(part.images.nbytes for part in images)
     return measured(
-        lambda: finetune_model(model, *images, config, IMAGES, precision=_PRECISION)[1],
+        lambda: finetune_model(model, *images, config, IMAGES, precision=_PRECISION, engine=_ENGINE)[1],
         lambda history: {"test_accuracy": history[-1]["test_accuracy"], "loss": history[-1]["loss"]},
         {"flops": once + tests + epochs * train * _training_flops(), "bytes": pixels},
         jax_clock.compiled,
@@ -140,8 +145,9 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
 
 def _features(images: np.ndarray, size: int) -> np.ndarray:
     model = _model()
-    how = {"precision": _PRECISION, "form": _FORM}
-    return run_layers(model, 0, model.config.pooled, images, IMAGES, size, **how).x
+    how = {"precision": _PRECISION, "form": _FORM, "engine": chosen_engine(_ENGINE, _PRECISION)}
+    enter = IMAGES.settled(model.config.preprocessing)
+    return run_layers(model, 0, model.config.pooled, images, enter, size, **how).x
 
 
 def _forward_work(n: int, start: int, stop: int) -> dict[str, int]:
@@ -163,7 +169,7 @@ def _model() -> Network:
 def _trunk() -> Trunk:
     model = _model()
     boundary = trainable_boundary(model.config, FinetuneConfig().trainable)
-    return Trunk(model, boundary, IMAGES, _PRECISION, _FORM)
+    return Trunk(model, boundary, IMAGES, _PRECISION, _FORM, engine=_ENGINE)
 
 
 def _source(split: str, n: int) -> Source:
