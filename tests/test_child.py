@@ -4,8 +4,10 @@ What a reduction in it does is in test_reduction_process.py.
 """
 
 import ast
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -125,6 +127,22 @@ def test_what_it_prints_is_kept_and_told_when_it_dies(module, tmp_path):
         assert child.said == ""
     assert (dead.value.code, dead.value.said) == (4, "a word\n" * 2)
     assert log.read_text() == "a word\n" * 2
+
+
+def test_a_request_that_comes_while_it_works_does_not_end_it():
+    """Nor does the kernel's late word that one has come: only the end of the lifeline tells of the parent."""
+    its_end, own_end = os.pipe()
+    words = [sys.executable, "-P", "-m", "jaxtl.machine.service", str(its_end)]
+    request = json.dumps({"function": "os:getpid", "arguments": {}, "callbacks": []}).encode() + b"\n"
+    channels = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, pass_fds=(its_end,), **channels) as service:
+        service.stdin.write(3 * request)
+        service.stdin.flush()
+        answers = [json.loads(service.stdout.readline()) for _ in range(4)]
+        assert answers == [{"ready": True}, *[{"done": service.pid}] * 3]
+        os.close(its_end)
+        os.close(own_end)
+        assert service.wait(30) == -signal.SIGIO
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

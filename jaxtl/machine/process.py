@@ -204,15 +204,22 @@ class Server:
         self._printed = log.open("a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
         self._received = b""
         self._ready = False
-        self._process = _start(
-            # -P: nothing in the working directory may stand in for a module.
-            [sys.executable, "-P", "-m", "jaxtl.machine.service", *preload],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._printed,
-            cwd=folder,
-            env=_environment(environment),
-        )
+        its_end, own_end = os.pipe()
+        # Closed when this process ends, however it does; the child then ends too.
+        self._lifeline = os.fdopen(own_end, "wb", buffering=0)
+        try:
+            self._process = _start(
+                # -P: nothing in the working directory may stand in for a module.
+                [sys.executable, "-P", "-m", "jaxtl.machine.service", str(its_end), *preload],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._printed,
+                cwd=folder,
+                env=_environment(environment),
+                pass_fds=(its_end,),
+            )
+        finally:
+            os.close(its_end)
 
     @property
     def pid(self) -> int:
@@ -290,7 +297,7 @@ class Server:
                 self._process.wait(_KILLED_SECONDS)
         signals.forget(self._process.pid)
         if close:
-            for stream in (self._process.stdin, self._process.stdout, self._printed):
+            for stream in (self._process.stdin, self._process.stdout, self._printed, self._lifeline):
                 stream.close()
 
 

@@ -1,6 +1,7 @@
-"""The child's side of `jaxtl.machine.process`: `python -m jaxtl.machine.service MODULE...` answers requests.
+"""The child's side of `jaxtl.machine.process`: `python -m jaxtl.machine.service LIFELINE MODULE...`.
 
-A request a line on standard input, its answers a line each on standard output, all of them JSON.
+It answers requests: a request a line on standard input, its answers a line each on standard output, all of
+them JSON. LIFELINE is the number of a pipe's end to read from, whose other end the parent alone holds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import selectors
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,19 @@ from jaxtl.errors import JaxtlError
 _LONGEST_WAIT = 1e6
 
 
-def serve(preload: list[str]) -> None:
+def serve(lifeline: int, preload: list[str]) -> None:
     """Import modules, then answer requests until there are no more."""
     _hear_signals()
+    _die_with_parent(lifeline)
     requests, answers = _take_channels()
     with contextlib.suppress(OSError):
         # Where memory runs out, Linux is to end this process and not the one that waits for it.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    with _dying_with_parent(requests.fileno()):
-        for name in preload:
-            _preload(name)
+    for name in preload:
+        _preload(name)
     _send(answers, {"ready": True})
     for line in requests:
-        with _dying_with_parent(requests.fileno()):
-            answer = _answer(json.loads(line), answers)
-        _send(answers, answer)
+        _send(answers, _answer(json.loads(line), answers))
 
 
 def readable(source: int, seconds: float) -> bool:
@@ -70,26 +69,22 @@ def _take_channels() -> tuple[Any, Any]:
     return requests, answers
 
 
-@contextlib.contextmanager
-def _dying_with_parent(requests: int) -> Iterator[None]:
-    """The end of the parent ends this process in the middle of C code, too.
+def _die_with_parent(lifeline: int) -> None:
+    """From now on the end of the parent ends this process, in the middle of C code, too.
 
-    Nothing comes on the channel while a request is being worked on, so the kernel's signal for it can only
-    mean that the parent is gone. A thread that waits for it would need the interpreter's lock, which a
-    hanging extension may hold; Linux's "parent died" signal comes already when the thread that started us
-    ends.
+    Nothing is ever written to the lifeline, so the kernel's signal for it can only mean that the parent is
+    gone. (For the channel of requests it may come late, when a request is already being worked on.) A thread
+    that waits for the end would need the interpreter's lock, which a hanging extension may hold; Linux's
+    "parent died" signal comes already when the thread that started us ends.
     """
-    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
-    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
+    # What this process starts must not end by it too, nor keep it.
+    os.set_inheritable(lifeline, False)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     # macOS ignores this signal unless it is handled.
     signal.signal(signal.SIGIO, signal.SIG_DFL if sys.platform == "linux" else lambda *_: os._exit(1))
-    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if readable(requests, 0):  # it was gone before
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if readable(lifeline, 0):  # it was gone before
         os._exit(1)
-    try:
-        yield
-    finally:
-        fcntl.fcntl(requests, fcntl.F_SETFL, flags)
 
 
 def _preload(name: str) -> None:
@@ -132,4 +127,4 @@ def _send(answers: Any, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    serve(int(sys.argv[1]), sys.argv[2:])
