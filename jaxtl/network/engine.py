@@ -113,7 +113,7 @@ class Pass:
             return self._compiled[shape]
 
 
-def _core() -> Any:
+def openvino_core() -> Any:
     """OpenVINO's own, without what tells its makers, in a process that it forks, that somebody imports it."""
     telemetry = "openvino_telemetry"
     if telemetry in sys.modules:
@@ -128,7 +128,7 @@ def _core() -> Any:
 
 
 def _with_openvino(graph: bytes, precision: str) -> Run:
-    core, cores = _core(), cpu_count()
+    core, cores = openvino_core(), cpu_count()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise JaxtlError("engine openvino: this processor has no bfloat16; take precision highest")
     settings = {
