@@ -30,11 +30,8 @@ from jaxtl.models.network import Carry
 from jaxtl.network.onnx_plan import PIXELS, OnnxGraph
 from jaxtl.network.stretches import Graph, Stretches
 from jaxtl.network.tflite_graph import TfliteGraph
-from jaxtl.settings import Images, check_engine
+from jaxtl.settings import PREFERRED_ENGINES, Images, check_engine
 
-# What "auto" takes, the first that is installed. ONNX Runtime is not among them: it was no faster than JAX
-# with batches of 32 and more.
-PREFERRED = ("litert", "openvino")
 # What LiteRT tells everybody on standard error, once.
 _ANNOUNCED = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 _announced = threading.Event()
@@ -53,8 +50,8 @@ _digests: Remembered[bytes] = Remembered(_KEPT)
 def chosen_engine(engine: str, precision: str) -> str:
     """The engine that is taken: "jax", "litert", "openvino" or "onnxruntime".
 
-    "auto" is the first of `PREFERRED` that is installed, where JAX computes on a CPU too and the precision is
-    "highest"; else JAX.
+    "auto" is the first of `PREFERRED_ENGINES` that is installed, where JAX computes on a CPU too and the
+    precision is "highest"; else JAX.
 
     Raises JaxtlError for an unknown engine, one that is not installed or has no such precision, or one that
     computes on a CPU where JAX has something faster.
@@ -62,7 +59,7 @@ def chosen_engine(engine: str, precision: str) -> str:
     check_engine(engine)
     if engine == "auto":
         usable = precision == "highest" and jax.default_backend() == "cpu"
-        return next((name for name in PREFERRED if usable and _is_installed(name)), "jax")
+        return next((name for name in PREFERRED_ENGINES if usable and _is_installed(name)), "jax")
     if engine == "jax":
         return engine
     if not _is_installed(engine):
