@@ -40,7 +40,10 @@ FORMER_PIXELS = {"antialias": "off", "orientation": "stored", "alpha": "white", 
 # Likewise of runs that knew of no `align`, or of no `engine`.
 FORMER_ALIGN, FORMER_ENGINE = {"align": False}, {"engine": "jax"}
 # What computes the layers from the images on: see `jaxtl.extract`.
-ENGINES = ("auto", "jax", "openvino", "onnxruntime")
+ENGINES = ("auto", "jax", "litert", "openvino", "onnxruntime")
+# What "auto" takes on a CPU, the first that is installed. ONNX Runtime is not among them: it was no faster
+# than JAX with batches of 32 and more.
+PREFERRED_ENGINES = ("litert", "openvino")
 # Forms in which a run is exported.
 EXPORTS = ("tensorboard", "parquet", "csv")
 # Forms in which its network is, and how their files end.

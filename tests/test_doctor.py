@@ -25,6 +25,7 @@ WORKING = {
     "JAX": Probe("JAX", 1.5, {"version": "0.10.2", "devices": "gpu: NVIDIA H200"}),
     "CuPy": Probe("CuPy", 1.0, {"version": "14.2.0"}),
     "cuML": Probe("cuML", 2.0, {"version": "26.10.00"}),
+    "LiteRT": Probe("LiteRT", 2.0, {"version": "2.3.0"}),
     "OpenVINO": Probe("OpenVINO", 2.0, {"version": "2026.4.1"}),
     "ONNX Runtime": Probe("ONNX Runtime", 2.0, {"version": "1.32.0"}),
 }
@@ -140,7 +141,7 @@ def test_gpu_without_its_libraries_is_healthy(machine):
 
 
 def test_engines_of_a_cpu_that_are_installed(machine):
-    """OpenVINO is what "auto" takes; without onnx, which writes its graphs, neither can be had."""
+    """LiteRT is what "auto" takes, else OpenVINO, which needs onnx as well, for its graphs."""
     engines = {"openvino": "2026.4.1", "onnxruntime": "1.32.0"}
     machine(cuda.ABSENT, engines | {"jax": "0.10.2"}, [ON_CPU])
     assert doctor.examine().choices[0].stage == "features and fine-tuning"
@@ -151,6 +152,14 @@ def test_engines_of_a_cpu_that_are_installed(machine):
         ("features and frozen layers", "OpenVINO"),
         ("fine-tuning", "JAX on cpu"),
     ]
+    fastest = {"ai-edge-litert": "2.3.0", "flatbuffers": "25.12"}
+    wheels = engines | fastest | {"jax": "0.10.2", "onnx": "1.20"}
+    asked = machine(cuda.ABSENT, wheels, [ON_CPU])
+    assert doctor.examine().choices[0].by == "LiteRT"
+    assert asked[2:] == ["LiteRT", "OpenVINO", "ONNX Runtime"]
+    # It is taken all the same, so that OpenVINO is nobody's choice.
+    machine(cuda.ABSENT, wheels, [ON_CPU, Probe("LiteRT", 2.0, {}, "ImportError: libc")])
+    assert doctor.examine().choices[0].stage == "features and fine-tuning"
     ill = Probe("OpenVINO", 2.0, {}, "ImportError: libtbb")
     machine(cuda.ABSENT, engines | {"jax": "0.10.2", "onnx": "1.20"}, [ON_CPU, ill])
     report = doctor.examine()

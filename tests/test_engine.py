@@ -1,4 +1,4 @@
-"""Layers from the images on give the same by ONNX Runtime and by OpenVINO as by JAX, up to rounding."""
+"""Layers from the images on give the same by LiteRT, ONNX Runtime and OpenVINO as by JAX, up to rounding."""
 
 import functools
 import json
@@ -29,12 +29,17 @@ RESNET = ResNetConfig(width=1 / 16, classes=3, preprocessing="imagenet")
 # Of each the number of layers of a trunk, within a block whose input is kept.
 BOUNDARIES = {MOBILE: "block_2_depthwise", RESNET: "layer2.1.conv1"}
 SIZE = Images(image_size=33)
+MODULES = {
+    "litert": ("ai_edge_litert", "flatbuffers"),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+}
 
 
-@pytest.fixture(params=["onnxruntime", "openvino"])
+@pytest.fixture(params=MODULES)
 def engine(request):
     # Not by importing it: OpenVINO would then tell its makers, in a process that it forks.
-    if not all(map(find_spec, ("onnx", request.param))):
+    if not all(map(find_spec, MODULES[request.param])):
         pytest.skip(f"{request.param} is not installed")
     return request.param
 
@@ -128,9 +133,11 @@ def test_a_large_batch_passes_in_pieces(engine, monkeypatch):
     assert sum(sizes) < 100 + 32
 
 
-def test_auto_is_openvino_where_it_is_there(monkeypatch):
-    installed = {"openvino", "onnx"}
+def test_auto_is_the_fastest_that_is_there(monkeypatch):
+    installed = {"ai_edge_litert", "flatbuffers", "openvino", "onnx"}
     monkeypatch.setattr(engines, "find_spec", lambda name: name in installed or None)
+    assert chosen_engine("auto", "highest") == "litert"
+    installed -= {"ai_edge_litert"}
     assert chosen_engine("auto", "highest") == "openvino"
     assert chosen_engine("auto", "bf16") == "jax"
     assert chosen_engine("jax", "tf32") == "jax"
@@ -138,13 +145,15 @@ def test_auto_is_openvino_where_it_is_there(monkeypatch):
         package.JaxtlError, match=r"engine openvino: has precision highest and bf16, not tf32"
     ):
         chosen_engine("openvino", "tf32")
-    with pytest.raises(package.JaxtlError, match=r"onnxruntime: is not installed; .*\[onnxruntime\]"):
-        chosen_engine("onnxruntime", "highest")
+    for engine in ("litert", "onnxruntime"):
+        with pytest.raises(package.JaxtlError, match=rf"{engine}: is not installed; .*\[{engine}\]"):
+            chosen_engine(engine, "highest")
     # Nobody is given other numbers because of what other projects need.
     installed |= {"onnxruntime"}
     installed -= {"openvino"}
     assert chosen_engine("auto", "highest") == "jax"
-    with pytest.raises(package.JaxtlError, match="engine: must be one of auto, jax, openvino, onnxruntime"):
+    names = "auto, jax, litert, openvino, onnxruntime"
+    with pytest.raises(package.JaxtlError, match=f"engine: must be one of {names}"):
         chosen_engine("torch", "highest")
 
 

@@ -35,7 +35,18 @@ IMPORTED_AS = {
 }
 # The extras whose libraries a folder may import, beside the dependencies.
 OF_FOLDER = {
-    "jaxtl": {"convert", "cuda12", "cuda13", "dask", "hf", "onnx", "onnxruntime", "openvino", "parquet"},
+    "jaxtl": {
+        "convert",
+        "cuda12",
+        "cuda13",
+        "dask",
+        "hf",
+        "litert",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "parquet",
+    },
     "weights_convert": {"convert"},
     "benchmarks": {"bench", "cuda13"},
     "tests": {"test", "browser", "bench"},

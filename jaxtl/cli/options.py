@@ -289,8 +289,8 @@ computing = together(
     setting(
         "--engine",
         _RUN.engine,
-        "What computes the layers from the images on. openvino, onnxruntime: on a CPU, where the extra of "
-        "that name is installed; auto: OpenVINO where it is installed, else JAX.",
+        "What computes the layers from the images on. litert, openvino, onnxruntime: on a CPU, where the "
+        "extra of that name is installed; auto: the first of litert and openvino that is, else JAX.",
         type=click.Choice(ENGINES),
     ),
     click.option(

@@ -22,6 +22,7 @@ _FUNCTIONS = {
     "JAX": "jaxtl.doctor.probes:use_jax",
     "CuPy": "jaxtl.doctor.probes:use_cupy",
     "cuML": "jaxtl.doctor.probes:use_cuml",
+    "LiteRT": "jaxtl.doctor.probes:use_litert",
     "OpenVINO": "jaxtl.doctor.probes:use_openvino",
     "ONNX Runtime": "jaxtl.doctor.probes:use_onnx_runtime",
 }
@@ -47,7 +48,7 @@ class Probe:
 
 
 def try_library(name: str) -> Probe:
-    """Let a library work: "CPU libraries", "JAX", "CuPy", "cuML", "OpenVINO" or "ONNX Runtime"."""
+    """Let a library work: "CPU libraries", "JAX", "CuPy", "cuML", "LiteRT", "OpenVINO" or "ONNX Runtime"."""
     began, facts, error = time.monotonic(), {}, ""
     with Child(environment=_ENVIRONMENT) as child:
         try:
@@ -137,6 +138,10 @@ def use_cuml() -> dict[str, str]:
     assert coords.shape == (64, 2), "a PCA is wrong"
     assert bool(cupy.isfinite(coords).all()), "a PCA is wrong"
     return {"version": cuml.__version__}
+
+
+def use_litert() -> dict[str, str]:
+    return _use_engine("litert")
 
 
 def use_openvino() -> dict[str, str]:

@@ -23,6 +23,7 @@ from jaxtl.machine.devices import DEVICES
 from jaxtl.machine.host import describe
 from jaxtl.machine.memory import available_memory
 from jaxtl.methods import METHODS
+from jaxtl.settings import PREFERRED_ENGINES
 
 _GIB = 2**30
 _ENVIRONMENT = (
@@ -42,8 +43,12 @@ _ENVIRONMENT = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
-# What computes features on a CPU beside JAX, and the distributions that it needs.
-_ENGINES = {"OpenVINO": {"openvino", "onnx"}, "ONNX Runtime": {"onnxruntime", "onnx"}}
+# What computes features on a CPU beside JAX: its name for --engine, and the distributions that it needs.
+_ENGINES = {
+    "LiteRT": ("litert", {"ai-edge-litert", "flatbuffers"}),
+    "OpenVINO": ("openvino", {"openvino", "onnx"}),
+    "ONNX Runtime": ("onnxruntime", {"onnxruntime", "onnx"}),
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Report:
         cards: what nvidia-smi says of each card and of the processes on them, a line each.
         libraries: version by distribution, of CUDA's libraries and what is built on them.
         probes: the CPU's libraries and JAX; CuPy and cuML where they are installed and there is a GPU;
-            OpenVINO and ONNX Runtime where they are installed.
+            LiteRT, OpenVINO and ONNX Runtime where they are installed.
         environment: variables that are set and matter.
         choices: what "auto" takes.
         notes: what is not there, which is no fault.
@@ -104,8 +109,9 @@ def examine() -> Report:
             for name, prefix in prefixes.items()
             if any(distribution.startswith(prefix) for distribution in installed)
         ]
-    probes += [try_library(name) for name, needs in _ENGINES.items() if needs <= set(installed)]
-    choices, met = _choices(jax, any(probe.name == "OpenVINO" and not probe.error for probe in probes))
+    engines = [try_library(name) for name, (_, needs) in _ENGINES.items() if needs <= set(installed)]
+    probes += engines
+    choices, met = _choices(jax, _engine_taken(engines))
     faults = [gpu, cuda.jax_gpu_fault(), cuda.cuml_fault(), *met]
     return Report(
         machine=_machine(),
@@ -196,19 +202,26 @@ def _on_gpu(jax: Probe) -> bool:
 _CUDA_LIBRARY = re.compile(r"(nvidia-|cuda-|cupy|jax(lib|-|$)|cuml|.*-cu1\d$)")
 
 
-def _choices(jax: Probe, openvino: bool = False) -> tuple[list[Choice], list[Fault]]:
+def _engine_taken(engines: list[Probe]) -> str:
+    """The engine that "auto" takes on a CPU, of those that are installed; "" where it is JAX, or ill."""
+    by_name = {_ENGINES[probe.name][0]: probe for probe in engines}
+    probe = next((by_name[name] for name in PREFERRED_ENGINES if name in by_name), None)
+    return probe.name if probe and not probe.error else ""
+
+
+def _choices(jax: Probe, engine: str = "") -> tuple[list[Choice], list[Fault]]:
     """What "auto" takes for every piece of the work, and the faults that it met on the way.
 
-    `openvino`: whether it works here.
+    `engine`: that computes features on a CPU, where it is another one than JAX.
     """
     fault = cuda.jax_gpu_fault()
     why = "the GPU that JAX finds" if _on_gpu(jax) else fault.what if fault else "JAX finds no GPU"
     device = jax.facts.get("devices", "nothing: JAX does not work")
     choices = [Choice("features and fine-tuning", f"JAX on {device}", why)]
-    if openvino and not _on_gpu(jax):
+    if engine and not _on_gpu(jax):
         faster = "installed, and faster than JAX on a CPU"
         choices = [
-            Choice("features and frozen layers", "OpenVINO", faster),
+            Choice("features and frozen layers", engine, faster),
             Choice("fine-tuning", f"JAX on {device}", why),
         ]
     try:

@@ -40,6 +40,7 @@ _LIBRARIES = (
     "matplotlib",
     "safetensors",
     "tensorflow-datasets",
+    "ai-edge-litert",
     "openvino",
     "onnxruntime",
     "cuml-cu13",

@@ -1,8 +1,10 @@
-"""Warnings of libraries that tell a user nothing, ignored while several threads work."""
+"""What libraries say that tells a user nothing: warnings, ignored while several threads work, and lines."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -34,3 +36,27 @@ def ignoring(message: str = "", category: type[Warning] = Warning) -> Iterator[N
             _inside -= 1
             if not _inside:
                 _held.pop().__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def unsaid(line: bytes) -> Iterator[None]:
+    """Leave out a line that a library writes past Python to standard error.
+
+    What else is written there meanwhile follows at the end. For moments: a process that is started within
+    has no standard error to speak on, unless it is given one.
+    """
+    try:
+        seen = os.dup(2)
+    except OSError:  # closed, as some daemons have it
+        yield
+        return
+    with open(seen, "wb", buffering=0) as errors, tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(errors.fileno(), 2)
+            said.seek(0)
+            for other in said:
+                if other.strip() != line:
+                    errors.write(other)

@@ -89,7 +89,9 @@ def build(config: NetworkConfig, arrays: Mapping[str, np.ndarray], where: str = 
     """A model that holds exactly these arrays. Raises JaxtlError unless they fit."""
     check_fit(config, arrays, where)
     model = nnx.merge(*_without_arrays(config), copy=True)
-    on_device = jax.device_put({name: np.asarray(array, np.float32) for name, array in arrays.items()})
+    values = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    # Never the caller's own memory, which JAX would take over on a CPU: arrays of JAX's do not change.
+    on_device = jax.device_put(values, may_alias=False)
     for name, array in on_device.items():
         layer, key = name.split("/")
         getattr(getattr(model, layer), key).set_value(array)

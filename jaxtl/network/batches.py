@@ -35,7 +35,7 @@ Place = Callable[[tuple[int, ...]], Any]
 
 # By measurement on CPUs, at 48 pixels: larger batches leave the cache, smaller ones waste the matrix product.
 # At 224 pixels 2 images at a time were 1.7 times as fast as 64, so what counts is their area together.
-_BATCH_SIZE = {"cpu": (64, 48), "openvino": (32, 48), "onnxruntime": (16, 48)}
+_BATCH_SIZE = {"cpu": (64, 48), "litert": (32, 48), "openvino": (32, 48), "onnxruntime": (16, 48)}
 # Up to these pixels a GPU of 16 GB has the memory for as many.
 _ACCELERATOR_BATCH_SIZE = (1024, 224)
 # Bytes that are read ahead of the device at a time, where images or rows are in files.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -100,8 +99,7 @@ def prepare_averages(
 def _stretches(
     model: Network, start: int, ends: Sequence[int]
 ) -> tuple[tuple[folding.Plan, ...], tuple[folding.Arrays, ...]]:
-    folded = [folding.fold(model, *stretch) for stretch in pairwise([start, *ends])]
-    plans, arrays = zip(*folded, strict=True)
+    plans, arrays = zip(*folding.fold_stretches(model, [start, *ends]), strict=True)
     return plans, whole(arrays)
 
 

@@ -1,4 +1,4 @@
-"""Layers from the images on by another engine than JAX, on a CPU: OpenVINO or ONNX Runtime.
+"""Layers from the images on by another engine than JAX, on a CPU: LiteRT, OpenVINO or ONNX Runtime.
 
 Each batch is on one core, from start to end, and as many are under way as there are cores: so a batch's bytes
 do not hang on the number of cores.
@@ -6,6 +6,7 @@ do not hang on the number of cores.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 import threading
@@ -13,24 +14,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxtl.errors import JaxtlError, install
 from jaxtl.machine.host import cpu_count
+from jaxtl.machine.remembered import Remembered
+from jaxtl.machine.warned import unsaid
 from jaxtl.models import folding
 from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.network import Carry
-from jaxtl.network.onnx_plan import PIXELS, Stretches
-from jaxtl.settings import Images, check_engine
+from jaxtl.network.onnx_plan import PIXELS, OnnxGraph
+from jaxtl.network.stretches import Graph, Stretches
+from jaxtl.network.tflite_graph import TfliteGraph
+from jaxtl.settings import PREFERRED_ENGINES, Images, check_engine
 
-# Precisions of `jaxtl.machine.devices` that each has.
-_PRECISIONS = {"openvino": ("highest", "bf16"), "onnxruntime": ("highest",)}
-# What "auto" takes where it is installed: ONNX Runtime was no faster than JAX with batches of 32 and more.
-_PREFERRED = "openvino"
+# What LiteRT tells everybody on standard error, once.
+_ANNOUNCED = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_announced = threading.Event()
 # Compiled passes that stay for the next call, the last ones.
 _KEPT = 4
 Plans, Weights = tuple[folding.Plan, ...], tuple[folding.Arrays, ...]
@@ -40,27 +44,28 @@ Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 # Of all passes: where two threads are the first to call OpenVINO 2026.4, each waits for the other for ever.
 _first = threading.RLock()
 _passes: dict[Any, Pass] = {}
+_digests: Remembered[bytes] = Remembered(_KEPT)
 
 
 def chosen_engine(engine: str, precision: str) -> str:
-    """The engine that is taken: "jax", "openvino" or "onnxruntime".
+    """The engine that is taken: "jax", "litert", "openvino" or "onnxruntime".
 
-    "auto" is OpenVINO where it is installed, JAX computes on a CPU too, and the precision is "highest"; else
-    JAX.
+    "auto" is the first of `PREFERRED_ENGINES` that is installed, where JAX computes on a CPU too and the
+    precision is "highest"; else JAX.
 
     Raises JaxtlError for an unknown engine, one that is not installed or has no such precision, or one that
     computes on a CPU where JAX has something faster.
     """
     check_engine(engine)
     if engine == "auto":
-        usable = precision == "highest" and _is_installed(_PREFERRED) and jax.default_backend() == "cpu"
-        return _PREFERRED if usable else "jax"
+        usable = precision == "highest" and jax.default_backend() == "cpu"
+        return next((name for name in PREFERRED_ENGINES if usable and _is_installed(name)), "jax")
     if engine == "jax":
         return engine
     if not _is_installed(engine):
         raise JaxtlError(f"engine {engine}: is not installed; {install(engine)}, or take engine jax")
-    if precision not in _PRECISIONS[engine]:
-        has = " and ".join(_PRECISIONS[engine])
+    if precision not in _ENGINES[engine].precisions:
+        has = " and ".join(_ENGINES[engine].precisions)
         raise JaxtlError(f"engine {engine}: has precision {has}, not {precision}; take engine jax")
     if jax.default_backend() != "cpu":
         raise JaxtlError(f"engine {engine}: computes on CPUs, and JAX has a GPU here; take engine jax")
@@ -68,19 +73,19 @@ def chosen_engine(engine: str, precision: str) -> str:
 
 
 def _is_installed(engine: str) -> bool:
-    return find_spec(engine) is not None and find_spec("onnx") is not None
+    return all(find_spec(module) is not None for module in _ENGINES[engine].modules)
 
 
 def named_engine(engine: str) -> str:
     """With the version that is installed, for records: other versions round otherwise."""
-    return f"{engine} {version(engine)}"
+    return f"{engine} {version(_ENGINES[engine].distribution)}"
 
 
 class Pass:
     """uint8 batches [n, h, w, 1 or 3] to a tree of float32 arrays; any number of threads may call it.
 
     Args:
-        engine: "openvino" or "onnxruntime".
+        engine: "litert", "openvino" or "onnxruntime".
         config: the network's.
         images: how they become the network's input, the preprocessing settled.
         precision: one that the engine has.
@@ -100,14 +105,13 @@ class Pass:
         return jax.tree.map(lambda number: arrays[number], tree)
 
     def _for(self, shape: tuple[int, ...]) -> tuple[Run, Any]:
-        """What computes batches of one shape; both libraries are faster where they know it."""
+        """What computes batches of one shape; the libraries are faster where they know it."""
         with _first:
             if shape not in self._compiled:
-                import onnx
-
-                graph = Stretches(onnx, self._config, shape, self._images)
-                tree = self._outline(graph)
-                run = _COMPILERS[self._engine](graph.serialized(), self._precision)
+                engine = _ENGINES[self._engine]
+                graph = engine.graph(self._config, shape)
+                tree = self._outline(Stretches(graph, self._config, shape, self._images))
+                run = engine.compile(graph.serialized(), self._precision)
                 run(np.zeros(shape, np.uint8))
                 self._compiled[shape] = run, tree
             return self._compiled[shape]
@@ -162,9 +166,71 @@ def _with_onnxruntime(graph: bytes, precision: str) -> Run:
     return lambda batch: session.run(None, {PIXELS: batch})
 
 
-_COMPILERS: dict[str, Callable[[bytes, str], Run]] = {
-    "openvino": _with_openvino,
-    "onnxruntime": _with_onnxruntime,
+def _with_litert(graph: bytes, precision: str) -> Run:
+    # Each has packed weights of its own, so there are no more than batches were ever under way together.
+    idle, cores = SimpleQueue(), threading.Semaphore(cpu_count())
+
+    def run(batch: np.ndarray) -> Sequence[np.ndarray]:
+        with cores:
+            try:
+                used = idle.get_nowait()
+            except Empty:
+                used = _interpreter(graph)
+            try:
+                return _interpreted(*used, batch)
+            finally:
+                idle.put(used)
+
+    return run
+
+
+def _interpreter(graph: bytes) -> tuple[Any, int, list[int]]:
+    """One of a single thread, and the numbers of its input and of its outputs."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _first:
+        with contextlib.nullcontext() if _announced.is_set() else unsaid(_ANNOUNCED):
+            interpreter = Interpreter(model_content=graph, num_threads=1)
+            interpreter.allocate_tensors()
+        _announced.set()
+    (entry,), ends = interpreter.get_input_details(), interpreter.get_output_details()
+    return interpreter, entry["index"], [end["index"] for end in ends]
+
+
+def _interpreted(interpreter: Any, entry: int, ends: Sequence[int], batch: np.ndarray) -> list[np.ndarray]:
+    interpreter.set_tensor(entry, batch)
+    interpreter.invoke()
+    # Copies. What `tensor` shows instead is the interpreter's own memory: the next batch writes there, and is
+    # refused for as long as somebody looks.
+    return [interpreter.get_tensor(end) for end in ends]
+
+
+class _Engine(NamedTuple):
+    """What an engine needs and can do.
+
+    Attributes:
+        distribution: the package, whose version is recorded.
+        modules: that are there where it is installed.
+        precisions: of those of `jaxtl.machine.devices`.
+        graph: what its graphs are written with, of a network's config and the shape of a batch.
+        compile: from a graph and a precision to what computes it.
+    """
+
+    distribution: str
+    modules: tuple[str, ...]
+    precisions: tuple[str, ...]
+    graph: Callable[[NetworkConfig, Sequence[int]], Graph]
+    compile: Callable[[bytes, str], Run]
+
+
+_ENGINES = {
+    "litert": _Engine(
+        "ai-edge-litert", ("ai_edge_litert", "flatbuffers"), ("highest",), TfliteGraph, _with_litert
+    ),
+    "openvino": _Engine("openvino", ("openvino", "onnx"), ("highest", "bf16"), OnnxGraph, _with_openvino),
+    "onnxruntime": _Engine(
+        "onnxruntime", ("onnxruntime", "onnx"), ("highest",), OnnxGraph, _with_onnxruntime
+    ),
 }
 
 
@@ -185,10 +251,9 @@ def pass_of(
         outline: `hand_on`, `average` or `average_blocks`.
         blocks: how many plans, the first ones, end a block.
     """
-    digest = hashlib.blake2b()
-    for array in jax.tree.leaves(arrays):
-        digest.update(np.asarray(array))
-    key = engine, plans, images, precision, outline, blocks, digest.digest()
+    leaves = jax.tree.leaves(arrays)
+    digest = _digests.of(None, leaves, lambda: _digest_of(leaves))
+    key = engine, plans, images, precision, outline, blocks, digest
     with _first:
         made = _passes.pop(key, None)
         if made is None:
@@ -197,6 +262,13 @@ def pass_of(
         while len(_passes) > _KEPT:
             del _passes[next(iter(_passes))]
         return made
+
+
+def _digest_of(arrays: Sequence[Any]) -> bytes:
+    digest = hashlib.blake2b()
+    for array in arrays:
+        digest.update(np.asarray(array))
+    return digest.digest()
 
 
 def hand_on(plans: Plans, arrays: Weights, blocks: int, graph: Stretches) -> Carry:
@@ -220,13 +292,15 @@ def average_blocks(
     plans: Plans, arrays: Weights, blocks: int, graph: Stretches
 ) -> tuple[Carry, tuple[list[int], Carry]]:
     """What the last plan hands on; averages at the ends of blocks, and what the last of these hands on."""
-    averages, carry = [], Carry(0)
-    for plan, weights in zip(plans, arrays, strict=True):
+    averages = []
+    for number, (plan, weights) in enumerate(zip(plans, arrays, strict=True), 1):
         graph.run(plan, weights)
-        if len(averages) < blocks:
+        if number <= blocks:
             averages.append(graph.average(graph.state.x))
+        # The others are not handed out: engines join their layers, and copy nothing.
+        if number == blocks:
             carry = _handed_on(graph, plan)
-    return (carry if len(plans) == blocks else _handed_on(graph, plans[-1])), (averages, carry)
+    return _handed_on(graph, plans[-1]), (averages, carry)
 
 
 def _handed_on(graph: Stretches, plan: folding.Plan) -> Carry:

@@ -55,9 +55,9 @@ def extract(
             in pieces of that size. It does not change results beyond float32 rounding.
         precision: "highest" is float32; "tf32" and "bf16" are faster on GPUs and less exact: see
             `jaxtl.models.ops`.
-        engine: what computes them: "jax"; "openvino" or "onnxruntime" on a CPU, where the extra of that name
-            is installed; "auto" is OpenVINO where that is installed, on a CPU at precision "highest", and
-            else JAX. They differ by float32 rounding.
+        engine: what computes them: "jax"; "litert", "openvino" or "onnxruntime" on a CPU, where the extra of
+            that name is installed; "auto" is the first of LiteRT and OpenVINO that is installed, on a CPU at
+            precision "highest", and else JAX. They differ by float32 rounding.
         progress: True shows a bar; or what is called with the fraction done, 0 to 1.
         notify: called with one line when a batch did not fit into memory and smaller ones follow.
 
