@@ -16,8 +16,9 @@ from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.neighbors import exact_neighbors, ring
 from jaxtl.network.batches import default_batch_size
+from jaxtl.network.division import divided_sources
 from jaxtl.network.extraction import extract
-from jaxtl.network.finetuning import train_tails
+from jaxtl.network.finetuning import train_tail, train_tails
 from jaxtl.network.layers import run_layers
 from jaxtl.network.trunk import Trunk
 from jaxtl.records.dataset import Dataset
@@ -91,6 +92,18 @@ def trained(**how):
         yield f"{named}, {seed}: history", [list(row.values()) for row in history]
 
 
+def trained_by_shares(**how):
+    """As many processes train, by one with all its devices: it alone has rows of its own, which are all."""
+    config = replace(TRAINING, seed=0, **how)
+    sources = divided_sources(TRUNK, TRAIN.images, TEST.images)
+    model, history = train_tail(TRUNK, TRAIN, sources[0], TEST, sources[1], config)
+    named = f"trained {config.batch_norm} 1, 0"
+    return {
+        **{f"by shares, {named}: {name}": value for name, value in arrays_of(model).items()},
+        f"by shares, {named}: history": [list(row.values()) for row in history],
+    }
+
+
 def numbers_by(engine):
     """Neighbours and products: by the processor, in float64, or by all devices."""
     by_jax = engine is device
@@ -122,7 +135,10 @@ def main(out, *more):
         configure(devices=count)
         engine = distances if count == 1 else device
         made = {**features(), **dict(trained()), **numbers_by(engine), **use_jax()}
+        if count > 1 and not more:
+            made |= trained_by_shares()
         if more:
+            made |= trained_by_shares(batch_norm="recalibrated", epochs=2, batch_size=23)
             made |= {**more_numbers_by(engine), **more_features(), **dict(trained(together=2))}
             made |= dict(trained(batch_norm="recalibrated", epochs=2, batch_size=23))
         about = {

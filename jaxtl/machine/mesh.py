@@ -1,7 +1,8 @@
 """Arrays over all devices in use: rows divided among them, or whole on each. One device is as ever.
 
 Divided rows are computed by each device alone: whatever runs beside them, such programs cannot wait for each
-other. Only training makes devices speak to each other, and one program trains at a time.
+other. Only training makes devices speak to each other, and one program trains at a time; devices of other
+processes take part in what is computed `everywhere`.
 """
 
 from __future__ import annotations
