@@ -41,7 +41,11 @@ class Batches(NamedTuple):
 
     def batch(self, step: jax.Array) -> tuple[Any, jax.Array, jax.Array | None]:
         """In a function that is traced: rows, labels and `counted` of one batch, [devices * rows, ...]."""
-        rows, labels = jax.tree.map(lambda a: _joined(a[:, step]), (self.rows, self.labels))
+
+        def of_step(shares: jax.Array) -> jax.Array:
+            return _joined(jax.lax.dynamic_index_in_dim(shares, step, 1, keepdims=False))
+
+        rows, labels = jax.tree.map(of_step, (self.rows, self.labels))
         return rows, labels, None if self.counted is None else _joined(self.counted)
 
 
