@@ -179,14 +179,16 @@ class Program:
     def _over(self, over: Mesh, count: int) -> Any:
         """The function of so many arguments, over several devices."""
 
+        # Never the function itself: what JAX traced of one it keeps, and takes for other devices, too.
         def of_shares(*args: Any) -> Any:
             function = partial(self._function, *args[: self._static])
+            if not (self._rows and self._gives_rows):
+                return function(*args[self._static :])
             divided = tuple(number in self._rows for number in range(self._static, count))
             return by_rows(function, over, divided)(*args[self._static :])
 
-        function = of_shares if self._rows and self._gives_rows else self._function
         places = {"in_shardings": self._places(over, count), "out_shardings": place(over, self._gives_rows)}
-        return self._jit(function, **places)
+        return self._jit(of_shares, **places)
 
     def _places(self, over: Mesh, count: int) -> tuple[Any, ...]:
         return tuple(place(over, number in self._rows) for number in range(self._static, count))
