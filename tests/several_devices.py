@@ -16,8 +16,9 @@ from jaxtl.models.mobilenet_v2 import MobileNetV2Config
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.neighbors import exact_neighbors, ring
 from jaxtl.network.batches import default_batch_size
+from jaxtl.network.division import Common, Own, divided_sources
 from jaxtl.network.extraction import extract
-from jaxtl.network.finetuning import train_tails
+from jaxtl.network.finetuning import train_tail, train_tails
 from jaxtl.network.layers import run_layers
 from jaxtl.network.trunk import Trunk
 from jaxtl.records.dataset import Dataset
@@ -25,8 +26,10 @@ from jaxtl.settings import FinetuneConfig, Images
 from tests.random_weights import random_arrays
 
 COUNTS, MORE_COUNTS = (1, 8), (3,)
-# Eight devices cannot divide a batch.
-TRAINING = FinetuneConfig(epochs=1, batch_size=31)
+# Eight devices cannot divide a batch. Adam's first steps move a weight by the learning rate, whatever its
+# gradient is, by another sign too where rounding has it: so little that this is within what is compared, and
+# so much that other gradients are not.
+TRAINING = FinetuneConfig(epochs=1, batch_size=31, learning_rate=1e-4)
 RNG = np.random.default_rng(0)
 
 
@@ -68,6 +71,7 @@ def frozen(split, **how):
 def features():
     model, pooled, kept = TRUNK.model, CONFIG.pooled, frozen(TEST, on_device=True)
     return {
+        **{f"features: {split.split}": frozen(split).x for split in (TRAIN, TEST)},
         "features": extract(model, TEST, TRUNK.images, batch_size=7).values,
         "features, from the device": run_layers(model, TRUNK.boundary, pooled, kept, batch_size=7).x,
     }
@@ -89,6 +93,22 @@ def trained(**how):
     for seed, (model, history) in enumerate(train_tails(TRUNK, *data, configs, together=together)):
         yield from ((f"{named}, {seed}: {name}", value) for name, value in arrays_of(model).items())
         yield f"{named}, {seed}: history", [list(row.values()) for row in history]
+
+
+def trained_by_shares(**how):
+    """As many processes train, by one with all its devices: it alone has rows of its own, which are all."""
+    config = replace(TRAINING, seed=0, **how)
+    train, test = divided_sources(TRUNK, TRAIN.images, TEST.images)
+    # From the same numbers: what differs by rounding alone, Adam's first steps may blow up.
+    sources = Common(frozen(TRAIN)), Own(frozen(TEST))
+    model, history = train_tail(TRUNK, TRAIN, sources[0], TEST, sources[1], config)
+    named = f"trained {config.batch_norm} 1, 0"
+    return {
+        "by shares, features: train": train.rows.x,
+        "by shares, features: test": test.rows.x,
+        **{f"by shares, {named}: {name}": value for name, value in arrays_of(model).items()},
+        f"by shares, {named}: history": [list(row.values()) for row in history],
+    }
 
 
 def numbers_by(engine):
@@ -122,7 +142,10 @@ def main(out, *more):
         configure(devices=count)
         engine = distances if count == 1 else device
         made = {**features(), **dict(trained()), **numbers_by(engine), **use_jax()}
+        if count > 1 and not more:
+            made |= trained_by_shares()
         if more:
+            made |= trained_by_shares(batch_norm="recalibrated", epochs=2, batch_size=23)
             made |= {**more_numbers_by(engine), **more_features(), **dict(trained(together=2))}
             made |= dict(trained(batch_norm="recalibrated", epochs=2, batch_size=23))
         about = {

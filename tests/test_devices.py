@@ -59,6 +59,18 @@ def test_training_sees_the_same_batches_and_their_statistics(kept):
     check_same(kept, 8, "trained", 10)
 
 
+def test_shares_of_many_processes_are_the_same_batches(kept):
+    """Eight devices have four rows each of 31, of which one is left out."""
+    check_shares(kept, 8)
+
+
+def check_shares(kept, count):
+    shares = {name.partition(", ")[2]: values for name, values in of(kept, count, "by shares").items()}
+    assert len(shares) >= 10
+    one = {f"1/{name}": values for name, values in of(kept, 1, "").items() if name in shares}
+    check_same({**one, **{f"{count}/{name}": values for name, values in shares.items()}}, count, "", 10)
+
+
 @pytest.mark.parametrize("beginning", ["neighbours", "their", "product", "transposed"])
 def test_neighbours_and_numbers_are_the_same(kept, beginning):
     check_same(kept, 8, beginning, 1)
@@ -72,6 +84,7 @@ def test_several_seeds_and_all_numbers_are_the_same(once, count):
     least = {"features": 4, "trained": 40, "neighbours": 2, **dict.fromkeys(numbers, 1)}
     for beginning, at_least in least.items():
         check_same(more, count, beginning, at_least)
+    check_shares(more, count)
 
 
 def test_what_was_used_is_recorded_and_told(kept):

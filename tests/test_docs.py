@@ -57,6 +57,7 @@ NOT_RUN = {
     "jaxtl extract --dataset infinite:1000000 --split train --out F.shards --coordinator": "waits for its "
     "other processes; tests/test_together.py starts them",
     "jaxtl neighbors F.shards --n-neighbors 90 --out N.npz --coordinator": "likewise",
+    "jaxtl finetune --dataset mnist --batch-size 256 --out tuned.safetensors --coordinator": "likewise",
     "XLA_FLAGS=": "a process has its devices once; tests/test_devices.py runs on several",
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "dask": "starts what does not end; tests/test_dask.py has a cluster",

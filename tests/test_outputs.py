@@ -31,6 +31,7 @@ LOST = {
     "finetune --dataset {few} --weights {mine}/w.safetensors --out {mine}/w.safetensors": "is --weights too",
     "finetune --dataset {few} --out {bundled}": "is --weights too",
     "finetune --dataset {few} --out {mine}/m.safetensors --history {run}/history.csv": "is a file of the run",
+    "finetune --dataset {few} --out {mine}/m.safetensors --history {mine}/m.checkpoint.npz": "--history too",
     "plot {mine}/e.npz --out {mine}/e.npz": "cannot write a figure as .npz",
     "plot {mine}/e.png --out {mine}/e.png": "is the embedding too",
     "plot {mine}/e.npz --out {run}/figures/before.png": "is a file of the run",

@@ -14,12 +14,13 @@ from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
 from jaxtl.cli.errors import Stopped, advise, explain
 from jaxtl.cli.export import export
+from jaxtl.cli.finetuning import finetune
 from jaxtl.cli.finished import layers, plot, report, score
 from jaxtl.cli.neighbors import neighbors
 from jaxtl.cli.run import run
 from jaxtl.cli.scaling import scale
 from jaxtl.cli.show import show
-from jaxtl.cli.steps import extract, finetune, reduce
+from jaxtl.cli.steps import extract, reduce
 from jaxtl.cli.sweep import sweep
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.machine import signals

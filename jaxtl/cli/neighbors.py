@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jaxtl.cli import headings, options, processes, screen
-from jaxtl.machine.devices import configure
+from jaxtl.machine.devices import configure, devices_used
 from jaxtl.machine.together import together
 from jaxtl.progress import counted
 
@@ -33,6 +33,7 @@ def neighbors(
     itself. jaxtl reduce --neighbors takes them. Several processes divide the search: blocks of features go
     round.
     """
+    from jaxtl.machine.exchange import check_alike
     from jaxtl.neighbors import exact_neighbors, neighbors_together
     from jaxtl.records import store
 
@@ -43,6 +44,8 @@ def neighbors(
     with together(place) as rank:
         configure(devices=devices)
         values = store.features_in(features).values
+        if rank.count > 1:
+            check_alike({"devices": devices_used(), "n_neighbors": n_neighbors, "features": values.shape})
         with observer.step(f"Nearest neighbours of {counted(len(values), 'image')}"):
             search = exact_neighbors if rank.count == 1 else neighbors_together
             nearest = search(values, n_neighbors)

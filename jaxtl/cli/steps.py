@@ -1,4 +1,4 @@
-"""The verbs of single steps: features, fine-tuning, an embedding."""
+"""The verbs of single steps: features, an embedding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxtl.machine.together import together
 from jaxtl.methods import LIBRARIES, METHODS, library_label, method_label
 from jaxtl.progress import counted
 from jaxtl.ranges import shown
-from jaxtl.settings import FinetuneConfig, Images, told_preprocessing
+from jaxtl.settings import Images, told_preprocessing
 
 if TYPE_CHECKING:
     from jaxtl.machine.together import Rank
@@ -100,7 +100,7 @@ def extract(
         devices_used()
         how["engine"] = chosen_engine(how["engine"], how["precision"])
         network = load_model(weights, model)
-        images = _settled(images, network, observer)
+        images = settled(images, network, observer)
         data = load(dataset, split, **asked)
         for note in data.notes:
             observer.notify(note)
@@ -132,106 +132,12 @@ def _write_features(
         extraction.extract(network, data, images, **how).save(out)
 
 
-def _settled(images: Images, network: Network, observer: Observer) -> Images:
+def settled(images: Images, network: Network, observer: Observer) -> Images:
     """With a preprocessing; says so where the weights decide it."""
     wanted = network.config.preprocessing
     if wanted and not images.preprocessing:
         observer.notify(told_preprocessing(wanted))
     return images.settled(wanted)
-
-
-@click.command(cls=headings.Command, short_help="Train a network's last layers on a data set.")
-@options.dataset
-@options.selection
-@options.train_samples
-@options.images
-@options.weights
-@options.training
-@options.computing
-@options.seed
-@click.option(
-    "--history",
-    type=options.FILE,
-    metavar="H.csv",
-    help="A table to write: loss and accuracy of every epoch.",
-)
-@click.option(
-    "--out", type=options.FILE, required=True, metavar="M.safetensors", help="The weights to write."
-)
-@screen.as_json
-@screen.quiet
-def finetune(
-    dataset: str,
-    train_samples: int | None,
-    image_size: int,
-    preprocessing: str | None,
-    model: str | None,
-    antialias: str,
-    orientation: str,
-    alpha: str,
-    fit: str,
-    weights: str | None,
-    precision: str,
-    engine: str,
-    deterministic: bool,
-    devices: int | None,
-    compilation_cache: Path,
-    history: Path | None,
-    out: Path,
-    in_json: bool,
-    **training: Any,
-) -> None:
-    """Train a softmax head and the last layers of a network on a data set, and write the weights.
-
-    Prints loss and accuracy after every epoch. The test images teach nothing; they are only for that.
-    """
-    from jaxtl.data import load
-    from jaxtl.models.weights import arrays_of, load_model, save_weights
-    from jaxtl.network import footprint
-    from jaxtl.network.engine import chosen_engine
-    from jaxtl.network.finetuning import finetune as tune
-    from jaxtl.network.trunk import Trunk, trainable_boundary
-    from jaxtl.records.tables import save_history
-
-    options.check_suffix(out, ".safetensors")
-    selection, config = options.selected(training), FinetuneConfig(**training)
-    images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
-    written = [("--out", out), *([("--history", history)] if history else [])]
-    options.check_outputs(written, **options.read_from(dataset, weights))
-    observer = screen.observer()
-    kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
-    configure(deterministic=deterministic, devices=devices, **kept)
-    devices_used()
-    engine = chosen_engine(engine, precision)
-    network = load_model(weights, model)
-    boundary = trainable_boundary(network.config, config.trainable)
-    images = _settled(images, network, observer)
-    asked = {"image_size": image_size, **images.pixels, **selection}
-    train = load(dataset, "train", samples=train_samples, **asked)
-    test = load(dataset, "test", **asked)
-    for note in dict.fromkeys((*train.notes, *test.notes)):
-        observer.notify(note)
-    trunk = Trunk(network, boundary, images)
-    counts, fewer = (len(train), len(test)), "give fewer --train-samples, or a smaller --image-size"
-    footprint.check_training(trunk, len(train.class_names), counts, config, fewer)
-    with observer.step(f"Fine-tuning, {counted(config.epochs, 'epoch')}") as progress:
-        how = {"precision": precision, "engine": engine, "progress": progress, "notify": observer.notify}
-        tuned, rows = tune(network, train, test, config, images, **how)
-    save_weights(out, tuned.config, arrays_of(tuned), {"made_by": "jaxtl finetune", "dataset": dataset})
-    if history:
-        save_history(history, rows)
-    if in_json:
-        screen.print_json({"out": out, "history": rows})
-    else:
-        _print_history(rows)
-
-
-def _print_history(rows: list[dict[str, float]]) -> None:
-    from jaxtl.evaluation.catalogue import ACCURACY, LOSS, TEST_ACCURACY
-
-    for row in rows:
-        told = (f"{metric.label} {row[metric]:.4f}" for metric in (LOSS, ACCURACY, TEST_ACCURACY))
-        click.echo(f"epoch {row['epoch']}: {', '.join(told)}")
 
 
 @click.command(cls=headings.Command, short_help="Features to two dimensions, by PCA, t-SNE or LLE.")

@@ -16,9 +16,9 @@ from jaxtl.machine.child import Pool
 from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.network import finetuning
+from jaxtl.network.checkpoint import Checkpoint
 from jaxtl.network.extraction import features_of
 from jaxtl.network.finetuning import train_tails
-from jaxtl.network.training import Checkpoint
 from jaxtl.progress import Notify, Progress, counted
 from jaxtl.records.arrays import Features
 from jaxtl.records.dataset import Dataset

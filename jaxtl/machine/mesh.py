@@ -1,7 +1,8 @@
 """Arrays over all devices in use: rows divided among them, or whole on each. One device is as ever.
 
 Divided rows are computed by each device alone: whatever runs beside them, such programs cannot wait for each
-other. Only training makes devices speak to each other, and one program trains at a time.
+other. Only training makes devices speak to each other, and one program trains at a time; devices of other
+processes take part in what is computed `everywhere`.
 """
 
 from __future__ import annotations
@@ -35,11 +36,23 @@ def _mesh_of(devices: tuple[jax.Device, ...]) -> Mesh:
 
 
 def everywhere() -> Mesh:
-    """The devices in use of all processes that work together, each process's side by side."""
-    own = {process: [] for process in range(jax.process_count())}
+    """The devices in use of all processes that work together, each process's side by side.
+
+    All are to use as many (`jaxtl.machine.exchange.check_alike` says where they do not).
+    """
+    return _mesh_of(tuple(device for own in _of_each_process() for device in own[: devices_used()]))
+
+
+def first_of_each() -> Mesh:
+    """A device of every process, which can speak for it."""
+    return _mesh_of(tuple(own[0] for own in _of_each_process()))
+
+
+def _of_each_process() -> list[list[jax.Device]]:
+    own: list[list[jax.Device]] = [[] for _ in range(jax.process_count())]
     for device in jax.devices():
         own[device.process_index].append(device)
-    return _mesh_of(tuple(device for some in own.values() for device in some[: devices_used()]))
+    return own
 
 
 def position() -> jax.Array:
@@ -74,15 +87,38 @@ def divided(tree: Any) -> Any:
     return jax.device_put(tree, None if over is None else place(over, rows=True))
 
 
-def split_rows(tree: Any) -> Any:
-    """In a function that is traced: from here on the rows of these arrays are divided as by `divided`."""
-    over = mesh()
+def placed(arrays: tuple[Any, ...], places: tuple[NamedSharding, ...]) -> tuple[Any, ...]:
+    """Arrays where a program takes them.
+
+    Where devices of other processes have a part in it, whole arrays are the same in each of them, and divided
+    ones must have been put there before.
+    """
+    if all(where.is_fully_addressable for where in places):
+        return jax.device_put(arrays, places)
+    pairs = zip(arrays, places, strict=True)
+    return tuple(jax.tree.map(partial(_spread, where=where), tree) for tree, where in pairs)
+
+
+def _spread(array: Any, where: NamedSharding) -> jax.Array:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return array
+    # Not by device_put, which would have all processes compare what they have.
+    own = np.asarray(array)
+    return jax.make_array_from_callback(own.shape, where, lambda index: own[index])
+
+
+def split_rows(tree: Any, over: Mesh | None = None) -> Any:
+    """In a function that is traced: from here on the rows of these arrays are divided as by `divided`.
+
+    `over`: the devices; None for those in use here.
+    """
+    over = over or mesh()
     return tree if over is None else jax.lax.with_sharding_constraint(tree, place(over, rows=True))
 
 
-def join_rows(tree: Any) -> Any:
+def join_rows(tree: Any, over: Mesh | None = None) -> Any:
     """In a function that is traced: from here on these arrays are whole on every device."""
-    over = mesh()
+    over = over or mesh()
     return tree if over is None else jax.lax.with_sharding_constraint(tree, place(over, rows=False))
 
 

@@ -19,7 +19,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxtl.machine.host import cpu_count
-from jaxtl.machine.mesh import by_rows, mesh, named_by_rows, place
+from jaxtl.machine.mesh import by_rows, mesh, named_by_rows, place, placed
 
 Options = dict[str, bool | int | str]
 
@@ -122,6 +122,7 @@ class Program:
             `jaxtl.machine.mesh.rounded_up` gives; all others are whole on every device.
         gives_rows: whether the results' rows are divided, too; then of `rows` each device computes its own
             alone. Else results are whole on every device.
+        devices: a function that gives the devices that compute; by default those in use here.
     """
 
     def __init__(
@@ -131,11 +132,13 @@ class Program:
         donate: tuple[int, ...] = (),
         rows: tuple[int, ...] = (),
         gives_rows: bool = False,
+        devices: Callable[[], Mesh | None] = mesh,
     ) -> None:
         how = {"static_argnums": tuple(range(static)), "donate_argnums": donate}
         self._jit = partial(jax.jit, **how)
         self.jitted = self._jit(function)
         self._function, self._static, self._rows, self._gives_rows = function, static, rows, gives_rows
+        self._devices = devices
         self._lock = threading.Lock()
         self._compiled: dict[Any, _Compilation] = {}
 
@@ -143,9 +146,9 @@ class Program:
         """The function's result. Compiles it where nobody has, and waits for one who does."""
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args[self._static :])):
             return self.jitted(*args)
-        over, arrays = mesh(), args[self._static :]
+        over, arrays = self._devices(), args[self._static :]
         if over is not None:
-            arrays = jax.device_put(arrays, self._places(over, len(args)))
+            arrays = placed(arrays, self._places(over, len(args)))
         return self._find(args).executable()(*arrays)
 
     def prepare(self, *args: Any) -> None:
@@ -161,7 +164,7 @@ class Program:
     def _find(self, args: tuple) -> _Compilation:
         leaves, structure = jax.tree.flatten(args[self._static :])
         shapes = tuple((leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves)
-        over = mesh()
+        over = self._devices()
         where = jax.default_backend(), jax.config.jax_default_device, over
         static = args[: self._static]
         chosen = _options_of(static)
@@ -176,14 +179,16 @@ class Program:
     def _over(self, over: Mesh, count: int) -> Any:
         """The function of so many arguments, over several devices."""
 
+        # Never the function itself: what JAX traced of one it keeps, and takes for other devices, too.
         def of_shares(*args: Any) -> Any:
             function = partial(self._function, *args[: self._static])
+            if not (self._rows and self._gives_rows):
+                return function(*args[self._static :])
             divided = tuple(number in self._rows for number in range(self._static, count))
             return by_rows(function, over, divided)(*args[self._static :])
 
-        function = of_shares if self._rows and self._gives_rows else self._function
         places = {"in_shardings": self._places(over, count), "out_shardings": place(over, self._gives_rows)}
-        return self._jit(function, **places)
+        return self._jit(of_shares, **places)
 
     def _places(self, over: Mesh, count: int) -> tuple[Any, ...]:
         return tuple(place(over, number in self._rows) for number in range(self._static, count))

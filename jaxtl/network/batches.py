@@ -26,7 +26,7 @@ from jaxtl.machine.programs import Program
 from jaxtl.models.network import Carry
 from jaxtl.progress import Notify, Progress
 from jaxtl.ranges import RANGES
-from jaxtl.records.rows import IN_MEMORY, StoredRows, is_in_memory
+from jaxtl.records.rows import IN_MEMORY, StoredRows, is_in_memory, put_rows
 from jaxtl.settings import Images
 
 T = TypeVar("T")
@@ -258,14 +258,7 @@ def _store(place: Place, result: Carry | None, done: int, n: int, output: Carry)
     if result is None:
         result = jax.tree.map(lambda a: place((n, *a.shape[1:])), output)
     count = min(rows(output), n - done)
-
-    def put(to: Any, a: np.ndarray) -> None:
-        if isinstance(to, StoredRows):
-            to.write(done, a[:count])
-        else:
-            np.copyto(to[done : done + count], a[:count])
-
-    jax.tree.map(put, result, output)
+    jax.tree.map(lambda to, a: put_rows(to, done, a[:count]), result, output)
     return result, done + count
 
 

@@ -20,10 +20,13 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine.bars import with_bar
 from jaxtl.machine.devices import Precision, device_memory
 from jaxtl.machine.mesh import whole
+from jaxtl.machine.together import Rank
 from jaxtl.models.network import Carry, Network
 from jaxtl.network.batches import in_memory
+from jaxtl.network.checkpoint import Checkpoint
+from jaxtl.network.division import Common, Own, divided_sources
 from jaxtl.network.head import evaluate, with_head
-from jaxtl.network.training import Checkpoint, State, Trainer, recalibrate, run_epoch
+from jaxtl.network.training import State, Trainer, recalibrate, run_epoch
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.dataset import Dataset
@@ -75,19 +78,43 @@ def finetune(
             compute it, or a loss that is no longer finite.
     """
     trunk = Trunk(model, trainable_boundary(model.config, config.trainable), images, precision, engine=engine)
-    keep = trunk.keeps(len(train) + len(test))
-    sources = [trunk.source(data.images, keep, notify=notify) for data in (train, test)]
-    return train_tail(
-        trunk, train, sources[0], test, sources[1], config, progress=progress or None, notify=notify
-    )
+    return tune(trunk, train, test, config, progress=progress or None, notify=notify)
+
+
+def tune(
+    trunk: Trunk,
+    train: Dataset,
+    test: Dataset,
+    config: FinetuneConfig,
+    *,
+    rank: Rank = Rank(),
+    start: Checkpoint | None = None,
+    on_epoch: Callable[[Checkpoint], None] | None = None,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> tuple[Network, list[dict[str, float]]]:
+    """`finetune` of the layers behind a trunk, resumable at any epoch, by one process or by many.
+
+    Args:
+        rank: which of how many processes this is. All call it with the same arguments; they divide the frozen
+            layers' work, every batch and the tests among them, and all have the result.
+        start, on_epoch: as of `train_tail`; `on_epoch` may be given to some of them alone.
+    """
+    if rank.count > 1:
+        sources = divided_sources(trunk, train.images, test.images, notify)
+    else:
+        keep = trunk.keeps(len(train) + len(test))
+        sources = [trunk.source(data.images, keep, notify=notify) for data in (train, test)]
+    how = {"start": start, "on_epoch": on_epoch, "progress": progress, "notify": notify}
+    return train_tail(trunk, train, sources[0], test, sources[1], config, **how)
 
 
 def train_tail(
     trunk: Trunk,
     train: Dataset,
-    train_source: Source,
+    train_source: Source | Common,
     test: Dataset,
-    test_source: Source,
+    test_source: Source | Own,
     config: FinetuneConfig,
     *,
     start: Checkpoint | None = None,
@@ -109,9 +136,9 @@ def train_tail(
 def train_tails(
     trunk: Trunk,
     train: Dataset,
-    train_source: Source,
+    train_source: Source | Common,
     test: Dataset,
-    test_source: Source,
+    test_source: Source | Own,
     configs: Sequence[FinetuneConfig],
     *,
     starts: Sequence[Checkpoint | None] | None = None,
@@ -139,7 +166,8 @@ def train_tails(
     starts = starts or [None] * len(configs)
     together = together or seeds_at_a_time(trunk, len(train.class_names), configs[0], train_source)
     ready = (train_source, train.labels)
-    ready = whole(ready) if in_memory(train_source) else ready
+    if in_memory(train_source) and not isinstance(train_source, Common):
+        ready = whole(ready)
     data = _Data(*ready, test_source, test.labels)
     groups = grouped_by_epochs([len(start.history) if start else 0 for start in starts], together)
     results: dict[int, tuple[Network, list[dict[str, float]]]] = {}
@@ -155,9 +183,9 @@ def train_tails(
 class _Data(NamedTuple):
     """What trains and what tests; training's arrays are on the device, or are read piece by piece."""
 
-    source: Source
+    source: Source | Common
     labels: jax.Array | np.ndarray
-    test_source: Source
+    test_source: Source | Own
     test_labels: np.ndarray
 
 

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtl.machine.programs import Program
 from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
+from jaxtl.network.division import Own, numbers_of_own, of_all
 from jaxtl.network.trunk import Source, Trunk
 from jaxtl.progress import Notify
 from jaxtl.settings import USUAL_PREPROCESSING
@@ -39,13 +40,28 @@ def _glorot_uniform(shape: tuple[int, int], seed: jax.Array) -> jax.Array:
 
 
 def evaluate(
-    trunk: Trunk, model: Network, source: Source, labels: np.ndarray, notify: Notify | None = None
+    trunk: Trunk, model: Network, source: Source | Own, labels: np.ndarray, notify: Notify | None = None
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of a model with a head, at its moving statistics."""
+    """Mean cross-entropy and accuracy of a model with a head, at its moving statistics.
+
+    Of many processes all call it, each with its `Own` source and all labels.
+    """
+    if isinstance(source, Own):
+        own = _judged(trunk, model, source.rows, labels[numbers_of_own(len(labels))], notify)
+        log_likelihood, right = (of_all(part, len(labels)) for part in own)
+    else:
+        log_likelihood, right = _judged(trunk, model, source, labels, notify)
+    return float(-log_likelihood.mean()), float(right.mean())
+
+
+def _judged(
+    trunk: Trunk, model: Network, source: Source, labels: np.ndarray, notify: Notify | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the logarithm of its class's probability, float64 [n], and whether it is named so."""
     logits = trunk.then(model, len(model.config.layers), source, notify=notify).astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     log_likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
-    return float(-log_likelihood.mean()), float((logits.argmax(1) == labels).mean())
+    return log_likelihood, logits.argmax(1) == labels
 
 
 def named(trunk: Trunk, model: Network, source: Source, notify: Notify | None = None) -> np.ndarray:

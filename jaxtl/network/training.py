@@ -1,4 +1,4 @@
-"""The compiled training of a network's last layers: its state, its steps, and where it was stopped.
+"""The compiled training of a network's last layers: its state and its steps.
 
 The optimiser is Keras's Adam. Trainable batch normalisations use the batch's statistics and move theirs,
 unless `FinetuneConfig.batch_norm` says otherwise.
@@ -19,20 +19,18 @@ from flax import nnx
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import Precision
-from jaxtl.machine.mesh import join_rows, split_batch, split_rows
+from jaxtl.machine.mesh import everywhere, join_rows, split_batch, split_rows
 from jaxtl.machine.programs import Program
 from jaxtl.models import folding, ops
 from jaxtl.models.network import Carry, Network
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.network.adam import keras_adam
 from jaxtl.network.batches import ahead, in_memory, rows
+from jaxtl.network.checkpoint import Checkpoint
+from jaxtl.network.division import Batches, Common
 from jaxtl.network.layers import enter
 from jaxtl.network.trunk import Trunk
 from jaxtl.progress import Progress
-from jaxtl.records.arrays import Pathlike
-from jaxtl.records.documents import list_of, real, record_of
-from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
-from jaxtl.records.tables import HISTORY_COLUMNS
 from jaxtl.settings import FinetuneConfig, Images
 
 # Compiled chunks of an epoch: enough for a bar that moves, few enough that dispatching costs nothing.
@@ -41,38 +39,12 @@ _CHUNKS_PER_EPOCH = 15
 _PIECE = 2**26
 
 
-# A loss may be infinite where training went astray.
-_ROW = dict.fromkeys(HISTORY_COLUMNS, real)
-_HISTORY = record_of({"history": list_of(record_of(_ROW))})
-
-
 class State(NamedTuple):
     """What training changes: trainable weights, moving statistics of trainable layers, Adam's moments."""
 
     weights: Any
     statistics: Any
     optimizer: Any
-
-
-class Checkpoint(NamedTuple):
-    """Training after some epochs: arrays of the State in tree order, and the history so far."""
-
-    leaves: list[np.ndarray]
-    history: list[dict[str, float]]
-
-    def save(self, path: Pathlike) -> None:
-        arrays = {f"leaf_{number:04d}": leaf for number, leaf in enumerate(self.leaves)}
-        write_npz(path, arrays, {"history": self.history})
-
-    @classmethod
-    def load(cls, path: Pathlike) -> Checkpoint:
-        arrays, meta = read_npz(path, ("leaf_0000",), lambda name: name.startswith("leaf_"))
-        if fault := _HISTORY(meta):
-            raise JaxtlError(f"{path}: not where a training stopped (it {fault}); {MAKE_AGAIN}")
-        for name, leaf in arrays.items():
-            if leaf.dtype.kind not in "fiu":
-                raise JaxtlError(f"{path}: array {name} holds {leaf.dtype}, no numbers; {MAKE_AGAIN}")
-        return cls([arrays[name] for name in sorted(arrays)], meta["history"])
 
 
 class Trainer:
@@ -120,14 +92,23 @@ class Trainer:
 
         The state's buffers are taken over: it cannot be used again. Returns the new state, and (loss, hits)
         summed over all rows. An order [seeds, steps, size] trains a state of as many seeds.
+
+        Of many processes, all call it with their part of the same `Batches` for a source.
         """
+        if isinstance(source, Batches):
+            return _train_together(self._tail, state, self._frozen, self._arrays, source)
         program = _train if np.ndim(order) == 2 else _train_seeds
         return program(self._tail, state, self._frozen, self._arrays, source, labels, order)
 
     def batch_statistics(self, state: State, source: Any, order: np.ndarray) -> Any:
-        """The statistics of each batch of rows `order` [steps, size] alone, [steps, channels] each."""
+        """The statistics of each batch of rows `order` [steps, size] alone, [steps, channels] each.
+
+        `source` as of `steps`.
+        """
         forgets = build(replace(self._model_config, bn_momentum=0.0), arrays_of(self.model(state)))
         tail = self._tail._replace(graph=nnx.split(forgets)[0])
+        if isinstance(source, Batches):
+            return _statistics_together(tail, state, self._frozen, self._arrays, source)
         return _batch_statistics(tail, state, self._frozen, self._arrays, source, order)
 
     def prepare(self, source: Any, labels: Any, seeds: int = 1) -> None:
@@ -182,9 +163,11 @@ def _pieces(
 ) -> Iterator[tuple[int, np.ndarray, Any, Any]]:
     """The chunks of epochs with their offsets, and the rows that they train on with their labels.
 
-    What is not in memory is read a chunk ahead, and of a chunk only its own rows are there.
+    What is not in memory is read a chunk ahead, and of a chunk only its own rows are there. So it is with
+    what many processes train on: they have `Batches` of each chunk.
     """
-    if in_memory(source):
+    is_common = isinstance(source, Common)
+    if in_memory(source) and not is_common:
         for first, chunk in _chunks(orders, size):
             yield first, chunk, source, labels
         return
@@ -192,6 +175,8 @@ def _pieces(
 
     def read(part: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, Any, Any]:
         first, chunk = part
+        if is_common:
+            return first, chunk, source.batches(labels, chunk[0]), None
         wanted = chunk.ravel()
         order = np.arange(wanted.size, dtype=np.int32).reshape(chunk.shape)
         return first, order, jax.tree.map(lambda a: a[wanted], source), labels[wanted]
@@ -235,18 +220,34 @@ class Tail(NamedTuple):
 
 def train_chunk(tail: Tail, state: State, frozen, arrays, source, labels, order):
     """Train on batches of rows `order` [steps, size]; returns the state and summed loss and hits."""
-    optimizer = keras_adam(tail.learning_rate)
 
     def step(state: State, index: jax.Array):
         index, counted = split_batch(index)
         batch = split_rows(jax.tree.map(lambda a: a[index], source))
-        batch = _entered(tail, arrays, batch)
-        gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels[index], counted)
-        steps, moments = optimizer.update(gradients, state.optimizer)
-        return join_rows((State(optax.apply_updates(state.weights, steps), statistics, moments), sums))
+        return join_rows(_learnt(tail, state, frozen, arrays, batch, labels[index], counted))
 
     state, sums = jax.lax.scan(step, state, order)
     return state, sums.sum(0)
+
+
+def train_together(tail: Tail, state: State, frozen, arrays, batches: Batches):
+    """`train_chunk` by the devices of all processes, on batches that they have divided already."""
+    over = everywhere()
+
+    def step(state: State, number: jax.Array):
+        batch = split_rows(batches.batch(number), over)
+        return join_rows(_learnt(tail, state, frozen, arrays, *batch), over)
+
+    state, sums = jax.lax.scan(step, state, jnp.arange(batches.steps))
+    return state, sums.sum(0)
+
+
+def _learnt(tail: Tail, state: State, frozen, arrays, batch: Any, labels: jax.Array, counted) -> Any:
+    """The state after a step on a batch, and (loss, hits) summed over it; `counted` as of `Network.run`."""
+    optimizer, batch = keras_adam(tail.learning_rate), _entered(tail, arrays, batch)
+    gradients, (statistics, sums) = loss_gradients(tail, state, frozen, batch, labels, counted)
+    steps, moments = optimizer.update(gradients, state.optimizer)
+    return State(optax.apply_updates(state.weights, steps), statistics, moments), sums
 
 
 def _entered(tail: Tail, arrays, batch: Any) -> Carry:
@@ -264,6 +265,7 @@ def _train_chunks(tail: Tail, state: State, frozen, arrays, source, labels, orde
 
 _train = Program(train_chunk, static=1, donate=(1,))
 _train_seeds = Program(_train_chunks, static=1, donate=(1,))
+_train_together = Program(train_together, static=1, donate=(1,), rows=(4,), devices=everywhere)
 
 
 def loss_gradients(tail: Tail, state: State, frozen, batch: Carry, labels: jax.Array, counted=None):
@@ -302,17 +304,35 @@ def batch_statistics(tail: Tail, state: State, frozen, arrays, source, order):
 
     def step(_, index: jax.Array):
         index, counted = split_batch(index)
-        batch = _entered(tail, arrays, split_rows(jax.tree.map(lambda a: a[index], source)))
-        model = nnx.merge(tail.graph, state.weights, state.statistics, frozen, copy=True)
-        how = {"form": tail.form, "precision": tail.precision, "counted": counted}
-        model.run(batch, tail.boundary, model.config.pooled, train=True, **how)
-        return None, join_rows(nnx.split(model, lambda path, value: path in paths, ...)[1])
+        batch = split_rows(jax.tree.map(lambda a: a[index], source))
+        return None, join_rows(_seen(tail, state, frozen, arrays, batch, counted))
 
-    paths = set(nnx.to_flat_state(state.statistics).paths)
     return jax.lax.scan(step, None, order)[1]
 
 
+def statistics_together(tail: Tail, state: State, frozen, arrays, batches: Batches):
+    """`batch_statistics` by the devices of all processes, of batches that they have divided already."""
+    over = everywhere()
+
+    def step(_, number: jax.Array):
+        batch, _, counted = split_rows(batches.batch(number), over)
+        return None, join_rows(_seen(tail, state, frozen, arrays, batch, counted), over)
+
+    return jax.lax.scan(step, None, jnp.arange(batches.steps))[1]
+
+
+def _seen(tail: Tail, state: State, frozen, arrays, batch: Any, counted) -> Any:
+    """The statistics that a model whose tail learns has after a batch; `counted` as of `Network.run`."""
+    paths = set(nnx.to_flat_state(state.statistics).paths)
+    batch = _entered(tail, arrays, batch)
+    model = nnx.merge(tail.graph, state.weights, state.statistics, frozen, copy=True)
+    how = {"form": tail.form, "precision": tail.precision, "counted": counted}
+    model.run(batch, tail.boundary, model.config.pooled, train=True, **how)
+    return nnx.split(model, lambda path, value: path in paths, ...)[1]
+
+
 _batch_statistics = Program(batch_statistics, static=1)
+_statistics_together = Program(statistics_together, static=1, rows=(4,), devices=everywhere)
 
 
 def recalibrate(trainer: Trainer, state: State, source: Any, labels: Any) -> State:

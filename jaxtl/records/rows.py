@@ -124,6 +124,59 @@ def first_rows(rows: Any, n: int) -> Any:
     return first(n) if first else rows[:n]
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some rows, by their numbers, of what is read or made where it is indexed; like that an array."""
+
+    rows: Any
+    numbers: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), *self.rows.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.rows.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of them, were they read."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def first(self, n: int) -> Chosen:
+        """The first n of them, none of which is read yet."""
+        return Chosen(self.rows, self.numbers[:n])
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.rows[self.numbers[key]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("rows have no array until they are read")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def some_rows(rows: Any, numbers: np.ndarray) -> Any:
+    """Rows by their numbers, of an array, or of what is read or made when it is indexed, which stays so."""
+    return rows[numbers] if is_in_memory(rows) else Chosen(rows, numbers)
+
+
+def put_rows(to: np.ndarray | StoredRows, start: int, rows: np.ndarray) -> None:
+    """Write rows from row `start` on. Raises OSError where the disk is full."""
+    if isinstance(to, StoredRows):
+        to.write(start, rows)
+    else:
+        np.copyto(to[start : start + len(rows)], rows)
+
+
 def is_in_memory(rows: Any) -> bool:
     """Whether an array is there as a whole, on the host or a device, not read or made where it is indexed."""
     return not hasattr(rows, "first")

@@ -41,7 +41,7 @@ from jaxtl.settings import FORMER_ALIGN, FORMER_ENGINE, FORMER_PIXELS, Compariso
 
 if TYPE_CHECKING:  # which import JAX; those who draw need none of it
     from jaxtl.models.layers import NetworkConfig
-    from jaxtl.network.training import Checkpoint
+    from jaxtl.network.checkpoint import Checkpoint
 
 Claims = list[dict[str, Any]]
 # What config.json says of itself. An experiment's says nothing.
@@ -204,7 +204,7 @@ def save_weights(path: Path, weights: Weights) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    from jaxtl.network.training import Checkpoint
+    from jaxtl.network.checkpoint import Checkpoint
 
     return Checkpoint.load(path)
 
