@@ -59,7 +59,11 @@ _TRIAL = record_of(
         **dict.fromkeys(("baseline", "peak", "resident_peak", "device_peak"), or_none(count)),
         "start_seconds": or_none(number),
         "limits": record_of({}, others=real),
-        "machine": record_of({}, {"versions": record_of({}, others=_FACT)}, others=_FACT),
+        "machine": record_of(
+            {},
+            {"versions": record_of({}, others=_FACT), "host": text, "beside": within(1, _MOST)},
+            others=_FACT,
+        ),
     },
 )
 # A larger size of the same curve cannot fare better.
