@@ -112,13 +112,11 @@ def test_times_of_trials_beside_others_are_told_as_such(tmp_path):
 
 
 def test_a_forecast_says_that_trials_were_beside_others_and_takes_none_together_that_were_not(copied_study):
-    known = {path: trials.load(path) for path in (copied_study / "points").glob("*_[0-9]*.json")}
-    known = {path: trial for path, trial in known.items() if "features" not in path.name}
-    for trial in known.values():
+    known = study.StudyFolder(copied_study).trials()
+    for trial in known:
         edit(copied_study, replace(trial, machine=trial.machine | {"beside": 2}))
     assert reference.costs_of(copied_study).machine.endswith(" cores, 2 at a time")
-    one = next(iter(known.values()))
-    edit(copied_study, one)
+    edit(copied_study, known[0])
     with pytest.raises(study.JaxtlError, match=r"more than one machine \(trials at a time [12] and [12]\)"):
         reference.costs_of(copied_study)
 

@@ -158,10 +158,18 @@ class _Group:
                 planned = opening.planned(config, run.path, self._observer, self._how.options, shared=shared)
                 expected = planned.forecast()
                 row |= {"forecast": expected.parts, "machine": expected.machine}
+            self._tell_of_twin(combination.name, boundary)
             self._boundaries[combination.name] = boundary
         except JaxtlError as error:
             row["fault"] = str(error)
         return row
+
+    def _tell_of_twin(self, name: str, boundary: int) -> None:
+        twins = (other for other, known in self._boundaries.items() if known == boundary)
+        if twin := next(twins, None):
+            self._observer.notify(
+                f"{name}: trains the same layers as {twin}; one of them is work for nothing"
+            )
 
     @property
     def test_images(self) -> int:
