@@ -20,6 +20,7 @@ import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import shares
 from jaxtl.machine.child import Child
+from jaxtl.machine.devices import DEVICES
 from jaxtl.machine.host import versions
 from jaxtl.machine.process import Silence
 from jaxtl.machine.shares import Share
@@ -177,7 +178,8 @@ def _taken(
             _Kept.session = session
         child, _Kept.child = _Kept.child, None
     if child is None:
-        gpu = {} if share.gpu is None else {"CUDA_VISIBLE_DEVICES": share.gpu}
+        # One of them, whatever number the command's own process was told.
+        gpu = {} if share.gpu is None else {"CUDA_VISIBLE_DEVICES": share.gpu, DEVICES: None}
         child = Child((task["function"].partition(":")[0],), {**environment, **gpu})
     return child
 

@@ -99,7 +99,8 @@ def _refuse(sweep: Asked, found: Mapping[str, Any]) -> None:
     for trainable in sweep.grid.trainable:
         of_layers = [found[one.name] for one in sweep.grid.combinations if one.trainable == trainable]
         if all(row["is_unknown"] for row in of_layers):
-            raise JaxtlError(f"trainable {trainable}: {of_layers[0]['fault']}")
+            fault = of_layers[0]["fault"].removeprefix("trainable: ")
+            raise JaxtlError(f"trainable {trainable}: {fault}")
     if all(faults):
         raise JaxtlError(faults[0])
 
