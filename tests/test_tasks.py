@@ -95,8 +95,10 @@ def test_a_task_that_is_refused_costs_no_other(tmp_path):
 
 def test_who_asks_is_told_of_each_error_and_the_rest_is_done(tmp_path):
     told, done = [], []
-    ended = lambda task, result: done.append(task)  # noqa: E731
-    outcomes = Outcomes(ended, lambda task, error: told.append((task.name, str(error))))
+    outcomes = Outcomes(
+        done=lambda task, result: done.append(task),
+        failed=lambda task, error: told.append((task.name, str(error))),
+    )
     fault = Task("faulty", "tests.dask_tasks:fail", {"words": "a fault"})
     with cluster.executor(None, tmp_path, Silent()) as executor:
         results = executor.run([fault, refused("no"), writing(tmp_path, 1)], Silent(), outcomes)
