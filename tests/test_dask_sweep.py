@@ -28,7 +28,7 @@ def dask():
 
 
 def words_of(few_digits, folder, *more):
-    small = "--samples 60 --train-samples 70 --epochs 1 --image-size 32 --trainable none,2,block_16"
+    small = "--samples 60 --train-samples 70 --epochs 1 --image-size 32 --trainable none,2"
     return ["sweep", "--dataset", few_digits, *small.split(), *more, "--out", folder]
 
 
@@ -72,7 +72,7 @@ def test_a_sweep_that_is_ended_goes_on_with_workers_or_without(few_digits, numbe
     life = struck.begin(" ".join(map(str, words_of(few_digits, folder, "--dask", "local:2"))))
 
     def works(life):
-        return any((folder / "runs" / name / ".jaxtl-lock").exists() for name in ("32px-2", "32px-block_16"))
+        return any((folder / "runs" / name / ".jaxtl-lock").exists() for name in ("32px-none", "32px-2"))
 
     outcome = struck.strike(life, works, (number,))
     assert not outcome.left
@@ -84,4 +84,4 @@ def test_a_sweep_that_is_ended_goes_on_with_workers_or_without(few_digits, numbe
     again = launch("sweep", "--resume", folder, *more)
     _, err = again.communicate()
     assert again.returncode == 0, err
-    assert [row.status for row in read_sweep(folder).rows] == ["done"] * 3
+    assert [row.status for row in read_sweep(folder).rows] == ["done"] * 2

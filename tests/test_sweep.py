@@ -15,7 +15,9 @@ import jaxtl as package
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import LOGISTIC_PROBE
-from jaxtl.experiment import checks
+from jaxtl.experiment import checks, opening
+from jaxtl.experiment.shared import Shared
+from jaxtl.experiment.taken import take_over
 from jaxtl.machine.process import Silence
 from jaxtl.machine.tasks import InTurn
 from jaxtl.records.tables import load_history
@@ -319,6 +321,16 @@ def test_what_does_not_depend_on_what_learns_is_made_once(real):
         assert os.path.samefile(*(getattr(run, file)["before"].path for run in runs))
     assert os.path.samefile(*(run.embeddings["before", "pca"].path for run in runs))
     assert not any("before" in run.timings.read() for run in runs)
+
+
+@pytest.mark.slow
+def test_a_run_that_lacks_its_page_takes_nothing_that_was_for_its_scores(real, pair, tmp_path):
+    folder = SweepFolder(Path(shutil.copytree(real.path, tmp_path / "sweep")))
+    run = folder.run_of("32px-2")
+    run.report.remove()
+    work = opening.resume(run.path, shared=Shared(run.started.read().config, given=pair))
+    assert take_over(work, folder.shared_of("32px", 1)) == 0
+    assert not any(file.is_there for file in run.files if file.kept)
 
 
 @pytest.mark.slow
