@@ -1,6 +1,7 @@
 """Functions that tests give to workers as tasks."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -39,3 +40,7 @@ def die_once(observer, path):
         Path(path).touch()
         os._exit(9)
     return "lived"
+
+
+def kill_itself(observer):
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -40,7 +40,7 @@ def workers(told, tmp_path_factory):
 def test_workers_do_tasks_side_by_side_with_cores_of_their_own(workers, told, tmp_path):
     listener, done = Listener(), []
     tasks = [writing(tmp_path, number) for number in range(4)]
-    results = workers.run(tasks, listener, Outcomes(done.append))
+    results = workers.run(tasks, listener, Outcomes(lambda task, result: done.append(task)))
     assert [(tmp_path / f"{number}").read_text() for number in range(4)] == [f"text {k}" for k in range(4)]
     assert sorted(task.name for task in done) == [f"task {number}" for number in range(4)]
     assert {f"task {k}: Writing text {k}" for k in range(4)} <= set(listener.lines)
@@ -65,10 +65,19 @@ def test_what_is_refused_there_is_refused_here(workers, tmp_path):
 
 def test_a_task_begins_when_those_that_it_follows_have_ended(workers, tmp_path):
     ended, errors = [], []
-    outcomes = Outcomes(lambda task: ended.append(task.name), lambda task, error: errors.append(str(error)))
+    outcomes = Outcomes(
+        lambda task, result: ended.append(task.name), lambda task, error: errors.append(str(error))
+    )
     late = replace(writing(tmp_path, 2), follows=("no", "task 1"))
     workers.run([refused("no"), writing(tmp_path, 1), late], Silent(), outcomes)
     assert (ended, errors) == (["task 1", "task 2"], ["no"])
+
+
+def test_tasks_that_are_to_be_apart_have_a_process_each(workers, tmp_path):
+    tasks = [replace(writing(tmp_path, number), apart=True) for number in range(3)]
+    results = workers.run(tasks, Silent())
+    assert len({result["process"] for result in results}) == 3
+    assert (workers.workers, workers.beside) == (2, 2)
 
 
 def test_a_task_whose_process_died_is_done_again(workers, tmp_path):

@@ -62,6 +62,8 @@ NOT_RUN = {
     "jaxtl run --model resnet18": "needs weights; tests/test_families.py runs a narrow one",
     "dask": "starts what does not end; tests/test_dask.py has a cluster",
     "jaxtl run --seeds 8 --dask tcp:": "needs several machines; tests/test_dask.py has a cluster",
+    "jaxtl sweep --seeds 3 --dask tcp:": "likewise",
+    "jaxtl scale --dask tcp:": "likewise",
     "jaxtl run --dataset tfds:": "needs a network; tests/test_data_tfds.py reads a prepared set",
 }
 TAKES_LONG = {

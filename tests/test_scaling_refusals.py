@@ -86,6 +86,6 @@ def test_a_study_of_endless_digits_says_how(jaxtl, tmp_path):
 
 def test_a_disk_too_small_is_refused_before_work(few_digits, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(study.shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
     with pytest.raises(JaxtlError, match=r"features of 60 images need 0.3 GiB of disk, 0.0 GiB are free"):
         study.prepare(tmp_path / "new", {"dataset": few_digits}, study.Grid("60", "pca"), LIMITS)

@@ -1,6 +1,7 @@
 """A sweep: runs like any other, what they share, what is missing made, refusals that cost nothing else."""
 
 import importlib
+import inspect
 import json
 import os
 import shutil
@@ -14,7 +15,11 @@ import jaxtl as package
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import LOGISTIC_PROBE
-from jaxtl.experiment import checks
+from jaxtl.experiment import checks, opening
+from jaxtl.experiment.shared import Shared
+from jaxtl.experiment.taken import take_over
+from jaxtl.machine.process import Silence
+from jaxtl.machine.tasks import InTurn
 from jaxtl.records.tables import load_history
 from jaxtl.runs import check
 from jaxtl.runs.folder import RunFolder, SweepFolder
@@ -24,6 +29,7 @@ from jaxtl.sweeps import tasks
 from jaxtl.sweeps.result import read_sweep
 from jaxtl.sweeps.settings import Asked, Grid
 from tests.command_lines import words
+from tests.test_tasks import Listener
 
 SETTING = ("auto", 900.0, None)
 
@@ -63,25 +69,31 @@ def done(few_config, few_run, tmp_path_factory):
     }
     looked = {"combinations": known, "stops": {"32px": 143}, "notes": [], "test_images": 60}
 
-    def executor(stop):
-        def do(left, observer, ended):
-            for task in left[:stop]:
-                if task.combination:
-                    copy_run(folder, few_run, task.combination)
-                ended(tasks.Ended(task))
-            if stop is not None:
+    class Copying:
+        """An executor that ends before its tasks are done, where it is told how many it may do."""
+
+        workers = beside = 1
+
+        def __init__(self, stop):
+            self.stop = stop
+
+        def run(self, left, observer, outcomes=None):
+            if left[0].function.endswith(":look"):
+                return [looked]
+            for task in left[: self.stop]:
+                outcomes.begin(task)
+                if task.name in known:
+                    copy_run(folder, few_run, task.name)
+                outcomes.keep(task, None)
+            if self.stop is not None:
                 raise Stopped
 
-        return do
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeping, "call", lambda task, observer, given: looked)
-        with pytest.raises(Stopped):
-            sweeping.start(Asked(few_config, grid, 1), folder.path).run(executor(2))
-        half = folder.rows.read()
-        again = sweeping.resume(folder.path)
-        left = [task.name for task in again.left]
-        again.run(executor(None))
+    with pytest.raises(Stopped):
+        sweeping.start(Asked(few_config, grid, 1), folder.path, executor=Copying(2)).run()
+    half = folder.rows.read()
+    again = sweeping.resume(folder.path, executor=Copying(None))
+    left = [task.name for task in again.left]
+    again.run()
     return folder.path, half, left
 
 
@@ -162,33 +174,72 @@ def test_other_settings_are_refused(done):
             sweeping.resume(done[0], insisted)
 
 
-def test_new_values_are_added_to_a_sweep(done, monkeypatch, tmp_path):
+def test_new_values_are_added_to_a_sweep(done, tmp_path):
     folder = Path(shutil.copytree(done[0], tmp_path / "sweep"))
     seen = []
 
-    def look(task, observer, given):
-        seen.append(Asked.of_record(task.arguments["asked"]).grid)
-        raise JaxtlError("enough")
+    class Refusing:
+        def run(self, left, observer, outcomes=None):
+            seen.append(Asked.of_record(left[0].arguments["asked"]).grid)
+            raise JaxtlError("enough")
 
-    monkeypatch.setattr(sweeping, "call", look)
     with pytest.raises(JaxtlError, match="enough"):
-        sweeping.resume(folder, {"trainable": ("none", "5"), "image_size": (64,)})
+        sweeping.resume(folder, {"trainable": ("none", "5"), "image_size": (64,)}, executor=Refusing())
     assert seen == [Grid(("none", "2", "all", "5"), (32, 64))]
     # What is refused changes nothing.
     assert (folder / "sweep.json").read_bytes() == (done[0] / "sweep.json").read_bytes()
 
 
-def test_tasks_are_told_apart_by_what_they_read_and_write(done, few_config, tmp_path):
-    """What another executor needs: functions by name, arguments as JSON, an order, and where files land."""
+def test_tasks_are_told_apart_and_any_process_can_be_told_of_them(few_config, tmp_path):
     asked = Asked(few_config, Grid(("none", "2"), (32, 64)), 2)
-    left = tasks.tasks_of(asked, (str(tmp_path), "auto", 900.0, None), {"32px": 9}, asked.grid.combinations)
+    setting = (str(tmp_path), "auto", 900.0, None)
+    left = tasks.tasks_of(asked, setting, {"32px": 9}, asked.grid.combinations)
     names = [task.name for task in left]
-    assert len(set(names)) == len({task.lands for task in left}) == len(left) == 6
-    for number, task in enumerate(left):
+    assert len(set(names)) == len(left) == 6
+    for number, task in enumerate([*left, tasks.look(asked, setting)]):
         assert set(task.follows) <= set(names[:number])
-        assert json.loads(json.dumps(task.arguments)) == task.arguments or task.arguments["asked"]
+        assert task.apart
+        told = json.loads(json.dumps(task.arguments))
+        assert Asked.of_record(told.pop("asked")) == asked
         module, _, function = task.function.partition(":")
-        assert callable(getattr(importlib.import_module(module), function))
+        inspect.signature(getattr(importlib.import_module(module), function)).bind(
+            asked=None, observer=None, **told
+        )
+
+
+def test_a_combination_that_is_not_done_says_why_and_whose_fault_it_is(done, tmp_path):
+    folder = Path(shutil.copytree(done[0], tmp_path / "sweep"))
+    for name in ("none", "2"):
+        SweepFolder(folder).predictions_of(f"32px-{name}").remove()
+    looked = {"combinations": {}, "stops": {}, "notes": [], "test_images": 60}
+    row = {"parameters": 1, "multiply_adds": 1, "fault": "", "forecast": [], "machine": ""}
+    looked["combinations"] = {f"32px-{name}": row for name in ("none", "2", "all")}
+
+    class Failing:
+        workers = beside = 2
+
+        def run(self, left, observer, outcomes=None):
+            if left[0].function.endswith(":look"):
+                return [looked]
+            errors = (
+                MemoryError("5 GiB"),
+                JaxtlError("no room"),
+                Silence("32px-2: it died"),
+                OSError("full"),
+            )
+            for task, error in zip(left, errors, strict=True):
+                outcomes.keep_error(task, error)
+
+    listener = Listener()
+    with pytest.raises(JaxtlError, match="no combination could be run; the first: no room"):
+        sweeping.resume(folder, observer=listener, executor=Failing()).run()
+    rows = {row["name"]: (row["status"], row["note"]) for row in SweepFolder(folder).rows.read()["rows"]}
+    assert rows == {
+        "32px-none": ("refused", "no room"),
+        "32px-2": ("failed", "it died"),
+        "32px-all": ("failed", "full"),
+    }
+    assert "32px, shared: each combination makes its own, as out of memory (5 GiB)" in listener.lines
 
 
 def test_a_record_that_was_edited_is_refused(tmp_path):
@@ -201,7 +252,7 @@ def test_a_record_that_was_edited_is_refused(tmp_path):
 def test_layers_that_no_network_has_are_refused_before_any_work(settings, pair, tmp_path):
     asked = Asked(replace(settings, dataset="given:few"), Grid(("none", "block_77"), (32,)), 1)
     with pytest.raises(JaxtlError, match="trainable block_77: MobileNetV2 has no layer 'block_77'"):
-        sweeping.start(asked, tmp_path / "sweep", None, SETTING, pair)
+        sweeping.start(asked, tmp_path / "sweep", None, SETTING, InTurn({"given": pair}))
     assert not (tmp_path / "sweep").exists()
 
 
@@ -216,6 +267,9 @@ def test_layers_that_no_network_has_are_refused_before_any_work(settings, pair, 
         ("sweep --out {new} --dataset nowhere", "unknown dataset"),
         ("sweep --resume {new}", "no sweep (it has no sweep.json)"),
         ("sweep --resume {new} --out {new}", "leave out --out"),
+        ("sweep --out {new} --forecast --dask local:1", "--dask: has no effect with --forecast"),
+        ("sweep --out {new} --devices 1 --dask local:1", "--devices: has no effect with --dask"),
+        ("sweep --out {new} --dask local:0", "--dask local:0: must be local:N, N from 1"),
         ("sweep --out {full}", "holds files already"),
     ],
 )
@@ -270,6 +324,16 @@ def test_what_does_not_depend_on_what_learns_is_made_once(real):
 
 
 @pytest.mark.slow
+def test_a_run_that_lacks_its_page_takes_nothing_that_was_for_its_scores(real, pair, tmp_path):
+    folder = SweepFolder(Path(shutil.copytree(real.path, tmp_path / "sweep")))
+    run = folder.run_of("32px-2")
+    run.report.remove()
+    work = opening.resume(run.path, shared=Shared(run.started.read().config, given=pair))
+    assert take_over(work, folder.shared_of("32px", 1)) == 0
+    assert not any(file.is_there for file in run.files if file.kept)
+
+
+@pytest.mark.slow
 def test_all_test_images_are_named_by_every_network(real):
     assert [row.status for row in real.rows] == ["done", "done", "refused"]
     # The last two layers hold no weights but those of a normalisation; all, those of MobileNetV2.
@@ -287,11 +351,11 @@ def test_all_test_images_are_named_by_every_network(real):
 def test_a_combination_whose_process_is_killed_costs_the_others_nothing(few_digits, launch, tmp_path):
     """Each is in a process of its own, where memory may run out."""
     kill = (
-        "import os, signal, jaxtl.sweeps.tasks as tasks\n"
+        "import os, signal, jaxtl.machine.tasks as tasks\n"
         "class Killed(tasks.Child):\n"
         "    def call(self, function, arguments, told):\n"
         "        def hear(message):\n"
-        "            if arguments.get('name') == '32px-2':\n"
+        "            if arguments['arguments'].get('name') == '32px-2':\n"
         "                os.kill(self.pid, signal.SIGKILL)\n"
         "            told(message)\n"
         "        return super().call(function, arguments, told=hear)\n"

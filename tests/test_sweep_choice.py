@@ -160,6 +160,10 @@ def test_grids_that_make_no_sense(grid, said):
         Grid(**grid)
 
 
+def test_a_number_of_layers_is_one_value_however_it_is_written():
+    assert Grid(("010", 10, "10", "none")).trainable == ("10", "none")
+
+
 def test_what_was_asked_comes_back_from_its_record():
     import json
 

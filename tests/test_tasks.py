@@ -4,12 +4,14 @@ import errno
 import fcntl
 import os
 import platform
+from dataclasses import replace
 
 import pytest
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cluster, connection, memory, shares
-from jaxtl.machine.tasks import Outcomes, Task, packed, unpacked
+from jaxtl.machine.process import Silence
+from jaxtl.machine.tasks import InTurn, Named, Outcomes, Task, packed, unpacked
 from jaxtl.progress import Silent
 from jaxtl.runs.lock import Hold, wait_until_free
 
@@ -45,11 +47,40 @@ def test_in_turn_does_one_after_another_in_this_process(tmp_path):
     listener, done = Listener(), []
     tasks = [writing(tmp_path, number) for number in range(3)]
     with cluster.executor(None, tmp_path, listener) as executor:
-        results = executor.run(tasks, listener, Outcomes(done.append))
+        outcomes = Outcomes(lambda task, result: done.append((task, result)), begun=listener.lines.append)
+        results = executor.run(tasks, listener, outcomes)
     assert {result["process"] for result in results} == {os.getpid()}
     assert [(tmp_path / f"{number}").read_text() for number in range(3)] == ["text 0", "text 1", "text 2"]
-    assert done == tasks
-    assert listener.lines[:2] == ["task 0: Writing text 0", "task 0: wrote text 0"]
+    assert done == list(zip(tasks, results, strict=True))
+    assert listener.lines[:4] == [tasks[0], "Writing text 0", "wrote text 0", tasks[1]]
+
+
+def test_a_task_that_is_to_be_apart_has_a_process_of_its_own(tmp_path):
+    listener, errors = Listener(), []
+    apart = replace(writing(tmp_path, 1), apart=True)
+    dying = Task("dying", "tests.dask_tasks:kill_itself", {}, apart=True)
+    outcomes = Outcomes(failed=lambda task, error: errors.append(error))
+    result, nothing = InTurn().run([apart, dying], listener, outcomes)
+    assert result["process"] != os.getpid()
+    assert listener.lines == ["Writing text 1", "wrote text 1"]
+    assert (nothing, [type(error) for error in errors]) == (None, [Silence])
+    assert str(errors[0]).startswith("dying: its process was killed, most likely for want of memory; end")
+
+
+def test_what_only_this_process_has_is_given_to_all_tasks(tmp_path):
+    task = Task("held", "tests.dask_tasks:write", {"path": str(tmp_path / "1")}, apart=True)
+    (result,) = InTurn({"text": "given"}).run([task], Silent())
+    assert (result["process"], (tmp_path / "1").read_text()) == (os.getpid(), "given")
+
+
+def test_what_is_told_among_others_begins_with_the_task_s_name_once():
+    listener = Listener()
+    named = Named(listener, "PCA, 40 images")
+    for text in ("a note", "PCA, 40 images"):
+        named.notify(text)
+        with named.step(text):
+            pass
+    assert listener.lines == [*["PCA, 40 images: a note"] * 2, *["PCA, 40 images"] * 2]
 
 
 def test_a_task_that_is_refused_costs_no_other(tmp_path):
@@ -64,7 +95,10 @@ def test_a_task_that_is_refused_costs_no_other(tmp_path):
 
 def test_who_asks_is_told_of_each_error_and_the_rest_is_done(tmp_path):
     told, done = [], []
-    outcomes = Outcomes(done.append, lambda task, error: told.append((task.name, str(error))))
+    outcomes = Outcomes(
+        done=lambda task, result: done.append(task),
+        failed=lambda task, error: told.append((task.name, str(error))),
+    )
     fault = Task("faulty", "tests.dask_tasks:fail", {"words": "a fault"})
     with cluster.executor(None, tmp_path, Silent()) as executor:
         results = executor.run([fault, refused("no"), writing(tmp_path, 1)], Silent(), outcomes)

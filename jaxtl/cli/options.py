@@ -267,12 +267,6 @@ seed = number(
     _RUN.seed,
     "Random seed. The same seed gives the same bytes on the same machine, cores and versions.",
 )
-dask = click.option(
-    "--dask",
-    metavar="ADDRESS|local:N",
-    help="Have the work done by workers of Dask's, side by side: by N on this machine, each with its part of "
-    "the cores or a GPU of its own, or by those of the scheduler at ADDRESS, such as tcp://host:8786.",
-)
 devices = limit(
     "--devices",
     "N",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import headings, options, screen
+from jaxtl.cli import headings, options, processes, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.cli.values import Count, Number
 from jaxtl.errors import JaxtlError
@@ -71,7 +70,7 @@ _SEEDS = Number(Range(1, MOST_SEEDS, whole=True))
     type=_SEEDS,
     metavar="R",
 )
-@options.dask
+@processes.dask
 @click.option("--repeats", "seeds", type=_SEEDS, hidden=True, expose_value=True)
 @click.option(
     "--forecast",
@@ -133,8 +132,9 @@ def run(
         raise JaxtlError("--resume continues in the run's own folder: leave out --out")
     if resume and forecast:
         raise JaxtlError("--forecast is of a new run: leave out --resume, which says what is left to do")
-    if dask and not resume:
-        _check_dask(seeds, forecast)
+    processes.check_dask(ctx, dask)
+    if dask and not resume and seeds == 1:
+        raise JaxtlError("--dask: hands out the seeds of a run, and this is one; give --seeds, 2 or more")
     config = RunConfig(**settings)
     out = out if resume else _new_folder(out, config)
     configure(compilation_cache=compilation_cache, devices=devices, notify=observer.notify)
@@ -150,14 +150,6 @@ def run(
         else:
             work = _started(config, seeds, out, observer, made_with)
         work_off(work, observer, in_json, workers, dask)
-
-
-def _check_dask(seeds: int, forecast: bool) -> None:
-    """Refuse what Dask's workers would not do."""
-    if forecast:
-        raise JaxtlError("--dask: has no effect with --forecast, which computes nothing; leave it out")
-    if seeds == 1:
-        raise JaxtlError("--dask: hands out the seeds of a run, and this is one; give --seeds, 2 or more")
 
 
 @contextlib.contextmanager
@@ -229,8 +221,7 @@ def work_off(
     from jaxtl.cli import results
 
     observer.path("Run folder", work.folder.path)
-    go_on = work.folder.go_on
-    with resumable(f"{go_on} --dask {shlex.quote(dask)}" if dask else go_on):
+    with resumable(processes.gone_on(work.folder.go_on, dask)):
         if workers:
             work.run(workers)
         else:

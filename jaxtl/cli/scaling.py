@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import headings, options, screen
+from jaxtl.cli import headings, options, processes, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import configure
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 @options.weights
 @options.method_settings
 @options.seed
+@processes.dask
 @screen.as_json
 @screen.quiet
 @click.pass_context
@@ -73,6 +74,7 @@ def scale(
     time_limit: float | None,
     memory_limit: float | None,
     forecast: int | None,
+    dask: str | None,
     in_json: bool,
     **settings: Any,
 ) -> None:
@@ -82,6 +84,10 @@ def scale(
     70,000 its digits are taken again, each with a random deformation, fixed by the seed. Every embedding is
     computed in a process of its own, which is stopped if it exceeds a limit: that is recorded, and larger
     sizes of its curve are not tried.
+
+    With --dask workers make the trials and judge the maps, each curve from its smallest size on. That is for
+    quality and bytes. Seconds are those of a worker's machine, which its trial names, and of its part of the
+    cores: trials at a time on one machine disturb each other, which tables and picture say.
 
     \b
     The folder then holds
@@ -96,6 +102,7 @@ def scale(
     More of the same study:      jaxtl scale --out DIR --sizes 100000
     What would a million take?   jaxtl scale --out DIR --forecast 1000000
     """
+    from jaxtl.machine.cluster import executor
     from jaxtl.runs.folder import folder_name
 
     _check_names(sizes, methods, backends)
@@ -116,18 +123,22 @@ def scale(
     asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
     limits = study.default_limits(time_limit, memory_limit)
     grid = Grid(sizes, methods, backends)
-    work = study.prepare(out or usual, asked, grid, limits, observer)
-    again = {"--time-limit": time_limit, "--memory-limit": memory_limit}
-    _work_off(work, observer, {name: value for name, value in again.items() if value is not None}, in_json)
+    again = {"--time-limit": time_limit, "--memory-limit": memory_limit, "--dask": dask}
+    with executor(dask, out or usual, observer) as workers:
+        own_memory = dask is not None and memory_limit is None
+        work = study.prepare(out or usual, asked, grid, limits, observer, workers, own_memory)
+        _work_off(
+            work, observer, {name: value for name, value in again.items() if value is not None}, in_json
+        )
 
 
-def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json: bool) -> None:
-    """Run a study, and show what came out and where it is; `limits` are those that were typed."""
+def _work_off(work: Study, observer: Terminal, again: dict[str, float | str], in_json: bool) -> None:
+    """Run a study, and show what came out and where it is; `again` has options that it goes on with."""
     from jaxtl.scaling.folder import FIGURES, TABLE
     from jaxtl.scaling.tables import laws_table, trials_table
 
     observer.path("Study", work.folder)
-    words = [f"{name} {value:g}" for name, value in limits.items()]
+    words = [f"{name} {shlex.quote(_typed(value))}" for name, value in again.items()]
     go_on = " ".join(["go on with: jaxtl scale --out", shlex.quote(str(work.folder)), *words])
     with resumable(go_on, ", what is done is kept"):
         curves = work.run()
@@ -141,6 +152,10 @@ def _work_off(work: Study, observer: Terminal, limits: dict[str, float], in_json
         screen.print_table(console, laws_table(curves))
     for name, path in files.items():
         screen.print_path(name.capitalize(), path)
+
+
+def _typed(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _check_names(sizes: str | None, methods: str | None, backends: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxtl.cli import headings, options, screen
+from jaxtl.cli import headings, options, processes, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.cli.values import Count, Names, Number, Numbers
 from jaxtl.errors import JaxtlError
@@ -92,6 +92,7 @@ _GRID = ("trainable", "image_size", "weights")
     "Whether the features at the end of every block are scored too, on up to 4000 images.",
 )
 @options.seed
+@processes.dask
 @click.option(
     "--forecast",
     is_flag=True,
@@ -109,6 +110,7 @@ def sweep(
     time_limit: float,
     devices: int | None,
     compilation_cache: Path,
+    dask: str | None,
     forecast: bool,
     in_json: bool,
     **settings: Any,
@@ -134,7 +136,10 @@ def sweep(
     Which backbone?  jaxtl sweep --weights imagenet,resnet18.safetensors
     Continue:        jaxtl sweep --resume runs/sweep-mnist-2000
     How long?        jaxtl sweep --forecast
+    Two at a time:   jaxtl sweep --dask local:2
     """
+    from jaxtl.machine.cluster import executor
+    from jaxtl.runs.folder import SweepFolder
     from jaxtl.settings import RunConfig
     from jaxtl.sweeps import sweep as sweeping
 
@@ -144,10 +149,14 @@ def sweep(
         raise JaxtlError("--resume continues in the sweep's own folder: leave out --out")
     if resume and forecast:
         raise JaxtlError("--forecast is of a new sweep: leave out --resume, which says what is left to do")
+    processes.check_dask(ctx, dask)
     if resume:
+        SweepFolder(resume).check()
         asked = {name: value for name, value in settings.items() if options.given(ctx, name)}
         asked |= {"seeds": seeds} if options.given(ctx, "seeds") else {}
-        _work_off(sweeping.resume(resume, asked, observer, setting), observer, in_json)
+        with executor(dask, resume, observer) as workers:
+            work = sweeping.resume(resume, asked, observer, setting, workers)
+            _work_off(work, observer, in_json, dask)
         return
     grid = Grid(**{name: settings.pop(name) for name in _GRID})
     wanted = Asked(RunConfig(**settings), grid, seeds)
@@ -155,7 +164,9 @@ def sweep(
     if forecast:
         _print_forecast(sweeping.planned(wanted, folder, observer, setting), in_json)
         return
-    _work_off(sweeping.start(wanted, folder, observer, setting), observer, in_json)
+    with executor(dask, folder, observer) as workers:
+        work = sweeping.start(wanted, folder, observer, setting, workers)
+        _work_off(work, observer, in_json, dask)
 
 
 def _new_folder(out: Path | None, wanted: Asked) -> Path:
@@ -181,10 +192,10 @@ def _print_forecast(work: Sweep, in_json: bool) -> None:
     click.echo(f"In all: {taken.total}, as on {taken.machine}")
 
 
-def _work_off(work: Sweep, observer: Terminal, in_json: bool) -> None:
-    """Run it, and print what came out and where it is."""
+def _work_off(work: Sweep, observer: Terminal, in_json: bool, dask: str | None) -> None:
+    """Run it, and print what came out and where it is; `dask` as it was typed."""
     observer.path("Sweep", work.folder.path)
-    with resumable(work.folder.go_on, ", what is done is kept"):
+    with resumable(processes.gone_on(work.folder.go_on, dask), ", what is done is kept"):
         work.run()
     show_sweep(work.folder.path, in_json)
 

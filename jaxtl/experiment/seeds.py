@@ -25,6 +25,7 @@ from jaxtl.machine.tasks import Executor
 from jaxtl.metrics import Estimate, linear_cka, neighbors_kept
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Neighbors
+from jaxtl.records.files import wait_until_seen
 from jaxtl.records.tables import Score
 from jaxtl.report.document import write_report
 from jaxtl.runs.folder import RunFolder, SeedsFolder
@@ -92,6 +93,8 @@ class Seeds:
         for work in self.experiments():
             work.let_go()
         executor.run(tasks.of(self.folders, self._options), self._observer)
+        for run in self.folders:
+            wait_until_seen(run.scores.path)
         return [run.scores.read() for run in self.folders]
 
     def _record(self) -> None:

@@ -21,16 +21,17 @@ def comes_before(step: Step) -> bool:
 
 
 def take_over(work: Experiment, source: RunFolder) -> int:
-    """Steps that another run has done on the same files are done here too, by its files. Returns how many.
+    """Steps that are left and that another run has done on the same files are done here too, by its files.
 
-    What is damaged there, or was made of other files, is left to be made.
+    What is damaged there, or was made of other files, is left to be made. Returns how many were taken.
     """
     if not source.manifest.is_there:
         return 0
     count, known = 0, source.manifest.steps
-    for step in filter(comes_before, work.steps):
+    # What is kept for steps that are done already would never go again.
+    for step in filter(comes_before, work.standing.left({})):
         record, inputs = known.get(step.name), work.standing.inputs(step)
-        if record is None or record.inputs != inputs or work.standing.fault(step) is None:
+        if record is None or record.inputs != inputs:
             continue
         if any(source.manifest.state(name) is not State.OK for name in record.files):
             continue

@@ -18,9 +18,6 @@ from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.lock import wait_until_free
 from jaxtl.settings import RunConfig
 
-# For the lock of a process that died on another machine.
-_LOCK_SECONDS = 120.0
-
 
 def of(folders: Iterable[RunFolder], options: EmbeddingOptions) -> list[Task]:
     """A task for each run that was begun, to its end, named by its folder."""
@@ -39,7 +36,7 @@ def finish(folder: str, backend: str, time_limit: float, observer: Observer) -> 
     Raises JaxtlError as `jaxtl.experiment.opening.resume` and the steps of the run.
     """
     run = RunFolder(folder)
-    wait_until_free(run.path, _LOCK_SECONDS)
+    wait_until_free(run.path)
     configure(compilation_cache=AUTO, notify=observer.notify)
     config = run.started.read().config
     # What runs before it hold is not to stop this one.

@@ -21,7 +21,7 @@ def executor(dask: str | None, folder: Path, observer: Observer) -> Iterator[Exe
     """Who is to do tasks as long as the block is entered; those under way at its end are given up.
 
     Args:
-        dask: None for this process, and one task at a time; else "local:N" for N processes of Dask's on this
+        dask: None for this machine, and one task at a time; else "local:N" for N processes of Dask's on this
             machine, or the address of a scheduler of Dask's.
         folder: where the tasks' files will be; it need not be there yet.
         observer: told what is worth knowing of the processes.
@@ -49,6 +49,14 @@ class Cluster:
     def __init__(self, connection: Connection, workforce: Workforce) -> None:
         self._connection, self._workforce = connection, workforce
         self._rounds = itertools.count()
+
+    @property
+    def workers(self) -> int:
+        return self._workforce.count
+
+    @property
+    def beside(self) -> int:
+        return self._workforce.beside
 
     def run(self, tasks: Sequence[Task], observer: Observer, outcomes: Outcomes | None = None) -> list[Any]:
         """As `jaxtl.machine.tasks.Executor.run`."""

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxtl.errors import JaxtlError
 from jaxtl.machine import worker
+from jaxtl.machine.child import Silence
 from jaxtl.machine.connection import Connection
 from jaxtl.machine.relay import Relay
 from jaxtl.machine.surroundings import RECORDED
@@ -91,7 +91,7 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
     def _submit(self, number: int) -> None:
         key, task = f"{self._topic}-{number}-{secrets.token_hex(4)}", self._tasks[number]
         self._numbers[key] = number
-        asked = {"function": task.function, "arguments": dict(task.arguments)}
+        asked = {"function": task.function, "arguments": dict(task.arguments), "apart": task.apart}
         self._futures[number] = self._client.submit(
             worker.do,
             asked,
@@ -123,6 +123,7 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
             self._where[number] = message["at"]
             self._relays[number] = Relay(Named(self._observer, self._tasks[number].name))
             self._over.discard(number)
+            self._outcomes.begin(self._tasks[number])
         elif number not in self._relays or message["at"] != self._where[number]:
             return  # of a worker that the scheduler holds for dead
         elif "over" in message:
@@ -170,15 +171,15 @@ class Dispatch(contextlib.AbstractContextManager["Dispatch"]):
         else:
             self._outcomes.keep_error(task, unpacked(answer))
 
-    def _death(self, task: Task, error: BaseException) -> JaxtlError:
+    def _death(self, task: Task, error: BaseException) -> Silence:
         from distributed import KilledWorker
 
         if isinstance(error, KilledWorker):
-            return JaxtlError(
+            return Silence(
                 f"{task.name}: every worker that began it has died, often for want of memory; take fewer "
                 "workers on a machine, or one with more memory"
             )
-        return JaxtlError(f"{task.name}: {' '.join(str(error).split())}; tried {1 + _RETRIES} times")
+        return Silence(f"{task.name}: {' '.join(str(error).split())}; tried {1 + _RETRIES} times")
 
     def _look_after_workers(self) -> None:
         if self._client.status == "closed":

@@ -7,8 +7,11 @@ from typing import Any
 
 from jaxtl.machine.host import describe, versions
 
-# What two trials of one machine have in common.
-MACHINE = ("cpu", "cores", "device")
+# What two trials of one machine have in common, whose times can be told together.
+MACHINE = ("cpu", "cores", "device", "beside")
+# What tells nothing of times, and what messages call the others.
+_NO_PART = ("versions", "host")
+_WORDS = {"beside": "trials at a time"}
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "openTSNE")
 _GPU_LIBRARIES = ("cuml-cu13", "cuml-cu12", "jax")
 
@@ -33,7 +36,7 @@ def differing(machines: Sequence[dict[str, Any]], names: Sequence[str] | None = 
     """
     flat = [{**facts, **facts.get("versions", {})} for facts in machines]
     names = names or [
-        name for name in dict.fromkeys(key for facts in flat for key in facts) if name != "versions"
+        name for name in dict.fromkeys(key for facts in flat for key in facts) if name not in _NO_PART
     ]
     seen = {name: list(dict.fromkeys(facts[name] for facts in flat if name in facts)) for name in names}
     return {name: values for name, values in seen.items() if len(values) > 1}
@@ -41,4 +44,6 @@ def differing(machines: Sequence[dict[str, Any]], names: Sequence[str] | None = 
 
 def spoken(mixed: dict[str, list[Any]]) -> str:
     """Such as "cores 2 and 4, numpy 2.0.1 and 2.1.0"."""
-    return ", ".join(f"{name} {' and '.join(map(str, values))}" for name, values in mixed.items())
+    return ", ".join(
+        f"{_WORDS.get(name, name)} {' and '.join(map(str, values))}" for name, values in mixed.items()
+    )

@@ -28,6 +28,11 @@ def share_among(count: int) -> None:
     _Shared.count = max(1, count)
 
 
+def shared_among() -> int:
+    """How many processes share this machine's memory with this one, itself among them."""
+    return _Shared.count
+
+
 def physical_memory() -> int:
     """Bytes of memory of this machine, or of a control group above this process that allows less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -72,18 +72,16 @@ class Relay(AbstractContextManager["Relay"]):
 
     Args:
         observer: who is told.
-        say: what becomes of a note before it is told; None for one that is not.
     """
 
-    def __init__(self, observer: Observer, say: Callable[[str], str | None] = lambda note: note) -> None:
-        self._observer, self._say = observer, say
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
         self._open: dict[int, tuple[contextlib.ExitStack, Attempt]] = {}
 
     def hear(self, message: Message) -> None:
         """Take a message."""
         if "note" in message:
-            if said := self._say(message["note"]):
-                self._observer.notify(said)
+            self._observer.notify(message["note"])
         elif "title" in message:
             stack = contextlib.ExitStack()
             attempt = stack.enter_context(self._observer.attempt(message["title"]))

@@ -2,13 +2,14 @@
 
 A task says what to call, and with what: words and numbers, so that any process on any machine can be told of
 it. What it makes it leaves in files, whole or not at all, so that one whose process died is done again and
-goes on with what is there. `InTurn` does tasks in this process; `jaxtl.machine.cluster` hands them to Dask.
+goes on with what is there. `InTurn` does tasks on this machine; `jaxtl.machine.cluster` hands them to Dask.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,8 +17,13 @@ from typing import Any, Protocol
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import memory
-from jaxtl.machine.relay import Message, Teller
+from jaxtl.machine.child import Child, Silence
+from jaxtl.machine.relay import Message, Relay, Teller
 from jaxtl.progress import Attempt, Observer, Progress
+
+# What a child process calls.
+PERFORM = f"{__name__}:perform"
+_KILLED = "its process was killed, most likely for want of memory; end other programs, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -32,36 +38,46 @@ class Task:
         arguments: its keyword arguments, what JSON can hold; paths among them are absolute.
         follows: names of tasks before it in the list that must have ended, well or not, before it begins, as
             it can use what they leave.
+        apart: whether it wants a process that does no other task: its memory is then its own to tell, and one
+            that dies costs the others nothing.
     """
 
     name: str
     function: str
     arguments: Mapping[str, Any]
     follows: tuple[str, ...] = ()
+    apart: bool = False
 
 
 class Outcomes:
     """What became of tasks.
 
     Args:
-        done: called with each task that has ended well.
+        done: called with each task that has ended well, and what it returned; before any that follows it
+            begins.
         failed: called with each other one and its error; where it is None, the first JaxtlError is raised
             when all tasks have ended, and any other error at once.
+        begun: called with each task that begins; again where its process has died.
     """
 
     def __init__(
         self,
-        done: Callable[[Task], None] | None = None,
+        done: Callable[[Task, Any], None] | None = None,
         failed: Callable[[Task, Exception], None] | None = None,
+        begun: Callable[[Task], None] | None = None,
     ) -> None:
-        self._done, self._failed = done, failed
+        self._done, self._failed, self._begun = done, failed, begun
         self._results: dict[str, Any] = {}
         self._refused: list[JaxtlError] = []
+
+    def begin(self, task: Task) -> None:
+        if self._begun:
+            self._begun(task)
 
     def keep(self, task: Task, result: Any) -> None:
         self._results[task.name] = result
         if self._done:
-            self._done(task)
+            self._done(task, result)
 
     def keep_error(self, task: Task, error: Exception) -> None:
         if self._failed:
@@ -81,47 +97,88 @@ class Outcomes:
 class Executor(Protocol):
     """Who does tasks."""
 
+    @property
+    def workers(self) -> int:
+        """How many there are now, each with a task at a time; 0 where they are waited for."""
+
+    @property
+    def beside(self) -> int:
+        """How many of them share a machine, at most."""
+
     def run(self, tasks: Sequence[Task], observer: Observer, outcomes: Outcomes | None = None) -> list[Any]:
         """Do all of them, in any order that they allow. Returns what each returned, in the order of `tasks`.
 
         Args:
             tasks: of different names.
-            observer: told of their steps, each by the name of its task.
+            observer: told of their steps, each by the name of its task where several are under way.
             outcomes: told by this thread, as each ends; it says which errors are raised.
         """
 
 
 class InTurn:
-    """One task after another, in this process."""
+    """One task after another: in this process, or, where a task is to be apart, in one of its own.
+
+    Args:
+        given: keyword arguments of all tasks that another process could not be told, such as arrays: with
+            some, no task is done apart.
+    """
+
+    workers = beside = 1
+
+    def __init__(self, given: Mapping[str, Any] | None = None) -> None:
+        self._given = given
 
     def run(self, tasks: Sequence[Task], observer: Observer, outcomes: Outcomes | None = None) -> list[Any]:
         """As `Executor.run`."""
         outcomes = outcomes or Outcomes()
         for task in tasks:
+            outcomes.begin(task)
             try:
-                result = call(task.function, task.arguments, Named(observer, task.name))
+                result = self._returned(task, observer)
             except (JaxtlError, OSError, MemoryError, RuntimeError) as error:
                 outcomes.keep_error(task, error)
             else:
                 outcomes.keep(task, result)
         return outcomes.of(tasks)
 
+    def _returned(self, task: Task, observer: Observer) -> Any:
+        if task.apart and self._given is None:
+            return _apart(task, observer)
+        return call(task.function, {**task.arguments, **(self._given or {})}, observer)
+
+
+def _apart(task: Task, observer: Observer) -> Any:
+    """What a task returns in a process of its own; raises Silence where that dies."""
+    request = {"function": task.function, "arguments": dict(task.arguments), "beside": 1}
+    with Relay(observer) as relay, Child((task.function.partition(":")[0],)) as child:
+        try:
+            return child.call(PERFORM, request, told=relay.hear)
+        except Silence as silence:
+            killed = (
+                "its process was killed, most likely for want of memory; end other programs, or leave it out"
+            )
+            said = killed if silence.code == -signal.SIGKILL else str(silence)
+            raise Silence(f"{task.name}: {said}", code=silence.code) from None
+
 
 class Named:
-    """An observer of one among several tasks: what it passes on begins with the task's name."""
+    """An observer of one among several tasks under way: what it passes on begins with the task's name."""
 
     def __init__(self, observer: Observer, name: str) -> None:
         self._observer, self._name = observer, name
         self.interruptible = observer.interruptible
 
     def step(self, title: str) -> AbstractContextManager[Progress]:
-        return self._observer.step(f"{self._name}: {title}")
+        return self._observer.step(self._named(title))
 
     def attempt(self, title: str) -> AbstractContextManager[Attempt]:
-        return self._observer.attempt(f"{self._name}: {title}")
+        return self._observer.attempt(self._named(title))
 
     def notify(self, text: str) -> None:
-        self._observer.notify(f"{self._name}: {text}")
+        self._observer.notify(self._named(text))
+
+    def _named(self, text: str) -> str:
+        return text if text.startswith(self._name) else f"{self._name}: {text}"
 
 
 def call(function: str, arguments: Mapping[str, Any], observer: Observer) -> Any:

@@ -2,7 +2,8 @@
 
 In a child, since Dask cannot end what a thread of its worker is at: a task that nobody wants any longer is
 ended with its process, and so it is where the worker dies. The child is kept for the next task of the same
-session, which finds libraries imported, programs compiled and the frozen layers' outputs made.
+session, which finds libraries imported, programs compiled and the frozen layers' outputs made; but for a task
+that is to be apart, which begins with a new one and ends with it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import shares
 from jaxtl.machine.child import Child
+from jaxtl.machine.devices import DEVICES
 from jaxtl.machine.host import versions
 from jaxtl.machine.process import Silence
 from jaxtl.machine.shares import Share
-from jaxtl.machine.tasks import packed
+from jaxtl.machine.tasks import PERFORM, packed
 
 # What a worker has of which its scheduler gives it one task at a time.
 RESOURCE = "jaxtl"
@@ -105,7 +107,7 @@ def do(task: Mapping[str, Any], session: str, topic: str, environment: Mapping[s
     """A task's outcome, `returned` or what `packed` makes of an error. Called by Dask, in a thread.
 
     Args:
-        task: `name`, `function` and `arguments` of a `jaxtl.machine.tasks.Task`.
+        task: `function`, `arguments` and `apart` of a `jaxtl.machine.tasks.Task`.
         topic: of Dask's events, for who is told how the work gets on.
         environment: variables that the child is to have.
 
@@ -156,24 +158,28 @@ def _called(
     with shares.pinned(share.cores):
         child = _taken(task, session, environment, share)
         try:
-            return child.call("jaxtl.machine.tasks:perform", request, told=tell, watch=look)
+            return child.call(PERFORM, request, told=tell, watch=look)
         finally:
-            _put_back(child, session, share)
+            if task["apart"]:
+                child.close()
+            else:
+                _put_back(child, session, share)
 
 
 def _taken(
     task: Mapping[str, Any], session: str, environment: Mapping[str, str | None], share: Share
 ) -> Child:
-    """The child that is kept for the session, or a new one."""
+    """The child that is kept for the session, or a new one, beside which none is kept."""
     with _Kept.lock:
         if _Kept.ending:
             _Kept.ending.cancel()
-        if _Kept.session != session:
+        if _Kept.session != session or task["apart"]:
             leave(_Kept.session)
             _Kept.session = session
         child, _Kept.child = _Kept.child, None
     if child is None:
-        gpu = {} if share.gpu is None else {"CUDA_VISIBLE_DEVICES": share.gpu}
+        # One of them, whatever number the command's own process was told.
+        gpu = {} if share.gpu is None else {"CUDA_VISIBLE_DEVICES": share.gpu, DEVICES: None}
         child = Child((task["function"].partition(":")[0],), {**environment, **gpu})
     return child
 

@@ -68,9 +68,22 @@ class Workforce:
         self._divide(there)
         return bool(new)
 
+    @property
+    def count(self) -> int:
+        """Workers that do tasks."""
+        return len(self._given())
+
+    @property
+    def beside(self) -> int:
+        """How many of them share a machine, at most."""
+        return max((share.beside for share in self._given()), default=1)
+
+    def _given(self) -> list[Share]:
+        return [share for share in self._shares.values() if share]
+
     def told(self) -> str:
         """A line on what does the work, and what of it shows in numbers."""
-        sizes = sorted(len(share.cores) for share in self._shares.values() if share)
+        sizes = sorted(len(share.cores) for share in self._given())
         if not sizes:
             return f"Dask: {self._connection.dask} has no workers yet; tasks wait for them"
         cores = " to ".join(dict.fromkeys((str(sizes[0]), counted(sizes[-1], "core"))))

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import secrets
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -32,6 +33,9 @@ _KINDS = {
 }
 # Of random bytes in a temporary name, twice as many letters.
 _TOKEN_BYTES = 4
+# A network's file system may remember for a minute that a file was not there.
+_SEEN_SECONDS = 70.0
+_TRY_SECONDS = 0.5
 
 
 # Called with a file that is whole and flushed, before it takes its name.
@@ -94,6 +98,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         with at_signal(partial(temporary.unlink, missing_ok=True)):
             _create(temporary)
             temporary.unlink()
+
+
+def wait_until_seen(path: str | os.PathLike[str], seconds: float = _SEEN_SECONDS) -> None:
+    """Wait, so long at most, for a file that another machine has written to be seen on this one."""
+    deadline = time.monotonic() + seconds
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(_TRY_SECONDS)
 
 
 def leftovers(path: str | os.PathLike[str]) -> list[Path]:

@@ -307,6 +307,11 @@ class SweepFolder(Folder):
         # Its runs, and what these share while they are made.
         self.all_runs, self.shared = self.path / "runs", self.path / "shared"
 
+    def check(self) -> None:
+        """Raises JaxtlError where this is not the folder of a sweep."""
+        if not self.asked.is_there:
+            raise JaxtlError(f"{self.path}: no sweep (it has no {_SWEEP}); start one with --out {self.path}")
+
     @property
     def go_on(self) -> str:
         return f"go on with: jaxtl sweep --resume {shlex.quote(str(self.path))}"

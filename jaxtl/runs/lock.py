@@ -19,6 +19,8 @@ _NAME = ".jaxtl-lock"
 # In what a lock says of who holds it, before the name of the machine.
 _ON = " on "
 _TRY_SECONDS = 0.5
+# How long the lock of a process is waited for that died on another machine.
+_LASTING_SECONDS = 120.0
 # Where nobody may write there is nothing to be kept from, and some file systems know no locks.
 _WITHOUT = {
     errno.EACCES,
@@ -102,7 +104,7 @@ def check_free(folder: Path) -> None:
         Hold(folder).let_go()
 
 
-def wait_until_free(folder: Path, seconds: float) -> None:
+def wait_until_free(folder: Path, seconds: float = _LASTING_SECONDS) -> None:
     """Wait, so long at most, where another process works in a folder.
 
     On the machine that a process died on its lock is none. On a network's file system that goes for others

@@ -57,6 +57,11 @@ class Curve(NamedTuple):
         return tuple(trial for trial in self.trials if trial.status == DONE)
 
 
+def most_at_a_time(shown: Sequence[Curve]) -> int:
+    """How many trials were made at a time on one machine, at most."""
+    return max((trial.machine.get("beside", 1) for curve in shown for trial in curve.done), default=1)
+
+
 def curves(trials: Sequence[Trial]) -> list[Curve]:
     """In the order in which methods and backends come first."""
     names = dict.fromkeys((trial.method, trial.backend) for trial in trials)
@@ -94,20 +99,30 @@ def save_table(path: Path, shown: Sequence[Curve], features: dict[int, Quality])
     """Every number of a study, one in a row.
 
     A trial that is not done has one row: its limit in seconds or the bytes that it reached, or no value.
+    Seconds are noted that were measured beside other trials, and where, if some were measured elsewhere.
     """
-    rows = [row for curve in shown for trial in curve.trials for row in _rows(trial)]
+    done = [trial for curve in shown for trial in curve.done]
+    several = len({trial.machine.get("host") for trial in done} - {None}) > 1
+    rows = [row for curve in shown for trial in curve.trials for row in _rows(trial, several)]
     for n, quality in sorted(features.items()):
         rows += [("features", "", n, DONE, metric, *score, "") for metric, score in quality.items()]
     _write(path, COLUMNS, rows)
 
 
-def _rows(trial: Trial) -> Iterator[tuple]:
+def _rows(trial: Trial, several: bool) -> Iterator[tuple]:
     name = (trial.method, trial.backend, trial.n, trial.status)
     if trial.status != DONE:
         over = {OVER_TIME: (SECONDS, trial.limits.get("seconds")), OVER_MEMORY: (MEMORY, trial.peak)}
         yield (*name, *over.get(trial.status, ("", None)), None, None, trial.note)
         return
-    yield (*name, SECONDS, trial.typical_seconds, min(trial.seconds), max(trial.seconds), "")
+    yield (
+        *name,
+        SECONDS,
+        trial.typical_seconds,
+        min(trial.seconds),
+        max(trial.seconds),
+        _circumstances(trial, several),
+    )
     for metric, value in (
         (MEMORY, trial.memory),
         (MEMORY_BEFORE, trial.baseline),
@@ -119,6 +134,13 @@ def _rows(trial: Trial) -> Iterator[tuple]:
             yield (*name, metric, value, None, None, "")
     for metric, (value, low, high) in (trial.quality or {}).items():
         yield (*name, metric, value, low, high, "")
+
+
+def _circumstances(trial: Trial, several: bool) -> str:
+    """Where a trial was made, if it may be one of several hosts, and what it shared that with."""
+    host, beside = trial.machine.get("host"), trial.machine.get("beside", 1)
+    where = f"on {host}" if several and host else ""
+    return ", ".join(filter(None, [f"{beside} trials at a time" if beside > 1 else "", where]))
 
 
 def save_fits(path: Path, shown: Sequence[Curve]) -> None:

@@ -21,7 +21,7 @@ from jaxtl.runs.file import RunFile
 from jaxtl.runs.folder import Folder
 from jaxtl.runs.manifest import State, stamp
 from jaxtl.scaling import trials
-from jaxtl.scaling.trials import Trial, stem
+from jaxtl.scaling.trials import Trial
 
 CONFIG, TABLE, FITS, EXTRACTION = "config.json", "scaling.csv", "fits.csv", "extraction.json"
 # Values, and what tells of their rows.
@@ -124,11 +124,11 @@ class StudyFolder(Folder):
 
 
 def trial_name(trial: Trial) -> str:
-    return f"{trials.FOLDER}/{stem(trial.method, trial.backend, trial.n)}.json"
+    return f"{trials.FOLDER}/{trial.name}.json"
 
 
 def map_name(trial: Trial) -> str:
-    return f"{MAPS}/{stem(trial.method, trial.backend, trial.n)}.npz"
+    return f"{MAPS}/{trial.name}.npz"
 
 
 def quality_name(n: int) -> str:

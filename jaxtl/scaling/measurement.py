@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.identity import machine as machine_now
-from jaxtl.machine.memory import available_memory, forget_peak, peak_memory, resident
+from jaxtl.machine.memory import available_memory, forget_peak, peak_memory, resident, share_among
 from jaxtl.progress import Progress
 from jaxtl.records import store
 from jaxtl.records.arrays import Embedding, Features
@@ -37,13 +37,14 @@ def measure(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> 
     Args:
         request: `features`, a store; `out`, the embedding's path; `method`, `backend` and `params` of
             `jaxtl.reduce`; `n`, so many images; `streamed`, whether features are read as they are asked for;
-            `on_gpu`.
+            `on_gpu`; `beside`, how many such processes share the machine's memory, 1 by default.
         tell: called with {"ready": bytes of the process so far}, {"progress": fraction of an embedding} and
             {"run": seconds of an embedding}.
 
     Returns:
         The fields of `jaxtl.scaling.trials.Trial` that the process can tell.
     """
+    share_among(request.get("beside", 1))
     _warm_up(request)
     baseline = resident("RssAnon") or peak_memory()
     forget_peak()

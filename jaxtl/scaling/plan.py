@@ -66,6 +66,11 @@ class Series:
     on_gpu: bool = False
 
     @property
+    def curve(self) -> tuple[str, str]:
+        """The names of its method and library."""
+        return self.method.name, self.backend
+
+    @property
     def streamed(self) -> bool:
         """Whether features are read from their file piece by piece, so that they need not fit into memory."""
         return self.method.landmarks is not None or self.backend in METHODS[self.method.base].streamed
@@ -106,7 +111,8 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     if not names:
         raise JaxtlError(f"methods: none given; {_KNOWN}")
-    return tuple(_parse_method(name) for name in names)
+    # A number of landmarks may be written in several ways.
+    return tuple(dict.fromkeys(map(_parse_method, names)))
 
 
 _KNOWN = f"the methods are {', '.join(METHODS)}, and with landmarks such as tsne@5000"
@@ -117,7 +123,7 @@ def _parse_method(name: str) -> Method:
     known = count.isdecimal() and len(count) <= _DIGITS and SMALLEST <= int(count) <= LARGEST
     if base not in METHODS or (at and not known):
         raise JaxtlError(f"unknown method {shown(name)}; {_KNOWN}")
-    return Method(name, base, int(count)) if at else Method(name, base)
+    return Method(f"{base}@{int(count)}", base, int(count)) if at else Method(name, base)
 
 
 def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:

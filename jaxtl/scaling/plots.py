@@ -23,7 +23,7 @@ from jaxtl.plots.palette import TEN_COLOURS, class_colours
 from jaxtl.plots.points import RASTERISED_ABOVE
 from jaxtl.plots.style import square_limits, styled
 from jaxtl.reduction.turning import rotation_onto
-from jaxtl.scaling.curves import Curve
+from jaxtl.scaling.curves import Curve, most_at_a_time
 from jaxtl.scaling.quality import Quality
 from jaxtl.scaling.trials import DONE, NOT_TRIED, OVER_MEMORY, OVER_TIME, Trial
 
@@ -54,7 +54,8 @@ def seconds_figure(curves: Sequence[Curve]) -> Figure:
         over = [(p.n, p.limits["seconds"]) for p in curve.trials if p.status == OVER_TIME]
         points = [(p.n, p.typical_seconds) for p in curve.done]
         _draw_curve(axes, number, curve, points, over, curve.seconds)
-    _cost_axes(axes, "seconds of one map", _seconds_text)
+    several = f", up to {most} at a time" if (most := most_at_a_time(curves)) > 1 else ""
+    _cost_axes(axes, f"seconds of one map{several}", _seconds_text)
     _legend_below(figure, axes)
     return figure
 

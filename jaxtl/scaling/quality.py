@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from jaxtl.metrics.voting import classified, vote
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records import store
 from jaxtl.records.arrays import Embedding
+from jaxtl.scaling.trials import Trial
 
 Quality = dict[str, tuple[float, float | None, float | None]]
 
@@ -95,6 +97,14 @@ def shortage(features: Path, n: int) -> str:
     if needed <= available_memory():
         return ""
     return f"{TRUSTWORTHINESS.label} of {n:,} points left out: it needs {needed / 2**30:.1f} GiB"
+
+
+def lacking(features: Path, n: int, trials: Sequence[Trial]) -> list[Trial]:
+    """Trials of n images without quality, and those without the part of it that memory allows by now."""
+    left = [trial for trial in trials if TRUSTWORTHINESS not in (trial.quality or {})]
+    if any(trial.quality for trial in left) and shortage(features, n):
+        return [trial for trial in left if trial.quality is None]
+    return left
 
 
 def _anchors(n: int) -> int:

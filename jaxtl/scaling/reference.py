@@ -70,8 +70,10 @@ def _cost(curve: Curve) -> Cost:
 
 def _machine(curves: list[Curve]) -> str:
     done = next(trial for curve in curves for trial in reversed(curve.done))
-    cores = done.machine.get("cores")
-    return ", ".join(filter(None, [done.machine.get("cpu"), f"{cores} cores", done.machine.get("device")]))
+    about = done.machine
+    several = f"{about['beside']} at a time" if about.get("beside", 1) > 1 else ""
+    parts = about.get("cpu"), f"{about.get('cores')} cores", about.get("device"), several
+    return ", ".join(filter(None, parts))
 
 
 def training_seconds(run: Path) -> float:

@@ -7,37 +7,32 @@ are written anew after every size, so that a study that is stopped has those of 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import time
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.evaluation.catalogue import TRUSTWORTHINESS
-from jaxtl.machine.host import cpu_count, cpu_name
 from jaxtl.machine.identity import differing, machine, spoken
 from jaxtl.machine.memory import available_memory
 from jaxtl.machine.signals import at_signal
+from jaxtl.machine.tasks import Executor, InTurn, Task
 from jaxtl.methods import METHODS
 from jaxtl.plots.style import save as save_figure
 from jaxtl.progress import Observer, Silent, counted
 from jaxtl.records.arrays import Embedding
-from jaxtl.records.files import check_writable, remove_leftovers, write_json
+from jaxtl.records.files import check_writable, remove_leftovers, wait_until_seen, write_json
 from jaxtl.runs.dataset import contents
 from jaxtl.runs.lock import Hold
-from jaxtl.scaling import plan, plots, quality, source, trials, watch
+from jaxtl.scaling import extraction, plan, plots, quality, source, tasks, trials, work
 from jaxtl.scaling.curves import Curve, curves, save_fits, save_table
 from jaxtl.scaling.folder import (
     CONFIG,
-    EXTRACTION,
     FEATURES,
     FIGURES,
     FITS,
-    ROWS,
     SUFFIXES,
     TABLE,
     StudyFolder,
@@ -47,13 +42,11 @@ from jaxtl.scaling.folder import (
 )
 from jaxtl.scaling.plan import DEFAULT_GRID, Grid
 from jaxtl.scaling.settings import MEMORY_SHARE, Limits, Settings
-from jaxtl.scaling.trials import DONE, HOPELESS, Trial
+from jaxtl.scaling.trials import DONE, NOT_TRIED, Trial
 from jaxtl.settings import TIME_LIMIT
 
 # Under this name the manifest says what the images were.
 _IMAGES = "images"
-# Left free on the disk when features are written: for maps, tables and pictures.
-_SPARE_BYTES = 2**28
 
 
 def default_limits(seconds: float | None = None, gib: float | None = None) -> Limits:
@@ -68,6 +61,8 @@ def prepare(
     grid: Grid = Grid(),
     limits: Limits | None = None,
     observer: Observer | None = None,
+    executor: Executor | None = None,
+    own_memory: bool = False,
 ) -> Study:
     """A study in a new or empty folder, or one that goes on; nothing is computed yet.
 
@@ -75,6 +70,9 @@ def prepare(
         given: settings that the caller insists on, by the names of `Settings`.
         grid: sizes, methods and backends.
         limits: of every trial; those of `default_limits` by default.
+        executor: who makes trials and judges maps; None for this process, one after another.
+        own_memory: whether a trial may take most of the memory that is available to who makes it, in place of
+            what the limits say.
 
     Raises:
         JaxtlError: a setting or images that differ from the folder's, another folder's contents, trials that
@@ -85,7 +83,12 @@ def prepare(
         plan.settings_of(folder, given or {})
     held = Hold(folder)
     try:
-        study = _prepared(folder, given or {}, grid, limits, observer or Silent())
+        settings, wanted = _wanted(folder, given or {}, grid)
+        who = executor or InTurn(), own_memory
+        study = Study(folder, settings, wanted, limits or default_limits(), observer or Silent(), *who)
+        study.check()
+        study.record()
+        study.compare()
     except BaseException:
         held.let_go()
         raise
@@ -93,30 +96,38 @@ def prepare(
     return study
 
 
-def _prepared(
-    folder: Path, given: dict[str, Any], grid: Grid, limits: Limits | None, observer: Observer
-) -> Study:
+def _wanted(folder: Path, given: dict[str, Any], grid: Grid) -> tuple[Settings, Grid]:
+    """The settings of a folder, and what is wanted of it now."""
     remove_leftovers(folder / CONFIG)
     settings, before = plan.settings_of(folder, given)
-    wanted = Grid(*(new or old or usual for new, old, usual in zip(grid, before, DEFAULT_GRID, strict=True)))
-    study = Study(folder, settings, wanted, limits or default_limits(), observer)
-    study.check()
-    study.record()
-    study.compare()
-    return study
+    parts = (new or old or usual for new, old, usual in zip(grid, before, DEFAULT_GRID, strict=True))
+    return settings, Grid(*parts)
 
 
 class Study:
     """A study's folder, what is wanted of it now, and the trials that it has.
 
+    Args:
+        executor, own_memory: as of `prepare`.
+
     Raises JaxtlError where sizes, methods or backends are unknown, or a library cannot work.
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, grid: Grid, limits: Limits, observer: Observer
+        self,
+        folder: Path,
+        settings: Settings,
+        grid: Grid,
+        limits: Limits,
+        observer: Observer,
+        executor: Executor = InTurn(),
+        own_memory: bool = False,
     ) -> None:
         self.folder, self.settings, self.limits, self.observer = folder, settings, limits, observer
-        self.grid = grid
+        self.grid, self._executor, self._own_memory = grid, executor, own_memory
+        if own_memory:
+            # By which it is seen what need not be tried again.
+            self.limits = replace(limits, memory=max(1, limits.memory // executor.beside))
         # The folder, as long as this works in it.
         self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self.sizes = plan.parse_sizes(grid.sizes)
@@ -135,7 +146,7 @@ class Study:
         for note in self.source.whole.notes:
             self.observer.notify(note)
         check_writable(self.folder / CONFIG)
-        self._check_disk()
+        extraction.check_disk(self.files, self.source, self.sizes[-1])
 
     def record(self) -> None:
         """Write down what is asked for now, and what the images are."""
@@ -172,17 +183,21 @@ class Study:
             )
 
     def compare(self) -> None:
-        """Tell where a curve asked for has trials of another machine, or of other versions, than now."""
+        """Tell where a curve asked for has trials of several machines or versions, with those of now."""
         mixed: dict[str, list[Any]] = {}
         for series in self.series:
-            name = series.method.name, series.backend
-            made = [
-                t.machine for t in self.trials.values() if (t.method, t.backend) == name and t.status == DONE
-            ]
-            for key, values in differing([*made, machine(series.on_gpu)]).items():
+            trials_of = [t for t in self.trials.values() if (t.method, t.backend) == series.curve]
+            made = [t.machine for t in trials_of if t.status == DONE]
+            # What workers are, their trials will tell.
+            now = [machine(series.on_gpu)] if self._is_here else []
+            for key, values in differing([*made, *now]).items():
                 mixed[key] = list(dict.fromkeys([*mixed.get(key, []), *values]))
         if mixed:
             self.observer.notify(f"Curves mix machines or versions: {spoken(mixed)}")
+
+    @property
+    def _is_here(self) -> bool:
+        return isinstance(self._executor, InTurn)
 
     def run(self) -> list[Curve]:
         """Do what is left to do. Returns the curves through all trials of the folder."""
@@ -190,27 +205,45 @@ class Study:
             return self._run()
 
     def _run(self) -> list[Curve]:
-        self._extract()
+        extraction.bring_to(self.sizes[-1], self.files, self.source, self.observer)
+        self._say_whose_times()
         with at_signal(self._tabulate):
             try:
                 self._measure_all()
             except KeyboardInterrupt:
                 self._tabulate()
                 raise
+        if not self._is_here:
+            self.compare()
         return self._draw()
 
+    def _say_whose_times(self) -> None:
+        if (beside := self._executor.beside) > 1:
+            self.observer.notify(
+                f"Up to {beside} trials at a time share a machine: their seconds are more than of one alone, "
+                "and no measure of it; bytes and quality are"
+            )
+        elif self._executor.workers != 1:
+            self.observer.notify("Seconds are those of each worker's machine, which its trials name")
+
     def _measure_all(self) -> None:
+        """Have all done that is left to do, the smallest sizes first."""
+        orders: list[tasks.Order] = []
+        last: dict[tuple[str, str], Task] = {}
         for n in self.sizes:
+            made: list[tasks.Order] = []
             for series in self.series:
-                if series.method.has(n):
-                    self._measure(series, n)
-            self._judge(n)
-            self._tabulate()
+                before = last.get(series.curve)
+                if series.method.has(n) and (order := self._trial(series, n, before)):
+                    made.append(order)
+                    last[series.curve] = order.task
+            orders += [*made, *self._judging(n, [order.task for order in made])]
+        tasks.do(orders, self._executor, self.observer)
 
     @property
     def curves(self) -> list[Curve]:
         """Of all trials, those asked for now first."""
-        asked = list(dict.fromkeys((series.method.name, series.backend) for series in self.series))
+        asked = list(dict.fromkeys(series.curve for series in self.series))
 
         def place(trial: Trial) -> tuple[int, bool, int, int]:
             name, (base, _, landmarks) = (trial.method, trial.backend), trial.method.partition("@")
@@ -219,71 +252,41 @@ class Study:
 
         return curves(sorted(self.trials.values(), key=place))
 
-    # Features.
-
-    def _check_disk(self) -> None:
-        rows = self.sizes[-1]
-        if rows <= self._stored():
-            return
-        # The old file stays until the new one is whole.
-        needed = 4 * rows * self._width + _SPARE_BYTES
-        if needed > (free := shutil.disk_usage(self.folder).free):
-            raise JaxtlError(
-                f"{self.folder}: features of {rows:,} images need {needed / 2**30:.1f} GiB of disk, "
-                f"{free / 2**30:.1f} GiB are free; free some space or take smaller sizes"
-            )
-
-    def _stored(self) -> int:
-        """Rows of features that are there, as the study wrote them."""
-        return 0 if self.files.fault(FEATURES, ROWS) else source.stored(self.folder)
-
-    @cached_property
-    def _width(self) -> int:
-        from jaxtl.models.weights import load_model
-
-        return load_model(self.settings.weights, self.settings.model).config.features
-
-    def _extract(self) -> None:
-        n, had = self.sizes[-1], self._stored()
-        if n <= had:
-            return
-        if fault := self.files.fault(FEATURES, ROWS):
-            self.observer.notify(f"Features: made again, as {fault}")
-        known = self.files.extraction()
-        began = time.perf_counter()
-        title = f"Features of {counted(n - had, 'image')}"
-        with self.observer.attempt(title) as attempt, self.files.recorded(FEATURES, ROWS):
-            source.extract(self.folder, self.source, had, n, attempt.progress, self.observer.notify)
-        taken = {"images": n - had, "seconds": round(time.perf_counter() - began, 3)}
-        # The largest tells most: less of it is compilation.
-        if known is None or known["images"] < n - had:
-            here = {"cpu": cpu_name(), "cores": cpu_count()}
-            with self.files.recorded(EXTRACTION):
-                write_json(self.folder / EXTRACTION, {**taken, **asdict(self.settings.images), **here})
-
     # Trials.
 
-    def _measure(self, series: plan.Series, n: int) -> None:
-        known = self.trials.get((series.method.name, series.backend, n))
-        new = Trial(series.method.name, series.backend, n, limits=asdict(self.limits))
+    def _trial(self, series: plan.Series, n: int, before: Task | None) -> tasks.Order | None:
+        """A trial to be made, after the one before it on its curve; None where there is none."""
+        known = self.trials.get((*series.curve, n))
+        new = Trial(*series.curve, n, limits=asdict(self.limits))
         title = f"{plots.label(new.method, new.backend)}, {n:,} images"
         if known and known.settled(self.limits):
             if known.status != DONE or self.files.is_intact(map_name(known)):
-                return
+                return None
             if fault := self.files.fault(map_name(known)):
                 self.observer.notify(f"{title}: made again, as {fault}")
-        if smaller := self._hopeless(series, n):
-            self._keep(replace(new, note=f"{smaller.n:,} images were {smaller.status} already"))
-            return
-        with self.observer.attempt(title) as attempt:
-            trial = watch.run(new, self._request(series, new), self.limits, attempt.progress)
-            attempt.failure = "" if trial.status == DONE else f"{trial.status}: {trial.note}"
-            self.files.record(map_name(trial))
-            self._keep(trial)
+        smaller = [replace(new, n=size) for size in self.sizes if size < n]
+        there = (self.trials.get((*series.curve, trial.n)) for trial in smaller)
+        # Those that are tried again are looked at when they have been.
+        if over := work.hopeless(trial for trial in there if trial and trial.settled(self.limits)):
+            self._keep(new.left_out(over))
+            return None
+        arguments = {
+            "method": series.method.name,
+            "request": self._request(series, new),
+            "seconds": self.limits.seconds,
+            "memory": None if self._own_memory else self.limits.memory,
+            "smaller": [str((self.folder / trial_name(trial)).absolute()) for trial in smaller],
+        }
+        return tasks.Order(tasks.trial(title, arguments, [before] if before else []), self._take)
 
-    def _hopeless(self, series: plan.Series, n: int) -> Trial | None:
-        smaller = (self.trials.get((series.method.name, series.backend, size)) for size in self.sizes)
-        return next((t for t in smaller if t and t.n < n and t.status in HOPELESS), None)
+    def _take(self, record: dict[str, Any]) -> None:
+        """A trial has been made, or left out."""
+        trial = Trial.of_record(record)
+        if trial.status == DONE:
+            wait_until_seen(self._path(trial))
+        if trial.status != NOT_TRIED:
+            self.files.record(map_name(trial))
+        self._keep(trial)
 
     def _request(self, series: plan.Series, trial: Trial) -> dict[str, Any]:
         out = self._path(trial)
@@ -309,31 +312,38 @@ class Study:
 
     # The quality of embeddings.
 
-    def _judge(self, n: int) -> None:
-        unjudged, own = self._unjudged(n), quality_name(n)
-        if not unjudged and self.files.is_intact(own):
-            return
+    def _judging(self, n: int, made: list[Task]) -> list[tasks.Order]:
+        """The look at the maps of one size, where there is something to see, after those that are made."""
+        own, there = quality_name(n), [t for t in self.trials.values() if t.n == n and self._has_map(t)]
+        lacks = not self.files.is_intact(own)
+        if not made and not lacks and not quality.lacking(self.folder / FEATURES, n, there):
+            return []
         if fault := self.files.fault(own):
             self.observer.notify(f"Quality of {n:,} images: made again, as {fault}")
-        with self.observer.attempt(f"Quality of maps of {n:,} images") as attempt:
-            space = quality.look(self.folder / FEATURES, self.source.labels(n), self.settings.seed)
-            # What was found with more memory stays.
-            if space.own or not self.files.is_intact(own):
-                with self.files.recorded(own):
-                    write_json(self.folder / own, space.own)
-            for number, trial in enumerate(unjudged):
-                attempt.progress((number + 1) / (len(unjudged) + 1))
-                self._keep(trial.with_quality(space.quality(Embedding.load(self._path(trial)))))
-        if space.note:
-            self.observer.notify(space.note)
+        coming = [
+            trials.stem(task.arguments["method"], task.arguments["request"]["backend"], n) for task in made
+        ]
+        arguments = {
+            "folder": str(self.folder.absolute()),
+            "n": n,
+            "seed": self.settings.seed,
+            "names": list(dict.fromkeys([*(trial.name for trial in there), *coming])),
+            "own": lacks,
+        }
+        task = tasks.judging(f"Quality of maps of {n:,} images", arguments, made)
+        return [tasks.Order(task, partial(self._take_quality, n))]
 
-    def _unjudged(self, n: int) -> list[Trial]:
-        """Trials without quality, and those without the part of it that memory allows by now."""
-        done = [t for t in self.trials.values() if t.n == n and self._has_map(t)]
-        lacking = [t for t in done if TRUSTWORTHINESS not in (t.quality or {})]
-        if any(t.quality for t in lacking) and quality.shortage(self.folder / FEATURES, n):
-            return [t for t in lacking if t.quality is None]
-        return lacking
+    def _take_quality(self, n: int, found: dict[str, Any]) -> None:
+        own, of_features = quality_name(n), found["own"]
+        # What was found with more memory stays.
+        if of_features or (of_features is not None and not self.files.is_intact(own)):
+            with self.files.recorded(own):
+                write_json(self.folder / own, of_features)
+        for trial in [trial for trial in self.trials.values() if trial.name in found["maps"]]:
+            self._keep(trial.with_quality(trials.scores_of(found["maps"][trial.name])))
+        if found["note"]:
+            self.observer.notify(found["note"])
+        self._tabulate()
 
     def _qualities(self) -> dict[int, quality.Quality]:
         """Of the features themselves, by size."""

@@ -13,13 +13,16 @@ from jaxtl.costs.words import duration, gib
 from jaxtl.errors import shown
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, TRUSTWORTHINESS
 from jaxtl.methods import library_label, method_label
-from jaxtl.scaling.curves import Curve
+from jaxtl.scaling.curves import Curve, most_at_a_time
 from jaxtl.scaling.trials import DONE, Trial
 
 
 def trials_table(curves: Sequence[Curve]) -> Table:
     """One row a trial: its cost and its quality, or why it is missing."""
-    table = Table(title="What maps cost, and what they are worth", title_justify="left")
+    most = most_at_a_time(curves)
+    beside = f"Up to {most} trials at a time on one machine: times are no measure" if most > 1 else None
+    title = "What maps cost, and what they are worth"
+    table = Table(title=title, title_justify="left", caption=beside, caption_justify="left")
     table.add_column("map", no_wrap=True)
     # A word a line: the full name in a narrow column.
     accuracy = LEAVE_ONE_OUT.label.replace(" ", "\n")

@@ -59,7 +59,11 @@ _TRIAL = record_of(
         **dict.fromkeys(("baseline", "peak", "resident_peak", "device_peak"), or_none(count)),
         "start_seconds": or_none(number),
         "limits": record_of({}, others=real),
-        "machine": record_of({}, {"versions": record_of({}, others=_FACT)}, others=_FACT),
+        "machine": record_of(
+            {},
+            {"versions": record_of({}, others=_FACT), "host": text, "beside": within(1, _MOST)},
+            others=_FACT,
+        ),
     },
 )
 # A larger size of the same curve cannot fare better.
@@ -83,7 +87,8 @@ class Trial:
         resident_peak: the same with memory-mapped files, which can be given back.
         device_peak: the most bytes of the GPU in use, by all processes; None without a GPU.
         limits: those that it had to keep.
-        machine: processor, cores and GPU, and versions of libraries (which old trials lack).
+        machine: processor, cores and GPU, versions of libraries (which old trials lack), the name of the host
+            and how many trials were made on it at a time (likewise).
         quality: value, low and high by metric; None before it was measured.
     """
 
@@ -124,8 +129,29 @@ class Trial:
             return limits.memory <= _LARGER * self.limits["memory"]
         return self.status == DONE
 
+    @property
+    def name(self) -> str:
+        """Of its files, without their suffix."""
+        return stem(self.method, self.backend, self.n)
+
+    def left_out(self, smaller: Trial) -> Trial:
+        """This trial, not tried because of what became of a smaller one."""
+        return replace(self, note=f"{smaller.n:,} images were {smaller.status} already")
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Trial:
+        """What `dataclasses.asdict` made of one, as JSON holds it."""
+        quality = record["quality"]
+        measured = None if quality is None else scores_of(quality)
+        return cls(**{**record, "seconds": tuple(record["seconds"]), "quality": measured})
+
     def with_quality(self, quality: dict[str, tuple[float, float | None, float | None]]) -> Trial:
         return replace(self, quality=quality)
+
+
+def scores_of(record: Mapping[str, Any]) -> dict[str, tuple[float, float | None, float | None]]:
+    """Value, low and high by metric, as JSON holds them."""
+    return {metric: tuple(score) for metric, score in record.items()}
 
 
 def stem(method: str, backend: str, n: int) -> str:
@@ -134,7 +160,7 @@ def stem(method: str, backend: str, n: int) -> str:
 
 
 def save(folder: Path, trial: Trial) -> None:
-    write_json(folder / f"{stem(trial.method, trial.backend, trial.n)}.json", asdict(trial))
+    write_json(folder / f"{trial.name}.json", asdict(trial))
 
 
 def load(path: Path) -> Trial:
@@ -146,10 +172,7 @@ def load(path: Path) -> Trial:
     fault = fault or _unlike(path, record)
     if fault:
         raise JaxtlError(f"{path}: not a trial of a study (it {fault}); delete it to compute it again")
-    quality = record.pop("quality")
-    record["seconds"] = tuple(record["seconds"])
-    measured = None if quality is None else {name: tuple(score) for name, score in quality.items()}
-    return Trial(**record, quality=measured)
+    return Trial.of_record(record)
 
 
 def _unlike(path: Path, record: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxtl.data import GIVEN
-from jaxtl.errors import JaxtlError
 from jaxtl.experiment.run import paired
 from jaxtl.machine.bars import watching
+from jaxtl.machine.tasks import InTurn
 from jaxtl.progress import Observer
 from jaxtl.ranges import text
 from jaxtl.records import summaries
@@ -96,8 +96,7 @@ def write_again(folder: Pathlike) -> Path:
 def read_sweep(folder: Pathlike) -> SweepResult:
     """What a sweep has found so far. Raises JaxtlError where there is none, or it is damaged."""
     run = SweepFolder(folder)
-    if not run.asked.is_there:
-        raise JaxtlError(f"{run}: no sweep (it has no {run.asked.name}); start one with --out {run}")
+    run.check()
     run.check_there([run.rows])
     record = run.rows.read()
     return SweepResult(tuple(tables.read_rows(record)), int(record.get("test_images") or 0), run.path)
@@ -144,20 +143,21 @@ def sweep(
         no
             combination could be run.
     """
-    config, observer, given = config or USUAL, watching(progress, observer), None
+    config, observer, executor = config or USUAL, watching(progress, observer), InTurn()
     if isinstance(dataset, str):
         config = replace(config, dataset=dataset)
     elif dataset is not None:
         given = paired(dataset, config.selection)
         config = replace(config, dataset=f"{GIVEN}:{given[1].name.removeprefix(f'{GIVEN}:')}")
+        executor = InTurn({"given": given})
     paths = tuple(None if path is None else str(path) for path in weights)
     grid = Grid(tuple(map(str, trainable)), tuple(image_size), paths)
     asked, setting = Asked(config, grid, SEEDS.checked("seeds", seeds)), (backend, time_limit, "auto")
     folder = fresh_folder(f"sweep-{run_name(config)}") if out is None else Path(text("out", out))
     if SweepFolder(folder).asked.is_there:
         insisted = {**asdict(config), **asdict(grid), "seeds": seeds}
-        work = sweeping.resume(folder, insisted, observer, setting, given)
+        work = sweeping.resume(folder, insisted, observer, setting, executor)
     else:
-        work = sweeping.start(asked, folder, observer, setting, given)
+        work = sweeping.start(asked, folder, observer, setting, executor)
     work.run()
     return read_sweep(folder)

@@ -22,6 +22,8 @@ USUAL = RunConfig(methods=("pca",), layers=False)
 SEEDS = Range(1, MOST_SEEDS, whole=True)
 # More runs than anybody waits for; a typing error.
 _MOST = 1000
+# More than any number of layers has.
+_DIGITS = 20
 _STRANGE = re.compile(r"[^\w.-]+")
 
 
@@ -130,6 +132,9 @@ def _each(name: str, values: Sequence[Any], checked: Callable[[Any], T]) -> tupl
 
 
 def _spelled(trainable: Any) -> Any:
+    """A number as it is written once, however it was: "010" is 10."""
+    if isinstance(trainable, str) and trainable.isdecimal() and len(trainable) <= _DIGITS:
+        trainable = int(trainable)
     return str(trainable) if isinstance(trainable, int) and not isinstance(trainable, bool) else trainable
 
 

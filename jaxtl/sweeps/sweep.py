@@ -17,17 +17,25 @@ from typing import Any
 from jaxtl.costs.forecast import SHARED, Forecast
 from jaxtl.data import absolute
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cache import AUTO, NONE
+from jaxtl.machine.process import Silence
+from jaxtl.machine.tasks import Executor, InTurn, Outcomes, Task
 from jaxtl.progress import Observer, Silent, counted
+from jaxtl.records.files import wait_until_seen
 from jaxtl.runs.folder import SweepFolder
 from jaxtl.runs.formats import Predictions
-from jaxtl.sweeps import choice, tables
+from jaxtl.settings import TIME_LIMIT
+from jaxtl.sweeps import choice, tables, tasks
 from jaxtl.sweeps.page import draw
 from jaxtl.sweeps.rows import FAILED, REFUSED, SweepRow, begun, finished, is_whole
 from jaxtl.sweeps.settings import Asked, Grid
-from jaxtl.sweeps.tasks import Ended, Executor, Task, call, in_this_process, one_after_the_other, tasks_of
 
 _START, _FOUND = "start", "sweep"
 _IN_GRID = ("trainable", "image_size", "weights")
+# What a note of a task that failed is cut to.
+_LONGEST = 600
+# Libraries for the maps, seconds for one of them, and the compilation cache.
+USUAL_SETTING = ("auto", TIME_LIMIT, AUTO)
 
 
 class Sweep:
@@ -36,7 +44,7 @@ class Sweep:
     Args:
         known: of every combination, as `jaxtl.sweeps.work.look` gives it.
         setting: of all tasks, as `jaxtl.sweeps.work.Setting`.
-        given: training and test images that were given in Python.
+        executor: who does them.
     """
 
     def __init__(
@@ -46,11 +54,10 @@ class Sweep:
         known: Mapping[str, Any],
         setting: Sequence[Any],
         observer: Observer,
-        given: Any = None,
+        executor: Executor,
     ) -> None:
         self.folder, self.asked, self._known = folder, asked, known
-        self._setting, self._observer, self._given = setting, observer, given
-        self._faults: dict[str, tuple[str, str]] = {}
+        self._setting, self._observer, self._executor = setting, observer, executor
         self._predictions: dict[str, Predictions] = {}
         # The folder, as long as this works in it.
         self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
@@ -67,43 +74,54 @@ class Sweep:
             for one in self.asked.grid.combinations
             if not self._known["combinations"][one.name]["fault"] and not is_whole(self.folder, one.name)
         ]
-        return tasks_of(self.asked, self._setting, self._known["stops"], left)
+        return tasks.tasks_of(self.asked, self._setting, self._known["stops"], left)
 
     def forecast(self) -> Forecast:
         """What the runs that were not begun will take, what they share counted once."""
         return tables.forecast(self._known, self.asked, SHARED)
 
-    def run(self, executor: Executor | None = None) -> list[SweepRow]:
+    def run(self) -> list[SweepRow]:
         """Do what is left to do. Returns a row for each combination.
 
         Raises JaxtlError where no combination could be run.
         """
-        usual = one_after_the_other if self._given is None else in_this_process(self._given)
         with self.held:
-            tasks = self.left
             for one in self.asked.grid.combinations:
                 if is_whole(self.folder, one.name):
                     self._take_in(one.name)
-            if expected := self.forecast().line():
-                self._observer.notify(expected)
-            (executor or usual)(tasks, self._observer, self._end)
+            self._say_what_to_expect()
+            left = self.left
+            names = [task.name for task in left]
+
+            def tell(task: Task) -> None:
+                self._observer.notify(f"{names.index(task.name) + 1} of {len(names)}: {task.name}")
+
+            self._executor.run(left, self._observer, Outcomes(self._done, self._failed, tell))
             return self._conclude()
 
-    def _end(self, ended: Ended) -> None:
-        """A task has ended: its combination's row says so from now on."""
-        name = ended.task.combination
-        if not name:
-            if ended.fault:
-                self._observer.notify(f"{ended.task.title}: each makes its own, as {ended.fault}")
+    def _say_what_to_expect(self) -> None:
+        if expected := self.forecast().line():
+            count = self._executor.workers
+            self._observer.notify(f"{expected}; {count} workers share it" if count > 1 else expected)
+
+    def _done(self, task: Task, result: Any) -> None:
+        """A task has ended well: its combination's row says so from now on."""
+        if task.name in self.rows:
+            predictions = self.folder.predictions_of(task.name)
+            wait_until_seen(predictions.path)
+            self.folder.manifest.record(f"predictions-{task.name}", [predictions.name], {})
+            self._take_in(task.name)
+            self._tabulate()
+
+    def _failed(self, task: Task, error: Exception) -> None:
+        said = _brief(error).removeprefix(f"{task.name}: ")
+        if task.name not in self.rows:
+            self._observer.notify(f"{task.name}: each combination makes its own, as {said}")
             return
-        if not ended.fault:
-            predictions = self.folder.predictions_of(name)
-            self.folder.manifest.record(f"predictions-{name}", [predictions.name], {})
-            self._take_in(name)
-        else:
-            status = REFUSED if ended.refused else FAILED
-            self.rows[name] = replace(self.rows[name], status=status, note=ended.fault)
-            self._observer.notify(f"{name}: {status}: {ended.fault}")
+        refused = isinstance(error, JaxtlError) and not isinstance(error, Silence)
+        status = REFUSED if refused else FAILED
+        self.rows[task.name] = replace(self.rows[task.name], status=status, note=said)
+        self._observer.notify(f"{task.name}: {status}: {said}")
         self._tabulate()
 
     def _take_in(self, name: str) -> None:
@@ -143,23 +161,22 @@ def start(
     asked: Asked,
     folder: Path,
     observer: Observer | None = None,
-    setting: Sequence[Any] = ("auto", 900.0, "auto"),
-    given: Any = None,
+    setting: Sequence[Any] = USUAL_SETTING,
+    executor: Executor | None = None,
 ) -> Sweep:
     """A new sweep in a folder that is empty or does not exist yet; all that can be known is checked.
 
     Args:
         setting: libraries for the maps, seconds for one of them, and the compilation cache, as `jaxtl run`
             takes them.
-        given: training and test images, in place of `asked.config.dataset`.
+        executor: who does all work; None for processes of this machine, one after another.
 
     Raises JaxtlError where the folder holds files, or what is asked for cannot work.
     """
     run, observer = SweepFolder(folder), observer or Silent()
     _check(asked)
     with run.newly_held() as held:
-        asked = _settled(asked)
-        sweep = _opened(run, asked, setting, observer, given)
+        sweep = _opened(run, _settled(asked), setting, observer, executor or InTurn())
         sweep.held = held
     return sweep
 
@@ -168,50 +185,51 @@ def planned(
     asked: Asked,
     folder: Path,
     observer: Observer | None = None,
-    setting: Sequence[Any] = ("auto", 900.0, "auto"),
+    setting: Sequence[Any] = USUAL_SETTING,
 ) -> Sweep:
     """What `start` would begin, checked as there; nothing is written."""
     run, observer = SweepFolder(folder), observer or Silent()
     run.check_new()
     _check(asked)
-    asked = _settled(asked)
-    known = _look(run, asked, setting, observer, None)
-    return Sweep(run, asked, known, _whole(run, setting), observer)
+    asked, setting, here = _settled(asked), _whole(run, setting), InTurn()
+    return Sweep(run, asked, _look(asked, setting, observer, here), setting, observer, here)
 
 
 def resume(
     folder: Path,
     insisted: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
-    setting: Sequence[Any] = ("auto", 900.0, "auto"),
-    given: Any = None,
+    setting: Sequence[Any] = USUAL_SETTING,
+    executor: Executor | None = None,
 ) -> Sweep:
     """A sweep that goes on where its folder was left.
 
     Args:
         insisted: settings that the caller insists on. Values of `trainable`, `image_size` and `weights` that
             the sweep does not have yet are added to it.
+        setting, executor: as of `start`.
 
     Raises JaxtlError for a folder that is none of a sweep, and a setting that differs from its own.
     """
     run, observer = SweepFolder(folder), observer or Silent()
-    if not run.asked.is_there:
-        raise JaxtlError(f"{folder}: no sweep (it has no {run.asked.name}); start one with --out {folder}")
+    run.check()
     with run.held() as held:
-        asked = _asked_of(run)
-        asked = _with_more(run, asked, dict(insisted or {}))
+        asked = _with_more(run, _asked_of(run), dict(insisted or {}))
         run.remove_leftovers()
-        sweep = _opened(run, asked, setting, observer, given)
+        sweep = _opened(run, asked, setting, observer, executor or InTurn())
         sweep.held = held
     return sweep
 
 
-def _opened(run: SweepFolder, asked: Asked, setting: Sequence[Any], observer: Observer, given: Any) -> Sweep:
+def _opened(
+    run: SweepFolder, asked: Asked, setting: Sequence[Any], observer: Observer, executor: Executor
+) -> Sweep:
     """The sweep of a folder, which holds from now on what is asked for."""
-    known = _look(run, asked, setting, observer, given)
+    setting = _whole(run, setting)
+    known = _look(asked, setting, observer, executor)
     run.asked.write(asked.as_record())
     run.manifest.record(_START, [run.asked.name], {})
-    return Sweep(run, asked, known, _whole(run, setting), observer, given)
+    return Sweep(run, asked, known, setting, observer, executor)
 
 
 def _asked_of(run: SweepFolder) -> Asked:
@@ -261,20 +279,26 @@ def _settled(asked: Asked) -> Asked:
 
 
 def _whole(run: SweepFolder, setting: Sequence[Any]) -> list[Any]:
-    return [os.path.abspath(run.path), *setting]
+    """All of a setting, with paths that say the same in any working directory."""
+    backend, time_limit, kept = setting
+    kept = kept if kept in (None, AUTO, NONE) else os.path.abspath(kept)
+    return [os.path.abspath(run.path), backend, time_limit, kept]
 
 
-def _look(
-    run: SweepFolder, asked: Asked, setting: Sequence[Any], observer: Observer, given: Any
-) -> dict[str, Any]:
+def _look(asked: Asked, setting: Sequence[Any], observer: Observer, executor: Executor) -> dict[str, Any]:
     """What is known of all combinations before any work. Raises JaxtlError where none can be run."""
-    arguments = {"asked": asked.as_record(), "setting": _whole(run, setting)}
-    task = Task("look", "Settings checked", "jaxtl.sweeps.work:look", arguments, run.path)
     with observer.step(f"{len(asked.grid.combinations)} combinations checked"):
-        known: dict[str, Any] = call(task, Silent(), given)
+        known: dict[str, Any] = executor.run([tasks.look(asked, setting)], Silent())[0]
     for note in known["notes"]:
         observer.notify(note)
     for name, row in known["combinations"].items():
         if row["fault"]:
             observer.notify(f"{name}: {REFUSED}: {row['fault']}")
     return known
+
+
+def _brief(error: BaseException) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    full = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said
+    said = f"out of memory ({said})" if full else said
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."

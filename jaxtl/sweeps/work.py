@@ -1,13 +1,16 @@
-"""What the tasks of a sweep do, each in a process of its own or in this one; what they take and give is JSON.
+"""What the tasks of a sweep do (`jaxtl.machine.tasks`), in whatever process.
 
 Each reads what it is made of from files and writes files, so that it can be done anywhere that sees the
-folder.
+folder. Of the sweep's own files they write what combinations share, and predictions, and record none: its
+manifest and its tables are those of the process that the sweep is of.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,20 +26,19 @@ from jaxtl.experiment.shared import Shared
 from jaxtl.experiment.taken import comes_before, take_over
 from jaxtl.machine.devices import configure
 from jaxtl.machine.engines import default_engine
-from jaxtl.machine.relay import Message, Teller
 from jaxtl.models.weights import build
 from jaxtl.network.head import named
 from jaxtl.network.stem import Stem, bytes_of_stem, make_stem, shared_stop
 from jaxtl.network.trunk import trainable_boundary
-from jaxtl.progress import Observer, Silent
+from jaxtl.progress import Attempt, Observer, Progress, Silent
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import disk_takes
 from jaxtl.runs.folder import RunFolder, SweepFolder, holds_seeds
 from jaxtl.runs.formats import Predictions
+from jaxtl.runs.lock import wait_until_free
 from jaxtl.settings import RunConfig
 from jaxtl.sweeps.settings import Asked, Combination
 
-Tell = Callable[[Message], None]
 # Training and test images that were given in Python.
 Given = tuple[Dataset, Dataset] | None
 
@@ -65,7 +67,9 @@ class Setting(NamedTuple):
         return SweepFolder(self.folder)
 
 
-def look(asked: dict[str, Any], setting: Sequence[Any], tell: Tell, given: Given = None) -> dict[str, Any]:
+def look(
+    asked: dict[str, Any], setting: Sequence[Any], observer: Observer, given: Given = None
+) -> dict[str, Any]:
     """Look at all combinations before any work, as `jaxtl run` looks at one.
 
     Returns:
@@ -95,7 +99,8 @@ def _refuse(sweep: Asked, found: Mapping[str, Any]) -> None:
     for trainable in sweep.grid.trainable:
         of_layers = [found[one.name] for one in sweep.grid.combinations if one.trainable == trainable]
         if all(row["is_unknown"] for row in of_layers):
-            raise JaxtlError(f"trainable {trainable}: {of_layers[0]['fault']}")
+            fault = of_layers[0]["fault"].removeprefix("trainable: ")
+            raise JaxtlError(f"trainable {trainable}: {fault}")
     if all(faults):
         raise JaxtlError(faults[0])
 
@@ -154,10 +159,18 @@ class _Group:
                 planned = opening.planned(config, run.path, self._observer, self._how.options, shared=shared)
                 expected = planned.forecast()
                 row |= {"forecast": expected.parts, "machine": expected.machine}
+            self._tell_of_twin(combination.name, boundary)
             self._boundaries[combination.name] = boundary
         except JaxtlError as error:
             row["fault"] = str(error)
         return row
+
+    def _tell_of_twin(self, name: str, boundary: int) -> None:
+        twins = (other for other, known in self._boundaries.items() if known == boundary)
+        if twin := next(twins, None):
+            self._observer.notify(
+                f"{name}: trains the same layers as {twin}; one of them is work for nothing"
+            )
 
     @property
     def test_images(self) -> int:
@@ -203,15 +216,15 @@ def share(
     setting: Sequence[Any],
     group: str,
     stop: int,
-    tell: Tell,
+    observer: Observer,
     given: Given = None,
-) -> dict[str, Any]:
+) -> None:
     """Make what the combinations of a group share: outputs of their first layers, and all before training.
 
     Args:
         stop: where those layers end; 0 for none.
     """
-    sweep, observer = Asked.of_record(asked), Teller(tell)
+    sweep, observer = Asked.of_record(asked), _Brief(observer)
     how = Setting(*setting)
     folder = how.configure(observer)
     first = grouped(sweep.grid.combinations)[group][0]
@@ -224,7 +237,6 @@ def share(
         run = folder.shared_of(group, seed)
         work = _begun(config, run, seed, observer, how, shared)
         work.run_some(comes_before)
-    return {}
 
 
 def _stem(shared: Shared, folder: SweepFolder, group: str, stop: int, observer: Observer) -> Stem:
@@ -238,26 +250,38 @@ def _stem(shared: Shared, folder: SweepFolder, group: str, stop: int, observer: 
         return make_stem(shared.trunk, stop, images, path, progress, observer.notify)
 
 
+class _Brief:
+    """An observer of one among many runs: what each expects of itself, and need not do, is no news."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer, self.interruptible = observer, observer.interruptible
+
+    def step(self, title: str) -> AbstractContextManager[Progress]:
+        return self._observer.step(title)
+
+    def attempt(self, title: str) -> AbstractContextManager[Attempt]:
+        return self._observer.attempt(title)
+
+    def notify(self, text: str) -> None:
+        if not text.startswith("Expect ") and not text.endswith(": done already"):
+            self._observer.notify(text)
+
+
 def _begun(
     config: RunConfig, run: RunFolder, seed: int, observer: Observer, how: Setting, shared: Shared
 ) -> Experiment:
-    config = config_with(config, seed)
+    config = replace(config, seed=seed)
+    wait_until_free(run.path)
     if run.started.is_there:
         return opening.resume(run.path, None, observer, how.options, shared=shared)
     return opening.start(config, run.path, observer, how.options, shared=shared)
 
 
-def config_with(config: RunConfig, seed: int) -> RunConfig:
-    from dataclasses import replace
-
-    return replace(config, seed=seed)
-
-
 def combine(
-    asked: dict[str, Any], setting: Sequence[Any], name: str, tell: Tell, given: Given = None
-) -> dict[str, Any]:
+    asked: dict[str, Any], setting: Sequence[Any], name: str, observer: Observer, given: Given = None
+) -> None:
     """Do the runs of a combination, or what is left of them, and name all test images by their networks."""
-    sweep, observer = Asked.of_record(asked), Teller(tell)
+    sweep, observer = Asked.of_record(asked), _Brief(observer)
     how = Setting(*setting)
     folder = how.configure(observer)
     combination = next(one for one in sweep.grid.combinations if one.name == name)
@@ -269,7 +293,6 @@ def combine(
     runs = _do(config, sweep.seeds, run, observer, how, shared, begun)
     with observer.step("Classes of all test images") as progress:
         folder.predictions_of(name).write(_named(shared, runs, progress, observer))
-    return {}
 
 
 def _take(folder: SweepFolder, group: str, work: Experiment) -> None:
@@ -290,6 +313,8 @@ def _do(
         begun(work)
         work.run()
         return [run]
+    for path in (run.path, *run.path.glob("seed-*/")):
+        wait_until_free(path)
     resumed = holds_seeds(run.path)
     if not resumed:
         # Ended before it was known that there are several: there is nothing in it yet.
