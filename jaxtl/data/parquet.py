@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jaxtl.errors import JaxtlError, install
 from jaxtl.records.headers import check_memory
 from jaxtl.records.names import readable
+from jaxtl.records.places import check_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,8 +29,7 @@ def read_parquet(path: Path, memory_map: bool = False) -> pa.Table:
         from pyarrow import parquet
     except ImportError:
         raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
-    if path.is_dir():
-        raise JaxtlError(f"{readable(path)}: a folder; give a file .parquet")
+    check_file(path, "give a file .parquet")
     try:
         with parquet.ParquetFile(path, memory_map=memory_map) as file:
             declared = file.metadata

@@ -30,8 +30,9 @@ _HARMLESS = (
     "JAX_COORDINATOR",
     "JAX_LOCAL_DEVICE_IDS",
 )
-# Others that libraries would follow: figures are made without a backend of matplotlib's choice.
-_OTHERS = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE")
+# Others that libraries would follow: figures are made without a backend of matplotlib's choice, and without a
+# date, whose variable matplotlib reads as a number all the same.
+_OTHERS = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE", "SOURCE_DATE_EPOCH")
 # The same settings where JAX is imported already, with what results are computed with.
 _JAX_VALUES = {
     "jax_enable_x64": False,

@@ -18,6 +18,8 @@ from jaxtl.costs.forecast import SHARED, Forecast
 from jaxtl.data import absolute
 from jaxtl.errors import JaxtlError
 from jaxtl.progress import Observer, Silent, counted
+from jaxtl.records.paths import absolute_path
+from jaxtl.records.places import expanded
 from jaxtl.runs.folder import SweepFolder
 from jaxtl.runs.formats import Predictions
 from jaxtl.sweeps import choice, tables
@@ -247,7 +249,7 @@ def _with_more(run: SweepFolder, asked: Asked, insisted: dict[str, Any]) -> Aske
 def _check(asked: Asked) -> None:
     """Raises JaxtlError for what is wrong whatever the images are."""
     for path in filter(None, asked.grid.weights):
-        if not Path(path).expanduser().exists():
+        if not expanded(path).exists():
             raise JaxtlError(f"{path}: no such file")
     # Which refuses seeds that are too large.
     replace(asked.config, seed=asked.config.seed + asked.seeds - 1)
@@ -255,7 +257,7 @@ def _check(asked: Asked) -> None:
 
 def _settled(asked: Asked) -> Asked:
     """With absolute paths, so that it goes on from any working directory."""
-    weights = tuple(path and os.path.abspath(Path(path).expanduser()) for path in asked.grid.weights)
+    weights = tuple(absolute_path(path) for path in asked.grid.weights)
     config = replace(asked.config, dataset=absolute(asked.config.dataset))
     return asked._replace(config=config, grid=replace(asked.grid, weights=weights))
 
