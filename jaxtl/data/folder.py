@@ -182,15 +182,19 @@ def _walk(top: Path) -> Iterator[Path]:
 
     Folders whose links lead to each other would be walked in every order, of which there are millions.
     """
-    known, left = {os.path.realpath(top)}, [top]
+    known, left = {_identity(top)}, [top]
     while left:
         folders, files = _entries(left.pop())
         yield from files
         for inner in folders:
-            real = os.path.realpath(inner)
-            if real not in known:
-                known.add(real)
+            if (identity := _identity(inner)) not in known:
+                known.add(identity)
                 left.append(inner)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    about = folder.stat()
+    return about.st_dev, about.st_ino
 
 
 def _is_image(path: Path) -> bool:
