@@ -38,7 +38,7 @@ SWAPS = {change.__name__: change for change in (folder, pipe, loop, endless)}
 
 @contextlib.contextmanager
 def no_longer_than(seconds: float) -> Iterator[None]:
-    """Ends with Failed what waits for something; for the main thread, whose system calls can be broken off."""
+    """Ends with Failed what waits for something; in the main thread, whose system calls a signal ends."""
 
     def stop(number: int, frame: object) -> None:
         raise Failed(f"still waiting after {seconds:g} s")

@@ -1,4 +1,4 @@
-"""What only has the name of a file is not waited for, followed or replaced: pipes, devices, links, folders."""
+"""What only has the name of a file is not waited for, followed or replaced: pipes, devices, links."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_text_comes_through_pipes_too(tmp_path):
     for swap in ("folder", "endless"):
         SWAPS[swap](tmp_path / swap)
         for read in (read_labels, tables.read_columns):
-            with pytest.raises(JaxtlError, match="a folder|a device"):
+            with pytest.raises(JaxtlError, match=r"a folder|a device"):
                 read(tmp_path / swap)
 
 
@@ -105,11 +105,17 @@ def test_folders_deeper_than_python_calls_itself(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(2):
             (tmp_path / name / f"{number}.png").write_bytes(encoded("PNG", np.zeros((4, 4, 3), np.uint8)))
-    deep = tmp_path / "a" / "/".join("d" * 1500)
-    deep.mkdir(parents=True)
-    (deep / "x.png").write_bytes(encoded("PNG", np.zeros((4, 4, 3), np.uint8)))
+    deep = [tmp_path / "a"]
+    for _ in range(1500):
+        deep.append(deep[-1] / "d")
+        deep[-1].mkdir()
+    (deep[-1] / "x.png").write_bytes(encoded("PNG", np.zeros((4, 4, 3), np.uint8)))
     sets = [jaxtl.load(f"folder:{tmp_path}", split, image_size=4) for split in ("train", "test")]
     assert sum(map(len, sets)) == 5
+    # Nor does pytest get it away.
+    (deep[-1] / "x.png").unlink()
+    for folder in reversed(deep[1:]):
+        folder.rmdir()
 
 
 # What is written.
@@ -118,17 +124,14 @@ def test_folders_deeper_than_python_calls_itself(tmp_path):
 @pytest.mark.parametrize("swap", ["folder", "pipe", "endless"])
 def test_no_file_takes_the_place_of_what_is_none(tmp_path, swap):
     SWAPS[swap](tmp_path / "out.txt")
-    with no_longer_than(10), pytest.raises(OSError, match="out.txt"):
+    with no_longer_than(10), pytest.raises(OSError, match=r"out\.txt"):
         write_text(tmp_path / "out.txt", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
     assert not (tmp_path / "out.txt").is_file()
 
 
-def test_standard_output_is_no_place_for_a_file(files, jaxtl, tmp_path):
+def test_standard_output_is_no_place_for_a_file(tmp_path):
     (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
-    for out in (tmp_path / "stdout", "/dev/null"):
-        code, _, said = jaxtl("export", files / "nothing", "--to", "csv", "--out", out)
-        assert code == 2
     with pytest.raises(OSError, match="the open file of a process"):
         write_text(tmp_path / "stdout", "x")
     assert (tmp_path / "stdout").is_symlink()
