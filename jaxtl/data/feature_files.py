@@ -92,7 +92,7 @@ def read_features(path: Pathlike) -> Given:
 def read_labels(path: Pathlike) -> np.ndarray:
     """Labels [n] from a file of their own: .npy, or text with one on a line.
 
-    Raises JaxtlError for no such file or another kind.
+    Text may come through a shell's pipe. Raises JaxtlError for no such file or another kind.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
@@ -175,6 +175,7 @@ def _read_npy(path: Path) -> Given:
 
 
 def _array(path: Path) -> np.ndarray:
+    check_file(path)
     try:
         return read_npy(path)
     except FileNotFoundError:

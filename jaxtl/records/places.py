@@ -37,15 +37,19 @@ def kind_at(path: str | os.PathLike[str]) -> str:
 def check_file(path: str | os.PathLike[str], wanted: str = "give a file", pipes: bool = False) -> None:
     """Raises JaxtlError for what is no file, and ends with what is `wanted`; nothing where none is there.
 
-    `pipes`: whether a pipe will do, as a shell's <(COMMAND) is one.
+    `pipes`: whether one that a shell opened will do, such as <(COMMAND) or what comes before "|".
     """
     try:
         kind = kind_at(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return  # which opening it says better
+    except OSError as error:
+        raise JaxtlError(f"{path}: {error.strerror}; {wanted}") from None
     except ValueError:
         raise JaxtlError(f"{path}: no path has a NUL in it; {wanted}") from None
-    if kind and not (pipes and kind == _PIPE):
+    # Behind such a name somebody writes; behind others perhaps nobody.
+    is_open = pipes and kind == _PIPE and os.path.abspath(path).startswith("/dev/")
+    if kind and not is_open:
         raise JaxtlError(f"{path}: {kind}; {wanted}")
 
 

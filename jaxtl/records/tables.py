@@ -343,7 +343,7 @@ def read_columns(path: Pathlike) -> dict[str, list[str]]:
         JaxtlError: no such file, one that is not such a table, or a row with more or fewer cells than the
             header.
     """
-    check_file(path, "give a table", pipes=True)
+    check_file(path, "give a table")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.faults.kept_files import KEPT, signed_ways
 from tests.faults.outcomes import Tally
 from tests.faults.run_folders import run_ways, study_ways
 from tests.faults.strangers import WAYS, Way, attack
@@ -56,7 +57,7 @@ def _records(stream) -> Iterator[tuple[Tally, int]]:
 
 if __name__ == "__main__":
     tries, run, study, *names = sys.argv[1:]
-    for way in (*WAYS, *run_ways(Path(run)), *study_ways(Path(study))):
+    for way in (*WAYS, *KEPT, *signed_ways(Path(run)), *run_ways(Path(run)), *study_ways(Path(study))):
         if names and way.name not in names:
             continue
         began = time.monotonic()

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-
-from tests.faults.outcomes import Failed
 
 
 def folder(path: Path, other: Path | None = None) -> None:
@@ -34,19 +29,3 @@ def endless(path: Path, other: Path | None = None) -> None:
 
 
 SWAPS = {change.__name__: change for change in (folder, pipe, loop, endless)}
-
-
-@contextlib.contextmanager
-def no_longer_than(seconds: float) -> Iterator[None]:
-    """Ends with Failed what waits for something; in the main thread, whose system calls a signal ends."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Failed(f"still waiting after {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
