@@ -18,6 +18,7 @@ import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.records.documents import digest_of, parsed
 from jaxtl.records.files import write_json
+from tests.faults.outcomes import command
 from tests.faults.strangers import CLASSES, WHOLE, Way, embedding, idx, link, meta, read_images, shown_whole
 
 SCORES = [("before", "pca", "trustworthiness", 0.5), ("after", "pca", "trustworthiness", 0.75)]
@@ -108,6 +109,7 @@ def _read_several(folder: Path) -> object:
 
 
 def _sweep(folder: Path) -> None:
+    from jaxtl.metrics.estimates import Estimate
     from jaxtl.runs.formats import Predictions, save_predictions
     from jaxtl.sweeps.rows import SweepRow
     from jaxtl.sweeps.settings import Asked, Grid
@@ -115,8 +117,13 @@ def _sweep(folder: Path) -> None:
     asked = Asked(jaxtl.RunConfig(dataset="mnist"), Grid(("none", "2"), (32, 48)), 2)
     write_json(folder / "sweep.json", asked.as_record())
     names = [one.name for one in asked.grid.combinations]
-    rows = [dataclasses.asdict(SweepRow(name, "2", 32, None)) for name in names]
-    write_json(folder / "combinations.json", {"rows": rows, "words": ["a line"], "test_images": 60})
+    known = ("test_accuracy", "probe_before", "probe_after", "knn_before", "knn_after")
+    numbers = dict.fromkeys(known, Estimate(0.5, 0.4, 0.6))
+    done = SweepRow(names[0], "none", 32, None, "done", "", 2, 9, **numbers, seconds=2.0, peak_memory_gib=0.5)
+    better = dataclasses.replace(done, name=names[1], behind=Estimate(0.1, -0.1, 0.2), multiply_adds=3)
+    rows = [done, better, *(SweepRow(name, "2", 48, None) for name in names[2:])]
+    record = {"rows": [row.as_record() for row in rows], "words": ["a line"], "test_images": 60}
+    write_json(folder / "combinations.json", record)
     save_predictions(folder / "p.npz", Predictions(np.arange(9) % 3, np.zeros((2, 9), np.int32)))
 
 
@@ -132,7 +139,7 @@ def _read_sweep(folder: Path) -> object:
         asked = Asked.of_record(SweepFolder(folder).asked.read())
     except (TypeError, KeyError) as error:  # which who goes on with a sweep expects
         raise JaxtlError(str(error)) from None
-    return shown_whole(found), repr(asked), named
+    return shown_whole(found), repr(asked), named, command("show", folder), command("show", folder, "--json")
 
 
 def sign(path: Path) -> None:
