@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from jaxtl.errors import shown
+
 # JAX's variables say how numbers come about, but for those that begin like this: which device, where programs
 # are kept, how much memory is taken, what is logged.
 _JAX = "JAX_"
@@ -106,7 +108,7 @@ def _warn_as_ever() -> None:
 
 def recorded() -> dict[str, str]:
     """Those of `RECORDED` that are set."""
-    return {name: os.environ[name] for name in RECORDED if os.environ.get(name)}
+    return {name: shown(os.environ[name]) for name in RECORDED if os.environ.get(name)}
 
 
 @contextmanager
