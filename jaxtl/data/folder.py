@@ -172,9 +172,16 @@ class _Seen:
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Folders and files, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        visible = sorted((entry.name, entry.is_dir()) for entry in entries if _visible(entry.name))
+        visible = sorted((entry.name, _is_folder(entry)) for entry in entries if _visible(entry.name))
     folders = [folder / name for name, is_folder in visible if is_folder]
     return folders, [folder / name for name, is_folder in visible if not is_folder]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself is told of where images are read
+        return False
 
 
 def _walk(top: Path) -> Iterator[Path]:

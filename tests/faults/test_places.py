@@ -98,6 +98,7 @@ def test_folders_whose_links_lead_to_each_other_are_walked_once(tmp_path):
     assert sum(map(len, sets)) == 4
 
 
+@pytest.mark.slow
 def test_folders_deeper_than_python_calls_itself(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
