@@ -112,6 +112,8 @@ def test_every_command_under_every_condition(start, name):
         if not fault and ending.code and any(Path(n).name.startswith(".") for n in other):
             fault = f"left {list(other)}"
         kind = "failed" if fault else "as ever" if ending.code == code else f"exit code {ending.code}"
+        if fault:
+            print(f"\n{name}, {title}: {fault} | {ending.errors[-1500:]}", flush=True)
         tally.note(kind, f"{name}, {title}: {fault} | {ending.errors[-600:]}")
     tally.close(f"{name} under conditions")
 
