@@ -16,6 +16,7 @@ from jaxtl.progress import Silent
 from jaxtl.records import store, tables
 from jaxtl.records.files import leftovers, read_json_object, write_text
 from jaxtl.runs.lock import Hold
+from tests.faults.kept_files import KEPT
 from tests.faults.outcomes import check_line, no_longer_than
 from tests.faults.strangers import encoded
 from tests.faults.swaps import SWAPS, pipe
@@ -60,6 +61,15 @@ def test_labels_come_through_a_shell_s_pipe_too(tmp_path):
         for read in (read_labels, tables.read_columns):
             with no_longer_than(10), pytest.raises(JaxtlError, match=r"give a"):
                 read(tmp_path / swap)
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_a_store_of_many_files_lacks_what_is_none(tmp_path, swap):
+    way = next(way for way in KEPT if way.name == "shards")
+    way.make(tmp_path)
+    SWAPS[swap](tmp_path / "f.shards" / "00001.f32")
+    with no_longer_than(10), pytest.raises(JaxtlError, match=r"is not whole, 4 of 5 files are there"):
+        way.read(tmp_path)
 
 
 @pytest.mark.parametrize("swap", SWAPS)
