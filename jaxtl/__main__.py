@@ -1,10 +1,11 @@
 """The program: `jaxtl`, and `python -m jaxtl` where that is not on the path."""
 
-from jaxtl.machine import signals
+from jaxtl.machine import signals, streams
 
 
 def main() -> None:
     """Do what the command line says, and end the process. It hears signals before anything slow begins."""
+    streams.fill()
     signals.hear()
     code = 1
     try:

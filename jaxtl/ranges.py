@@ -128,6 +128,10 @@ def text(name: str, value: Any, blank: bool = False) -> str:
         raise JaxtlError(f"{name}: must be a text, got {shown(value)}")
     if not (blank or value.strip()):
         raise JaxtlError(f"{name}: is empty; give a value, or leave it out for the default")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise JaxtlError(f"{name}: {value} is not UTF-8, so that no file can hold it; rename it") from None
     return str(value)
 
 

@@ -76,6 +76,7 @@ def test_ids_in_either_unicode_spelling_are_one(files):
         ({"features": np.full((N, 4), 1e300) * np.arange(N)[:, None]}, {}, "exceed what float32 holds"),
         ({"features": BEFORE.astype(str)}, {}, "give numbers"),
         ({"ids": IDS.astype(object)}, {}, "array ids holds Python objects"),
+        ({"ids": IDS}, {"ids": np.zeros(N, "V4")}, "ids are .*V4; give text or whole numbers"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_where_and_why(files, before, after, words):

@@ -195,6 +195,7 @@ def test_images_of_other_depths_are_refused(tmp_path):
     ("name", "message"),
     [
         ("no_such_set", "knows no such set"),
+        ("huggingface:mnist", "whose code would be fetched and run here"),
         ("mnist/no_such_config", "BuilderConfig no_such_config not found"),
         ("mnist:9.9.9", r"cannot be loaded at version 9\.9\.9"),
         ("../../etc/passwd", "cannot be opened"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 from jaxtl.errors import JaxtlError
@@ -46,9 +47,19 @@ def resumable(go_on: str, kept: str = "") -> Iterator[None]:
 
 def explain(error: OSError) -> str:
     """Where, what, and what to do about it where that is known."""
+    if _is_nowhere():
+        return "the folder that this was started in is gone; go to another one"
     where = f"{error.filename}: " if error.filename else ""
     advice = _ADVICE.get(error.errno or 0)
     return f"{where}{error.strerror or error}{f'; {advice}' if advice else ''}"
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def advise(error: MemoryError | RuntimeError) -> str:

@@ -14,6 +14,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.ranges import RANGES, Range
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.names import is_text, readable
+from jaxtl.records.places import expanded
 from jaxtl.settings import Images, Selection
 
 SPLITS = ("train", "test")
@@ -35,7 +36,7 @@ def _mnist(_: str, request: Request) -> Loaded:
 
 def _idx(path: str, request: Request) -> Loaded:
     request.refuse(f"idx:{path}", *_OWN_SPLITS)
-    return _first(Loaded(*idx.load(_path(path), request.split)), request)
+    return _first(Loaded(*idx.load(expanded(path), request.split)), request)
 
 
 def _infinite(count: str, request: Request) -> Loaded:
@@ -45,24 +46,24 @@ def _infinite(count: str, request: Request) -> Loaded:
 
 def _folder(path: str, request: Request) -> Loaded:
     request.refuse(f"folder:{path}", *_COLUMNS)
-    return folder.load(_path(path), request)
+    return folder.load(expanded(path), request)
 
 
 def _csv(path: str, request: Request) -> Loaded:
-    return table.load_csv(_path(path), request)
+    return table.load_csv(expanded(path), request)
 
 
 def _parquet(path: str, request: Request) -> Loaded:
-    return table.load_parquet(_path(path), request)
+    return table.load_parquet(expanded(path), request)
 
 
 def _arrays(path: str, request: Request) -> Loaded:
-    return arrays.load(_path(path), request)
+    return arrays.load(expanded(path), request)
 
 
 def _hf(path: str, request: Request) -> Loaded:
     request.refuse(f"hf:{path}", "split_column")
-    return huggingface.load(_path(path), request)
+    return huggingface.load(expanded(path), request)
 
 
 def _given(name: str, request: Request) -> Loaded:
@@ -165,7 +166,7 @@ def load(
     pixels = Images(antialias=antialias, orientation=orientation, alpha=alpha, fit=fit)
     reading = Reading(image_size, pixels.antialias != "off", pixels.orientation == "exif", alpha, fit)
     kind, argument = spelled(name)
-    directory = _path(os.fspath(data_dir)) if data_dir is not None else None
+    directory = expanded(data_dir) if data_dir is not None else None
     loader = (SOURCES | _HIDDEN)[kind][1]
     images, labels, class_names, ids, origin = loader(
         argument, Request(split, reading, samples, selection, directory)
@@ -188,7 +189,7 @@ def spelled(name: str) -> tuple[str, str]:
     known = SOURCES | _HIDDEN
     if kind in known and bool(argument) == (known[kind][0] is not None) and bool(argument) == bool(colon):
         return kind, argument
-    path = _path(name)
+    path = expanded(name)
     if name and kind not in known and path.exists():
         return _kind_of(path), name
     known_here = ", ".join(known_names())
@@ -217,7 +218,7 @@ def absolute(name: str) -> str:
         return name
     if kind not in _PATHS:
         return name
-    path = os.path.abspath(_path(argument))
+    path = os.path.abspath(expanded(argument))
     return f"{kind}:{path}" if name.startswith(f"{kind}:") else path
 
 
@@ -229,7 +230,7 @@ def reads_files(name: str) -> bool:
 def place_of(name: str) -> Path | None:
     """The file or folder that a set is read from; None where it is found by a name. Raises as `spelled`."""
     kind, argument = spelled(name)
-    return None if SOURCES.get(kind, (None,))[0] in (None, "N", "NAME") else _path(argument)
+    return None if SOURCES.get(kind, (None,))[0] in (None, "N", "NAME") else expanded(argument)
 
 
 def holds_images_alone(name: str) -> bool:
@@ -243,7 +244,7 @@ def short_name(name: str) -> str:
     kind = kind if colon and kind in SOURCES | _HIDDEN else ""
     if kind in ("tfds", "infinite", GIVEN) or name in SOURCES:
         return argument or name
-    path = _path(argument if kind else name)
+    path = expanded(argument if kind else name)
     last = path.name if path.name not in ("", "..") else path.resolve().name
     return Path(last).stem if Path(last).suffix.lower() in _BY_SUFFIX else last or name
 
@@ -251,11 +252,6 @@ def short_name(name: str) -> str:
 def known_names() -> list[str]:
     """The names that `load` takes, their open parts in capitals."""
     return [kind if part is None else f"{kind}:{part}" for kind, (part, _) in SOURCES.items()]
-
-
-def _path(text: str) -> Path:
-    # Not `Path.expanduser`, which raises where ~NAME is nobody.
-    return Path(os.path.expanduser(text))
 
 
 def _first(loaded: Loaded, request: Request) -> Loaded:

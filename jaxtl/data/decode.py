@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxtl.data.formats import FORMATS
+from jaxtl.records.places import kind_at
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,6 +133,8 @@ def _blamed_on_file() -> Iterator[None]:
 def _open(source: Path | bytes) -> Image:
     from PIL import Image
 
+    if isinstance(source, Path) and (kind := kind_at(source)):
+        raise ValueError(f"it is {kind}")
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except Image.DecompressionBombError:

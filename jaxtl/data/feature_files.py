@@ -18,6 +18,7 @@ from jaxtl.records.arrays import Features, Pathlike
 from jaxtl.records.files import read_npz
 from jaxtl.records.headers import read_npy
 from jaxtl.records.members import Member, members
+from jaxtl.records.places import check_file
 from jaxtl.records.tables import read_columns
 
 # What the parts of a file may be called, by what they are; the first that is there is taken.
@@ -84,19 +85,19 @@ def read_features(path: Pathlike) -> Given:
     readers = {".npz": _read_npz, ".npy": _read_npy, ".parquet": _read_parquet, ".csv": _read_csv}
     if path.suffix.lower() not in readers:
         raise JaxtlError(f"{path}: features are read from {', '.join(SUFFIXES)}; save them as one of these")
-    if path.is_dir():
-        raise JaxtlError(f"{path}: a folder; give a file of features")
+    check_file(path, "give a file of features")
     return readers[path.suffix.lower()](path)
 
 
 def read_labels(path: Pathlike) -> np.ndarray:
     """Labels [n] from a file of their own: .npy, or text with one on a line.
 
-    Raises JaxtlError for no such file or another kind.
+    Text may come through a shell's pipe. Raises JaxtlError for no such file or another kind.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
         return _array(path)
+    check_file(path, "give a file of labels", pipes=True)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -174,6 +175,7 @@ def _read_npy(path: Path) -> Given:
 
 
 def _array(path: Path) -> np.ndarray:
+    check_file(path)
     try:
         return read_npy(path)
     except FileNotFoundError:

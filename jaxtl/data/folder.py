@@ -112,7 +112,7 @@ class _Seen:
             self._add_class(split, of_class)
 
     def _add_class(self, split: str | None, folder: Path) -> None:
-        files = sorted(_walk(folder, {os.path.realpath(folder)}))
+        files = sorted(_walk(folder))
         self.within.update(path.name for path in _entries(folder)[0] if role_of(path.name))
         images = [path for path in files if _is_image(path)]
         self._count(path for path in files if not _is_image(path))
@@ -172,19 +172,36 @@ class _Seen:
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Folders and files, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        visible = sorted((entry.name, entry.is_dir()) for entry in entries if _visible(entry.name))
+        visible = sorted((entry.name, _is_folder(entry)) for entry in entries if _visible(entry.name))
     folders = [folder / name for name, is_folder in visible if is_folder]
     return folders, [folder / name for name, is_folder in visible if not is_folder]
 
 
-def _walk(folder: Path, above: set[str]) -> Iterator[Path]:
-    """All files, however deep; a link back to a folder above is not followed."""
-    folders, files = _entries(folder)
-    yield from files
-    for inner in folders:
-        real = os.path.realpath(inner)
-        if real not in above:
-            yield from _walk(inner, above | {real})
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself is told of where images are read
+        return False
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """All files, however deep; a folder that links lead to again, as to one above, is walked once.
+
+    Folders whose links lead to each other would be walked in every order, of which there are millions.
+    """
+    known, left = {_identity(top)}, [top]
+    while left:
+        folders, files = _entries(left.pop())
+        yield from files
+        for inner in folders:
+            if (identity := _identity(inner)) not in known:
+                known.add(identity)
+                left.append(inner)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    about = folder.stat()
+    return about.st_dev, about.st_ino
 
 
 def _is_image(path: Path) -> bool:

@@ -15,6 +15,8 @@ from jaxtl.records.names import in_order, readable
 
 # 10 nearest neighbours in each of 5 folds, and t-SNE's smallest perplexity, ask for so many.
 LEAST_ROWS = 13
+# Kinds of elements, NumPy's letters, that images are called by.
+_NAMES = "iufbUSM"
 
 
 class Pair(NamedTuple):
@@ -90,9 +92,8 @@ class _Matched:
     def pair(self, name: str, names: Sequence[str]) -> Pair:
         """Both as records; `names` of classes in label order, by default those that occur."""
         names = names or ([] if self.labels is None else _in_order(self.labels, self.class_names))
-        ids = next(
-            (_texts(g.ids)[r] for g, r in zip(self.files, self.rows, strict=True) if g.ids is not None), None
-        )
+        known = zip(map(_ids, self.files), self.rows, strict=True)
+        ids = next((texts[rows] for texts, rows in known if texts is not None), None)
         records = []
         for given, rows in zip(self.files, self.rows, strict=True):
             values = np.ascontiguousarray(_float32(given)[rows])
@@ -110,7 +111,7 @@ class _Matched:
     def _match(self, common: bool) -> tuple[tuple[np.ndarray, np.ndarray], str]:
         before, after = self.files
         for what, keys in (
-            ("ids", [None if given.ids is None else _texts(given.ids) for given in self.files]),
+            ("ids", [_ids(given) for given in self.files]),
             ("row numbers (index)", [given.index for given in self.files]),
         ):
             if keys[0] is not None and keys[1] is not None:
@@ -255,6 +256,12 @@ def _as_text(given: Given, names: tuple[str, ...]) -> np.ndarray:
     if unknown := sorted(set(texts) - set(names)) if names and labels.dtype.kind in "US" else []:
         raise JaxtlError(f"{where}: label {str(unknown[0])!r} is not among the class names")
     return texts
+
+
+def _ids(given: Given) -> np.ndarray | None:
+    if given.ids is not None and given.ids.dtype.kind not in _NAMES:
+        raise JaxtlError(f"{given.where}: ids are {given.ids.dtype}; give text or whole numbers")
+    return None if given.ids is None else _texts(given.ids)
 
 
 def _texts(values: np.ndarray) -> np.ndarray:

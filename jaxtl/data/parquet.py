@@ -9,12 +9,34 @@ from typing import TYPE_CHECKING
 from jaxtl.errors import JaxtlError, install
 from jaxtl.records.headers import check_memory
 from jaxtl.records.names import readable
+from jaxtl.records.places import check_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
+    from pyarrow import parquet
 
 # Bytes that a cell takes at least where all cells of a column are alike and the file has one of them.
 _CELL = 8
+# As of members of an .npz.
+_LARGE, _SHRUNK = 2**28, 200
+
+
+def _batches(file: parquet.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    """All rows, some at a time. Raises ValueError where texts swell as no measured ones do.
+
+    A text that stands once in a file may stand in every row of its table: a megabyte becomes a terabyte.
+    """
+    columns, most = file.metadata.num_columns, max(_LARGE, _SHRUNK * path.stat().st_size)
+    swollen = 0
+    for batch in file.iter_batches(max(64, min(1024, 2**20 // max(1, columns)))):
+        # A text of a dictionary stands in every row as soon as it is text of Python's.
+        whole = (c.dictionary_decode() if hasattr(c, "dictionary") else c for c in batch.columns)
+        swollen += sum(column.nbytes for column in whole) - batch.num_rows * columns * _CELL
+        if swollen > most:
+            raise ValueError(f"its {path.stat().st_size:,} bytes would become more than {most:,}")
+        yield batch
 
 
 def read_parquet(path: Path, memory_map: bool = False) -> pa.Table:
@@ -28,15 +50,14 @@ def read_parquet(path: Path, memory_map: bool = False) -> pa.Table:
         from pyarrow import parquet
     except ImportError:
         raise JaxtlError(f"Parquet is read by PyArrow; {install('parquet')}") from None
-    if path.is_dir():
-        raise JaxtlError(f"{readable(path)}: a folder; give a file .parquet")
+    check_file(path, "give a file .parquet")
     try:
         with parquet.ParquetFile(path, memory_map=memory_map) as file:
             declared = file.metadata
             groups = (declared.row_group(number) for number in range(declared.num_row_groups))
             cells = declared.num_rows * declared.num_columns * _CELL
             check_memory(max(cells, sum(group.total_byte_size for group in groups)))
-            table = file.read()
+            table = pa.Table.from_batches(_batches(file, path), file.schema_arrow)
         # A damaged file may hold offsets beyond its end: to follow them ends the process.
         table.validate(full=True)
         return table

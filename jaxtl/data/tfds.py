@@ -7,6 +7,7 @@ import importlib.util
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 # Features that hold what an image is called.
 _FILE_NAMES = ("file_name", "image/filename", "filename", "image/file_name", "id", "image/id")
+# NAMESPACE:NAME, where a version does not follow the colon.
+_OF_COMMUNITY = re.compile(r"[\w.-]+:(?!\d|\*|experimental_latest)")
 _NEEDED_TO_PREPARE = ("tensorflow", "importlib_resources")
 
 
@@ -162,6 +165,11 @@ def _text(value: Any) -> str:
 
 
 def _builder(name: str, data_dir: Path | None) -> DatasetBuilder:
+    if _OF_COMMUNITY.match(name):
+        raise JaxtlError(
+            f"tfds:{name}: a set of a community, whose code would be fetched and run here; prepare it "
+            "yourself, and give its own name with --data-dir"
+        )
     import tensorflow_datasets as tfds
 
     try:

@@ -15,6 +15,7 @@ from jaxtl.machine.devices import configure
 from jaxtl.machine.log import logged
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.files import remove_leftovers
+from jaxtl.records.places import expanded
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
 from jaxtl.settings import RunConfig
@@ -41,7 +42,7 @@ def start(
     """
     run = _folder(folder)
     # Before the folder is made, which may have the same name.
-    if config.weights and not Path(config.weights).expanduser().exists():
+    if config.weights and not expanded(config.weights).exists():
         raise JaxtlError(f"{config.weights}: no such file")
     with run.newly_held() as held:
         remove_leftovers(run.started.path)

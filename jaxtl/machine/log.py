@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import signals, surroundings
@@ -107,7 +108,7 @@ class Logged:
         self._write(logging.WARNING, f"Work: {signals.ended_by()}")
 
     def _write(self, level: int, text: str) -> None:
-        text = " ".join(text.replace(str(Path.home()), "~").splitlines())
+        text = " ".join(_without_home(text).splitlines())
         record = logging.LogRecord("jaxtl", level, "", 0, text, None, None)
         if self._file:
             self._file.handle(record)
@@ -132,6 +133,18 @@ class _File(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # which opening it raises
             super().emit(record)
+
+    def _open(self) -> TextIO:
+        # Not through a link, which may lead to any file, and not where a pipe waits for who reads it.
+        how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self.baseFilename, how, 0o666)
+        return os.fdopen(descriptor, self.mode, encoding=self.encoding, errors=self.errors)
+
+
+def _without_home(text: str) -> str:
+    """A text without the name of who works here; for some users of containers home is "/", or nowhere."""
+    home = os.path.expanduser("~").rstrip("/")
+    return text.replace(f"{home}/", "~/") if os.path.isabs(home) else text
 
 
 def _spent(began: float) -> str:

@@ -52,6 +52,9 @@ def hear() -> None:
     What the process was started deaf to, as by `nohup` or in the background of a script, it stays deaf to. To
     be called by the main thread, before anything that takes time.
     """
+    # Of a process that is deaf to the ends of others the kernel keeps no exit codes.
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A thread hears them, since the main one may be deep in a library; the kernel's handler writes to it.
     heard, told = os.pipe()
     os.set_blocking(told, False)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from jaxtl.errors import shown
+
 # JAX's variables say how numbers come about, but for those that begin like this: which device, where programs
 # are kept, how much memory is taken, what is logged.
 _JAX = "JAX_"
@@ -30,8 +32,9 @@ _HARMLESS = (
     "JAX_COORDINATOR",
     "JAX_LOCAL_DEVICE_IDS",
 )
-# Others that libraries would follow: figures are made without a backend of matplotlib's choice.
-_OTHERS = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE")
+# Others that libraries would follow: figures are made without a backend of matplotlib's choice, and without a
+# date, whose variable matplotlib reads as a number all the same.
+_OTHERS = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE", "SOURCE_DATE_EPOCH")
 # The same settings where JAX is imported already, with what results are computed with.
 _JAX_VALUES = {
     "jax_enable_x64": False,
@@ -105,7 +108,7 @@ def _warn_as_ever() -> None:
 
 def recorded() -> dict[str, str]:
     """Those of `RECORDED` that are set."""
-    return {name: os.environ[name] for name in RECORDED if os.environ.get(name)}
+    return {name: shown(os.environ[name]) for name in RECORDED if os.environ.get(name)}
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class _Bars:
         began = time.monotonic()
         with self._lock:
             progress = self._progress
-            task = progress.add_task(title, total=None)
+            task = progress.add_task(escape(shown(title)), total=None)
             progress.start()
 
         def draw(fraction: float) -> None:

@@ -25,6 +25,8 @@ from jaxtl.models.layers import NetworkConfig
 from jaxtl.models.network import Network
 from jaxtl.records.documents import parsed
 from jaxtl.records.files import replacing
+from jaxtl.records.names import is_text, readable
+from jaxtl.records.places import check_file
 from jaxtl.settings import MODELS, check_model
 
 # The network whose weights come with jaxtl, and their file.
@@ -148,6 +150,7 @@ def load_arrays(
     Raises JaxtlError where the file is absent, truncated, of another kind, or altered since (its digest
     differs).
     """
+    _check_path(path)
     try:
         with safe_open(path, framework="np") as archive:
             metadata = archive.metadata() or {}
@@ -165,10 +168,14 @@ def load_arrays(
     return config, arrays, metadata
 
 
+def _check_path(path: str | os.PathLike[str]) -> None:
+    check_file(path, "give a file of weights")
+    if not is_text(os.fspath(path)):
+        raise JaxtlError(f"{readable(path)}: its name is not UTF-8, as names of weights must be; rename it")
+
+
 def _unread(path: Path, error: Exception) -> JaxtlError:
     """The error for a file that is no safetensors file, which says what it is where its bytes tell."""
-    if path.is_dir():
-        return JaxtlError(f"{path}: is a folder; give a file of weights")
     if told := described(path):
         kind, remedy = told
         return JaxtlError(f"{path}: {kind}, not weights of jaxtl; {remedy}")

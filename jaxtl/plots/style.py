@@ -119,8 +119,12 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = DPI) -> None
         ".svg": {"Date": None, "Creator": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }[suffix]
-    with _style(), _quiet(_SUBSETTER), replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], metadata=metadata, dpi=dpi)
+    # In memory: on a disk that is full, matplotlib's PDF fails at what it has not written, and says that.
+    drawn = BytesIO()
+    with _style(), _quiet(_SUBSETTER):
+        figure.savefig(drawn, format=suffix[1:], metadata=metadata, dpi=dpi)
+    with replacing(path) as temporary:
+        temporary.write_bytes(drawn.getvalue())
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from jaxtl.machine.signals import at_signal
 from jaxtl.records.documents import LARGEST, parsed
 from jaxtl.records.headers import check_memory
 from jaxtl.records.members import Member, members, readable_npz
+from jaxtl.records.places import check_file, check_target
 from jaxtl.records.summaries import listed
 
 # Letters of NumPy's kinds of elements, and what an error calls them.
@@ -36,6 +38,8 @@ _TOKEN_BYTES = 4
 # A network's file system may remember for a minute that a file was not there.
 _SEEN_SECONDS = 70.0
 _TRY_SECONDS = 0.5
+# Bytes of a name that file systems take.
+_LONGEST_NAME = 255
 
 
 # Called with a file that is whole and flushed, before it takes its name.
@@ -76,6 +80,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _temporary(target)
     # A signal ends a process of the command line without an exception.
     with _blamed_on(target), at_signal(partial(temporary.unlink, missing_ok=True)):
+        check_target(target)
         try:
             _create(temporary)
             yield temporary
@@ -92,8 +97,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises OSError, before any work, where `replacing(path)` would; makes the folder that is to hold it."""
     target = Path(path)
     with _blamed_on(target):
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        check_target(target)
         temporary = _temporary(target)
         with at_signal(partial(temporary.unlink, missing_ok=True)):
             _create(temporary)
@@ -110,7 +114,9 @@ def wait_until_seen(path: str | os.PathLike[str], seconds: float = _SEEN_SECONDS
 def leftovers(path: str | os.PathLike[str]) -> list[Path]:
     """The temporary files that `replacing(path)` left behind in processes that were killed."""
     target = Path(path)
-    return list(target.parent.glob(f".{target.stem}-{'[a-z0-9_]' * 2 * _TOKEN_BYTES}{target.suffix}"))
+    # A name may hold what is a pattern to others.
+    beginning, suffix = glob.escape(_beginning(target)), glob.escape(target.suffix)
+    return list(target.parent.glob(f"{beginning}{'[a-z0-9_]' * 2 * _TOKEN_BYTES}{suffix}"))
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
@@ -120,7 +126,14 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
 
 def _temporary(target: Path) -> Path:
     # Not by tempfile: the name is to be known before there is a file.
-    return target.with_name(f".{target.stem}-{secrets.token_hex(_TOKEN_BYTES)}{target.suffix}")
+    return target.with_name(f"{_beginning(target)}{secrets.token_hex(_TOKEN_BYTES)}{target.suffix}")
+
+
+def _beginning(target: Path) -> str:
+    """Of temporary names, which are no longer than file systems take where the name itself is not."""
+    stem = os.fsencode(target.stem)
+    room = _LONGEST_NAME - len(os.fsencode(target.suffix)) - 2 * _TOKEN_BYTES - 2
+    return f".{target.stem if len(stem) <= room else stem[:room].decode(errors='ignore')}-"
 
 
 def _create(temporary: Path) -> None:
@@ -159,6 +172,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Raises JaxtlError where the file is absent or is not a JSON object, as `documents.parsed` reads it."""
+    check_file(path)
     try:
         if os.path.getsize(path) > LARGEST:
             raise ValueError("it is larger than any record")

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
+from jaxtl.records.places import kind_at
+
 _MAGIC = b"\x93NUMPY"
 # Bytes of the header's own length, by version.
 _LENGTHS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
@@ -140,6 +142,8 @@ def fill(stream: BinaryIO | Any, array: np.ndarray) -> None:
 
 def read_npy(path: Path) -> np.ndarray:
     """The array of a file .npy. Raises ValueError, EOFError or OSError where it is not a whole one."""
+    if kind := kind_at(path):
+        raise ValueError(f"it is {kind}")
     with path.open("rb") as stream:
         header = read_header(stream)
         header.check(path.stat().st_size)

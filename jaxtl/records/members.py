@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxtl.errors import MAKE_AGAIN, JaxtlError
 from jaxtl.records.headers import Header, fill, read_elements, read_header
+from jaxtl.records.places import check_file
 
 # Bytes that are read at a time.
 PIECE = 2**26
@@ -128,6 +129,7 @@ def members(path: str | os.PathLike[str]) -> dict[str, Member]:
     Raises JaxtlError where the file is absent, damaged, or no .npz.
     """
     path = Path(path)
+    check_file(path, "expected an .npz file")
     with readable_npz(path):
         _check_kind(path)
         with zipfile.ZipFile(path) as archive:
@@ -175,8 +177,6 @@ def readable_npz(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise JaxtlError(f"{path}: a folder; expected an .npz file") from None
     except JaxtlError:
         raise
     except _DAMAGED as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.memory import available_memory, spoken_bytes
 from jaxtl.records.files import check_writable
+from jaxtl.records.places import expanded
 
 # What a user calls a path, such as "--out", and the path.
 Named = tuple[str, Path]
@@ -28,7 +29,7 @@ def same(one: Path, other: Path) -> bool:
 
 def absolute_path(path: str | None) -> str | None:
     """A path, "~" at its beginning included, as it is found from any working directory."""
-    return path and os.path.abspath(Path(path).expanduser())
+    return path and os.path.abspath(expanded(path))
 
 
 def is_within(path: Path, folder: Path) -> bool:

@@ -160,10 +160,8 @@ def _file(path: Pathlike, number: int) -> Path:
 
 
 def _is_there(path: Pathlike, plan: Plan, number: int) -> bool:
-    try:
-        return _file(path, number).stat().st_size == plan.nbytes(number)
-    except FileNotFoundError:
-        return False
+    file = _file(path, number)
+    return file.is_file() and file.stat().st_size == plan.nbytes(number)
 
 
 def _mapped(files: list[Path], shape: tuple[int, int]) -> np.ndarray:

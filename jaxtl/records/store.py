@@ -20,6 +20,7 @@ from jaxtl.records import shards
 from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
 from jaxtl.records.files import read_npz, remove_leftovers, replacing, write_npz
 from jaxtl.records.headers import read_header
+from jaxtl.records.places import check_file
 
 SUFFIX = ".npy"
 # Bytes that are written, or read through, at a time.
@@ -76,6 +77,7 @@ def mapped(path: Pathlike) -> np.ndarray:
 
     Raises JaxtlError where the file is absent or holds something else, OSError where it cannot be opened.
     """
+    check_file(path)
     try:
         with Path(path).open("rb") as stream:
             header = read_header(stream)

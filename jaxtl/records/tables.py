@@ -20,6 +20,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.documents import brief
 from jaxtl.records.files import MAKE_AGAIN, write_text
+from jaxtl.records.places import check_file
 
 # How a cell begins that spreadsheets compute or obey, in either width of letters.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -307,6 +308,7 @@ class _Table:
             raise self.fault(f"line {reader.line_num} is cut off")
 
     def _content(self) -> str:
+        check_file(self._path)
         try:
             return Path(self._path).read_bytes().decode("utf-8-sig")
         except FileNotFoundError:
@@ -323,6 +325,7 @@ class _Table:
 
 def _header(path: Pathlike) -> list[str]:
     """The names in a table's first line, as far as they can be told; who reads the table finds its faults."""
+    check_file(path)
     try:
         with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             return next(csv.reader(stream), [])
@@ -340,6 +343,7 @@ def read_columns(path: Pathlike) -> dict[str, list[str]]:
         JaxtlError: no such file, one that is not such a table, or a row with more or fewer cells than the
             header.
     """
+    check_file(path, "give a table")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:

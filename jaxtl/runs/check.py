@@ -142,12 +142,15 @@ def _stale(folder: Folder) -> dict[str, str]:
 def _names(folder: Folder) -> set[str]:
     """What lies in a folder, but for its manifest, log and lock, runs of its own, and what a kill left."""
     left = {*folder.leftovers(), folder.manifest.path, folder.log}
+    own = {file.path.parent for file in folder.files}
     names = set()
     for top in entries(folder.path):
         if isinstance(folder, SeedsFolder) and top.is_dir():
             continue
         if isinstance(folder, SweepFolder) and top in (folder.all_runs, folder.shared):
             continue
-        for base, _, files in os.walk(top) if top.is_dir() else [(top.parent, [], [top.name])]:
+        # A link to a folder where none belongs may lead anywhere.
+        is_walked = top.is_dir() and (top in own or not top.is_symlink())
+        for base, _, files in os.walk(top) if is_walked else [(top.parent, [], [top.name])]:
             names |= {Path(base, name) for name in files}
     return {path.relative_to(folder.path).as_posix() for path in names - left}

@@ -324,7 +324,14 @@ _GRID = record_of(
     {"trainable": list_of(text), "image_size": list_of(whole), "weights": list_of(or_none(text))}
 )
 _SWEEP = record_of({"settings": record_of({}), "grid": _GRID, "seeds": count})
-_ESTIMATE = or_none(list_of(or_none(number)))
+
+
+def _three(value: Any) -> str:
+    """A value and its bounds."""
+    return list_of(number)(value) or ("" if len(value) == 3 else f"is {brief(value)}")
+
+
+_ESTIMATE = or_none(_three)
 _ROW = record_of(
     {
         **dict.fromkeys(("name", "trainable", "status", "note"), text),
@@ -338,7 +345,7 @@ _ROW = record_of(
         ),
     }
 )
-_ROWS = record_of({"rows": list_of(_ROW), "words": list_of(text)}, others=anything)
+_ROWS = record_of({"rows": list_of(_ROW), "words": list_of(text)}, {"test_images": or_none(count)}, anything)
 
 
 def load_scores(path: Path) -> list[Score]:

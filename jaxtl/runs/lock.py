@@ -158,8 +158,11 @@ def _locked(folder: Path, path: Path) -> int | None:
     while True:
         try:
             # Python's descriptors do not go to processes that are started.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # What a link leads to would be lost: it is emptied, and signed.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
+            if path.is_symlink():
+                raise JaxtlError(f"{path}: is a link, which no jaxtl made; delete it") from None
             if error.errno in _WITHOUT:
                 return None
             raise

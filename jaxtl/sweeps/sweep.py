@@ -22,6 +22,8 @@ from jaxtl.machine.process import Silence
 from jaxtl.machine.tasks import Executor, InTurn, Outcomes, Task
 from jaxtl.progress import Observer, Silent, counted
 from jaxtl.records.files import wait_until_seen
+from jaxtl.records.paths import absolute_path
+from jaxtl.records.places import expanded
 from jaxtl.runs.folder import SweepFolder
 from jaxtl.runs.formats import Predictions
 from jaxtl.settings import TIME_LIMIT
@@ -265,7 +267,7 @@ def _with_more(run: SweepFolder, asked: Asked, insisted: dict[str, Any]) -> Aske
 def _check(asked: Asked) -> None:
     """Raises JaxtlError for what is wrong whatever the images are."""
     for path in filter(None, asked.grid.weights):
-        if not Path(path).expanduser().exists():
+        if not expanded(path).exists():
             raise JaxtlError(f"{path}: no such file")
     # Which refuses seeds that are too large.
     replace(asked.config, seed=asked.config.seed + asked.seeds - 1)
@@ -273,7 +275,7 @@ def _check(asked: Asked) -> None:
 
 def _settled(asked: Asked) -> Asked:
     """With absolute paths, so that it goes on from any working directory."""
-    weights = tuple(path and os.path.abspath(Path(path).expanduser()) for path in asked.grid.weights)
+    weights = tuple(absolute_path(path) for path in asked.grid.weights)
     config = replace(asked.config, dataset=absolute(asked.config.dataset))
     return asked._replace(config=config, grid=replace(asked.grid, weights=weights))
 

@@ -131,6 +131,10 @@ def random(count: int, seed: int = 0) -> list[Case]:
         "%s",
         "{}",
         "ß",
+        "\udcff",
+        "\u202e",
+        "\x1b[2J",
+        "~nobody/",
     )
     cases = []
     for _ in range(count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
 import tempfile
 import time
@@ -11,9 +12,13 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.faults.kept_files import KEPT, signed_ways
 from tests.faults.outcomes import Tally
 from tests.faults.run_folders import run_ways, study_ways
 from tests.faults.strangers import WAYS, Way, attack
+
+# Bytes of a process that tries.
+_MOST_MEMORY = 8 * 2**30
 
 
 def survived(way: Way, scratch: Path, tries: int, seed: int = 0) -> Tally:
@@ -33,6 +38,8 @@ def _in_child(way: Way, scratch: Path, numbers: range, seed: int) -> tuple[Tally
     child = os.fork()
     if not child:
         os.close(reader)
+        # What takes memory without end is a failure, and not the end of others.
+        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
         with os.fdopen(writer, "wb") as stream:
             for done, tally in enumerate(attack(way, scratch, numbers, seed)):
                 # All that is known before a try, since it may be the last.
@@ -56,7 +63,7 @@ def _records(stream) -> Iterator[tuple[Tally, int]]:
 
 if __name__ == "__main__":
     tries, run, study, *names = sys.argv[1:]
-    for way in (*WAYS, *run_ways(Path(run)), *study_ways(Path(study))):
+    for way in (*WAYS, *KEPT, *signed_ways(Path(run)), *run_ways(Path(run)), *study_ways(Path(study))):
         if names and way.name not in names:
             continue
         began = time.monotonic()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
+import time
 import traceback
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
@@ -17,10 +19,31 @@ from jaxtl.errors import JaxtlError
 # Letters that a terminal obeys, or that change the order in which others are shown.
 _UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}
 _BIDIRECTIONAL = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# For one try, on a busy machine: what takes longer waits for something.
+_SECONDS = 120
 
 
 class Failed(Exception):
     """What a user should not have met."""
+
+
+@contextlib.contextmanager
+def no_longer_than(seconds: float) -> Iterator[None]:
+    """Ends with Failed what waits for something; in the main thread, whose system calls a signal ends."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Failed(f"still waiting after {seconds:g} s")
+
+    before, began = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    # Of pytest's limit on a test, which waits for the same signal.
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - began)))
 
 
 def check_line(text: str) -> None:
@@ -75,7 +98,7 @@ class Tally:
         self.counts["tried"] += 1
         before = _restart_peak()
         try:
-            with warnings.catch_warnings(action="error"):
+            with warnings.catch_warnings(action="error"), no_longer_than(_SECONDS):
                 work()
             self.counts["answered"] += 1
         except JaxtlError as error:

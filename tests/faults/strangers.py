@@ -9,6 +9,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ import numpy as np
 import jaxtl
 from tests.faults.mutations import mutate
 from tests.faults.outcomes import Tally
+from tests.faults.swaps import SWAPS
 
 # Who checks a run as a whole by digests would refuse all that is changed; runs of before have none.
 WHOLE = ("manifest.json",)
-_CLASSES = ("alpha", "beta", "gamma", "delta")
+# Of all tries, those in which what stands there is no file at all.
+_SWAPPED = 0.03
+CLASSES = ("alpha", "beta", "gamma", "delta")
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,12 @@ def attack(way: Way, scratch: Path, tries: Iterable[int], seed: int = 0) -> Iter
         rng = random.Random(f"{way.name} {seed} {number}")
         name = rng.choice(names)
         link(whole, folder)
-        changed = mutate(rng, name, (whole / name).read_bytes())
-        (folder / name).unlink()
-        (folder / name).write_bytes(changed)
+        if rng.random() < _SWAPPED:
+            SWAPS[rng.choice(list(SWAPS))](folder / name)
+        else:
+            changed = mutate(rng, name, (whole / name).read_bytes())
+            (folder / name).unlink()
+            (folder / name).write_bytes(changed)
         tally.attempt(lambda: way.read(folder), f"{way.name} {seed} {number}, {name}")
     yield tally
 
@@ -69,9 +76,9 @@ def link(whole: Path, folder: Path) -> None:
 # Records and features that somebody else computed.
 
 
-def _meta() -> dict[str, object]:
+def meta() -> dict[str, object]:
     return {
-        "class_names": list(_CLASSES),
+        "class_names": list(CLASSES),
         "model": "mobilenet_v2",
         "layer": "pool",
         "dataset": "mnist",
@@ -82,10 +89,10 @@ def _meta() -> dict[str, object]:
 def _features() -> jaxtl.Features:
     rng = np.random.default_rng(0)
     labels = np.arange(20, dtype=np.int32) % 4
-    return jaxtl.Features(rng.normal(size=(20, 5)), labels, meta=_meta(), ids=[f"{k}.png" for k in range(20)])
+    return jaxtl.Features(rng.normal(size=(20, 5)), labels, meta=meta(), ids=[f"{k}.png" for k in range(20)])
 
 
-def _embedding() -> jaxtl.Embedding:
+def embedding() -> jaxtl.Embedding:
     features = _features()
     return jaxtl.Embedding(
         features.values[:, :2],
@@ -94,7 +101,7 @@ def _embedding() -> jaxtl.Embedding:
         backend="sklearn",
         params={"perplexity": 5.0, "seed": 0},
         diagnostics={"kl_divergence": 0.5},
-        meta=_meta(),
+        meta=meta(),
         ids=features.ids,
     )
 
@@ -174,7 +181,7 @@ def _write_given(suffix: str) -> Callable[[Path], None]:
 
 
 def _labels(folder: Path) -> None:
-    (folder / "labels.txt").write_text("\n".join(_CLASSES * 5))
+    (folder / "labels.txt").write_text("\n".join(CLASSES * 5))
     np.save(folder / "labels.npy", np.arange(20) % 4)
 
 
@@ -195,12 +202,17 @@ _FORMS = {
     "PNG": (".png", "RGB", {}),
     "png16": (".png", "I;16", {}),
     "palette": (".png", "P", {}),
+    "bits": (".png", "1", {}),
+    "gray-alpha": (".png", "LA", {}),
+    "animated": (".png", "RGBA", {"save_all": True}),
     "JPEG": (".jpg", "RGB", {"exif": True}),
     "cmyk": (".jpg", "CMYK", {}),
     "GIF": (".gif", "P", {"save_all": True}),
     "BMP": (".bmp", "RGB", {}),
     "TIFF": (".tif", "RGB", {"compression": "tiff_lzw"}),
     "tiff16": (".tif", "I;16", {}),
+    "tiff-cmyk": (".tif", "CMYK", {}),
+    "tiff-pages": (".tif", "L", {"save_all": True}),
     "WEBP": (".webp", "RGBA", {}),
     "PPM": (".ppm", "RGB", {}),
     "JPEG2000": (".jp2", "RGB", {}),
@@ -230,14 +242,14 @@ def encoded(form: str, pixels: np.ndarray) -> bytes:
 
 
 def _folder(folder: Path) -> None:
-    pictures = iter(np.concatenate((_pictures(), _pictures())))
-    for name in _CLASSES[:2]:
+    pictures = cycle(_pictures())
+    for name in CLASSES[:2]:
         (folder / name).mkdir()
         for form, (suffix, _, _) in _FORMS.items():
             (folder / name / f"{form}{suffix}").write_bytes(encoded(form, next(pictures)))
 
 
-def _read_images(name: Callable[[Path], str], **options: object) -> Callable[[Path], object]:
+def read_images(name: Callable[[Path], str], **options: object) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
         dataset = jaxtl.load(name(folder), "train", **options)
         return shown_whole(dataset), np.asarray(dataset.images).sum()
@@ -249,7 +261,7 @@ def _image_table(folder: Path) -> None:
     rows = ["path,label,split"]
     for number, pixels in enumerate(_pictures()):
         (folder / f"{number}.png").write_bytes(encoded("PNG", pixels))
-        rows.append(f"{number}.png,{_CLASSES[number % 4]},{'test' if number > 7 else 'train'}")
+        rows.append(f"{number}.png,{CLASSES[number % 4]},{'test' if number > 7 else 'train'}")
     (folder / "t.csv").write_text("\n".join((*rows, "")))
 
 
@@ -259,24 +271,24 @@ def _image_parquet(folder: Path) -> None:
 
     images = [{"bytes": encoded("PNG", pixels), "path": f"{k}.png"} for k, pixels in enumerate(_pictures())]
     table = {"image": images, "label": [k % 4 for k in range(len(images))]}
-    known = {"info": {"features": {"label": {"names": list(_CLASSES)}}}}
+    known = {"info": {"features": {"label": {"names": list(CLASSES)}}}}
     schema = pa.table(table).replace_schema_metadata({"huggingface": json.dumps(known)})
     parquet.write_table(schema, folder / "t.parquet")
 
 
 def _arrays(folder: Path) -> None:
-    labels = np.array([_CLASSES[k % 4] for k in range(16)])
+    labels = np.array([CLASSES[k % 4] for k in range(16)])
     ids = np.array([f"{k}.png" for k in range(16)])
-    np.savez(folder / "t.npz", images=_pictures(), labels=labels, ids=ids, class_names=np.array(_CLASSES))
+    np.savez(folder / "t.npz", images=_pictures(), labels=labels, ids=ids, class_names=np.array(CLASSES))
 
 
-def _idx(folder: Path) -> None:
+def idx(folder: Path) -> None:
     for prefix in ("train", "t10k"):
         header = struct.pack(">IIII", 0x803, 16, 8, 8)
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + _pictures()[..., 0].tobytes())
         labels = bytes(k % 4 for k in range(16))
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 16) + labels)
-    (folder / "classes.txt").write_text("\n".join(_CLASSES))
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
 
 
 # Weights.
@@ -324,7 +336,7 @@ WAYS = (
     ),
     Way(
         "embedding",
-        lambda f: _embedding().save(f / "e.npz"),
+        lambda f: embedding().save(f / "e.npz"),
         lambda f: shown_whole(jaxtl.Embedding.load(f / "e.npz")),
     ),
     Way("neighbors", _neighbors, _read_neighbors),
@@ -334,12 +346,12 @@ WAYS = (
         for suffix in (".npz", ".npy", ".csv", ".parquet")
     ),
     Way("labels", _labels, _read_labels),
-    Way("folder", _folder, _read_images(lambda f: f"folder:{f}", image_size=8, skip_bad=True)),
-    Way("folder-strict", _folder, _read_images(lambda f: f"folder:{f}", image_size=8)),
-    Way("csv", _image_table, _read_images(lambda f: f"csv:{f / 't.csv'}", image_size=8), ("t.csv",)),
-    Way("parquet", _image_parquet, _read_images(lambda f: f"parquet:{f / 't.parquet'}", image_size=8)),
-    Way("arrays", _arrays, _read_images(lambda f: f"arrays:{f / 't.npz'}")),
-    Way("idx", _idx, _read_images(lambda f: f"idx:{f}")),
+    Way("folder", _folder, read_images(lambda f: f"folder:{f}", image_size=8, skip_bad=True)),
+    Way("folder-strict", _folder, read_images(lambda f: f"folder:{f}", image_size=8)),
+    Way("csv", _image_table, read_images(lambda f: f"csv:{f / 't.csv'}", image_size=8), ("t.csv",)),
+    Way("parquet", _image_parquet, read_images(lambda f: f"parquet:{f / 't.parquet'}", image_size=8)),
+    Way("arrays", _arrays, read_images(lambda f: f"arrays:{f / 't.npz'}")),
+    Way("idx", idx, read_images(lambda f: f"idx:{f}")),
     Way("weights", _weights, _read_weights),
     Way("keras.h5", _hdf5, _convert),
 )

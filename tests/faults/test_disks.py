@@ -18,6 +18,8 @@ WRITERS = {
     "reduce": ["reduce", "{files}/good.npz", "--method", "pca", "--out", "{out}/e.npz"],
     "export": ["export", "{run}", "--to", "csv", "--out", "{out}/t.csv"],
     "plot": ["plot", "{run}/embeddings/after_pca.npz", "--out", "{out}/p.png"],
+    "plot pdf": ["plot", "{run}/embeddings/after_pca.npz", "--out", "{out}/p.pdf"],
+    "export parquet": ["export", "{run}", "--to", "parquet", "--out", "{out}/t.parquet"],
     "report": ["report", "{run}", "--out", "{out}/r.html"],
     "compare": [
         "compare",
@@ -85,7 +87,8 @@ def filled(disk):
         "reduce",
         "export",
         "plot",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("report", "compare", "scale")),
+        "plot pdf",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("export parquet", "report", "compare", "scale")),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing(name, disk, few_run, few_digits, files, jaxtl):

@@ -97,6 +97,18 @@ def test_an_array_that_swells_is_refused_before_it_does(tmp_path, monkeypatch):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_text_that_stands_in_every_row_is_refused_before_it_does(tmp_path, monkeypatch, keeps):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("jaxtl.data.parquet._LARGE", 2**24)
+    column = pa.DictionaryArray.from_arrays(np.zeros(20_000, np.int32), ["x" * 2**16])
+    table = pa.table({"path": column, "label": column})
+    parquet.write_table(table, tmp_path / "t.parquet", store_schema=keeps)
+    with pytest.raises(JaxtlError, match=r"would become more than 16,777,216"):
+        jaxtl.load(f"parquet:{tmp_path / 't.parquet'}", "train")
+    assert pa.default_memory_pool().max_memory() < 2**29
+
+
 def test_what_memory_cannot_hold_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxtl.machine.memory.available_memory", lambda: 100)
     np.savez(tmp_path / "f.npz", values=VALUES)

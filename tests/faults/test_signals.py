@@ -120,7 +120,7 @@ def test_who_was_started_deaf_to_a_signal_stays_so():
 
 
 # How many moments of each command are struck in the long form.
-MOMENTS = {"help": 40, "show": 40, "reduce": 60, "run": 40}
+MOMENTS = {"help": 40, "show": 40, "reduce": 60, "run": int(os.environ.get("JAXTL_TEST_SIGNALS", "40"))}
 # How many runs lose a process in the long form.
 CHILDREN = 8
 

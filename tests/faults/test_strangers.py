@@ -3,6 +3,7 @@
 import pytest
 
 from tests.faults.campaign import survived
+from tests.faults.kept_files import KEPT, signed_ways
 from tests.faults.run_folders import run_ways, study_ways
 from tests.faults.strangers import WAYS, attack
 
@@ -19,7 +20,8 @@ def check(tally):
     assert tally.most_memory[0] < MOST_MEMORY, str(tally)
 
 
-SHORT = [way for way in WAYS if way.name not in ("folder", "weights", "keras.h5")]
+# Of these, what takes long to begin is tried in the long form alone.
+SHORT = [way for way in (*WAYS, *KEPT) if way.name not in ("folder", "weights", "keras.h5", "sweep", "kept")]
 
 
 @pytest.mark.parametrize("way", SHORT, ids=[way.name for way in SHORT])
@@ -27,6 +29,12 @@ def test_changed_files_are_answered_or_refused_in_one_line(way, tmp_path):
     *_, tally = attack(way, tmp_path, range(8))
     assert tally.counts["tried"] == 8
     check(tally)
+
+
+def test_records_that_are_signed_again_are_answered_or_refused_in_one_line(few_run, tmp_path):
+    for way in signed_ways(few_run):
+        *_, tally = attack(way, tmp_path, range(8))
+        check(tally)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -45,7 +53,8 @@ def test_a_study_with_a_changed_file_is_answered_or_refused_in_one_line(finished
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_ten_thousand_changed_files(finished, finished_study, tmp_path, capsys):
-    whole, ways = None, (*WAYS, *run_ways(finished), *study_ways(finished_study))
+    whole, ways = None, (*WAYS, *KEPT, *signed_ways(finished), *run_ways(finished))
+    ways = (*ways, *study_ways(finished_study))
     for way in ways:
         tally = survived(way, tmp_path, LONG.get(way.name, 600), seed=1)
         with capsys.disabled():

@@ -1,0 +1,79 @@
+"""What stands at a path before it is read or another takes its place: a file, or what has only its name.
+
+A named pipe is waited for, for ever where nobody writes to it; a device may never end, and it is lost where a
+file takes its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from jaxtl.errors import JaxtlError
+
+_FOLDER, _PIPE = "a folder", "a named pipe"
+_KINDS = (
+    (stat.S_ISDIR, _FOLDER),
+    (stat.S_ISFIFO, _PIPE),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+# Where links lie to files that processes have open: /dev/stdout is one into it.
+_OPEN_FILES = "/proc/"
+
+
+def kind_at(path: str | os.PathLike[str]) -> str:
+    """What it is if no file, such as "a named pipe", through links; else nothing.
+
+    Raises OSError where nothing is there, ValueError for what is no path.
+    """
+    mode = os.stat(path).st_mode
+    return next((kind for is_one, kind in _KINDS if is_one(mode)), "")
+
+
+def check_file(path: str | os.PathLike[str], wanted: str = "give a file", pipes: bool = False) -> None:
+    """Raises JaxtlError for what is no file, and ends with what is `wanted`; nothing where none is there.
+
+    `pipes`: whether one that a shell opened will do, such as <(COMMAND) or what comes before "|".
+    """
+    try:
+        kind = kind_at(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # which opening it says better
+    except OSError as error:
+        raise JaxtlError(f"{path}: {error.strerror}; {wanted}") from None
+    except ValueError:
+        raise JaxtlError(f"{path}: no path has a NUL in it; {wanted}") from None
+    # Behind such a name somebody writes; behind others perhaps nobody.
+    is_open = pipes and kind == _PIPE and os.path.abspath(path).startswith("/dev/")
+    if kind and not is_open:
+        raise JaxtlError(f"{path}: {kind}; {wanted}")
+
+
+def check_target(path: Path) -> None:
+    """Raises OSError where a file may not take the place of what is there."""
+    if path.is_symlink() and os.readlink(path).startswith(_OPEN_FILES):
+        raise _refused(path, errno.EEXIST, "Leads to the open file of a process")
+    try:
+        kind = kind_at(path)
+    except OSError:
+        return
+    if kind == _FOLDER:
+        raise _refused(path, errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind:
+        raise _refused(path, errno.EEXIST, f"Is {kind}, which is no place for a file")
+
+
+def _refused(path: Path, code: int, words: str) -> OSError:
+    return OSError(code, words, str(path))
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with "~" at its beginning as the shell has it.
+
+    Not by `Path.expanduser`, which raises RuntimeError where ~NAME is nobody, or whoever this is has no home.
+    """
+    return Path(os.path.expanduser(path))
