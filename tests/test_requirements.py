@@ -28,6 +28,7 @@ IMPORTED_AS = {
     "pillow": {"PIL"},
     "scikit-learn-intelex": {"sklearnex"},
     "tensorflow-cpu": {"tensorflow"},
+    "faiss-cpu": {"faiss"},
     "cuml-cu12": {"cuml"},
     "cuml-cu13": {"cuml"},
     "cupy-cuda12x": {"cupy"},
@@ -35,7 +36,9 @@ IMPORTED_AS = {
 }
 # The extras whose libraries a folder may import, beside the dependencies.
 OF_FOLDER = {
-    "jaxtl": {"convert", "cuda12", "cuda13", "dask", "hf", "onnx", "onnxruntime", "openvino", "parquet"},
+    "jaxtl": {
+        *("convert", "cuda12", "cuda13", "dask", "faiss", "hf", "onnx", "onnxruntime", "openvino", "parquet")
+    },
     "weights_convert": {"convert"},
     "benchmarks": {"bench", "cuda13"},
     "tests": {"test", "browser", "bench"},
