@@ -65,7 +65,7 @@ def approximate_neighbors(
         values = as_points("neighbours", values, 2)
     n = len(values)
     check_numbers(n_neighbors, n - 1)
-    asked = np.random.default_rng(0).permutation(n)[: 2 * _ASKED]
+    asked = np.random.default_rng(0).choice(n, min(n, 2 * _ASKED), replace=False)
     farthest = true_distances(values, asked, n_neighbors)
     points = _projected(values)
     index = _cells(faiss, points)
