@@ -69,7 +69,7 @@ def test_landmarks_fit_where_all_rows_do_not(free):
 
 def test_features_beyond_memory_are_read_piece_by_piece(free):
     """Where nobody asks for a library; a parameter of one library's own asks for it."""
-    values = np.random.default_rng(0).normal(size=(4000, 1000))
+    values = np.random.default_rng(0).normal(size=(30_000, 200))
     free(footprint.needed("pca", "jaxtl", values.shape))
     embedding = jaxtl.reduce(values, "pca")
     assert embedding.backend == "jaxtl"
