@@ -84,6 +84,7 @@ RANGES = {
     "seed": SEED,
     "split_seed": SEED,
     "test_share": SHARE,
+    "recall": SHARE,
     "points": Range(1, LARGEST_WHOLE, whole=True),
     "dpi": Range(30, 2400),
     "processes": Range(1, 65_536, whole=True),

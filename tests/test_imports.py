@@ -56,6 +56,7 @@ HEAVY = {
     "cupy",
     "dask",
     "distributed",
+    "faiss",
 }
 
 

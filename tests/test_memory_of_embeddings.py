@@ -67,6 +67,28 @@ def test_landmarks_fit_where_all_rows_do_not(free):
     footprint.check("lle", "sklearn", (1_000_000, 1280), {"landmarks": 5000})
 
 
+def test_features_beyond_memory_are_read_piece_by_piece(free):
+    """Where nobody asks for a library; a parameter of one library's own asks for it."""
+    values = np.random.default_rng(0).normal(size=(30_000, 200))
+    free(footprint.needed("pca", "jaxtl", values.shape))
+    embedding = jaxtl.reduce(values, "pca")
+    assert embedding.backend == "jaxtl"
+    free(64 * GIB)
+    whole = jaxtl.reduce(values, "pca")
+    assert whole.backend == "sklearn"
+    np.testing.assert_allclose(embedding.coords, whole.coords, atol=1e-5)
+    free(footprint.needed("pca", "jaxtl", values.shape))
+    for asked in ({"backend": "sklearn"}, {"svd_solver": "covariance_eigh"}):
+        with pytest.raises(JaxtlError, match=r"pca by sklearn: .* or backend jaxtl, which reads them"):
+            jaxtl.reduce(values, "pca", **asked)
+
+
+def test_neighbours_that_are_given_need_no_memory_to_be_found():
+    shape = (1_000_000, 1280)
+    given = footprint.needed("tsne", "opentsne", shape, {"neighbors": "given", "perplexity": 10})
+    assert given < 5 * GIB < 10 * GIB < footprint.needed("tsne", "opentsne", shape, {"perplexity": 10})
+
+
 def test_it_is_refused_before_any_work(free):
     free(2**20)
     told = []

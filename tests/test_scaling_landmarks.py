@@ -162,7 +162,20 @@ def test_streamed_pca_is_pca(n, d, monkeypatch):
     )
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert used["passes"] == (2 if n < d else 3)
+    assert used["passes"] == 2
+
+
+def test_pieces_far_apart_cost_streamed_pca_no_digits(monkeypatch):
+    """Rows sorted by a large coordinate: means of pieces lie apart by more than any piece is wide."""
+    values = np.random.default_rng(3).normal(size=(400, 6)) * [1000, 1, 1, 1, 1, 0.1] + 1e4
+    values = values[values[:, 0].argsort()]
+    monkeypatch.setattr(pca, "PIECE", 6 * 33)
+    exact, _, exactly = pca.sklearn_pca(values, None, svd_solver="full", n_components=6)
+    streamed, _, components = pca.streamed_pca(values, None, n_components=6)
+    np.testing.assert_allclose(streamed, exact, atol=1e-8 * np.abs(exact).max())
+    np.testing.assert_allclose(
+        *(coords["explained_variance_ratio"] for coords in (components, exactly)), rtol=1e-8
+    )
 
 
 def test_streamed_pca_is_nearer_the_truth_than_incremental_pca():

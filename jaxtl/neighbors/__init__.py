@@ -1,4 +1,4 @@
-"""Exact nearest neighbours, found once and shared by whoever needs them."""
+"""Exact nearest neighbours, found once and shared by whoever needs them; `approximate` has others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def exact_neighbors(
         JaxtlError: values that are no finite real numbers, k out of range, distances beyond float32.
     """
     values = as_points("neighbours", values, 2)
-    _check(n_neighbors, len(values) - 1, n_jobs)
+    check_numbers(n_neighbors, len(values) - 1, n_jobs)
     return _search(values, None, n_neighbors, engine, n_jobs)
 
 
@@ -50,7 +50,7 @@ def neighbors_together(values: np.ndarray, n_neighbors: int) -> Neighbors:
     """
     from jaxtl.neighbors import ring
 
-    _check(n_neighbors, len(values) - 1, -1)
+    check_numbers(n_neighbors, len(values) - 1)
     return _finite(ring.search(values, n_neighbors))
 
 
@@ -69,7 +69,7 @@ def nearest_rows(
             f"neighbours: rows have {values.shape[1]} dimensions and queries {queries.shape[1]}; give values "
             "of the same space"
         )
-    _check(n_neighbors, len(values), n_jobs)
+    check_numbers(n_neighbors, len(values), n_jobs)
     return _search(values, queries, n_neighbors, engine, n_jobs)
 
 
@@ -93,7 +93,8 @@ def _finite(neighbors: Neighbors) -> Neighbors:
     return neighbors
 
 
-def _check(n_neighbors: int, largest: int, n_jobs: int) -> None:
+def check_numbers(n_neighbors: int, largest: int, n_jobs: int = -1) -> None:
+    """Raises JaxtlError unless neighbours are whole from 1 to `largest`, and jobs -1 or 1 and more."""
     if not _is_whole(n_neighbors) or not 1 <= n_neighbors <= largest:
         raise JaxtlError(
             f"neighbours: n_neighbors must be 1 to {largest} for so many rows, got {n_neighbors!r}"

@@ -74,7 +74,7 @@ def library(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Searc
     def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         near, candidates = model.kneighbors(asked[rows])
         if own:
-            candidates = _without_own(candidates, rows)
+            candidates = without_own(candidates, rows)
         indices, squared = nearest_of(values, queries, rows, candidates, k)
         if not tree and count < len(values):
             unsure = ~_proven(squared[:, -1], near[:, -1] ** 2, asked[rows])
@@ -122,6 +122,13 @@ def nearest_of(
     values: np.ndarray, queries: np.ndarray, rows: np.ndarray, candidates: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of each row's candidates, and squared distances in float64; equal ones by index."""
+    exact = measure(values, queries, rows, candidates)
+    order = np.lexsort((candidates, exact), axis=1)[:, :k]
+    return np.take_along_axis(candidates, order, 1), np.take_along_axis(exact, order, 1)
+
+
+def measure(values: np.ndarray, queries: np.ndarray, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Squared distances of each row's candidates, float64 [m, c], from differences."""
     exact = np.empty(candidates.shape)
     step = max(1, _CHUNK // (candidates.shape[1] * values.shape[1]))
     for start in range(0, len(rows), step):
@@ -129,8 +136,7 @@ def nearest_of(
         apart = values[candidates[some]].astype(np.float64)
         apart -= queries[rows[some], None]
         exact[some] = np.einsum("rkd,rkd->rk", apart, apart)
-    order = np.lexsort((candidates, exact), axis=1)[:, :k]
-    return np.take_along_axis(candidates, order, 1), np.take_along_axis(exact, order, 1)
+    return exact
 
 
 def rounding(d: int) -> float:
@@ -193,7 +199,8 @@ def _up_to(far: np.ndarray, limit: np.ndarray, count: int) -> np.ndarray:
     return np.nonzero(chosen)[1].reshape(len(far), count)
 
 
-def _without_own(candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def without_own(candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Candidates [m, c] of rows [m] that may be among them, without these: [m, c - 1]."""
     # Among many copies a row's own index may be missing; then the last one goes.
     own = candidates == rows[:, None]
     own[~own.any(axis=1), -1] = True

@@ -15,7 +15,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.methods import METHODS, library_label, method_label
 from jaxtl.records import given, summaries
 from jaxtl.records.checks import checked_rows, names_of, of_meta
-from jaxtl.records.documents import anything, list_of, or_none, real, record_of
+from jaxtl.records.documents import anything, list_of, or_none, real, record_of, share
 from jaxtl.records.files import MAKE_AGAIN, read_npz, write_npz
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _DIAGNOSTICS = record_of(
     {"kl_divergence": _NUMBER, "reconstruction_error": _NUMBER, "explained_variance_ratio": _SHARES},
     anything,
 )
+_RECALL = or_none(share)
 # What is shown of a record's meta.
 _TOLD_OF_FEATURES = ("model", "layer", "dataset", "split", "image_size", "preprocessing")
 
@@ -118,24 +119,29 @@ class Neighbors(summaries.Told):
     Attributes:
         indices: int32 [n, k].
         distances: float32 [n, k], Euclidean.
+        recall: of approximate ones the share of the true neighbours that they hold, 0 to 1, as measured on
+            some points; None where they are exact.
     """
 
     indices: NDArray[np.int32]
     distances: NDArray[np.float32]
+    recall: float | None = None
 
     def summary(self) -> summaries.Summary:
         """What is shown of it instead of its arrays."""
         n, k = self.indices.shape
-        return summaries.Summary("Neighbors", [("points", f"{n:,}"), ("neighbours of each", f"{k}")])
+        told = [] if self.recall is None else [("recall", f"{self.recall:.4f}")]
+        return summaries.Summary("Neighbors", [("points", f"{n:,}"), ("neighbours of each", f"{k}"), *told])
 
     def save(self, path: Pathlike) -> None:
-        write_npz(path, {"indices": self.indices, "distances": self.distances}, {})
+        meta = {} if self.recall is None else {"recall": self.recall}
+        write_npz(path, {"indices": self.indices, "distances": self.distances}, meta)
 
     @classmethod
     def load(cls, path: Pathlike) -> Neighbors:
         """Read `indices` (int) and `distances` (any real dtype), both [n, k], from an npz."""
         kinds = {"indices": "iu", "distances": "fiu"}
-        arrays, _ = read_npz(path, tuple(kinds), kinds.__contains__, kinds)
+        arrays, meta = read_npz(path, tuple(kinds), kinds.__contains__, kinds)
         with _located(path):
             indices, distances = given.integers(arrays, "indices"), given.reals(arrays, "distances")
             if indices.ndim != 2 or indices.shape != distances.shape:
@@ -145,7 +151,9 @@ class Neighbors(summaries.Told):
                 )
             if indices.size and not 0 <= indices.min() <= indices.max() < len(indices):
                 raise JaxtlError(f"neighbours: indices must be 0 to {len(indices) - 1}")
-            return cls(indices, distances)
+            if fault := _RECALL(recall := meta.get("recall")):
+                raise JaxtlError(f"recall in meta {fault}")
+            return cls(indices, distances, recall)
 
 
 @dataclass(frozen=True, init=False, repr=False)

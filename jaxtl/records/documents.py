@@ -95,6 +95,7 @@ def is_number(value: Any) -> bool:
 
 number = _is(is_number)
 positive = _is(lambda value: is_number(value) and value > 0)
+share = _is(lambda value: is_number(value) and 0 <= value <= 1)
 # A number that may be infinite, or none.
 real = _is(lambda value: isinstance(value, int | float) and not isinstance(value, bool))
 whole = _is(lambda value: isinstance(value, int) and not isinstance(value, bool))

@@ -28,7 +28,7 @@ from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_o
 from jaxtl.reduction.lle import check_neighbors, own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
 from jaxtl.reduction.pca import sklearn_pca, streamed_pca
-from jaxtl.reduction.tsne import check_perplexity, opentsne
+from jaxtl.reduction.tsne import GIVEN, check_perplexity, opentsne
 from jaxtl.reduction.turning import coords_of, turned_onto
 
 # The libraries are those of each method's row in `jaxtl.methods`.
@@ -66,9 +66,10 @@ def reduce(
             (`jaxtl.records.store.load`); the libraries that are `streamed` in the method's row
             (`jaxtl.methods`) read them piece by piece, as all do with landmarks.
         method: "pca", "tsne" or "lle"; all are in `jaxtl.methods.METHODS`.
-        backend: a library that computes the method, or "auto"; see `choose`.
-        known_neighbors: exact neighbours of these features, at least as many as the method uses: backends on
-            the CPU that need any then look for none.
+        backend: a library that computes the method, or "auto"; see `choose`. Where features would not fit
+            into memory as it takes them, "auto" is one that is `streamed` in the method's row.
+        known_neighbors: neighbours of these features, at least as many as the method uses, exact or
+            approximate (`jaxtl.neighbors.approximate`): backends on the CPU that need any look for none.
         landmarks: rows, drawn by the seed, that the method embeds; the others are placed among them
             (PCA: projected; t-SNE: by openTSNE's `transform`; LLE: by their weights), each for itself. Where
             there are no more rows, and by default, the method embeds all.
@@ -89,11 +90,13 @@ def reduce(
     choice = choose(method, backend)
     if choice.fault:
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
-    name, function = choice.name, BACKENDS[method][choice.name]
+    name, needs = choice.name, _needs(method, params, landmarks, known_neighbors)
+    if backend == "auto" and not choice.on_gpu:
+        name = footprint.fitting(method, name, features.values.shape, needs)
+    function = BACKENDS[method][name]
     _check_parameters(method, name, params, landmarks)
     if not choice.on_gpu:
-        some = {} if landmarks is None else {"landmarks": landmarks}
-        footprint.check(method, name, features.values.shape, {**params, **some})
+        footprint.check(method, name, features.values.shape, needs)
     _check_values(method, features.values)
     progress = progress or None
     tell = progress or (lambda fraction: None)
@@ -128,6 +131,16 @@ def reduce(
         features.meta,
         features.ids,
     )
+
+
+def _needs(
+    method: str, params: dict[str, Any], landmarks: int | None, known: Neighbors | None
+) -> dict[str, Any]:
+    """What memory depends on, as `footprint` takes it."""
+    some = {} if landmarks is None else {"landmarks": landmarks}
+    # Of whole embeddings alone, since those of landmarks look for their own.
+    given = {"neighbors": GIVEN} if known is not None and method == "tsne" and landmarks is None else {}
+    return {**given, **params, **some}
 
 
 def _among_landmarks(

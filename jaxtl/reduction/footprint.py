@@ -12,12 +12,15 @@ from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.memory import available_memory, largest_count, spoken_bytes
+from jaxtl.methods import METHODS
 from jaxtl.ranges import LARGEST_WHOLE, Range
 from jaxtl.reduction.landmarks import PIECE as PLACED
 from jaxtl.reduction.pca import PIECE, exact_solver
-from jaxtl.reduction.tsne import EXACT_NEIGHBORS_UP_TO
+from jaxtl.reduction.tsne import EXACT_NEIGHBORS_UP_TO, GIVEN
 
 _ANY = Range(0, LARGEST_WHOLE)
+# Parameters that every backend has.
+_OF_ALL = {"n_components", "seed"}
 _DOUBLE = 8
 # Libraries, their threads' stacks, and blocks of rows that are looked at one after another.
 _FIXED = 32 * 2**20
@@ -66,10 +69,25 @@ def check(method: str, backend: str, shape: tuple[int, int], params: Mapping[str
         perplexity = largest_count(least, int(_number(params, "perplexity", 30)) - 1, free)
         ways = [f"take a perplexity of at most {perplexity:,}"] * (perplexity >= 1) or ways
     ways += [f"landmarks of at most {landmarks:,}"] * (landmarks >= 3)
+    streamed = [name for name in METHODS[method].streamed if needed(method, name, shape) <= free]
+    ways += [f"backend {name}, which reads them piece by piece" for name in streamed if name != backend]
     raise JaxtlError(
         f"{method} by {backend}: features [{n}, {d}] would take {spoken_bytes(need)} of memory beside "
         f"themselves, and {spoken_bytes(free)} are free; {' or '.join(ways) or 'take fewer columns'}"
     )
+
+
+def fitting(method: str, backend: str, shape: tuple[int, int], params: Mapping[str, Any] = {}) -> str:
+    """The backend, or one that reads features piece by piece, where they would not fit into memory by that.
+
+    Args:
+        params: as of `needed`; with those of one backend's own it is that one.
+    """
+    free = available_memory()
+    if params.keys() - _OF_ALL or needed(method, backend, shape, params) <= free:
+        return backend
+    others = (name for name in METHODS[method].streamed if needed(method, name, shape, params) <= free)
+    return next(others, backend)
 
 
 def _with_perplexity(
@@ -112,10 +130,14 @@ def _tsne(n: int, d: int, params: Mapping[str, Any]) -> int:
     k = int(3 * _number(params, "perplexity", 30))
     # Neighbours with distances, affinities, and what makes them symmetric: both ways, and the sum of these.
     graph = n * k * (2 * 8 + 2 * _ENTRY + 3 * 2 * _ENTRY)
-    annoy = params.get("neighbors", "auto") == "annoy" or n > EXACT_NEIGHBORS_UP_TO
+    how = params.get("neighbors", "auto")
+    annoy = how == "annoy" or (how == "auto" and n > EXACT_NEIGHBORS_UP_TO)
     # Rows about their mean; Annoy's own copies of them in its trees.
-    search = 4 * n * d * (3 if annoy else 1)
-    start = _decomposed(n, d, exact_solver((n, d))) if params.get("initialization", "pca") == "pca" else 0
+    search = 0 if how == GIVEN else 4 * n * d * (3 if annoy else 1)
+    start = 0
+    if params.get("initialization", "pca") == "pca":
+        streamed = n > EXACT_NEIGHBORS_UP_TO
+        start = _streamed_pca(n, d, params) if streamed else _decomposed(n, d, exact_solver((n, d)))
     # Of each point in a tree or a grid, and of the descent.
     return max(search + graph, start + graph) + 1000 * n
 

@@ -45,7 +45,7 @@ def own_lle(
     Args:
         values: [n, d].
         progress: unused.
-        known_neighbors: exact neighbours, n_neighbors or more of each, where they are known.
+        known_neighbors: n_neighbors or more of each, where they are known, exact or approximate.
         n_components: from 1 to d, and below n_neighbors.
         n_neighbors: k, from 3 to n - 1; the default is Roweis and Saul's own for faces.
         variant: the estimator's `method`, "standard" or "modified".
@@ -83,12 +83,19 @@ def own_lle(
         "variant": variant,
         "engine": model.engine_,
         "solver": model.solver_,
+        **_told_of(known_neighbors, n_neighbors),
         "dtype": "float64",
         "seed": int(seed),
         "versions": versions("scikit-learn", "scipy", "numpy", *(["jax"] if model.engine_ == "jax" else [])),
     }
     warned = {"warning": " ".join(str(warning.message) for warning in caught)} if caught else {}
     return coords, params, {**_told_by(model), **warned}
+
+
+def _told_of(known: Neighbors | None, n_neighbors: int) -> dict[str, float]:
+    """How many of the true neighbours those have that were taken, where they are approximate."""
+    taken = known is not None and known.indices.shape[1] >= n_neighbors
+    return {"recall": known.recall} if taken and known.recall is not None else {}
 
 
 def _told_by(model: LocallyLinearEmbedding) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from jaxtl.reduction.parameters import check_choice, check_components, versions
 
 # Doubles of rows held at a time: 32 MiB.
 PIECE = 2**22
+# How often features are read.
+_PASSES = 2
 _Tell = Callable[[int], Callable[[int], None]]
 SOLVERS = ("auto", "covariance_eigh", "full", "randomized", "arpack")
 
@@ -77,12 +79,11 @@ def streamed_pca(
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """Scores on the first principal components, of features that need not fit into memory.
 
-    They are read a piece at a time, so that they may be memory-mapped. With more rows than columns: rows,
-    for their mean, for the covariance about it (float64, 8 d^2 bytes), and for their scores. The mean comes
-    first, since a covariance from one pass would lose digits to large means. With more columns than rows:
-    columns, for the products of the rows about their mean (8 n^2 bytes), whose eigenvectors are the scores,
-    and for the signs. Exact where scikit-learn's IncrementalPCA, one pass that keeps few components, is not.
-    Signs by the same rule as `sklearn_pca`.
+    They are read a piece at a time, so that they may be memory-mapped, and twice. With more rows than
+    columns: rows, for the covariance (float64, 8 d^2 bytes) and for their scores. With more columns than
+    rows: columns, for the products of the rows about their mean (8 n^2 bytes), whose eigenvectors are the
+    scores, and for the signs. Exact where scikit-learn's IncrementalPCA, one pass that keeps few components,
+    is not. Signs by the same rule as `sklearn_pca`.
 
     Args:
         values: [n, d].
@@ -94,11 +95,11 @@ def streamed_pca(
     """
     n, d = values.shape
     check_number_of_components(n_components, values.shape)
-    passes, components = (2, _by_products) if n < d else (3, _by_covariance)
-    coords, shares = components(values, int(n_components), _passes(progress, passes, max(n, d)))
+    components = _by_products if n < d else _by_covariance
+    coords, shares = components(values, int(n_components), _passes(progress, max(n, d)))
     params = {
         "n_components": int(n_components),
-        "passes": passes,
+        "passes": _PASSES,
         "dtype": "float64",
         "seed": int(seed),
         "versions": versions("scikit-learn", "scipy", "numpy"),
@@ -110,18 +111,33 @@ def _by_covariance(values: np.ndarray, count: int, tell: _Tell) -> tuple[np.ndar
     """Scores [n, count] and shares of the variance, by the covariance of the columns."""
     from scipy.linalg import eigh
 
-    n, d = values.shape
-    mean = sum(piece.sum(axis=0) for piece in _pieces(values, tell(0))) / n
-    covariance = np.zeros((d, d))
-    for piece in _pieces(values, tell(1)):
-        piece -= mean
-        covariance += piece.T @ piece
+    d = values.shape[1]
+    mean, covariance = _moments(values, tell(0))
     total = np.trace(covariance)
     variances, components = eigh(covariance, subset_by_index=[d - count, d - 1])
     components = components[:, ::-1]
     components = (components * signs(components)).T
-    coords = np.concatenate([(piece - mean) @ components.T for piece in _pieces(values, tell(2))])
+    coords = np.concatenate([(piece - mean) @ components.T for piece in _pieces(values, tell(1))])
     return coords, variances[::-1] / total
+
+
+def _moments(values: np.ndarray, tell: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [d] of the rows, and products of their columns about it [d, d], read once.
+
+    Each piece has products about its own mean, which large means cost no digits, and how far the means of
+    pieces lie apart is added (Chan, Golub & LeVeque 1983, Am. Stat. 37:242).
+    """
+    d = values.shape[1]
+    mean, products, before = np.zeros(d), np.zeros((d, d)), 0
+    for piece in _pieces(values, tell):
+        count, own = len(piece), piece.mean(axis=0)
+        piece -= own
+        products += piece.T @ piece
+        apart = own - mean
+        products += np.outer(apart, apart * (before * count / (before + count)))
+        mean += apart * (count / (before + count))
+        before += count
+    return mean, products
 
 
 def _by_products(values: np.ndarray, count: int, tell: _Tell) -> tuple[np.ndarray, np.ndarray]:
@@ -161,9 +177,9 @@ def _pieces(values: np.ndarray, tell: Callable[[int], None]) -> Iterator[np.ndar
         tell(start + len(piece))
 
 
-def _passes(progress: Progress | None, count: int, n: int) -> _Tell:
+def _passes(progress: Progress | None, n: int) -> _Tell:
     def of(number: int) -> Callable[[int], None]:
-        return lambda rows: progress and progress((number + rows / n) / count)
+        return lambda rows: progress and progress((number + rows / n) / _PASSES)
 
     return of
 

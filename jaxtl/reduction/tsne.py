@@ -21,7 +21,7 @@ from jaxtl.reduction.parameters import (
     check_number,
     versions,
 )
-from jaxtl.reduction.pca import exact_solver
+from jaxtl.reduction.pca import exact_solver, streamed_pca
 
 # Exact neighbours are the same bytes for any number of threads; Annoy's depend on it, since each thread
 # grows its own trees. For 1280 features on two cores both take 41 s at n = 40,000, below that exact
@@ -45,8 +45,8 @@ _FIXED_DESCENT = {
 }
 # What openTSNE's `initialization.rescale` and `jitter` have: larger starts hamper early exaggeration.
 _START_DEVIATION, _START_JITTER = 1e-4, 0.01
-# How a record tells that it began with coordinates that were given.
-FROM_COORDS = "given"
+# How a record tells that it began with coordinates that were given, or took approximate neighbours that were.
+FROM_COORDS = GIVEN = "given"
 _PROGRESS_EVERY = 10
 # So few points are done before a second thread has woken; the result does not depend on it.
 _ONE_THREAD_UP_TO = 250
@@ -79,7 +79,8 @@ def opentsne(
     Args:
         values: [n, d].
         progress: called with the fraction of iterations done.
-        known_neighbors: exact neighbours, 3 * perplexity or more of each, where they are known.
+        known_neighbors: 3 * perplexity or more of each, where they are known; approximate ones are taken
+            where `neighbors` is "auto".
         start: coordinates [n, n_components] to begin with, instead of an initialization; they are scaled to
             a standard deviation of 1e-4 along the axis with the most, as openTSNE's `initialization.rescale`
             does, and jittered as its `jitter` does, since rows that coincide could not part.
@@ -92,7 +93,8 @@ def opentsne(
         early_exaggeration_iter: length of the first phase.
         exaggeration: >= 1, factor in the second phase.
         n_iter: length of the second phase.
-        neighbors: "exact", "annoy" (approximate), or "auto": exact up to EXACT_NEIGHBORS_UP_TO rows.
+        neighbors: "exact", "annoy" (approximate), or "auto": those that are known, else exact up to
+            EXACT_NEIGHBORS_UP_TO rows.
         negative_gradient_method: "bh" (Barnes-Hut), "fft", in 2 dimensions alone, or "auto": there fft from
             FFT_FROM rows, else bh.
         n_jobs: threads; -1 takes all cores. It changes the result with "annoy" alone.
@@ -107,8 +109,7 @@ def opentsne(
     check_jobs("tsne", n_jobs)
     early = _phase(n, learning_rate, "early_exaggeration", early_exaggeration, early_exaggeration_iter)
     late = _phase(n, learning_rate, "exaggeration", exaggeration, n_iter)
-    if neighbors == "auto":
-        neighbors = "exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"
+    neighbors, known_neighbors = _who_finds(neighbors, known_neighbors, n, int(3 * perplexity))
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM and n_components == 2 else "bh"
 
@@ -126,6 +127,7 @@ def opentsne(
         "initialization": initialization,
         **_of_phases(early, late),
         "neighbors": neighbors,
+        **({"recall": known_neighbors.recall} if neighbors == GIVEN else {}),
         "n_neighbors": int(3 * perplexity),
         "negative_gradient_method": negative_gradient_method,
         **_FIXED_AFFINITY,
@@ -136,6 +138,16 @@ def opentsne(
         "versions": versions("openTSNE", "scikit-learn", "numpy"),
     }
     return np.asarray(embedding), params, {"kl_divergence": float(embedding.kl_divergence)}
+
+
+def _who_finds(neighbors: str, known: Neighbors | None, n: int, k: int) -> tuple[str, Neighbors | None]:
+    """Whose neighbours are taken, and those that are known where it is theirs."""
+    known = known if known is not None and known.indices.shape[1] >= k else None
+    if neighbors == "auto" and known is not None:
+        return ("exact" if known.recall is None else GIVEN), known
+    if neighbors == "auto":
+        return ("exact" if n <= EXACT_NEIGHBORS_UP_TO else "annoy"), None
+    return neighbors, known if known is not None and known.recall is None else None
 
 
 def _of_phases(early: dict[str, float | int], late: dict[str, float | int]) -> dict[str, float | int]:
@@ -220,8 +232,8 @@ def _affinities(
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     k = int(3 * perplexity)
-    if neighbors == "exact":
-        if known_neighbors is None or known_neighbors.indices.shape[1] < k:
+    if neighbors != "annoy":
+        if known_neighbors is None:
             known_neighbors = exact_neighbors(values, k, n_jobs=n_jobs)
         index = PrecomputedNeighbors(known_neighbors.indices[:, :k], _of_usual_size(known_neighbors, k))
         return PerplexityBasedNN(perplexity=perplexity, n_jobs=n_jobs, knn_index=index, symmetrize=True)
@@ -255,6 +267,8 @@ def _initial(
 
     how = {"n_components": n_components, "random_state": seed}
 
+    if initialization == "pca" and len(values) > EXACT_NEIGHBORS_UP_TO:
+        return _scaled(streamed_pca(values, None, n_components=n_components)[0], seed)
     if initialization == "pca":
         # Its jitter keeps duplicates apart. float64 and an exact solver for the reasons in pca.py.
         return schemes.pca(steady(values).astype(np.float64), svd_solver=exact_solver(values.shape), **how)
