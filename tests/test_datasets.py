@@ -113,6 +113,7 @@ def test_nested_folders_belong_to_their_class_and_a_wrapping_folder_does_not_mat
     write_classes(tmp_path / "download")
     save(tmp_path / "download" / "cat" / "more" / "deep" / "x.png")
     (tmp_path / "download" / "cat" / "loop").symlink_to(tmp_path / "download" / "cat")
+    (tmp_path / "README.txt").touch()
     train, test = both(tmp_path)
     assert train.class_names == ("cat", "dog")
     assert "download/cat/more/deep/x.png" in {*train.ids, *test.ids}

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtl.data.feature_files import Given
+from jaxtl.data.feature_files import Given, texts
 from jaxtl.errors import JaxtlError
 from jaxtl.progress import counted
 from jaxtl.records.arrays import Features
+from jaxtl.records.given import missing
 from jaxtl.records.names import in_order, readable
 
 # 10 nearest neighbours in each of 5 folds, and t-SNE's smallest perplexity, ask for so many.
@@ -91,7 +92,7 @@ class _Matched:
         """Both as records; `names` of classes in label order, by default those that occur."""
         names = names or ([] if self.labels is None else _in_order(self.labels, self.class_names))
         ids = next(
-            (_texts(g.ids)[r] for g, r in zip(self.files, self.rows, strict=True) if g.ids is not None), None
+            (texts(g.ids)[r] for g, r in zip(self.files, self.rows, strict=True) if g.ids is not None), None
         )
         records = []
         for given, rows in zip(self.files, self.rows, strict=True):
@@ -104,13 +105,14 @@ class _Matched:
     @property
     def _are_named(self) -> bool:
         """Whether classes have names: numbers for want of names are not some."""
-        kinds = {given.labels.dtype.kind for given in self.files if given.labels is not None}
+        labels = [given.labels for given in self.files if given.labels is not None]
+        kinds = {np.array(own[:1].tolist()).dtype.kind for own in labels}
         return bool(self.class_names) or "U" in kinds or "S" in kinds
 
     def _match(self, common: bool) -> tuple[tuple[np.ndarray, np.ndarray], str]:
         before, after = self.files
         for what, keys in (
-            ("ids", [None if given.ids is None else _texts(given.ids) for given in self.files]),
+            ("ids", [None if given.ids is None else texts(given.ids) for given in self.files]),
             ("row numbers (index)", [given.index for given in self.files]),
         ):
             if keys[0] is not None and keys[1] is not None:
@@ -231,8 +233,8 @@ def _check_keys(given: Given, keys: np.ndarray, what: str) -> None:
 
 def _as_text(given: Given, names: tuple[str, ...]) -> np.ndarray:
     """Each row's class as text [n]: its name, or its number where it has none."""
-    labels, where = given.labels, given.where
-    assert labels is not None
+    assert given.labels is not None
+    labels, where = _plain(given.labels, given.where), given.where
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise JaxtlError(f"{where}: {int((~np.isfinite(labels)).sum())} labels are missing; fill them in")
@@ -249,22 +251,21 @@ def _as_text(given: Given, names: tuple[str, ...]) -> np.ndarray:
         return np.array(names)[labels]
     if labels.dtype.kind not in "iubUS":
         raise JaxtlError(f"{where}: labels are {labels.dtype}; give whole numbers or text")
-    texts = _texts(labels)
-    if (texts == "").any():
-        raise JaxtlError(f"{where}: {int((texts == '').sum())} labels are missing; fill them in")
-    if unknown := sorted(set(texts) - set(names)) if names and labels.dtype.kind in "US" else []:
+    classes = texts(labels)
+    if (classes == "").any():
+        raise JaxtlError(f"{where}: {int((classes == '').sum())} labels are missing; fill them in")
+    if unknown := sorted(set(classes) - set(names)) if names and labels.dtype.kind in "US" else []:
         raise JaxtlError(f"{where}: label {str(unknown[0])!r} is not among the class names")
-    return texts
+    return classes
 
 
-def _texts(values: np.ndarray) -> np.ndarray:
-    """As text, that of any script in one spelling."""
-    if values.dtype.kind == "S":
-        values = np.array([text.decode("utf-8", "backslashreplace") for text in values.tolist()], dtype=str)
-    texts = values.astype(str)
-    if values.dtype.kind != "U":
-        return texts
-    return np.array([readable(text).strip() for text in texts.tolist()], dtype=str)
+def _plain(labels: np.ndarray, where: str) -> np.ndarray:
+    """Labels that came as Python's objects, as of pandas, as an array of numbers or text."""
+    if labels.dtype.kind not in "OT":
+        return labels
+    if count := missing(labels):
+        raise JaxtlError(f"{where}: {count} labels are missing; fill them in")
+    return np.array(labels.tolist())
 
 
 def _in_order(classes: Sequence[str] | np.ndarray, names: Sequence[str]) -> list[str]:
