@@ -38,7 +38,7 @@ OF_FOLDER = {
     "jaxtl": {"convert", "cuda12", "cuda13", "dask", "hf", "onnx", "onnxruntime", "openvino", "parquet"},
     "weights_convert": {"convert"},
     "benchmarks": {"bench", "cuda13"},
-    "tests": {"test", "browser", "bench"},
+    "tests": {"test", "browser", "bench", "hf"},
     "examples": set(),
 }
 # Called as programs or by the settings of other tools; or needed by TFDS, which does not require it.
