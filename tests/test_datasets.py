@@ -252,6 +252,14 @@ def test_a_csv_lists_images_relative_to_itself(tmp_path, separator):
         assert test.images[:][:, 0, 0, 0].tolist() == [6, 7, 8, 9]
 
 
+def test_paths_may_be_written_as_on_windows(tmp_path):
+    write_classes(tmp_path / "all")
+    rows = [f"all\\{name}\\{k:02}.png,{name}" for name in ("cat", "dog") for k in range(10)]
+    (tmp_path / "list.csv").write_text("\n".join(("path,label", *rows)))
+    train, test = both(tmp_path / "list.csv")
+    assert (len(train), len(test), train.class_names) == (16, 4, ("cat", "dog"))
+
+
 def test_columns_may_be_named(tmp_path):
     save(tmp_path / "x.png")
     rows = [f"x.png,{k},b" for k in range(2)] * 5

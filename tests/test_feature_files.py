@@ -1,6 +1,7 @@
 """Files of features, of whatever form they are."""
 
 import csv
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -143,6 +144,17 @@ def test_tables_in_python_are_read_as_their_files():
     assert (pair.before.ids.tolist(), labels_of(pair)) == (IDS.tolist(), NAMES[LABELS].tolist())
     with pytest.raises(JaxtlError, match="columns of numbers"):
         given_features(pa.table({"id": IDS}), "before")
+
+
+def test_rows_that_pandas_counted_are_matched_by_their_numbers():
+    pa = pytest.importorskip("pyarrow")
+    order = np.random.default_rng(0).permutation(N)
+    noted = {"index_columns": [{"kind": "range", "name": None, "start": 0, "stop": N, "step": 1}]}
+    one = pa.table({"features": BEFORE.tolist()}).replace_schema_metadata({"pandas": json.dumps(noted)})
+    two = pa.table({"features": AFTER[order].tolist(), "__index_level_0__": order})
+    np.testing.assert_allclose(pair_of(one, two).after.values, AFTER)
+    damaged = one.replace_schema_metadata({"pandas": '{"index_columns": [{"kind": "range"}]}'})
+    assert given_features(damaged, "before").index is None
 
 
 # Arrays and labels in Python.

@@ -15,6 +15,7 @@ from jaxtl.data.parquet import as_table, read_parquet
 from jaxtl.errors import JaxtlError
 from jaxtl.records import given, store
 from jaxtl.records.arrays import Features, Pathlike
+from jaxtl.records.documents import parsed
 from jaxtl.records.files import read_npz
 from jaxtl.records.headers import read_npy
 from jaxtl.records.members import Member, members
@@ -184,6 +185,9 @@ def with_labels(features: Given, labels: Labels | Any) -> Given:
                 f"{features.where}, such as {lacking[0]}; add them"
             )
         values = values[[place[name] for name in names]]
+    if values.ndim == 1 and len(values) != len(features.values):
+        n, rows = len(values), len(features.values)
+        raise JaxtlError(f"{labels.where}: {n:,} labels for {rows:,} rows of {features.where}; give each one")
     return replace(features, labels=values, class_names=())
 
 
@@ -317,7 +321,19 @@ def _of_arrow(where: str, table: Any) -> Given:
     for name, column in zip(table.column_names, table.columns, strict=True):
         if (array := _of_column(where, name, column.combine_chunks())) is not None:
             columns[name] = array
+    if (rows := _counted_rows(table)) is not None:
+        columns.setdefault("index", rows)
     return _of_table(where, columns)
+
+
+def _counted_rows(table: Any) -> np.ndarray | None:
+    """The rows' numbers where pandas noted no more of them than that they were counted."""
+    try:
+        (index,) = parsed((table.schema.metadata or {})[b"pandas"])["index_columns"]
+        rows = range(*(int(index[end]) for end in ("start", "stop", "step")))
+        return np.array(rows) if index["kind"] == "range" and len(rows) == table.num_rows else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:

@@ -183,7 +183,9 @@ class _Matched:
         before, after = self.files
         row = wrong[0]
         remedy = (
-            "mend the labels" if self.keys else "put the rows in the same order, or give ids in both files"
+            "mend the labels"
+            if self.keys == "ids"
+            else "put the rows in the same order, or give ids in both files"
         )
         raise JaxtlError(
             f"labels disagree in {len(wrong):,} of {len(one):,} rows, the first in row {self.rows[0][row]}: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,7 +97,7 @@ class Dataset(summaries.Told):
     @classmethod
     def from_arrays(
         cls,
-        images: ArrayLike | Sequence[Any],
+        images: ArrayLike | Sequence[object],
         labels: ArrayLike,
         class_names: Sequence[str] | None = None,
         *,

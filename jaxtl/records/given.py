@@ -43,7 +43,7 @@ def check_pixels(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
         raise JaxtlError(f"{where}: images must be whole numbers 0 to 255 (uint8), got {dtype}{hint}")
 
 
-def pictures(where: str, images: ArrayLike | Sequence[Any]) -> np.ndarray:
+def pictures(where: str, images: Any) -> np.ndarray:
     """Images of any library, or Pillow's, as an array; those of Pillow's become RGB, or gray where all are.
 
     Raises JaxtlError where they are of different sizes, or of pixels that are not of 8 bits.
