@@ -113,6 +113,7 @@ def test_nested_folders_belong_to_their_class_and_a_wrapping_folder_does_not_mat
     write_classes(tmp_path / "download")
     save(tmp_path / "download" / "cat" / "more" / "deep" / "x.png")
     (tmp_path / "download" / "cat" / "loop").symlink_to(tmp_path / "download" / "cat")
+    (tmp_path / "README.txt").touch()
     train, test = both(tmp_path)
     assert train.class_names == ("cat", "dog")
     assert "download/cat/more/deep/x.png" in {*train.ids, *test.ids}
@@ -249,6 +250,14 @@ def test_a_csv_lists_images_relative_to_itself(tmp_path, separator):
         assert test.class_names == ("a", "b")
         assert test.ids.tolist() == [f"pictures/{k}.png" for k in (6, 7, 8, 9)]
         assert test.images[:][:, 0, 0, 0].tolist() == [6, 7, 8, 9]
+
+
+def test_paths_may_be_written_as_on_windows(tmp_path):
+    write_classes(tmp_path / "all")
+    rows = [f"all\\{name}\\{k:02}.png,{name}" for name in ("cat", "dog") for k in range(10)]
+    (tmp_path / "list.csv").write_text("\n".join(("path,label", *rows)))
+    train, test = both(tmp_path / "list.csv")
+    assert (len(train), len(test), train.class_names) == (16, 4, ("cat", "dog"))
 
 
 def test_columns_may_be_named(tmp_path):

@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxtl.data import arrays, load, short_name
 from jaxtl.errors import JaxtlError
@@ -69,7 +70,7 @@ def test_arrays_larger_than_memory_should_hold_lie_on_disk(save, tmp_path, monke
             {"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, 1], "ids": ["a"]},
             r"has 2 images, and ids is \[1\]",
         ),
-        ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, "multiply by 255"),
+        ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, r"rint\(images \* 255\)"),
         ({"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": [0, 1]}, r"\[2, 3, 8, 8\], channels first"),
         ({"images": np.full((2, 4, 4), 300), "labels": [0, 1]}, "must be 0 to 255, got 300 to 300"),
         ({"images": np.array([{}, {}]), "labels": [0, 1]}, "images must be"),
@@ -105,18 +106,34 @@ def test_datasets_are_made_of_arrays():
 @pytest.mark.parametrize(
     ("images", "labels", "names", "message"),
     [
-        (np.zeros((2, 4, 4)), [0, 1], None, "multiply by 255"),
+        (np.zeros((2, 4, 4)), [0, 1], None, r"rint\(images\)"),
         (np.full((2, 4, 4), 300), [0, 1], None, "must be 0 to 255, got 300 to 300"),
         (np.zeros((2, 3, 8, 8), np.uint8), [0, 1], None, "channels first"),
         (np.zeros((2, 4, 4), np.uint8), [0.5, 1], None, "labels must be whole numbers or names"),
         (np.zeros((2, 4, 4), np.uint8), [5, 6], ["a"], "1 class_names for labels from 5 to 6"),
         (np.zeros((2, 4, 4), np.uint8), ["a", "b"], ["a"], "class_names lack b"),
         (np.zeros((2, 4, 4), np.uint8), [0], None, "labels must be int32"),
+        (np.zeros((2, 4, 4), np.uint8), ["a", None], None, "1 labels are missing"),
+        (np.zeros((2, 4, 4), np.uint8), np.array(["a", np.nan], object), None, "1 labels are missing"),
+        (np.zeros((2, 4, 4), np.uint8), [[0, 1], [1, 0]], None, r"one-hot rows give labels\.argmax\(1\)"),
+        ([np.zeros((4, 4)), np.zeros((5, 4))], [0, 1], None, "images cannot be read as an array"),
+        ([Image.new("L", (4, 4)), Image.new("L", (4, 5))], [0, 1], None, "differ in size .4x4 and 5x4,"),
+        ([Image.new("I;16", (4, 4))] * 2, [0, 1], None, "Pillow's mode I;16; give such with 8 bits"),
     ],
 )
 def test_wrong_arrays_are_one_line(images, labels, names, message):
-    with pytest.raises(JaxtlError, match=message):
+    with pytest.raises(JaxtlError, match=message) as caught:
         Dataset.from_arrays(images, labels, names)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_pillow_are_taken_by_their_colours():
+    palette = Image.new("P", (5, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 200, 30])
+    colours = Dataset.from_arrays([palette, Image.new("L", (5, 4), 7)], ["a", "b"])
+    assert colours.images.shape == (2, 4, 5, 3)
+    assert colours.images[:, 0, 0].tolist() == [[10, 200, 30], [7, 7, 7]]
+    assert Dataset.from_arrays([Image.new("L", (5, 4), 7)] * 2, [0, 1]).images.shape == (2, 4, 5, 1)
 
 
 # IDX, and names.

@@ -18,6 +18,7 @@ from jaxtl.models.network import Carry
 from jaxtl.models.resnet import ResNet, ResNetConfig
 from jaxtl.models.weights import arrays_of, build, load_arrays, load_model, save_weights
 from jaxtl.network.trunk import trainable_boundary
+from jaxtl.report.provenance import NETWORKS
 from jaxtl.settings import MODELS, RunConfig
 from tests.resnet_reference import drawn, images
 
@@ -32,6 +33,11 @@ def test_every_model_has_a_family():
     members = {config.name: (name, family) for name, family in FAMILIES.items() for config in family.members}
     assert set(members) == set(MODELS)
     assert all(family.config.family == name for name, family in members.values())
+
+
+def test_every_model_has_its_paper():
+    """Which the page cites where a run went through it."""
+    assert set(NETWORKS) == set(MODELS)
 
 
 @pytest.mark.parametrize(

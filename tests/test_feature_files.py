@@ -1,13 +1,15 @@
 """Files of features, of whatever form they are."""
 
 import csv
+import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtl.data.feature_files import read_features
+from jaxtl.data.feature_files import given_features, read_features, read_labels
 from jaxtl.errors import JaxtlError
-from tests.feature_pairs import AFTER, BEFORE, IDS, LABELS, NAMES, labels_of, pair_of, save
+from tests.feature_pairs import AFTER, BEFORE, IDS, LABELS, NAMES, N, labels_of, pair_of, save
 
 
 def write_csv(path, separator=","):
@@ -88,3 +90,113 @@ def test_arrays_that_nobody_can_tell_apart_are_listed(tmp_path):
         JaxtlError, match=r"no array values, features or embeddings .* \(it has a \[60, 8\], b"
     ):
         read_features(tmp_path / "f.npz")
+
+
+# Tables.
+
+
+def write_table(path, values, **columns):
+    """A CSV file of columns by name, behind them those of values."""
+    columns |= {f"f{k}": values[:, k] for k in range(values.shape[1])}
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_row_numbers_that_pandas_wrote_are_no_feature(tmp_path, name):
+    order = np.random.default_rng(0).permutation(N)
+    one = write_table(tmp_path / "b.csv", BEFORE, **{name: np.arange(N)})
+    two = write_table(tmp_path / "a.csv", AFTER[order], **{name: np.arange(N)[order]})
+    pair = pair_of(one, two)
+    assert pair.before.values.shape == (N, 8)
+    np.testing.assert_allclose(pair.after.values, AFTER, rtol=1e-6)
+    assert any("taken for row numbers" in note for note in pair.notes)
+
+
+def test_names_of_rows_without_a_name_are_ids(tmp_path):
+    path = write_table(tmp_path / "b.csv", BEFORE, **{"": IDS})
+    assert read_features(path).ids.tolist() == IDS.tolist()
+
+
+def test_ids_of_digits_keep_their_zeros(tmp_path):
+    ids = [f"{k:03}" for k in range(N)]
+    path = write_table(tmp_path / "b.csv", BEFORE, image_id=ids)
+    assert pair_of(path, {"values": AFTER, "ids": ids}).before.ids.tolist() == ids
+
+
+def test_a_number_that_is_missing_is_found_and_an_empty_column_is_none(tmp_path):
+    cells = BEFORE.astype(str)
+    cells[4, 2] = "NA"
+    path = write_table(tmp_path / "b.csv", cells, note=[""] * N)
+    with pytest.raises(JaxtlError, match="in 1 of 60 rows, the first in row 4"):
+        pair_of(path, AFTER)
+    assert read_features(write_table(tmp_path / "b.csv", BEFORE, note=[""] * N)).values.shape == (N, 8)
+
+
+def test_tables_in_python_are_read_as_their_files():
+    pa = pytest.importorskip("pyarrow")
+    columns = {f"f{k}": column for k, column in enumerate(BEFORE.T)}
+    kinds = pa.array(NAMES[LABELS]).dictionary_encode()
+    table = pa.table({"id": IDS, "label": kinds, "__index_level_0__": np.arange(N), **columns})
+    pair = pair_of(table, AFTER)
+    np.testing.assert_array_equal(pair.before.values, BEFORE)
+    assert (pair.before.ids.tolist(), labels_of(pair)) == (IDS.tolist(), NAMES[LABELS].tolist())
+    with pytest.raises(JaxtlError, match="columns of numbers"):
+        given_features(pa.table({"id": IDS}), "before")
+
+
+def test_rows_that_pandas_counted_are_matched_by_their_numbers():
+    pa = pytest.importorskip("pyarrow")
+    order = np.random.default_rng(0).permutation(N)
+    noted = {"index_columns": [{"kind": "range", "name": None, "start": 0, "stop": N, "step": 1}]}
+    one = pa.table({"features": BEFORE.tolist()}).replace_schema_metadata({"pandas": json.dumps(noted)})
+    two = pa.table({"features": AFTER[order].tolist(), "__index_level_0__": order})
+    np.testing.assert_allclose(pair_of(one, two).after.values, AFTER)
+    damaged = one.replace_schema_metadata({"pandas": '{"index_columns": [{"kind": "range"}]}'})
+    assert given_features(damaged, "before").index is None
+
+
+# Arrays and labels in Python.
+
+
+def test_arrays_of_other_libraries_are_taken_and_what_is_none_is_refused():
+    pair = pair_of(jnp.asarray(BEFORE, jnp.bfloat16), AFTER.astype(">f8").tolist())
+    np.testing.assert_allclose(pair.before.values, BEFORE, rtol=4e-3)
+    np.testing.assert_array_equal(pair.after.values, AFTER)
+    for source in ([[1.0, 2.0], [3.0]], np.ma.masked_equal(BEFORE, BEFORE[0, 0]), {"values": [[1], [2, 3]]}):
+        with pytest.raises(JaxtlError, match=r"before: (features|values) ") as refusal:
+            given_features(source, "before")
+        assert "\n" not in str(refusal.value)
+
+
+def test_labels_may_be_objects_and_none_of_them_missing():
+    names = NAMES[LABELS].astype(object)
+    pair = pair_of(BEFORE, AFTER, labels=names)
+    assert labels_of(pair) == NAMES[LABELS].tolist()
+    for nothing in (None, float("nan")):
+        names[3] = nothing
+        with pytest.raises(JaxtlError, match="1 labels are missing"):
+            pair_of(BEFORE, AFTER, labels=names)
+
+
+def test_labels_of_a_table_are_matched_by_ids(tmp_path):
+    order = np.random.default_rng(0).permutation(N)
+    rows = [f"{IDS[k]},{NAMES[LABELS[k]]}" for k in order]
+    path = tmp_path / "labels.csv"
+
+    def labelled(lines):
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return labels_of(pair_of({"values": BEFORE, "ids": IDS}, AFTER, labels=read_labels(path)))
+
+    assert labelled(["path,species,class", *(row.replace(",", ",x,") for row in rows)]) == (
+        NAMES[LABELS].tolist()
+    )
+    for lines, words in (
+        (["id,label", *rows[1:]], f"no label for 1 of 60 ids of before, such as {IDS[order[0]]}"),
+        (["id,label", *rows, rows[0]], "1 ids stand there more than once"),
+        (["id,species", *rows], "no column is called label or class"),
+    ):
+        with pytest.raises(JaxtlError, match=words):
+            labelled(lines)
+    assert labelled(NAMES[LABELS]) == NAMES[LABELS].tolist()

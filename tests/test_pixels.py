@@ -134,12 +134,13 @@ def test_fit_stretches_crops_or_pads(tmp_path, array):
     pixels[:, :10] = 50  # what a crop leaves out
     path = save(tmp_path / "wide.png", pixels)
 
-    def fitted(fit):
+    def fitted(fit, size=20):
         if array:
-            return np.rint(np.asarray(preprocess(pixels[None], 20, "unit", fit=fit))[0] * 255)
-        return read(path, Reading(20, fit=fit))
+            return np.rint(np.asarray(preprocess(pixels[None], size, "unit", True, fit))[0] * 255)
+        return read(path, Reading(size, fit=fit))
 
     assert (fitted("crop") == 200).all()
+    assert (fitted("crop", 10) == 200).all()
     stretched, padded = fitted("stretch"), fitted("pad")
     assert (stretched[:, :4] == 50).all()
     assert (stretched[:, 6:] == 200).all()

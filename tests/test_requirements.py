@@ -51,7 +51,7 @@ OF_FOLDER = {
     },
     "weights_convert": {"convert"},
     "benchmarks": {"bench", "cuda13"},
-    "tests": {"test", "browser", "bench"},
+    "tests": {"test", "browser", "bench", "hf"},
     "examples": set(),
 }
 # Called as programs or by the settings of other tools; or needed by TFDS, which does not require it.

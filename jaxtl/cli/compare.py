@@ -27,7 +27,8 @@ from jaxtl.machine.devices import configure
     "--labels",
     type=options.FILE,
     metavar="FILE",
-    help="Classes in the order of BEFORE, if the files hold none: .npy, or a text file with one on a line.",
+    help="Classes in the order of BEFORE, if the files hold none: .npy, a text file with one on a line, or a "
+    ".csv with columns label and id, in any order.",
 )
 @click.option(
     "--common",

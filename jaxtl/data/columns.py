@@ -29,7 +29,7 @@ def pick(where: str, columns: Sequence[str], wanted: str | None, usual: Sequence
     if name is None:
         raise JaxtlError(
             f"{where}: no column is called {', '.join(usual[:3])} or the like; it has "
-            f"{', '.join(columns)}: name the one with the {what} by --{what}-column"
+            f"{', '.join(filter(None, columns))}: name the one with the {what} by --{what}-column"
         )
     return name
 

@@ -6,32 +6,57 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxtl.data.parquet import read_parquet
+from jaxtl.data.parquet import as_table, read_parquet
 from jaxtl.errors import JaxtlError
-from jaxtl.records import store
+from jaxtl.records import given, store
 from jaxtl.records.arrays import Features, Pathlike
+from jaxtl.records.documents import parsed
 from jaxtl.records.files import read_npz
 from jaxtl.records.headers import read_npy
 from jaxtl.records.members import Member, members
+from jaxtl.records.names import readable
 from jaxtl.records.places import check_file
 from jaxtl.records.tables import read_columns
 
 # What the parts of a file may be called, by what they are; the first that is there is taken.
 NAMES = {
     "values": ("values", "features", "embeddings", "embedding", "vectors", "vector", "feature"),
-    "labels": ("labels", "label", "class", "targets", "target", "y"),
-    "ids": ("ids", "id", "paths", "path", "filenames", "filename", "file_name", "files", "file"),
+    "labels": ("labels", "label", "class", "targets", "target", "y", "category", "class_name"),
+    "ids": (
+        *("ids", "id", "paths", "path", "filenames", "filename", "file_name", "files", "file"),
+        *("image_id", "image_path", "file_path", "filepath", "uid"),
+    ),
     "class_names": ("class_names", "classes", "label_names"),
     "index": ("index",),
 }
-# In which features are given: a record, a file, arrays by name, or an array [n, d] or lists of numbers.
+# What pandas and R call the column of a table's rows, where nobody called it anything.
+_UNNAMED = ("", "unnamed: 0", "__index_level_0__")
+# What stands in a table's cell where a number is missing.
+_MISSING = ("", "NA", "N/A", "null", "None", "<NA>")
+
+
+class Table(Protocol):
+    """A table of pandas, polars or PyArrow, by what they have in common (Arrow's PyCapsule interface)."""
+
+    @property
+    def columns(self) -> Any: ...
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+
+# In which features are given: a record, a file, arrays by name, an array [n, d] or lists of numbers, a table.
 Source = (
-    Features | Pathlike | Mapping[str, NDArray[np.generic]] | NDArray[np.generic] | Sequence[Sequence[float]]
+    Features
+    | Pathlike
+    | Mapping[str, NDArray[np.generic]]
+    | NDArray[np.generic]
+    | Sequence[Sequence[float]]
+    | Table
 )
 SUFFIXES = (".npz", ".npy", ".parquet", ".csv")
 
@@ -61,8 +86,16 @@ class Given:
     notes: tuple[str, ...] = ()
 
 
+class Labels(NamedTuple):
+    """Labels [n] in a file of their own, and the ids of what they are of, where the file has some."""
+
+    labels: np.ndarray
+    ids: np.ndarray | None = None
+    where: str = "labels"
+
+
 def given_features(source: Given | Features | Pathlike | Any, where: str) -> Given:
-    """Features from a record, an array [n, d], a mapping of arrays by name, or a file.
+    """Features from a record, an array [n, d], a mapping of arrays by name, a table, or a file.
 
     Raises JaxtlError for what is none of these, or a file that cannot be read as one.
     """
@@ -73,10 +106,20 @@ def given_features(source: Given | Features | Pathlike | Any, where: str) -> Giv
         meta = {name: value for name, value in source.meta.items() if name != "class_names"}
         return Given(where, source.values, source.labels, source.ids, tuple(names or ()), source.index, meta)
     if isinstance(source, Mapping):
-        return _of_arrays(where, {name: np.asarray(array) for name, array in source.items()}, {})
+        return _of_arrays(where, {name: _as_given(where, name, part) for name, part in source.items()}, {})
     if isinstance(source, str | Path):
         return read_features(source)
-    return Given(where, np.asarray(source))
+    if hasattr(source, "columns") and not isinstance(source, np.ndarray):
+        return _of_arrow(where, as_table(where, source))
+    return Given(where, _as_given(where, "features", source))
+
+
+def _as_given(where: str, name: str, values: Any) -> np.ndarray:
+    """An array of any library, or lists; of numbers that NumPy does not know, such as bfloat16, float32."""
+    if isinstance(values, str | bytes | int | float | None):
+        return np.asarray(values)
+    array = given.as_array(where, name, values)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def read_features(path: Pathlike) -> Given:
@@ -89,27 +132,73 @@ def read_features(path: Pathlike) -> Given:
     return readers[path.suffix.lower()](path)
 
 
-def read_labels(path: Pathlike) -> np.ndarray:
-    """Labels [n] from a file of their own: .npy, or text with one on a line.
+def read_labels(path: Pathlike) -> Labels:
+    """Labels from a file of their own: .npy, text with one on a line, or .csv with a column of labels, and
+    one of ids or none.
 
     Text may come through a shell's pipe. Raises JaxtlError for no such file or another kind.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
-        return _array(path)
+        return Labels(_array(path), None, str(path))
     check_file(path, "give a file of labels", pipes=True)
+    if path.suffix.lower() == ".csv" and (table := _labels_by_name(path)):
+        return table
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such file") from None
     except UnicodeDecodeError:
         raise JaxtlError(f"{path}: neither .npy nor UTF-8 text; give labels as one of these") from None
-    return np.array([line.strip() for line in lines if line.strip()])
+    return Labels(np.array([line.strip() for line in lines if line.strip()]), None, str(path))
 
 
-def with_labels(given: Given, labels: np.ndarray) -> Given:
-    """The same features with other labels."""
-    return replace(given, labels=labels, class_names=())
+def _labels_by_name(path: Path) -> Labels | None:
+    """Those of a table; None for a list with one on a line, without a header."""
+    columns = read_columns(path)
+    label, name = _part(columns, "labels"), _part(columns, "ids")
+    if label is None and len(columns) > 1:
+        raise JaxtlError(f"{path}: no column is called label or class; it has {_few(columns)}: name it so")
+    if label is None:
+        return None
+    return Labels(_cells(columns[label]), None if name is None else np.array(columns[name]), str(path))
+
+
+def with_labels(features: Given, labels: Labels | Any) -> Given:
+    """The same features with other labels, by ids where both have some, else in the same order.
+
+    Raises JaxtlError where labels have ids, and some of the features' are not among them.
+    """
+    if labels is None:
+        return replace(features, labels=None, class_names=())
+    if not isinstance(labels, Labels):
+        labels = Labels(given.as_array("compare", "labels", labels))
+    values = labels.labels
+    if labels.ids is not None and features.ids is not None:
+        place = {name: row for row, name in enumerate(texts(labels.ids).tolist())}
+        names = texts(features.ids).tolist()
+        if len(place) < len(values):
+            twice = len(values) - len(place)
+            raise JaxtlError(f"{labels.where}: {twice:,} ids stand there more than once; give each one label")
+        if lacking := [name for name in names if name not in place]:
+            raise JaxtlError(
+                f"{labels.where}: has no label for {len(lacking):,} of {len(names):,} ids of "
+                f"{features.where}, such as {lacking[0]}; add them"
+            )
+        values = values[[place[name] for name in names]]
+    if values.ndim == 1 and len(values) != len(features.values):
+        n, rows = len(values), len(features.values)
+        raise JaxtlError(f"{labels.where}: {n:,} labels for {rows:,} rows of {features.where}; give each one")
+    return replace(features, labels=values, class_names=())
+
+
+def texts(values: np.ndarray) -> np.ndarray:
+    """As text, that of any script in one spelling."""
+    if values.dtype.kind == "S":
+        values = np.array([text.decode("utf-8", "backslashreplace") for text in values.tolist()], dtype=str)
+    if values.dtype.kind not in "UOT":
+        return values.astype(str)
+    return np.array([readable(str(text)).strip() for text in values.tolist()], dtype=str)
 
 
 def _read_npz(path: Path) -> Given:
@@ -129,12 +218,12 @@ def _read_npz(path: Path) -> Given:
 
 
 def _of_arrays(where: str, arrays: dict[str, np.ndarray], meta: Mapping[str, Any]) -> Given:
-    found = {part: _part(arrays, part) for part in NAMES}
+    names_of = {part: _part(arrays, part) for part in NAMES}
     notes: list[str] = []
-    if found["values"] is None:
-        found["values"] = _only_matrix(where, arrays)
-        notes.append(f"{where}: array {found['values']} is taken as the features")
-    taken = {part: arrays[name] for part, name in found.items() if name is not None}
+    if names_of["values"] is None:
+        names_of["values"] = _only_matrix(where, arrays)
+        notes.append(f"{where}: array {names_of['values']} is taken as the features")
+    taken = {part: arrays[name] for part, name in names_of.items() if name is not None}
     labels = taken.get("labels")
     if labels is not None and labels.ndim == 0:
         labels = None
@@ -193,8 +282,9 @@ def _read_csv(path: Path) -> Given:
             f"{path}: its first line holds numbers; put a line above it that names the columns, such as "
             "label,f0,f1,f2"
         )
-    numbers = {name: _numbers(cells) for name, cells in columns.items()}
-    table = {name: np.array(columns[name]) if array is None else array for name, array in numbers.items()}
+    # Ids are texts: 007 is not 7.
+    ids = _part(columns, "ids")
+    table = {name: np.array(c) if name == ids else _cells(c) for name, c in columns.items()}
     return _of_table(str(path), table)
 
 
@@ -202,24 +292,50 @@ def _is_number(text: str) -> bool:
     return _numbers([text]) is not None
 
 
+def _cells(cells: Sequence[str]) -> np.ndarray:
+    """A column as numbers where all of it are, else as text."""
+    numbers = _numbers(cells)
+    return np.array(cells) if numbers is None else numbers
+
+
 def _numbers(cells: Sequence[str]) -> np.ndarray | None:
-    """As whole numbers where all are, else as numbers, an empty cell as NaN; None where one is no number."""
+    """As whole numbers where all are, else as numbers, a missing one as NaN; None where one is no number, or
+    all are missing."""
+    if all(cell in _MISSING for cell in cells):
+        return None
     for kind in (np.int64, np.float64):
         try:
-            return np.array([cell or "nan" for cell in cells] if kind is np.float64 else cells, kind)
+            texts = ["nan" if c in _MISSING else c for c in cells] if kind is np.float64 else cells
+            return np.array(texts, kind)
         except (ValueError, OverflowError):
             continue
     return None
 
 
 def _read_parquet(path: Path) -> Given:
-    table, columns = read_parquet(path), {}
+    return _of_arrow(str(path), read_parquet(path))
+
+
+def _of_arrow(where: str, table: Any) -> Given:
+    columns = {}
     if len(set(table.column_names)) < table.num_columns:
-        raise JaxtlError(f"{path}: two columns have one name; give each its own")
+        raise JaxtlError(f"{where}: two columns have one name; give each its own")
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if (array := _of_column(str(path), name, column.combine_chunks())) is not None:
+        if (array := _of_column(where, name, column.combine_chunks())) is not None:
             columns[name] = array
-    return _of_table(str(path), columns)
+    if (rows := _counted_rows(table)) is not None:
+        columns.setdefault("index", rows)
+    return _of_table(where, columns)
+
+
+def _counted_rows(table: Any) -> np.ndarray | None:
+    """The rows' numbers where pandas noted no more of them than that they were counted."""
+    try:
+        (index,) = parsed((table.schema.metadata or {})[b"pandas"])["index_columns"]
+        rows = range(*(int(index[end]) for end in ("start", "stop", "step")))
+        return np.array(rows) if index["kind"] == "range" and len(rows) == table.num_rows else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:
@@ -229,6 +345,8 @@ def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _of_column(where, name, column.dictionary_decode())
+    if isinstance(kind, pa.BaseExtensionType):
+        return _of_column(where, name, column.storage)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         values = column.flatten()
         if not len(column) or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
@@ -237,7 +355,9 @@ def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:
         if len(lengths) > 1 or column.null_count or values.null_count:
             raise JaxtlError(f"{where}: rows of column {name} differ in length; give vectors of one length")
         return values.to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_decimal(kind):
+        return _of_column(where, name, column.cast(pa.float64()))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return np.array([text or "" for text in column.to_pylist()], dtype=str)
     if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return np.asarray(column.to_numpy(zero_copy_only=False))
@@ -247,6 +367,7 @@ def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:
 def _of_table(where: str, columns: dict[str, np.ndarray]) -> Given:
     """A column of vectors, or all columns of numbers that are nothing else, in their order."""
     parts = {part: _part(columns, part) for part in ("labels", "ids", "index")}
+    notes = _take_unnamed(where, columns, parts)
     vectors = [name for name, column in columns.items() if column.ndim == 2]
     if vectors:
         values_name = _part(vectors, "values") or vectors[0]
@@ -259,10 +380,22 @@ def _of_table(where: str, columns: dict[str, np.ndarray]) -> Given:
         told = f"{len(names)} columns of numbers ({_few(names)})"
     own = {part: columns[name] for part, name in parts.items() if name is not None}
     left = [name for name in columns if name not in parts.values() and name not in told.split()]
-    texts = [name for name in left if columns[name].dtype.kind not in "fiu"]
-    notes = [f"{where}: {told} are the features" if not vectors else f"{where}: {told} holds the features"]
-    notes += [f"{where}: not looked at: {_few(texts)}"] if texts else []
+    passed = [name for name in left if columns[name].dtype.kind not in "fiu"]
+    notes.append(f"{where}: {told} {'holds' if vectors else 'are'} the features")
+    notes += [f"{where}: not looked at: {_few(passed)}"] if passed else []
     return Given(where, values, own.get("labels"), own.get("ids"), (), own.get("index"), {}, tuple(notes))
+
+
+def _take_unnamed(where: str, columns: Mapping[str, np.ndarray], parts: dict[str, str | None]) -> list[str]:
+    """Take the column in which pandas and R keep what rows are called for that, and for no feature."""
+    name = next((name for name in columns if name.lower() in _UNNAMED), None)
+    if name is None:
+        return []
+    part, what = ("index", "row numbers") if columns[name].dtype.kind in "iu" else ("ids", "ids")
+    if columns[name].dtype.kind == "f" or parts[part] is not None:
+        part, what = "", "nothing"
+    parts[part] = name
+    return [f"{where}: the column without a name of its own is taken for {what}"]
 
 
 def _few(names: Iterable[str]) -> str:

@@ -59,11 +59,11 @@ def find(root: Path, request: Request) -> Listing:
 
 
 def _unwrapped(root: Path, asked: list[str]) -> tuple[Path, list[str]]:
-    """The folder that holds splits or classes: within `root` where that holds one folder and nothing else."""
+    """The folder that holds splits or classes: within `root` where that holds one folder and no images."""
     base = root
     while not asked:
         inner, files = _entries(base)
-        if len(inner) != 1 or files or len(_entries(inner[0])[0]) < 2:
+        if len(inner) != 1 or any(map(_is_image, files)) or len(_entries(inner[0])[0]) < 2:
             break
         base = inner[0]
     return base, [] if base == root else [f"images are taken from {readable(base)}"]

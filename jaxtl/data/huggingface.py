@@ -105,12 +105,12 @@ class _Images(Sequence[Any]):
 
     def classes(self) -> list[str]:
         values = list(self._part[self._label])
-        if self.class_names is None:
-            return [str(value) for value in values]
-        if any(value is None or value < 0 for value in values):
+        if any(value is None or (self.class_names and value < 0) for value in values):
             raise JaxtlError(
                 f"hf: column {self._label} has images without a class, so the split cannot be used"
             )
+        if self.class_names is None:
+            return [str(value) for value in values]
         return [self.class_names[value] for value in values]
 
     def ids(self) -> list[str]:

@@ -3,6 +3,7 @@ gray."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from jaxtl.machine.host import cpu_count
 _NAMED = 50
 # Files that are looked at before it is asked whether there are enough.
 _PIECE = 512
+# What Pillow calls an image that is no file.
+_STREAM = re.compile(r"<_io\.BytesIO [^>]*>")
 # A reason in an error or a record.
 _LONGEST = 160
 
@@ -94,7 +97,7 @@ def _decoded(source: Path | bytes) -> Kind:
 
 
 def _reason(error: Exception, source: Path | bytes) -> str:
-    lines = str(error).replace(repr(str(source)), "").strip().splitlines()
+    lines = _STREAM.sub("", str(error).replace(repr(str(source)), "")).strip().splitlines()
     text = lines[0].rstrip() if lines else type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

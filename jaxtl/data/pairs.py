@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtl.data.feature_files import Given
+from jaxtl.data.feature_files import Given, texts
 from jaxtl.errors import JaxtlError
 from jaxtl.progress import counted
 from jaxtl.records.arrays import Features
+from jaxtl.records.given import missing
 from jaxtl.records.names import in_order, readable
 
 # 10 nearest neighbours in each of 5 folds, and t-SNE's smallest perplexity, ask for so many.
 LEAST_ROWS = 13
 # Kinds of elements, NumPy's letters, that images are called by.
-_NAMES = "iufbUSM"
+_NAMES = "iufbUSMOT"
 
 
 class Pair(NamedTuple):
@@ -93,7 +94,7 @@ class _Matched:
         """Both as records; `names` of classes in label order, by default those that occur."""
         names = names or ([] if self.labels is None else _in_order(self.labels, self.class_names))
         known = zip(map(_ids, self.files), self.rows, strict=True)
-        ids = next((texts[rows] for texts, rows in known if texts is not None), None)
+        ids = next((own[rows] for own, rows in known if own is not None), None)
         records = []
         for given, rows in zip(self.files, self.rows, strict=True):
             values = np.ascontiguousarray(_float32(given)[rows])
@@ -105,7 +106,8 @@ class _Matched:
     @property
     def _are_named(self) -> bool:
         """Whether classes have names: numbers for want of names are not some."""
-        kinds = {given.labels.dtype.kind for given in self.files if given.labels is not None}
+        labels = [given.labels for given in self.files if given.labels is not None]
+        kinds = {np.array(own[:1].tolist()).dtype.kind for own in labels}
         return bool(self.class_names) or "U" in kinds or "S" in kinds
 
     def _match(self, common: bool) -> tuple[tuple[np.ndarray, np.ndarray], str]:
@@ -182,7 +184,9 @@ class _Matched:
         before, after = self.files
         row = wrong[0]
         remedy = (
-            "mend the labels" if self.keys else "put the rows in the same order, or give ids in both files"
+            "mend the labels"
+            if self.keys == "ids"
+            else "put the rows in the same order, or give ids in both files"
         )
         raise JaxtlError(
             f"labels disagree in {len(wrong):,} of {len(one):,} rows, the first in row {self.rows[0][row]}: "
@@ -232,8 +236,8 @@ def _check_keys(given: Given, keys: np.ndarray, what: str) -> None:
 
 def _as_text(given: Given, names: tuple[str, ...]) -> np.ndarray:
     """Each row's class as text [n]: its name, or its number where it has none."""
-    labels, where = given.labels, given.where
-    assert labels is not None
+    assert given.labels is not None
+    labels, where = _plain(given.labels, given.where), given.where
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise JaxtlError(f"{where}: {int((~np.isfinite(labels)).sum())} labels are missing; fill them in")
@@ -250,28 +254,27 @@ def _as_text(given: Given, names: tuple[str, ...]) -> np.ndarray:
         return np.array(names)[labels]
     if labels.dtype.kind not in "iubUS":
         raise JaxtlError(f"{where}: labels are {labels.dtype}; give whole numbers or text")
-    texts = _texts(labels)
-    if (texts == "").any():
-        raise JaxtlError(f"{where}: {int((texts == '').sum())} labels are missing; fill them in")
-    if unknown := sorted(set(texts) - set(names)) if names and labels.dtype.kind in "US" else []:
+    classes = texts(labels)
+    if (classes == "").any():
+        raise JaxtlError(f"{where}: {int((classes == '').sum())} labels are missing; fill them in")
+    if unknown := sorted(set(classes) - set(names)) if names and labels.dtype.kind in "US" else []:
         raise JaxtlError(f"{where}: label {str(unknown[0])!r} is not among the class names")
-    return texts
+    return classes
 
 
 def _ids(given: Given) -> np.ndarray | None:
     if given.ids is not None and given.ids.dtype.kind not in _NAMES:
         raise JaxtlError(f"{given.where}: ids are {given.ids.dtype}; give text or whole numbers")
-    return None if given.ids is None else _texts(given.ids)
+    return None if given.ids is None else texts(given.ids)
 
 
-def _texts(values: np.ndarray) -> np.ndarray:
-    """As text, that of any script in one spelling."""
-    if values.dtype.kind == "S":
-        values = np.array([text.decode("utf-8", "backslashreplace") for text in values.tolist()], dtype=str)
-    texts = values.astype(str)
-    if values.dtype.kind != "U":
-        return texts
-    return np.array([readable(text).strip() for text in texts.tolist()], dtype=str)
+def _plain(labels: np.ndarray, where: str) -> np.ndarray:
+    """Labels that came as Python's objects, as of pandas, as an array of numbers or text."""
+    if labels.dtype.kind not in "OT":
+        return labels
+    if count := missing(labels):
+        raise JaxtlError(f"{where}: {count} labels are missing; fill them in")
+    return np.array(labels.tolist())
 
 
 def _in_order(classes: Sequence[str] | np.ndarray, names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ is checked before it is used."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtl.errors import JaxtlError, install
 from jaxtl.records.headers import check_memory
@@ -66,3 +66,21 @@ def read_parquet(path: Path, memory_map: bool = False) -> pa.Table:
     except (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, pa.ArrowException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise JaxtlError(f"{readable(path)}: not a readable Parquet file ({reason}); save it again") from None
+
+
+def as_table(where: str, frame: Any) -> pa.Table:
+    """A table of pandas, polars or PyArrow as one of PyArrow's.
+
+    Raises JaxtlError where PyArrow is not installed, or takes it for none.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError:
+        hint = f"{install('parquet')}, or give its numbers as an array"
+        raise JaxtlError(f"{where}: a table is read by PyArrow; {hint}") from None
+    try:
+        return pa.table(frame)
+    except (TypeError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fault = f"not a table that PyArrow reads ({reason})"
+        raise JaxtlError(f"{where}: {fault}; give an array [n, d]") from None

@@ -108,7 +108,9 @@ def fitted(image: Image, image_size: int, fit: str, antialias: bool) -> np.ndarr
         inner = resize_image(pixels, place.height, place.width) if pixels.shape[:2] != place[2:] else pixels
     else:
         box = (taken.left, taken.top, taken.left + taken.width, taken.top + taken.height)
-        resized = image.resize((place.width, place.height), 2, box)  # 2: PIL.Image.Resampling.BILINEAR
+        # Cut out first: what a filter reaches beyond a box is not of it.
+        inside = image if fit != "crop" else image.crop(box)
+        resized = inside.resize((place.width, place.height), 2)  # 2: PIL.Image.Resampling.BILINEAR
         inner = np.asarray(resized).reshape(place.height, place.width, channels)
     if inner.shape[:2] == (image_size, image_size):
         return inner

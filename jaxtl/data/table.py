@@ -50,7 +50,7 @@ def load_parquet(path: Path, request: Request) -> Loaded:
     where = readable(path)
     image = columns.pick(where, table.column_names, request.selection.image_column, columns.IMAGE, "image")
     label = columns.pick(where, table.column_names, request.selection.label_column, columns.LABEL, "label")
-    encoded = _encoded(table.column(image))
+    encoded = _encoded(where, image, table.column(image))
     names = _declared(table, label)
     others = {
         name: _texts(table.column(name), names if name == label else None)
@@ -94,9 +94,15 @@ def listed(
         named = columns.pick_or_none(where, known, None, columns.ID, "id")
         ids = table[named] if named else [f"row {row}" for row in range(1, len(ids) + 1)]
     folder = path if path.is_dir() else path.parent
-    sources = [folder / Path(text) for text in table[image]] if encoded is None else encoded
+    sources = [_file(folder, text) for text in table[image]] if encoded is None else encoded
     notes = _known_splits(table[split]) if split else ()
     return Listing(where, sources, table[label], ids, table[split] if split else None, class_names, notes)
+
+
+def _file(folder: Path, text: str) -> Path:
+    """The file that a path names, which may be written as on Windows."""
+    path = folder / text
+    return folder / text.replace("\\", "/") if "\\" in text and not path.exists() else path
 
 
 def _known_splits(values: Sequence[str]) -> tuple[str, ...]:
@@ -128,13 +134,21 @@ class _Encoded(Sequence[Any]):
         return [path or "" for chunk in chunks for path in chunk]
 
 
-def _encoded(column: pa.ChunkedArray) -> _Encoded | None:
+def _encoded(where: str, name: str, column: pa.ChunkedArray) -> _Encoded | None:
+    """The images themselves, where a column holds some; None for paths. Raises JaxtlError for neither."""
     import pyarrow as pa
 
     kind = column.type
     holds_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     holds_structs = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    return _Encoded(column) if holds_bytes or holds_structs else None
+    if holds_bytes or holds_structs:
+        return _Encoded(column)
+    text = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)):
+        raise JaxtlError(
+            f"{where}: column {name} holds {kind}; give paths, or images as PNG, JPEG or the like"
+        )
+    return None
 
 
 def _texts(column: pa.ChunkedArray, names: list[str] | None) -> list[str]:

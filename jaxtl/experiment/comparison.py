@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxtl.costs import table as costs
-from jaxtl.data.feature_files import Source, given_features, with_labels
+from jaxtl.data.feature_files import Source, given_features, read_labels, with_labels
 from jaxtl.data.pairs import Pair, paired, training_pair
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import scores
@@ -276,7 +276,7 @@ def compare(
     after: Source,
     *,
     training_features: tuple[Source, Source] | None = None,
-    labels: NDArray[np.generic] | Sequence[int] | Sequence[str] | None = None,
+    labels: NDArray[np.generic] | Sequence[int] | Sequence[str] | Pathlike | None = None,
     name: str = "",
     common: bool = False,
     out: Pathlike | None = None,
@@ -292,11 +292,13 @@ def compare(
     """Numbers, claims and embeddings of any two sets of features of the same images, without a network.
 
     Args:
-        before, after: each `Features`, an array [n, d], a mapping of arrays by name, or a file .npz, .npy,
-            .parquet or .csv; of any two numbers of dimensions. Rows are matched by ids where both have some.
+        before, after: each `Features`, an array [n, d], a mapping of arrays by name, a table of pandas,
+            polars or PyArrow, or a file .npz, .npy, .parquet or .csv; of any two numbers of dimensions. Rows
+            are matched by ids where both have some.
         training_features: the same two of training images, by which the others are classified.
-        labels: whole numbers or texts [n], in the order of `before`; by default what the two hold. Without
-            any, what needs classes is left out.
+        labels: whole numbers or texts [n], in the order of `before`, or a file of them, as of
+            `jaxtl compare --labels`; by default what the two hold. Without any, what needs classes is left
+            out.
         name: of what the features are of, for the page.
         common: whether rows that only one of the two has are left out, and not refused.
         out: a new folder for all files, the figures and the page `report.html`; by default none is kept.
@@ -319,8 +321,8 @@ def compare(
     }
     insisted = {name: value for name, value in asked.items() if value is not None}
     folder, options = None if out is None else Path(text("out", out)), EmbeddingOptions(backend)
-    labels = None if labels is None else np.asarray(labels)
-    compared = read(before, after, training_features, labels, name, common)
+    own: Any = read_labels(labels) if isinstance(labels, str | Path) else labels
+    compared = read(before, after, training_features, own, name, common)
     config, lowered = settings(compared, list(insisted), **insisted)
     watched = _Noting(watching(progress, observer) or Silent())
     for line in (*compared.notes, *lowered):

@@ -46,7 +46,6 @@ _PAD = """    for layer in network.modules():
 """
 _MODULE = '''{first_line}
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -63,8 +62,10 @@ CLASS_NAMES = {class_names!r}
 
 def load():
     """torchvision's {label} in eval mode, of what `prepare` gives; it gives {gives}."""
-    norm = partial(torch.nn.BatchNorm2d, eps={epsilon!r}, momentum={momentum!r})
-    network = torchvision.models.{make}(num_classes={classes}, norm_layer=norm{settings})
+    network = torchvision.models.{make}(num_classes={classes}{settings})
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eps, layer.momentum = {epsilon!r}, {momentum!r}
 {changes}    network.load_state_dict(load_file(WEIGHTS))
     return network.eval()
 

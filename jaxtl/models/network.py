@@ -46,7 +46,7 @@ class Conv(nnx.Module):
 
 
 class DepthwiseConv(nnx.Module):
-    """Depthwise 3x3 convolution without bias; `depthwise_kernel` [3, 3, channels, 1]."""
+    """Depthwise convolution without bias; `depthwise_kernel` [k, k, channels, 1]."""
 
     def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
         self.stride = layer.stride

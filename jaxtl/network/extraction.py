@@ -85,7 +85,7 @@ def extract(
 
 def _alone(images: ArrayLike) -> Dataset:
     """Images without labels as a set that has some, which mean nothing."""
-    pixels = given.as_array("extract", "images", images)
+    pixels = given.pictures("extract", images)
     if pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4):
         raise JaxtlError(f"extract: images are {list(pixels.shape)}, which is one; give images[None]")
     if not pixels.ndim or not len(pixels):

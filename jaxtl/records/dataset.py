@@ -97,7 +97,7 @@ class Dataset(summaries.Told):
     @classmethod
     def from_arrays(
         cls,
-        images: ArrayLike,
+        images: ArrayLike | Sequence[object],
         labels: ArrayLike,
         class_names: Sequence[str] | None = None,
         *,
@@ -110,7 +110,7 @@ class Dataset(summaries.Told):
         Args:
             images: uint8 [n, h, w], [n, h, w, 1], [n, h, w, 3] or [n, h, w, 4] (opaque or not, the fourth
                 channel is dropped), values 0 to 255; whole numbers of other types within that range are taken
-                as well.
+                as well, and a list of Pillow's images of one size.
             labels: [n] or [n, 1]: whole numbers, or names of classes. Numbers may have gaps: 200, 201 and 202
                 are three classes.
             class_names: by number, `class_names[label]`, or one for each number that occurs, in order; where
@@ -123,7 +123,7 @@ class Dataset(summaries.Told):
             JaxtlError: arrays of other shapes, values or lengths; names that do not fit the labels.
         """
         where = f"dataset {name} ({split})"
-        pixels = given.pixels(where, np.asarray(images))
-        numbers, names = given.classes(where, np.asarray(labels), class_names)
-        called = None if ids is None else as_ids(np.asarray(ids))
+        pixels = given.pixels(where, given.pictures(where, images))
+        numbers, names = given.classes(where, given.as_array(where, "labels", labels), class_names)
+        called = None if ids is None else as_ids(given.as_array(where, "ids", ids))
         return cls(pixels, numbers, names, split, name, ids=called)

@@ -35,8 +35,41 @@ def check_pixels(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
             f"{where}: images must be [n, height, width] or [n, height, width, 1, 3 or 4], got {list(shape)}"
         )
     if dtype.kind not in "iu":
-        hint = "; multiply by 255 and round what lies in 0 to 1" if dtype.kind == "f" else ""
+        hint = (
+            '; give numpy.rint(images).astype("uint8") of what lies in 0 to 255, '
+            'numpy.rint(images * 255).astype("uint8") of what lies in 0 to 1'
+        )
+        hint = hint if dtype.kind == "f" else ""
         raise JaxtlError(f"{where}: images must be whole numbers 0 to 255 (uint8), got {dtype}{hint}")
+
+
+def pictures(where: str, images: Any) -> np.ndarray:
+    """Images of any library, or Pillow's, as an array; those of Pillow's become RGB, or gray where all are.
+
+    Raises JaxtlError where they are of different sizes, or of pixels that are not of 8 bits.
+    """
+    if not isinstance(images, list | tuple) or not all(hasattr(image, "getbands") for image in images):
+        return as_array(where, "images", images)
+    if deep := {image.mode for image in images if image.mode[0] in "IF"}:
+        raise JaxtlError(
+            f"{where}: images of Pillow's mode {deep.pop()}; give such with 8 bits a channel, L or RGB"
+        )
+    sizes = list(dict.fromkeys(image.size for image in images))
+    if len(sizes) > 1:
+        told = " and ".join(f"{height}x{width}" for width, height in sizes[:2])
+        raise JaxtlError(
+            f"{where}: images differ in size ({told}, height x width); resize them, or give their folder"
+        )
+    mode = "L" if all(image.mode in ("1", "L", "LA") for image in images) else "RGB"
+    return np.stack([np.asarray(image.convert(mode)) for image in images]) if images else np.empty(0)
+
+
+def missing(labels: np.ndarray) -> int:
+    """How many of labels that are Python's objects are None, NaN, or what pandas has in their place."""
+    return sum(
+        label is None or type(label).__name__ in ("NAType", "NaTType") or label != label
+        for label in labels.ravel().tolist()
+    )
 
 
 def classes(
@@ -44,11 +77,13 @@ def classes(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels int32 [n] without gaps, and the names of the classes."""
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.ndim != 1 or labels.dtype.kind not in "iuUbO":
-        raise JaxtlError(
-            f"{where}: labels must be whole numbers or names [n], got {labels.dtype} {list(labels.shape)}"
-        )
-    if labels.dtype.kind in "UO":
+    if labels.ndim != 1 or labels.dtype.kind not in "iuUbOT":
+        hint = "; of one-hot rows give labels.argmax(1)" if labels.ndim == 2 else ""
+        told = f"{labels.dtype} {list(labels.shape)}{hint}"
+        raise JaxtlError(f"{where}: labels must be whole numbers or names [n], got {told}")
+    if labels.dtype.kind == "O" and (count := missing(labels)):
+        raise JaxtlError(f"{where}: {count} labels are missing; fill them in, or leave these images out")
+    if labels.dtype.kind in "UOT":
         return _named_classes(where, [readable(str(label)) for label in labels], class_names)
     different, numbers = np.unique(labels.astype(np.int64), return_inverse=True)
     numbers = numbers.astype(np.int32)

@@ -131,7 +131,11 @@ def _word(value: Any) -> str:
     return "all" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
-_NETWORKS = {name: sources.HE if name.startswith("resnet") else sources.SANDLER for name in MODELS}
+# The paper of each network, by its name in `MODELS`.
+NETWORKS = {
+    "mobilenet_v2": sources.SANDLER,
+    **{name: sources.HE for name in MODELS if name.startswith("resnet")},
+}
 _METHODS = {
     "pca": sources.PEARSON,
     "tsne": sources.VAN_DER_MAATEN_HINTON,
@@ -142,7 +146,7 @@ _LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
 
 def citations(run: RunData) -> Section:
     """The sources of what this run used, and of no more."""
-    works = [_NETWORKS[run.model]] if not run.is_comparison and run.model in _NETWORKS else []
+    works = [NETWORKS[run.model]] if not run.is_comparison and run.model in NETWORKS else []
     works += [] if run.is_comparison or run.config.get("weights") else [sources.RUSSAKOVSKY]
     works += [sources.LECUN] if "mnist" in (run.config.get("dataset"), run.config.get("name")) else []
     works += [_METHODS[method] for method in run.methods if method in _METHODS]
