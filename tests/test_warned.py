@@ -1,4 +1,4 @@
-"""Warnings that are ignored in threads beside each other."""
+"""Warnings that are ignored in threads beside each other, and lines that are left out."""
 
 import os
 import subprocess
@@ -45,6 +45,7 @@ def test_a_line_that_a_library_writes_itself_is_left_out(capfd):
 
 
 def test_where_there_is_no_standard_error_nothing_is_lost():
-    program = "import os\nfrom jaxtl.machine.warned import unsaid\nos.close(2)\nwith unsaid(b''):\n    print('done')"
+    within = "os.close(2)\nwith unsaid(b''):\n    print('done')"
+    program = f"import os\nfrom jaxtl.machine.warned import unsaid\n{within}"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "done\n"
