@@ -52,6 +52,7 @@ def test_what_is_no_checkpoint_is_refused_and_left(kept, contents):
     assert kept.path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_stopped_command_goes_on_to_the_same_bytes(jaxtl, few_digits, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "m.safetensors"
     command = ["finetune", "--dataset", few_digits, *SMALL, *words("--trainable none --train-samples 64")]

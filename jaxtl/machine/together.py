@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ _WATCHED = "JAXTL_WATCHED"
 _AGAIN = "start all of them again with the same commands, and they go on where they were"
 # What JAX and its collectives say where another process is gone.
 _OTHERS = ("distributed service", "coordination service", "Gloo", "gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+# How a line of Gloo's begins where all are there.
+_MET = "[Gloo] Rank"
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def together(place: Place) -> Iterator[Rank]:
         jax.distributed.shutdown()
     except (RuntimeError, ValueError) as error:
         # JAX's own errors are RuntimeErrors.
-        if any(word in str(error) for word in _OTHERS):
+        if _speaks_of_others(str(error)):
             raise JaxtlError(f"{_gone(place)} ({str(error).splitlines()[0][:200]})") from None
         raise
 
@@ -140,9 +143,15 @@ def _watch(place: Place) -> int:
     ended = run_watched(sys.argv[1:], _WATCHED)
     if ended.code >= 0:
         return ended.code
-    if any(word in ended.errors for word in _OTHERS):
+    # JAX ends a process by another signal: this is the system's, for want of memory, or a user's.
+    if ended.code != -signal.SIGKILL and _speaks_of_others(ended.errors):
         raise JaxtlError(_gone(place))
     raise JaxtlError(f"{place} {ending_of(ended.code)}; {_AGAIN}")
+
+
+def _speaks_of_others(said: str) -> bool:
+    lines = (line for line in said.splitlines() if not line.startswith(_MET))
+    return any(word in line for line in lines for word in _OTHERS)
 
 
 def _gone(place: Place) -> str:
