@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.faults.struck import CRIES
 
-_SECONDS = 180
+_SECONDS = 900
 # A user of a container, of whom nothing is known but a number, and whose files are those of who starts this.
 _NOBODY = ("unshare", "--user", "--map-user=12345")
 # Of the environment, what numbers hang on, and where this jaxtl is.
