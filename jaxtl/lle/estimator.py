@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxtl.errors import JaxtlError
-from jaxtl.lle import alignment, factors
+from jaxtl.lle import SPARSE_UP_TO, alignment, factors
 from jaxtl.lle.alignment import Alignment
 from jaxtl.lle.spectrum import Spectrum, signs, smallest
 from jaxtl.machine.cores import one_blas_thread
@@ -30,8 +30,6 @@ from jaxtl.records.points import as_points
 
 # Up to here all eigenvectors of a dense M are had in milliseconds, exactly.
 _EIGH_UP_TO = 300
-# Beyond, dense fronts; up to here SuperLU's factors, whose results are kept to the last bit.
-SPARSE_UP_TO = 10_000
 _SEED_RANGE = 2**31
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
