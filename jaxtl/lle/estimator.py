@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxtl.errors import JaxtlError
-from jaxtl.lle import alignment, factors
+from jaxtl.lle import SPARSE_UP_TO, alignment, factors
 from jaxtl.lle.alignment import Alignment
 from jaxtl.lle.spectrum import Spectrum, signs, smallest
 from jaxtl.machine.cores import one_blas_thread
@@ -88,10 +88,11 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         method: "standard", or "modified" (Zhang & Wang 2006, NIPS 19) with several weight vectors a point.
         engine: "cpu"; "jax", neighbours, weights and factorisation on JAX's default device; "auto", which
             takes "jax" where that device is a GPU and the factors fit into its memory.
-        solver: how the eigenvectors are found on a CPU: "eigh" (all of a dense M), "sparse" (LU factors),
-            "dense" (Cholesky factors, 8 n^2 bytes: for "modified" a quarter faster at 10,000 points, in
-            twice the memory), or "auto": "eigh" for 300 points and fewer, else "sparse". "jax" always takes
-            tiles of dense Cholesky factors, 4 n^2 bytes.
+        solver: how the eigenvectors are found on a CPU: "eigh" (all of a dense M), "sparse" (LU factors by
+            SuperLU, on one core), "multifrontal" (LU factors by dense fronts, on all cores), "dense"
+            (Cholesky factors, 8 n^2 bytes: for "modified" a quarter faster at 10,000 points, in twice the
+            memory), or "auto": "eigh" for 300 points and fewer, "sparse" up to 10,000, else "multifrontal".
+            "jax" always takes tiles of dense Cholesky factors, 4 n^2 bytes.
         tol: largest residual of an eigenvector, relative to the largest eigenvalue that is used.
         max_iter: steps of the eigensolver, at least 1; 6 to 9 are usual.
         random_state: of the eigensolver's starting vectors; it does not show in the result.
@@ -118,7 +119,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "reg": [Interval(Real, 0, None, closed="neither")],
         "method": [StrOptions({"standard", "modified"})],
         "engine": [StrOptions({"auto", "cpu", "jax"})],
-        "solver": [StrOptions({"auto", "eigh", "sparse", "dense"})],
+        "solver": [StrOptions({"auto", "eigh", "sparse", "multifrontal", "dense"})],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -244,14 +245,18 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _on_cpu(self, X: np.ndarray, known: Neighbors | None) -> Spectrum:
         neighbors = self._nearest(X, known, "cpu" if self.engine == "cpu" else "auto")
         problem = self._problem(X, neighbors, alignment.barycenter_weights)
-        self.solver_ = self._choose_solver(len(X))
-        if self.solver_ == "eigh":
-            return _all_eigenpairs(problem.matrix, self.n_components + 1)
-        spectrum = self._solve(problem, factors.SOLVERS[self.solver_](problem))
-        if not spectrum.converged and self.solver == "auto" and factors.fits_densely(len(X)):
-            # Where pivots on the diagonal were too small for the residuals to shrink.
-            self.solver_ = "dense"
-            spectrum = self._solve(problem, factors.dense_solver(problem))
+        ways = self._solvers(len(X))
+        for self.solver_ in ways:
+            if self.solver_ == "eigh":
+                return _all_eigenpairs(problem.matrix, self.n_components + 1)
+            try:
+                spectrum = self._solve(problem, factors.SOLVERS[self.solver_](problem, self._workers))
+            except np.linalg.LinAlgError:
+                if self.solver_ == ways[-1]:
+                    raise
+                continue
+            if spectrum.converged:
+                break
         return spectrum
 
     def _on_device(self, X: np.ndarray, known: Neighbors | None) -> Spectrum:
@@ -270,12 +275,15 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             known = exact_neighbors(X, self.n_neighbors, engine=engine, n_jobs=self._workers)
         return np.ascontiguousarray(known.indices[:, : self.n_neighbors])
 
-    def _choose_solver(self, n: int) -> str:
+    def _solvers(self, n: int) -> list[str]:
+        """What is tried until the eigenvectors converge."""
         if self.solver != "auto":
-            return self.solver
+            return [self.solver]
         if n <= _EIGH_UP_TO or self.n_components >= n // 10:
-            return "eigh"
-        return "sparse"
+            return ["eigh"]
+        # Each looks for pivots where the one before does not: in other fronts, and off the diagonal.
+        ways = ["sparse"] if n <= SPARSE_UP_TO else ["multifrontal", "sparse"]
+        return [*ways, "dense"] if factors.fits_densely(n) else ways
 
     def _problem(self, X: np.ndarray, neighbors: np.ndarray, weigh: Callable[..., np.ndarray]) -> Alignment:
         self._examine(neighbors)

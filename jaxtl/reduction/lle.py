@@ -60,7 +60,7 @@ def own_lle(
 
     check_choice("lle", "variant", variant, ("standard", "modified"))
     check_choice("lle", "engine", engine, ("auto", "cpu", "jax"))
-    check_choice("lle", "solver", solver, ("auto", "eigh", "sparse", "dense"))
+    check_choice("lle", "solver", solver, ("auto", "eigh", "sparse", "multifrontal", "dense"))
     check_number("lle", "tol", tol, low=0, open_low=True)
     _check_numbers(len(values), n_neighbors, reg, tol, max_iter, n_jobs)
     _check_components(n_components, n_neighbors, values.shape[1])
