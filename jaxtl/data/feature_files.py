@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxtl.data.cells import as_column, is_number, texts
 from jaxtl.data.parquet import as_table, read_parquet
 from jaxtl.errors import JaxtlError
 from jaxtl.records import given, store
@@ -19,7 +20,6 @@ from jaxtl.records.documents import parsed
 from jaxtl.records.files import read_npz
 from jaxtl.records.headers import read_npy
 from jaxtl.records.members import Member, members
-from jaxtl.records.names import readable
 from jaxtl.records.places import check_file
 from jaxtl.records.tables import read_columns
 
@@ -36,8 +36,6 @@ NAMES = {
 }
 # What pandas and R call the column of a table's rows, where nobody called it anything.
 _UNNAMED = ("", "unnamed: 0", "__index_level_0__")
-# What stands in a table's cell where a number is missing.
-_MISSING = ("", "NA", "N/A", "null", "None", "<NA>")
 
 
 class Table(Protocol):
@@ -161,7 +159,7 @@ def _labels_by_name(path: Path) -> Labels | None:
         raise JaxtlError(f"{path}: no column is called label or class; it has {_few(columns)}: name it so")
     if label is None:
         return None
-    return Labels(_cells(columns[label]), None if name is None else np.array(columns[name]), str(path))
+    return Labels(as_column(columns[label]), None if name is None else np.array(columns[name]), str(path))
 
 
 def with_labels(features: Given, labels: Labels | Any) -> Given:
@@ -190,15 +188,6 @@ def with_labels(features: Given, labels: Labels | Any) -> Given:
         n, rows = len(values), len(features.values)
         raise JaxtlError(f"{labels.where}: {n:,} labels for {rows:,} rows of {features.where}; give each one")
     return replace(features, labels=values, class_names=())
-
-
-def texts(values: np.ndarray) -> np.ndarray:
-    """As text, that of any script in one spelling."""
-    if values.dtype.kind == "S":
-        values = np.array([text.decode("utf-8", "backslashreplace") for text in values.tolist()], dtype=str)
-    if values.dtype.kind not in "UOT":
-        return values.astype(str)
-    return np.array([readable(str(text)).strip() for text in values.tolist()], dtype=str)
 
 
 def _read_npz(path: Path) -> Given:
@@ -277,39 +266,15 @@ def _array(path: Path) -> np.ndarray:
 
 def _read_csv(path: Path) -> Given:
     columns = read_columns(path)
-    if all(_is_number(name) for name in columns):
+    if all(is_number(name) for name in columns):
         raise JaxtlError(
             f"{path}: its first line holds numbers; put a line above it that names the columns, such as "
             "label,f0,f1,f2"
         )
     # Ids are texts: 007 is not 7.
     ids = _part(columns, "ids")
-    table = {name: np.array(c) if name == ids else _cells(c) for name, c in columns.items()}
+    table = {name: np.array(c) if name == ids else as_column(c) for name, c in columns.items()}
     return _of_table(str(path), table)
-
-
-def _is_number(text: str) -> bool:
-    return _numbers([text]) is not None
-
-
-def _cells(cells: Sequence[str]) -> np.ndarray:
-    """A column as numbers where all of it are, else as text."""
-    numbers = _numbers(cells)
-    return np.array(cells) if numbers is None else numbers
-
-
-def _numbers(cells: Sequence[str]) -> np.ndarray | None:
-    """As whole numbers where all are, else as numbers, a missing one as NaN; None where one is no number, or
-    all are missing."""
-    if all(cell in _MISSING for cell in cells):
-        return None
-    for kind in (np.int64, np.float64):
-        try:
-            texts = ["nan" if c in _MISSING else c for c in cells] if kind is np.float64 else cells
-            return np.array(texts, kind)
-        except (ValueError, OverflowError):
-            continue
-    return None
 
 
 def _read_parquet(path: Path) -> Given:

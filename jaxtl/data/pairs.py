@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtl.data.feature_files import Given, texts
+from jaxtl.data.cells import texts
+from jaxtl.data.feature_files import Given
 from jaxtl.errors import JaxtlError
 from jaxtl.progress import counted
 from jaxtl.records.arrays import Features
