@@ -104,7 +104,7 @@ WRONG = {
     "no sizes": ('[[case]]\nname = "tsne"\n', "sizes: are missing; say how many of points"),
     "sizes of what has none": ('[[case]]\nname = "import"\nsizes = [1]\n', "sizes: this case has none"),
     "a size twice": (f"{TSNE}{TSNE}", "case tsne: size 200 stands twice"),
-    "an unknown peer": (f'{TSNE}peers = ["sklearn"]\n', "peers: must be some of jaxtl, ONNX Runtime"),
+    "an unknown peer": (f'{TSNE}peers = ["sklearn"]\n', "peers: must be some of jaxtl, "),
     "a peer without the case": (f'{TSNE}peers = ["PyTorch"]\n', "'PyTorch' does not have this case on"),
     "a peer that needs a GPU": (f'{TSNE}peers = ["cuML"]\n', "'cuML' does not have this case on the CPU"),
     "an unknown argument": (f"{TSNE}with = {{ k = 3 }}\n", "with: unknown argument 'k'; this case's are n"),

@@ -82,6 +82,8 @@ def test_no_path_of_a_run_is_spelled_elsewhere():
     assert spelled.pop(ADDRESS) >= {"scores.csv", "embeddings"}
     # The name of a member of Keras's archives.
     assert spelled.pop(ROOT / "exports" / "keras_form.py") == {"config.json"}
+    # What `jaxtl finetune` puts beside its weights, in no run.
+    assert spelled.pop(ROOT / "network" / "checkpoint.py") == {"checkpoint.npz"}
     assert not {str(path.relative_to(ROOT)): names for path, names in spelled.items() if names}
 
 

@@ -286,7 +286,7 @@ def test_a_store_of_an_earlier_version_is_read(cloud, tmp_path):
 def test_what_cannot_be_opened_is_not_called_damaged(jaxtl, tmp_path):
     path = tmp_path / "f.npy"
     path.mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(JaxtlError, match="a folder; give a file"):
         store.mapped(path)
     path.rmdir()
     path.symlink_to(path)  # a loop, which root cannot open either

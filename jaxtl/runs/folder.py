@@ -290,6 +290,10 @@ class SeedsFolder(Folder):
     def run_of(self, seed: int) -> RunFolder:
         return RunFolder(self.path / f"seed-{seed}")
 
+    def runs(self) -> list[RunFolder]:
+        """Those that are there."""
+        return [RunFolder(path) for path in sorted(self.path.glob("seed-*/"))]
+
 
 class SweepFolder(Folder):
     """The folder of a sweep: what it was asked for and found; the runs of each combination lie within it."""

@@ -33,7 +33,7 @@ from jaxtl.network.trunk import trainable_boundary
 from jaxtl.progress import Attempt, Observer, Progress, Silent
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import disk_takes
-from jaxtl.runs.folder import RunFolder, SweepFolder, holds_seeds
+from jaxtl.runs.folder import RunFolder, SeedsFolder, SweepFolder, holds_seeds
 from jaxtl.runs.formats import Predictions
 from jaxtl.runs.lock import wait_until_free
 from jaxtl.settings import RunConfig
@@ -313,8 +313,8 @@ def _do(
         begun(work)
         work.run()
         return [run]
-    for path in (run.path, *run.path.glob("seed-*/")):
-        wait_until_free(path)
+    for folder in (run, *SeedsFolder(run.path).runs()):
+        wait_until_free(folder.path)
     resumed = holds_seeds(run.path)
     if not resumed:
         # Ended before it was known that there are several: there is nothing in it yet.

@@ -54,7 +54,7 @@ def test_labels_come_through_a_shell_s_pipe_too(tmp_path):
     os.write(sink, b"a\nb\n")
     os.close(sink)
     with no_longer_than(10):
-        assert read_labels(f"/dev/fd/{source}").tolist() == ["a", "b"]
+        assert read_labels(f"/dev/fd/{source}").labels.tolist() == ["a", "b"]
     os.close(source)
     for swap in SWAPS:
         SWAPS[swap](tmp_path / swap)
