@@ -1,5 +1,6 @@
 """Python as a user works in it: what is taken, what is printed, pictures, bars, layers, dimensions."""
 
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -18,6 +19,11 @@ RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(60, 6))
 LABELS = np.arange(60) % 3
 NAMES = np.array(["robin", "tit", "wren"])[LABELS]
+
+
+def test_the_reference_has_every_public_name():
+    page = (Path(__file__).parent.parent / "docs" / "reference.rst").read_text(encoding="utf-8")
+    assert [name for name in jaxtl.__all__[1:] if not re.search(rf"jaxtl\.{name}\b", page)] == []
 
 
 # What is taken.
