@@ -280,7 +280,7 @@ REFUSALS = [
     (GOOD, "lle", {"tol": -1}, "tol must be"),
     (GOOD, "lle", {"max_iter": 0}, "max_iter must be"),
     (GOOD, "lle", {"variant": "hessian"}, "variant must be one of standard, modified"),
-    (GOOD, "lle", {"solver": "arpack"}, "solver must be one of auto, eigh, sparse, dense"),
+    (GOOD, "lle", {"solver": "arpack"}, "solver must be one of auto, eigh, sparse, multifrontal, dense"),
     (GOOD, "lle", {"engine": "tpu"}, "engine must be one of auto, cpu, jax"),
     (GOOD, "lle", {"tol": 0}, "tol must be a number above 0"),
     (GOOD, "lle", {"n_jobs": 0}, "n_jobs .* must be"),
