@@ -195,7 +195,8 @@ def _network(run: RunData) -> str:
         f"{accuracy[0]:.3f} correctly ({term(TEST_ACCURACY)} after epoch {accuracy[1]:.0f})."
     )
     if chosen is not None:
-        text += f" The numbers above are of a separate classifier on {len(run):,} of these images."
+        which = "all" if len(run) == count else f"{len(run):,}"
+        text += f" The numbers above are of a separate classifier on {which} of these images."
     text += "</p>"
     below = below_probe(run.scores, run.history, run.config.get("batch_norm", "keras"))
     return text + (f"<p class='fault'>{escape(below)}</p>" if below else "")
