@@ -2,7 +2,9 @@
 
 import functools
 import json
+import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -135,7 +137,8 @@ def test_a_large_batch_passes_in_pieces(engine, monkeypatch):
 
 def test_auto_is_the_fastest_that_is_there(monkeypatch):
     installed = {"ai_edge_litert", "flatbuffers", "openvino", "onnx"}
-    monkeypatch.setattr(engines, "find_spec", lambda name: name in installed or None)
+    specs = {name: SimpleNamespace(origin=f"{name}/__init__.py") for name in installed | {"onnxruntime"}}
+    monkeypatch.setattr(engines, "find_spec", lambda name: specs[name] if name in installed else None)
     assert chosen_engine("auto", "highest") == "litert"
     installed -= {"ai_edge_litert"}
     assert chosen_engine("auto", "highest") == "openvino"
@@ -155,6 +158,26 @@ def test_auto_is_the_fastest_that_is_there(monkeypatch):
     names = "auto, jax, litert, openvino, onnxruntime"
     with pytest.raises(package.JaxtlError, match=f"engine: must be one of {names}"):
         chosen_engine("torch", "highest")
+
+
+def test_a_folder_of_the_same_name_is_no_engine(monkeypatch, tmp_path):
+    for name in ("ai_edge_litert", "flatbuffers", "openvino", "onnx"):
+        (tmp_path / name).mkdir()
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert chosen_engine("auto", "highest") == "jax"
+
+
+@pytest.mark.parametrize("name", ["litert", "openvino", "onnxruntime"])
+def test_an_engine_that_is_broken_is_told_in_one_line(name, monkeypatch, tmp_path):
+    for module in MODULES[name]:
+        (tmp_path / f"{module}.py").write_text("raise ImportError('libx.so:\\nno such file')")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = rf"^engine {name}: is installed and does not work: libx.so:.*no such file.*; take engine jax"
+    with pytest.raises(package.JaxtlError, match=told) as raised:
+        run_layers(model(MOBILE), 0, 2, images(), settled(MOBILE), engine=name)
+    assert "\n" not in str(raised.value)
 
 
 def test_runs_before_there_were_engines_are_jaxs(tmp_path):

@@ -12,7 +12,8 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -73,12 +74,17 @@ def chosen_engine(engine: str, precision: str) -> str:
 
 
 def _is_installed(engine: str) -> bool:
-    return all(find_spec(module) is not None for module in _ENGINES[engine].modules)
+    # A folder that happens to have the name, in the working directory say, has no file of its own.
+    specs = map(find_spec, _ENGINES[engine].modules)
+    return all(spec is not None and spec.origin is not None for spec in specs)
 
 
 def named_engine(engine: str) -> str:
     """With the version that is installed, for records: other versions round otherwise."""
-    return f"{engine} {version(_ENGINES[engine].distribution)}"
+    try:
+        return f"{engine} {version(_ENGINES[engine].distribution)}"
+    except PackageNotFoundError:  # as for onnxruntime-gpu, which has the same module
+        return f"{engine} {import_module(_ENGINES[engine].modules[0]).__version__}"
 
 
 class Pass:
@@ -108,13 +114,21 @@ class Pass:
         """What computes batches of one shape; the libraries are faster where they know it."""
         with _first:
             if shape not in self._compiled:
-                engine = _ENGINES[self._engine]
-                graph = engine.graph(self._config, shape)
-                tree = self._outline(Stretches(graph, self._config, shape, self._images))
-                run = engine.compile(graph.serialized(), self._precision)
-                run(np.zeros(shape, np.uint8))
-                self._compiled[shape] = run, tree
+                try:
+                    self._compiled[shape] = self._compile(shape)
+                except (ImportError, OSError) as error:
+                    told = f"is installed and does not work: {' '.join(str(error).split())}"
+                    remedy = "take engine jax, or install it again"
+                    raise JaxtlError(f"engine {self._engine}: {told}; {remedy}") from None
             return self._compiled[shape]
+
+    def _compile(self, shape: tuple[int, ...]) -> tuple[Run, Any]:
+        engine = _ENGINES[self._engine]
+        graph = engine.graph(self._config, shape)
+        tree = self._outline(Stretches(graph, self._config, shape, self._images))
+        run = engine.compile(graph.serialized(), self._precision)
+        run(np.zeros(shape, np.uint8))
+        return run, tree
 
 
 def openvino_core() -> Any:
