@@ -106,7 +106,7 @@ def test_maps_of_tsne_are_those_of_the_library(few, points, monkeypatch, tmp_pat
     """However many threads its process is told to take."""
     monkeypatch.setattr(embeddings, "FFT_FROM", points)
     monkeypatch.setattr(embeddings, "cpu_count", lambda: 2)
-    tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0)
+    tsne = dataclasses.replace(few, methods=("tsne",), perplexity=5.0, align=False)
     opening.start(tsne, tmp_path).run()
     for stage in ("before", "after"):
         features = Features.load(tmp_path / "features" / f"{stage}.npz")

@@ -264,7 +264,8 @@ def test_a_run_of_a_resnet_has_everything(resnet_run):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "went through a ResNet-18 with weights from" in page
     assert "Deep residual learning" in page
-    assert "MobileNetV2" not in page
+    # Where the claims come from is true of every run.
+    assert "MobileNetV2" not in page.replace("founding experiment, on MobileNetV2 and MNIST", "")
     rows = (run / "layers.csv").read_text(encoding="utf-8")
     ends = ResNetConfig(depth=18).block_ends
     assert all(f",{end}," in rows for end in ends), rows

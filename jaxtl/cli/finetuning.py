@@ -82,12 +82,12 @@ def finetune(
     place = processes.placed(training)
     selection, config = options.selected(training), FinetuneConfig(**training)
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
-    written = {"--out": out, "--history": history, "the checkpoint of --out": path_beside(out)}
-    there = [(name, path) for name, path in written.items() if path]
-    options.check_outputs(there, **options.read_from(dataset, weights))
     observer = screen.observer()
     kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
     with together(place) as rank:
+        written = {"--out": out, "--history": history, "the checkpoint of --out": path_beside(out)}
+        there = [(name, path) for name, path in written.items() if path]
+        options.check_outputs(there, **options.read_from(dataset, weights))
         configure(deterministic=deterministic, devices=devices, **kept)
         devices_used()
         engine = chosen_engine(engine, precision)

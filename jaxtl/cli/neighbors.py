@@ -60,9 +60,9 @@ def neighbors(
     place = processes.placed(how)
     if recall is not None and not place.is_alone:
         raise JaxtlError("--recall: one process searches approximately; leave out the other processes")
-    options.check_outputs([("--out", out)], store.named(features))
     observer = screen.observer()
     with together(place) as rank:
+        options.check_outputs([("--out", out)], store.named(features))
         configure(devices=devices)
         values = store.features_in(features).values
         if rank.count > 1:

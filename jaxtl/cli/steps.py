@@ -89,13 +89,13 @@ def extract(
 
     images = Images(image_size, preprocessing, antialias, orientation, alpha, fit)
     asked = {"image_size": image_size, "samples": samples, **images.pixels, **options.selected(how)}
-    # A folder that was begun is gone on with.
-    written = [] if out.suffix == shards.SUFFIX and out.is_dir() else [("--out", out)]
-    written += [("the labels of --out", store.rows_path(out))] if out.suffix == store.SUFFIX else []
-    options.check_outputs(written, **options.read_from(dataset, weights))
     observer = screen.observer()
     kept = {"compilation_cache": compilation_cache, "notify": observer.notify}
     with together(place) as rank:
+        # A folder that was begun is gone on with.
+        written = [] if out.suffix == shards.SUFFIX and out.is_dir() else [("--out", out)]
+        written += [("the labels of --out", store.rows_path(out))] if out.suffix == store.SUFFIX else []
+        options.check_outputs(written, **options.read_from(dataset, weights))
         configure(deterministic=deterministic, devices=devices, **kept)
         devices_used()
         how["engine"] = chosen_engine(how["engine"], how["precision"])
