@@ -85,8 +85,8 @@ class Rank:
 def together(place: Place) -> Iterator[Rank]:
     """Inside, all processes are at it together; at the end each waits for the others.
 
-    What looks at files belongs inside: a process that refuses its own before it has met the others leaves them
-    to wait as for one that is late.
+    What looks at files belongs inside: a process that refuses its own before it has met the others leaves
+    them to wait as for one that is late.
 
     Called in a process that nobody watches, it starts the one that works, waits for it, and ends as that did:
     SystemExit.
