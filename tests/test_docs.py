@@ -326,6 +326,8 @@ def execute(words, folder):
     command, arguments = click_command(words)
     assert command is not None, f"this test cannot run: {' '.join(words)}"
     arguments = [*arguments, *([] if "--forecast" in words else SMALL.get(command.name, []))]
+    if command.name == "reduce" and "tsne" in words:
+        arguments += ["--set", "perplexity=8"]
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["jaxtl", command.name, *arguments])
         if words[0] == "jaxtl":

@@ -25,7 +25,7 @@ COMMANDS = {
     "check": "check {run}",
     "score": "score {run}",
     "reduce": "reduce {files}/good.npz --method pca --out {out}/e.npz",
-    "tsne": "reduce {files}/good.npz --method tsne --perplexity 5 --out {out}/e.npz",
+    "tsne": "reduce {files}/good.npz --method tsne --set perplexity=5 --out {out}/e.npz",
     "plot": "plot {run}/embeddings/after_pca.npz --out {out}/p.pdf",
     "export": "export {run} --to csv --out {out}/t.csv",
     "report": "report {run} --out {out}/r.html",
