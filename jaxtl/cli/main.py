@@ -48,7 +48,7 @@ _VERBS = (
 @click.group(
     cls=headings.Group,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @screen.quiet
 @click.version_option(jaxtl.__version__, "-V", "--version", prog_name="jaxtl")

@@ -59,7 +59,10 @@ def check_target(path: Path) -> None:
         raise _refused(path, errno.EEXIST, "Leads to the open file of a process")
     try:
         kind = kind_at(path)
-    except OSError:
+    except OSError as error:
+        # Temporary names are shorter, so that nothing else would tell before all is done.
+        if error.errno == errno.ENAMETOOLONG:
+            raise
         return
     if kind == _FOLDER:
         raise _refused(path, errno.EISDIR, os.strerror(errno.EISDIR))
