@@ -15,10 +15,15 @@ _ADVICE = {
     errno.EDQUOT: "free some space",
     errno.EFBIG: "raise the limit on file sizes",
     **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
+        (
+            *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+            *(errno.ENOENT, errno.ENAMETOOLONG),
+        ),
         "give another path",
     ),
 }
+# Letters of a path as systems take them, and those that are shown of a longer one.
+_LONGEST, _SHOWN = 4096, 60
 
 
 class Stopped(Exception):
@@ -49,9 +54,14 @@ def explain(error: OSError) -> str:
     """Where, what, and what to do about it where that is known."""
     if _is_nowhere():
         return "the folder that this was started in is gone; go to another one"
-    where = f"{error.filename}: " if error.filename else ""
+    where = f"{_shown(str(error.filename))}: " if error.filename else ""
     advice = _ADVICE.get(error.errno or 0)
     return f"{where}{error.strerror or error}{f'; {advice}' if advice else ''}"
+
+
+def _shown(path: str) -> str:
+    """A path in one piece, to be copied; the beginning of one that no system takes."""
+    return path if len(path) <= _LONGEST else f"{path[:_SHOWN]}..."
 
 
 def _is_nowhere() -> bool:
