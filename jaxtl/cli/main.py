@@ -12,7 +12,7 @@ from jaxtl.cli import headings, screen
 from jaxtl.cli.check import check
 from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
-from jaxtl.cli.errors import Stopped, advise, explain
+from jaxtl.cli.errors import Stopped, advise, explain, unloaded
 from jaxtl.cli.export import export
 from jaxtl.cli.finetuning import finetune
 from jaxtl.cli.finished import layers, plot, report, score
@@ -89,6 +89,8 @@ def main() -> None:
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
         _fail(advise(error))
+    except ImportError as error:
+        _fail(unloaded(error))
 
 
 def _fail(message: str) -> NoReturn:
