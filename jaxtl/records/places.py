@@ -80,6 +80,8 @@ def check_target(path: Path) -> None:
         if error.errno == errno.ENAMETOOLONG:
             raise
         return
+    except ValueError:
+        raise _refused(path, errno.EINVAL, "No path has a NUL in it") from None
     if kind == _FOLDER:
         raise _refused(path, errno.EISDIR, os.strerror(errno.EISDIR))
     if kind:
