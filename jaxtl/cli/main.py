@@ -23,7 +23,7 @@ from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, reduce
 from jaxtl.cli.sweep import sweep
 from jaxtl.errors import JaxtlError, shown
-from jaxtl.machine import signals
+from jaxtl.machine import signals, surroundings
 
 _VERBS = (
     run,
@@ -76,6 +76,7 @@ for _verb in _VERBS:
 def main() -> None:
     """What the command line says: exit 0, 2 with one line for what a user can mend, 130 after Ctrl-C."""
     try:
+        surroundings.check_limits()
         cli(prog_name="jaxtl", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "jaxtl"

@@ -96,8 +96,9 @@ CONDITIONS = {
         limited("NPROC", 3), codes=(0, 2, 130), words=_OTHER, limits_last=True
     ),
     "30 processes and threads": Condition(limited("NPROC", 30), codes=(0, 2), words=_OTHER, limits_last=True),
-    "60 MB of addresses": Condition(limited("AS", 60 * 2**20), codes=(0, 2)),
-    "300 MB of addresses": Condition(limited("AS", 300 * 2**20), codes=(0, 2)),
+    "60 MB of addresses": Condition(limited("AS", 60 * 2**20), codes=(2,)),
+    "300 MB of addresses": Condition(limited("AS", 300 * 2**20), codes=(2,)),
+    "600 MB of addresses": Condition(limited("AS", 600 * 2**20), codes=(0, 2)),
     "1 GB of addresses": Condition(limited("AS", 2**30), codes=(0, 2)),
     "8 GB of addresses": Condition(limited("AS", 2**33), codes=(0, 2)),
     "no shared memory": Condition(words=_WITHOUT_SHARED_MEMORY),
