@@ -106,6 +106,8 @@ def _warn_as_ever() -> None:
     warnings.resetwarnings()
     for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", quiet)
+    # Of who has no shared memory, which is for processes that nobody here starts.
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
 
 
 def recorded() -> dict[str, str]:
