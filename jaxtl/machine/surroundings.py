@@ -78,6 +78,8 @@ def shed() -> None:
     if any(map(_is_error, sys.warnoptions)):
         sys.warnoptions.clear()
         _warn_as_ever()
+    # Of who has no shared memory, which is for processes that nobody here starts.
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that lacks a letter shows its number.
         if hasattr(stream, "reconfigure"):
@@ -106,8 +108,6 @@ def _warn_as_ever() -> None:
     warnings.resetwarnings()
     for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", quiet)
-    # Of who has no shared memory, which is for processes that nobody here starts.
-    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
 
 
 def recorded() -> dict[str, str]:

@@ -335,10 +335,16 @@ def test_every_damaged_file_is_refused_or_not_read(both, jaxtl, tmp_path, withou
     expected, right, tally = answer(), bytes_of(whole), Tally()
     assert expected[0] == 0, expected
     again = command.startswith("resume")
-    for name, damage in itertools.product(damaged_of(whole), (*DAMAGES, *SWAPS)):
+    tries = itertools.product(damaged_of(whole), (*DAMAGES, *SWAPS))
+    if command in WORKERS or command == "plot":  # which take seconds, and pictures are alike
+        few = ("flip", "delete", "exchange", "pipe")
+        tries = (
+            (name, damage)
+            for name, damage in tries
+            if damage in few and (name == "figures/after.png" or not name.endswith(("png", "svg", "pdf")))
+        )
+    for name, damage in tries:
         if damage == "exchange" and (other / name).read_bytes() == (whole / name).read_bytes():
-            continue
-        if command in WORKERS and damage in ("loop", "endless"):  # which are as pipes, and take seconds
             continue
         copied()
         (DAMAGES | SWAPS)[damage](run / name, other / name)
