@@ -1,5 +1,7 @@
 """`jaxtl finetune` goes on where it was stopped, and only that training does."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,20 @@ def test_another_training_is_refused(kept, name, value):
         Unfinished(kept.path, {**SETTINGS, name: value}).checkpoint()
 
 
+def test_images_that_were_edited_meanwhile_are_refused(tmp_path):
+    images = {"train": "one", "test": "two"}
+    path = path_beside(tmp_path / "m.safetensors")
+    Unfinished(path, SETTINGS, lambda: images).keep(Checkpoint([np.arange(3.0)], [ROW]))
+    assert Unfinished(path, SETTINGS, lambda: images).checkpoint()
+    for split in images:
+        others = {**images, split: "other"}
+        line = (
+            f"{path}: the {split} images are others than when its training was begun; restore them, delete it"
+        )
+        with pytest.raises(JaxtlError, match=line):
+            Unfinished(path, SETTINGS, lambda others=others: others).checkpoint()
+
+
 @pytest.mark.parametrize("contents", [b"", b"my notes", None])
 def test_what_is_no_checkpoint_is_refused_and_left(kept, contents):
     if contents is None:  # one of a run, which another file says all about
@@ -55,7 +71,9 @@ def test_what_is_no_checkpoint_is_refused_and_left(kept, contents):
 @pytest.mark.slow
 def test_a_stopped_command_goes_on_to_the_same_bytes(jaxtl, few_digits, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "m.safetensors"
-    command = ["finetune", "--dataset", few_digits, *SMALL, *words("--trainable none --train-samples 64")]
+    digits = shutil.copytree(few_digits.removeprefix("idx:"), tmp_path / "digits")
+    command = ["finetune", "--dataset", f"idx:{digits}", *SMALL]
+    command += words("--trainable none --train-samples 64")
     assert jaxtl(*command, "--epochs", 2, "--out", whole)[0] == 0
 
     def stop(self, checkpoint):
@@ -73,6 +91,14 @@ def test_a_stopped_command_goes_on_to_the_same_bytes(jaxtl, few_digits, tmp_path
         2,
         "training was begun with epochs 2, not 3; delete it, or give another --out",
     )
+    # One pixel of an image that nobody had looked at by itself.
+    pixels = digits / "train-images-idx3-ubyte"
+    kept = pixels.read_bytes()
+    pixels.write_bytes(kept[: 16 + 33 * 784] + b"\xff" + kept[16 + 33 * 784 + 1 :])
+    code, _, err = jaxtl(*command, "--epochs", 2, "--out", stopped)
+    assert (code, "the train images are others than when its training was begun" in err) == (2, True)
+    pixels.write_bytes(kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"digits", whole.name, path_beside(stopped).name}
     code, out, err = jaxtl(*command, "--epochs", 2, "--out", stopped)
     assert code == 0, err
     assert f"Goes on after epoch 1, from {path_beside(stopped)}" in err

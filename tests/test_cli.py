@@ -4,10 +4,12 @@ import errno
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 import jaxtl as package
+from jaxtl.cli import headings
 from jaxtl.evaluation.catalogue import (
     EXPLAINED_VARIANCE,
     KL_DIVERGENCE,
@@ -31,6 +33,17 @@ def test_alone_it_helps(jaxtl):
     for verb in ("run", "extract", "finetune", "reduce", "plot"):
         assert verb in out
         assert jaxtl(verb, "-h")[1].startswith(f"Usage: jaxtl {verb}")
+
+
+def test_a_verb_helps_whoever_asked_it_first(capsys):
+    # click keeps the names of an option for help as they were where it was first asked for.
+    verb = headings.Command("verb", help="Words.")
+    with verb.make_context("verb", []):
+        pass
+    for name in ("-h", "--help"):
+        with pytest.raises(click.exceptions.Exit):
+            verb.make_context("verb", [name])
+        assert "Words." in capsys.readouterr().out
 
 
 def test_it_tells_its_version(jaxtl):

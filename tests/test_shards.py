@@ -77,6 +77,14 @@ def test_who_was_stopped_goes_on_with_what_is_missing(begun):
     np.testing.assert_array_equal(shards.load(path).values, VALUES)
 
 
+def test_a_store_of_images_that_were_edited_meanwhile_is_not_gone_on_with(tmp_path):
+    path = tmp_path / "F.shards"
+    for images, is_first in (("one", True), ("one", False), ("", True)):
+        assert shards.begin(path, shards.planned(N, D, 3, META, images), is_first).images == "one"
+    with pytest.raises(JaxtlError, match="was begun with other images; restore them, delete it or give"):
+        shards.begin(path, shards.planned(N, D, 3, META, "other"), first=True)
+
+
 def test_the_others_wait_for_the_first_and_the_first_for_the_others(tmp_path):
     path, plan = tmp_path / "F.shards", shards.planned(N, D, 2, META)
     other = threading.Thread(target=lambda: write(path, shards.begin(path, plan, first=False), [1]))

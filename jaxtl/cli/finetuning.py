@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from jaxtl.cli import headings, options, processes, screen
 from jaxtl.cli.errors import resumable
 from jaxtl.cli.steps import settled
 from jaxtl.machine.devices import configure, devices_used
+from jaxtl.machine.signals import at_signal
 from jaxtl.machine.together import together
 from jaxtl.progress import counted
 from jaxtl.settings import FinetuneConfig, Images
@@ -88,23 +91,40 @@ def finetune(
         written = {"--out": out, "--history": history, "the checkpoint of --out": path_beside(out)}
         there = [(name, path) for name, path in written.items() if path]
         options.check_outputs(there, **options.read_from(dataset, weights))
-        configure(deterministic=deterministic, devices=devices, **kept)
-        devices_used()
-        engine = chosen_engine(engine, precision)
-        network = load_model(weights, model)
-        boundary = trainable_boundary(network.config, config.trainable)
-        trunk = Trunk(network, boundary, settled(images, network, observer), precision, engine=engine)
-        data = _loaded(dataset, trunk, train_samples, selection, config, observer)
-        unfinished = Unfinished(path_beside(out), _decisive(trunk, *data, config))
-        with resumable("the same command goes on after the last whole epoch"):
-            tuned, rows = _tune(trunk, *data, config, rank, unfinished, observer)
-            if rank.is_first:
-                _save(tuned, rows, out, history, dataset)
-                unfinished.remove()
+        with _alone(out, rank):
+            configure(deterministic=deterministic, devices=devices, **kept)
+            devices_used()
+            engine = chosen_engine(engine, precision)
+            network = load_model(weights, model)
+            boundary = trainable_boundary(network.config, config.trainable)
+            trunk = Trunk(network, boundary, settled(images, network, observer), precision, engine=engine)
+            data = _loaded(dataset, trunk, train_samples, selection, config, observer)
+            told = _contents(*data) if rank.is_first else dict
+            unfinished = Unfinished(path_beside(out), _decisive(trunk, *data, config), told)
+            with resumable("the same command goes on after the last whole epoch"):
+                tuned, rows = _tune(trunk, *data, config, rank, unfinished, observer)
+                if rank.is_first:
+                    _save(tuned, rows, out, history, dataset)
+                    unfinished.remove()
     if in_json and rank.is_first:
         screen.print_json({"out": out, "history": rows})
     elif rank.is_first:
         _print_history(rows)
+
+
+@contextlib.contextmanager
+def _alone(out: Path, rank: Rank) -> Iterator[None]:
+    """Inside, nobody else trains for this file; of processes together the first one writes.
+
+    Raises JaxtlError where somebody does.
+    """
+    from jaxtl.runs.lock import Hold
+
+    if not rank.is_first:
+        yield
+        return
+    with Hold(out, "file") as hold, at_signal(hold.let_go):
+        yield
 
 
 def _loaded(
@@ -130,9 +150,8 @@ def _loaded(
 
 
 def _decisive(trunk: Trunk, train: Dataset, test: Dataset, config: FinetuneConfig) -> dict[str, Any]:
-    """All that the result of a training depends on, by name, as JSON has it."""
+    """All that the result of a training depends on but the images, by name, as JSON has it."""
     from jaxtl.models.weights import arrays_of, tensor_digest
-    from jaxtl.runs.dataset import digest
 
     return {
         **asdict(config),
@@ -140,10 +159,23 @@ def _decisive(trunk: Trunk, train: Dataset, test: Dataset, config: FinetuneConfi
         "precision": trunk.precision,
         "engine": trunk.engine,
         "train_samples": len(train),
-        "training images": digest(train),
-        "test images": digest(test),
+        "test_samples": len(test),
         "weights": tensor_digest(arrays_of(trunk.model)),
     }
+
+
+def _contents(*splits: Dataset) -> Callable[[], dict[str, str]]:
+    """A function that gives, by split, what tells all its images from any others.
+
+    They are read by another thread, from now on: of large sets that takes a while, and nobody needs it
+    before the end of the first epoch.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from jaxtl.runs.dataset import contents
+
+    reading = ThreadPoolExecutor(1).submit(lambda: {data.split: contents(data) for data in splits})
+    return reading.result
 
 
 def _tune(
@@ -158,10 +190,12 @@ def _tune(
     """Train from the beginning or from where it was stopped; the first process keeps how far it is."""
     from jaxtl.machine.exchange import check_alike
     from jaxtl.network.finetuning import tune
+    from jaxtl.runs.dataset import digest
 
     start = unfinished.checkpoint()
     if rank.count > 1:
         begun = {"devices": devices_used(), "epochs done": len(start.history) if start else 0}
+        begun |= {"training images": digest(train), "test images": digest(test)}
         check_alike({**unfinished.settings, **begun, "checkpoint": start and start.digest()})
     if start:
         observer.notify(f"Goes on after epoch {len(start.history)}, from {unfinished.path}")

@@ -157,7 +157,7 @@ def _opened(folder: Path) -> Experiment:
 
 
 @click.command(cls=headings.Command, short_help="Write the page of one run, or of several to compare.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=options.PATH)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=options.FOLDER)
 @click.option(
     "--out",
     type=options.FILE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 OTHERS = "Options"
+_HELP = ["-h", "--help"]
 # Options by their parameters' names; what stands nowhere here stands under `OTHERS`, last.
 _OPTIONS = {
     "Where it is written": ("out", "history", "resume"),
@@ -70,6 +71,10 @@ class Command(click.Command):
 
     _FEW = 8
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        # Not as the context has it: click keeps the first answer, whichever program it was given in.
+        return _HELP
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Here, since an empty path would be the working directory, and an empty name as none.
         typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
@@ -96,6 +101,8 @@ class Command(click.Command):
 
 class Group(click.Group):
     """The program: its commands by what they are for, in the order in which a user needs them."""
+
+    get_help_option_names = Command.get_help_option_names
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for names in _COMMANDS.values() for name in names]

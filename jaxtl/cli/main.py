@@ -12,7 +12,7 @@ from jaxtl.cli import headings, screen
 from jaxtl.cli.check import check
 from jaxtl.cli.compare import compare
 from jaxtl.cli.doctor import doctor
-from jaxtl.cli.errors import Stopped, advise, explain
+from jaxtl.cli.errors import Stopped, advise, explain, unloaded
 from jaxtl.cli.export import export
 from jaxtl.cli.finetuning import finetune
 from jaxtl.cli.finished import layers, plot, report, score
@@ -23,7 +23,7 @@ from jaxtl.cli.show import show
 from jaxtl.cli.steps import extract, reduce
 from jaxtl.cli.sweep import sweep
 from jaxtl.errors import JaxtlError, shown
-from jaxtl.machine import signals
+from jaxtl.machine import signals, surroundings
 
 _VERBS = (
     run,
@@ -48,7 +48,7 @@ _VERBS = (
 @click.group(
     cls=headings.Group,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @screen.quiet
 @click.version_option(jaxtl.__version__, "-V", "--version", prog_name="jaxtl")
@@ -76,6 +76,7 @@ for _verb in _VERBS:
 def main() -> None:
     """What the command line says: exit 0, 2 with one line for what a user can mend, 130 after Ctrl-C."""
     try:
+        surroundings.check_limits()
         cli(prog_name="jaxtl", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "jaxtl"
@@ -89,6 +90,8 @@ def main() -> None:
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
         _fail(advise(error))
+    except ImportError as error:
+        _fail(unloaded(error))
 
 
 def _fail(message: str) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jaxtl.cli.values import Count, Names, Number, Preprocessing
+from jaxtl.cli.values import Count, Folder, Names, Number, Preprocessing
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.devices import PRECISIONS
 from jaxtl.methods import LIBRARIES, METHODS, Method
@@ -32,7 +32,7 @@ from jaxtl.settings import (
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+FOLDER = Folder()
 PATH = click.Path(path_type=Path)
 
 _RUN, _TUNE, _IMAGES, _SELECTION = RunConfig(), FinetuneConfig(), Images(), Selection()

@@ -123,9 +123,10 @@ def _write_features(
     """By its suffix: in one file, or piece by piece in one, or in those of many that are this process's."""
     from jaxtl.network import extraction
     from jaxtl.records import shards, store
+    from jaxtl.runs.dataset import soon_told
 
     if out.suffix == shards.SUFFIX:
-        extraction.extract_to_shards(out, network, data, images, rank=rank, **how)
+        extraction.extract_to_shards(out, network, data, images, told=soon_told(data), rank=rank, **how)
     elif out.suffix == store.SUFFIX:
         extraction.extract_to_store(out, network, data, images, **how)
     else:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from jaxtl.errors import JaxtlError
 from jaxtl.ranges import RANGES, Range, shown
+from jaxtl.records.places import check_folder
 from jaxtl.settings import PREPROCESSING, mean_and_deviation
+
+
+class Folder(click.Path):
+    """A folder that is there or may be made; nothing that only has its name, such as a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            check_folder(value)
+        except JaxtlError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Number(click.ParamType):

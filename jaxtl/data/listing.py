@@ -73,7 +73,9 @@ class Listing:
     def _left_out(self, rows: np.ndarray, inspected: Inspected, request: Request) -> list[dict[str, str]]:
         """Images that cannot be read, each with the reason. Raises JaxtlError where all are such."""
         if not inspected.rows:
-            raise JaxtlError(f"{self.where}: no {request.split} image can be read")
+            row, reason = next(iter(inspected.faults.items()))
+            first = f"{readable(self.ids[rows[row]])}: {reason}"
+            raise JaxtlError(f"{self.where}: no {request.split} image can be read ({first}); replace them")
         faults = inspected.faults.items()
         return [{"id": readable(self.ids[rows[row]]), "reason": reason} for row, reason in faults]
 

@@ -62,7 +62,11 @@ def hear() -> None:
     numbers = [number for number in _WORDS if signal.getsignal(number) != signal.SIG_IGN]
     for number in numbers:
         signal.signal(number, _press)
-    _thread.start_new_thread(_watch, (heard, numbers))
+    try:
+        _thread.start_new_thread(_watch, (heard, numbers))
+    except RuntimeError:  # no library of those that compute could work either
+        _write(b"jaxtl: no thread can be started; raise the limit on processes (ulimit -u)\n")
+        os._exit(2)
 
 
 def leave(code: int) -> NoReturn:
@@ -158,7 +162,10 @@ def _do_first() -> None:
             _try(function)
         done.release()
 
-    _thread.start_new_thread(work, ())
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError:  # no thread more may be: then by this one, at the risk that it hangs
+        work()
     done.acquire(timeout=_LAST_SECONDS)
 
 

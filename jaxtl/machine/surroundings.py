@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from jaxtl.errors import shown
+from jaxtl.errors import JaxtlError, shown
 
+# Bytes of addresses with which everything but JAX works: 300 MiB are too few, 500 were seen to do.
+_LEAST = 2**29
 # JAX's variables say how numbers come about, but for those that begin like this: which device, where programs
 # are kept, how much memory is taken, what is logged.
 _JAX = "JAX_"
@@ -76,6 +78,8 @@ def shed() -> None:
     if any(map(_is_error, sys.warnoptions)):
         sys.warnoptions.clear()
         _warn_as_ever()
+    # Of who has no shared memory, which is for processes that nobody here starts.
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that lacks a letter shows its number.
         if hasattr(stream, "reconfigure"):
@@ -151,3 +155,19 @@ def _flat(about: Mapping[str, Any]) -> dict[str, str]:
         devices = {"devices": "; ".join(about["devices"]), "devices used": about.get("devices_used", 1)}
     parts = {**named, **devices, **about.get("versions", {}), **about.get("settings", {})}
     return {name: str(value) for name, value in parts.items()}
+
+
+def check_limits() -> None:
+    """Raises JaxtlError where the process may not have the addresses that libraries take as they are loaded.
+
+    With less, OpenBLAS asks again and again, and never ends.
+    """
+    import resource
+
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY and most < _LEAST:
+            raise JaxtlError(
+                f"memory is limited to {most / 2**20:,.0f} MiB for this process, and libraries take "
+                f"{_LEAST / 2**20:,.0f}; raise the limit (ulimit -v, ulimit -d)"
+            )

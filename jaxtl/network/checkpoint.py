@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,8 @@ from jaxtl.records.documents import brief, list_of, or_none, plain, real, record
 from jaxtl.records.files import MAKE_AGAIN, read_npz, remove_leftovers, write_npz
 from jaxtl.records.tables import HISTORY_COLUMNS
 
+# Among the settings of a checkpoint, what tells a split's images from any others.
+_OF_IMAGES = "{} images"
 # A loss may be infinite where training went astray.
 _ROW = dict.fromkeys(HISTORY_COLUMNS, real)
 _META = record_of({"history": list_of(record_of(_ROW))}, {"settings": or_none(record_of({}, others=plain))})
@@ -60,11 +62,14 @@ class Unfinished:
 
     Attributes:
         path: of the file, which is there from the end of the first epoch to that of the last.
-        settings: all that the training's result depends on, by name; what JSON can hold.
+        settings: all that the training's result depends on but the images, by name; what JSON can hold.
+        images: gives what tells each split's images from any others, by the split's name; called as late as
+            can be, since it may take as long as reading all of them.
     """
 
     path: Path
     settings: Mapping[str, Any]
+    images: Callable[[], Mapping[str, str]] = dict
 
     def checkpoint(self) -> Checkpoint | None:
         """Where it was stopped; None where it is to begin.
@@ -83,12 +88,19 @@ class Unfinished:
             if begun.get(name) != value:
                 was = f"{brief(begun.get(name))}, not {brief(value)}"
                 raise JaxtlError(f"{self.path}: its training was begun with {name} {was}; {remedy}")
+        for split, told in self.images().items():
+            if begun.get(_OF_IMAGES.format(split)) != told:
+                raise JaxtlError(
+                    f"{self.path}: the {split} images are others than when its training was begun; restore "
+                    f"them, {remedy}"
+                )
         return checkpoint
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Write what training can go on from. Raises OSError where it cannot be written."""
         remove_leftovers(self.path)
-        checkpoint._replace(settings=self.settings).save(self.path)
+        images = {_OF_IMAGES.format(split): told for split, told in self.images().items()}
+        checkpoint._replace(settings={**self.settings, **images}).save(self.path)
 
     def remove(self) -> None:
         """Once the training's result is written."""

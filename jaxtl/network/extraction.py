@@ -145,13 +145,15 @@ def extract_to_shards(
     dataset: Dataset,
     images: Images = Images(),
     *,
+    told: str = "",
     rank: Rank = Rank(),
     progress: Progress | None = None,
     **how: Any,
 ) -> None:
     """`extract_to_store` to a store of many files (`jaxtl.records.shards`); each process writes some of them.
 
-    Files that are there already are kept. Arguments as of `extract`.
+    Files that are there already are kept, if they are of the same images: `told` tells these from others.
+    Other arguments as of `extract`.
 
     Raises:
         JaxtlError: a store that was begun with something else.
@@ -159,7 +161,7 @@ def extract_to_shards(
     """
     how = _with_engine(how)
     meta = _meta(model, dataset, images, how)
-    plan = shards.planned(len(dataset), model.config.features, rank.count, meta)
+    plan = shards.planned(len(dataset), model.config.features, rank.count, meta, told)
     plan = shards.begin(path, plan, rank.is_first)
     mine = [number for number in shards.left(path, plan) if number % rank.count == rank.number]
     for done, number in enumerate(mine):

@@ -21,6 +21,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+# Letters of a name that is too long, in an error.
+_SHOWN = 60
 # Where links lie to files that processes have open: /dev/stdout is one into it.
 _OPEN_FILES = "/proc/"
 
@@ -53,14 +55,33 @@ def check_file(path: str | os.PathLike[str], wanted: str = "give a file", pipes:
         raise JaxtlError(f"{path}: {kind}; {wanted}")
 
 
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raises JaxtlError for what is there and no folder, or for a name that no folder can have."""
+    try:
+        kind = kind_at(path) or "a file"
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            return  # which opening it says better
+        raise JaxtlError(
+            f"{str(path)[:_SHOWN]}...: is no name that a folder can have; give another"
+        ) from None
+    if kind != _FOLDER:
+        raise JaxtlError(f"{path}: is {kind}, and no folder; give a folder")
+
+
 def check_target(path: Path) -> None:
     """Raises OSError where a file may not take the place of what is there."""
     if path.is_symlink() and os.readlink(path).startswith(_OPEN_FILES):
         raise _refused(path, errno.EEXIST, "Leads to the open file of a process")
     try:
         kind = kind_at(path)
-    except OSError:
+    except OSError as error:
+        # Temporary names are shorter, so that nothing else would tell before all is done.
+        if error.errno == errno.ENAMETOOLONG:
+            raise
         return
+    except ValueError:
+        raise _refused(path, errno.EINVAL, "No path has a NUL in it") from None
     if kind == _FOLDER:
         raise _refused(path, errno.EISDIR, os.strerror(errno.EISDIR))
     if kind:

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
-from jaxtl.records.documents import anything, record_of, within
+from jaxtl.records.documents import anything, record_of, text, within
 from jaxtl.records.files import (
     MAKE_AGAIN,
     read_json_object,
@@ -46,18 +46,23 @@ _MAP_FIXED = 0x10
 _SECONDS = 0.2
 _LARGEST = 2**53
 _RECORD = record_of(
-    {"n": within(1, _LARGEST), "d": within(1, 2**31), "rows": within(1, _MOST), "meta": anything}
+    {"n": within(1, _LARGEST), "d": within(1, 2**31), "rows": within(1, _MOST), "meta": anything},
+    {"images": text},
 )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store is to hold: n rows of d features, so many `rows` a file, and `meta` as of `Features`."""
+    """What a store is to hold: n rows of d features, so many `rows` a file, and `meta` as of `Features`.
+
+    `images`: what tells those that it is made of from others; empty where nobody said.
+    """
 
     n: int
     d: int
     rows: int
     meta: Mapping[str, Any]
+    images: str = ""
 
     @property
     def count(self) -> int:
@@ -73,10 +78,10 @@ class Plan:
         return 4 * self.d * (stop - start)
 
 
-def planned(n: int, d: int, processes: int, meta: Mapping[str, Any]) -> Plan:
+def planned(n: int, d: int, processes: int, meta: Mapping[str, Any], images: str = "") -> Plan:
     """A store of which each process writes at least one file, where there are rows enough."""
     unit = _ALIGNED // math.gcd(_ALIGNED, 4 * d)
-    return Plan(n, d, min(_MOST, -(-n // (processes * unit)) * unit), meta)
+    return Plan(n, d, min(_MOST, -(-n // (processes * unit)) * unit), meta, images)
 
 
 def begin(path: Pathlike, plan: Plan, first: bool) -> Plan:
@@ -102,6 +107,10 @@ def begin(path: Pathlike, plan: Plan, first: bool) -> Plan:
         told |= {name: (there.meta.get(name), value) for name, value in plan.meta.items()}
         name, (old, new) = next((name, pair) for name, pair in told.items() if pair[0] != pair[1])
         raise JaxtlError(f"{folder}: was begun with {name} {old}, not {new}; delete it or give another path")
+    if there.images and plan.images not in ("", there.images):
+        raise JaxtlError(
+            f"{folder}: was begun with other images; restore them, delete it or give another path"
+        )
     return there
 
 

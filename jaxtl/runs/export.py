@@ -18,6 +18,7 @@ from jaxtl.records.files import replacing, write_text
 from jaxtl.records.tables import as_csv
 from jaxtl.runs.data import RunData, distances_to, features_of, load_run
 from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.lock import Hold
 from jaxtl.settings import EXPORTS, STAGES
 
 # The projector refuses a larger sprite (MAX_SPRITE_IMAGE_SIZE_PX of its data-provider.ts).
@@ -81,7 +82,9 @@ def export(
     if to == "parquet":
         _write_parquet(out, run, stages, features)
         return [out], notes
-    return _write_projector(out, run, stages, features), notes
+    # Of two runs at a time the files would be mixed.
+    with Hold(out):
+        return _write_projector(out, run, stages, features), notes
 
 
 def _table(run: RunData, stages: tuple[str, ...]) -> dict[str, Any]:

@@ -130,7 +130,8 @@ def save_figures(folder: Path, out: Path | None = None, how: Print = Print()) ->
     run.check()
     names = figure_names(run.started.read().config)
     if out is not None:
-        return [path for name in names for path in save_figure(run, name, out, how=how)]
+        with Hold(out):
+            return [path for name in names for path in save_figure(run, name, out, how=how)]
     with Hold(run.path):
         written = [path for name in names for path in save_figure(run, name, how=how)]
         run.accept(file for name in names for file in run.figures[name])

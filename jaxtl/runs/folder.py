@@ -28,6 +28,7 @@ from jaxtl.records.files import (
     write_text,
 )
 from jaxtl.records.names import is_text, readable
+from jaxtl.records.places import check_folder
 from jaxtl.records.tables import (
     load_class_scores,
     load_history,
@@ -262,6 +263,7 @@ class RunFolder(Folder):
     def check(self) -> None:
         """Raises JaxtlError where this is not the folder of a run."""
         if not self.started.is_there:
+            check_folder(self.path)
             if holds_sweep(self.path):
                 raise JaxtlError(
                     f"{self.path}: is a sweep, of many runs; {SweepFolder(self.path).go_on}, or give one of "

@@ -1,10 +1,11 @@
-"""One folder, one process: a lock on a folder that lasts as long as the process that holds it."""
+"""One folder, one process: a lock on a folder, or a file, that lasts as long as the process that holds it."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import platform
 import threading
@@ -12,10 +13,13 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from jaxtl.errors import JaxtlError
 
 _NAME = ".jaxtl-lock"
+# What tells locks of files in one folder apart: names themselves may be as long as names can be.
+_DIGITS = 16
 # In what a lock says of who holds it, before the name of the machine.
 _ON = " on "
 _TRY_SECONDS = 0.5
@@ -34,14 +38,20 @@ _WITHOUT = {
 
 
 class _Lock:
-    """The lock of a folder, which this process holds so many times; without a descriptor, of none."""
+    """A lock, which this process holds so many times; without a descriptor, of none.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        path: the file that is locked, in a folder that is made where it does not exist.
+        what: "folder" or "file", which another process is refused.
+        name: of it, as it was given.
+    """
+
+    def __init__(self, path: Path, what: str, name: Path) -> None:
         self.count = 1
-        self._path = folder / _NAME
-        self._made = _make(folder)
+        self._path = path
+        self._made = _make(path.parent)
         try:
-            self.descriptor = _locked(folder, self._path)
+            self.descriptor = _locked(path, what, name)
         except BaseException:
             self._remove_made()
             raise
@@ -61,7 +71,8 @@ class _Lock:
                 folder.rmdir()
 
 
-_held: dict[str, _Lock] = {}
+# By their folder, through links, and their name.
+_held: dict[tuple[str, str], _Lock] = {}
 _guard = threading.RLock()
 
 
@@ -71,11 +82,14 @@ class Hold(contextlib.AbstractContextManager["Hold"]):
     A process may hold a folder several times. Used as a context it is taken again where it was let go of, and
     let go of at the end. The lock of a process that died is none.
 
+    `what`: "file" for one that will be written, with what belongs to it beside it, instead of a folder.
+
     Raises JaxtlError where another process has it, OSError where the folder cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, name: Path, what: Literal["folder", "file"] = "folder") -> None:
+        self._path = Path(name) / _NAME if what == "folder" else _beside(Path(name))
+        self._refused = what, name
         self._end: weakref.finalize | None = None
         self.take()
 
@@ -89,9 +103,9 @@ class Hold(contextlib.AbstractContextManager["Hold"]):
     def take(self) -> None:
         """Take it, unless this holds it already."""
         if self._end is None or not self._end.alive:
-            name = os.path.realpath(self._folder)
-            _take(name, self._folder)
-            self._end = weakref.finalize(self, _let_go, name)
+            key = os.path.realpath(self._path.parent), self._path.name
+            _take(key, self._path, *self._refused)
+            self._end = weakref.finalize(self, _let_go, key)
 
     def let_go(self) -> None:
         if self._end is not None:
@@ -128,22 +142,28 @@ def entries(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.name != _NAME)
 
 
-def _take(name: str, folder: Path) -> None:
+def _beside(file: Path) -> Path:
+    """The lock of a file: in its folder, since its own place is taken by another file when it is written."""
+    digest = hashlib.sha256(os.fsencode(file.name)).hexdigest()
+    return file.with_name(f"{_NAME}-{digest[:_DIGITS]}")
+
+
+def _take(key: tuple[str, str], path: Path, what: str, name: Path) -> None:
     with _guard:
-        if name in _held:
-            _held[name].count += 1
+        if key in _held:
+            _held[key].count += 1
         else:
-            _held[name] = _Lock(folder)
+            _held[key] = _Lock(path, what, name)
 
 
-def _let_go(name: str) -> None:
+def _let_go(key: tuple[str, str]) -> None:
     with _guard:
-        lock = _held.get(name)
+        lock = _held.get(key)
         if lock is None:
             return
         lock.count -= 1
         if not lock.count:
-            del _held[name]
+            del _held[key]
             lock.let_go()
 
 
@@ -154,7 +174,7 @@ def _make(folder: Path) -> list[Path]:
     return missing
 
 
-def _locked(folder: Path, path: Path) -> int | None:
+def _locked(path: Path, what: str, name: Path) -> int | None:
     while True:
         try:
             # Python's descriptors do not go to processes that are started.
@@ -171,9 +191,10 @@ def _locked(folder: Path, path: Path) -> int | None:
         except BlockingIOError:
             who = _told(descriptor)
             os.close(descriptor)
+            does = "works in it" if what == "folder" else "writes it"
             raise JaxtlError(
-                f"{folder}: another jaxtl works in it{who and f' ({who})'}; wait until it has ended, or give "
-                f"another folder{_if_it_is_down(who, path)}"
+                f"{name}: another jaxtl {does}{who and f' ({who})'}; wait until it has ended, or give "
+                f"another {what}{_if_it_is_down(who, path)}"
             ) from None
         except OSError as error:
             os.close(descriptor)

@@ -262,9 +262,9 @@ def _read_sources(held: Any) -> dict[str, str]:
 
 
 def _read_record(held: Any) -> Record:
-    files = {_text(name): tuple(map(_read_stamp, allowed)) for name, allowed in held["files"].items()}
+    files = {_name(name): tuple(map(_read_stamp, allowed)) for name, allowed in held["files"].items()}
     inputs = held.get("inputs", {}).items()
-    return Record(files, {_text(name): known if known is None else _text(known) for name, known in inputs})
+    return Record(files, {_name(name): known if known is None else _text(known) for name, known in inputs})
 
 
 def _read_stamp(held: Any) -> Stamp:
@@ -272,6 +272,13 @@ def _read_stamp(held: Any) -> Stamp:
     if not isinstance(size, int) or isinstance(size, bool):
         raise TypeError(f"bytes is {size!r}")
     return Stamp(_text(held["sha256"]), size)
+
+
+def _name(value: Any) -> str:
+    """Of a file within the folder: no other is looked at, whoever wrote the manifest."""
+    if os.path.isabs(name := _text(value)) or ".." in name.split("/"):
+        raise ValueError(f"{name!r} lies elsewhere")
+    return name
 
 
 def _text(value: Any) -> str:

@@ -19,6 +19,17 @@ from tests.faults.struck import CRIES
 _SECONDS = 900
 # A user of a container, of whom nothing is known but a number, and whose files are those of who starts this.
 _NOBODY = ("unshare", "--user", "--map-user=12345")
+# Another user than root, who may have no more processes, and may read and write what root may.
+_OTHER = (
+    *("setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"),
+    *("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"),
+)
+# With folders of its own where all others' are.
+_WITHOUT_SHARED_MEMORY = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount -t tmpfs -o ro,size=4k none /dev/shm && exec "$@"',
+    "sh",
+)
 # Of the environment, what numbers hang on, and where this jaxtl is.
 _KEPT = ("PYTHONPATH", "JAX_", "OPENBLAS_", "OMP_", "XLA_")
 
@@ -52,6 +63,7 @@ class Condition:
         output: a file that standard output goes to.
         columns: of a terminal that it is started in.
         words: of the program that starts it.
+        limits_last: whether `before` is for who that program has started.
     """
 
     before: str = ""
@@ -61,6 +73,7 @@ class Condition:
     output: str | None = None
     columns: int | None = None
     words: tuple[str, ...] = ()
+    limits_last: bool = False
 
 
 CONDITIONS = {
@@ -77,6 +90,18 @@ CONDITIONS = {
     "rights for nobody": Condition("os.umask(0o777)"),
     "40 files": Condition(limited("NOFILE", 40), codes=(0, 2)),
     "12 files": Condition(limited("NOFILE", 12), codes=(0, 1, 2)),
+    "64 files": Condition(limited("NOFILE", 64), codes=(0, 2)),
+    "no process more": Condition(limited("NPROC", 1), codes=(2,), words=_OTHER, limits_last=True),
+    "3 processes and threads": Condition(
+        limited("NPROC", 3), codes=(0, 2, 130), words=_OTHER, limits_last=True
+    ),
+    "30 processes and threads": Condition(limited("NPROC", 30), codes=(0, 2), words=_OTHER, limits_last=True),
+    "60 MB of addresses": Condition(limited("AS", 60 * 2**20), codes=(2,)),
+    "300 MB of addresses": Condition(limited("AS", 300 * 2**20), codes=(2,)),
+    "600 MB of addresses": Condition(limited("AS", 600 * 2**20), codes=(0, 2)),
+    "1 GB of addresses": Condition(limited("AS", 2**30), codes=(0, 2)),
+    "8 GB of addresses": Condition(limited("AS", 2**33), codes=(0, 2)),
+    "no shared memory": Condition(words=_WITHOUT_SHARED_MEMORY),
     "files of 1 KB": Condition(limited("FSIZE", 1024), codes=(0, 2)),
     "no core files": Condition(limited("CORE", 0)),
     "nobody's user": Condition(variables={"HOME": None, "USER": None}, words=_NOBODY),
@@ -124,9 +149,10 @@ class Ending:
 def under(condition: Condition, words: list[str]) -> Ending:
     """A command of jaxtl to its end, under a condition."""
     variables = {**os.environ, **condition.variables}
-    command = [*condition.words, sys.executable, "-m", "jaxtl", *words]
-    if condition.before:
-        command = [sys.executable, "-I", "-c", _BECOMES.format(condition.before), *command]
+    command = [sys.executable, "-m", "jaxtl", *words]
+    before = [sys.executable, "-I", "-c", _BECOMES.format(condition.before)] if condition.before else []
+    around = (*condition.words, *before) if condition.limits_last else (*before, *condition.words)
+    command = [*around, *command]
     how = {
         "env": {name: value for name, value in variables.items() if value is not None},
         "start_new_session": True,

@@ -50,6 +50,9 @@ class Tally:
         self.counts[kind] += 1
         if kind == "failed":
             self.failures.append(what)
+            print(f"\nfailed: {what}", flush=True)
+        if not self.counts["tried"] % 50:
+            print(dict(self.counts), flush=True)
 
     def close(self, title):
         print(f"\n{title}: {', '.join(f'{count} {kind}' for kind, count in self.counts.items())}")

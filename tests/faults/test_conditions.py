@@ -29,6 +29,7 @@ COMMANDS = {
     "plot": "plot {run}/embeddings/after_pca.npz --out {out}/p.pdf",
     "export": "export {run} --to csv --out {out}/t.csv",
     "report": "report {run} --out {out}/r.html",
+    "compare": "compare {files}/good.npz {files}/no_labels.npz --methods pca --out {out}/run",
     "refused": "reduce {files}/nan.npz --method pca --out {out}/e.npz",
     "run": "run --dataset {few} --image-size 32 --trainable none --epochs 1 --methods pca,tsne "
     "--perplexity 5 --no-layers --out {out}/run",

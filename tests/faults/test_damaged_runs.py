@@ -6,12 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import opening
+from jaxtl.experiment import opening, seeds
 from jaxtl.runs.figures import draw
 from jaxtl.runs.folder import RunFolder
+from tests.command_lines import words
 from tests.faults.damaged_runs import DAMAGES, OF_TIMES, Tally, files_of, is_one_line
 from tests.faults.outcomes import no_longer_than
 from tests.faults.swaps import SWAPS
@@ -22,13 +24,34 @@ REFUSED = {"config.json", "manifest.json"}
 # Without a manifest nothing is compared; a page and a picture that are not there are not told of.
 UNTOLD = {"manifest.json", "report.html", "figures/comparison.png"}
 COMMANDS = {
-    "show": ["show", "{run}"],
-    "report": ["report", "{run}", "--out", "{out}/page.html"],
-    "export": ["export", "{run}", "--to", "csv", "--out", "{out}/table.csv"],
-    "export network": ["export", "{run}", "--to", "onnx", "--out", "{out}/network.onnx"],
-    "plot": ["plot", "{run}", "--out", "{out}/figures"],
-    "score": ["score", "{run}"],
+    "show": "show {run}",
+    "report": "report {run} --out {out}/page.html",
+    "export": "export {run} --to csv --out {out}/table.csv",
+    "parquet": "export {run} --to parquet --out {out}/table.parquet",
+    "projector": "export {run} --to tensorboard --out {out}/projector",
+    "export network": "export {run} --to onnx --out {out}/network.onnx",
+    "plot": "plot {run} --out {out}/figures",
+    "score": "score {run}",
+    "report again": "report {run}",
+    "plot again": "plot {run}",
+    "layers": "layers {run}",
+    "resume": "run --resume {run}",
+    "resume sweep": "sweep --resume {run}",
 }
+# Those that work in the folder, with what they make there of the others: numbers, not pictures.
+WORKERS = {
+    "score": ("scores.csv", "classes.csv", "claims.json", "measures.npz", "images.csv"),
+    "report again": (),
+    "plot again": (),
+    "layers": ("layers.csv",),
+    "resume": (),
+    "resume sweep": (),
+}
+# Of a folder of many runs, what is damaged of each: all of one run is damaged by itself.
+OF_RUNS = (
+    *("config.json", "manifest.json", "dataset.json", "scores.csv", "claims.json", "measures.npz"),
+    *("history.csv", "features/after.npz", "embeddings/after_pca.npz", "model.safetensors"),
+)
 QUICK = [
     ("embeddings/after_pca.npz", "flip"),
     ("figures/after.png", "empty"),
@@ -97,8 +120,7 @@ def test_who_reads_a_damaged_file_refuses_it(damaged, few_run, jaxtl, tmp_path):
     (folder / "scores.csv").write_text(table.replace("0.1", "0.2"))
     shutil.copy(few_run / "embeddings/after_pca.npz", folder / "embeddings/before_pca.npz")
     for command in ("show", "report", "export"):
-        words = [word.format(run=folder, out=tmp_path) for word in COMMANDS[command]]
-        code, _, said = jaxtl(*words)
+        code, _, said = jaxtl(*words(COMMANDS[command], run=folder, out=tmp_path))
         assert code == 2
         assert "is not what the run wrote" in said
         assert f"jaxtl check {folder} --accept" in said
@@ -223,35 +245,126 @@ def test_every_file_damaged_in_every_way_is_made_again_or_refused(damaged, few_r
     tally.close("Damaged files, resumed")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_damaged_file_is_refused_or_not_read(damaged, few_run, other_run, jaxtl, tmp_path, command):
-    def answer(folder):
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        (tmp_path / "out").mkdir()
-        code, out, said = jaxtl(
-            *(word.format(run=folder, out=tmp_path / "out") for word in COMMANDS[command])
-        )
-        made = {
-            path.name: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()
-        }
-        return code, out, made, said
+def layered(config, folder, jaxtl):
+    opening.start(dataclasses.replace(config, layers=True), folder).run()
 
-    tally = Tally()
-    whole = answer(damaged("report.html", "flip"))
-    for name in files_of(few_run):
-        # Scores are computed for seconds.
-        for damage in (*DAMAGES, *(SWAPS if command != "score" else ["pipe"])):
-            if damage == "exchange" and (other_run / name).read_bytes() == (few_run / name).read_bytes():
-                continue
-            folder = damaged(name, damage, other_run)
-            with no_longer_than(120):
-                code, out, made, said = answer(folder)
-            untold = name in UNTOLD and damage in ("delete", *SWAPS)
-            if code == 2 and is_one_line(said, folder):
-                tally.note("refused")
-            elif (code, out, made) == whole[:3] or (code == 0 and command == "score") or untold:
-                tally.note("answered")
-            else:
-                tally.note("failed", f"{name} {damage}: {code} {said}")
-    tally.close(f"Damaged files, {command}")
+
+def of_seeds(config, folder, jaxtl):
+    seeds.start(dataclasses.replace(config, epochs=1), 2, folder).run()
+
+
+def compared(config, folder, jaxtl):
+    rng, labels = np.random.default_rng(config.seed), np.arange(60, dtype=np.int32) % 4
+    for name in ("a", "b"):
+        values = (rng.normal(size=(60, 6)) + 3 * np.eye(4, 6)[labels]).astype(np.float32)
+        np.savez(folder.with_name(f"{name}.npz"), values=values, labels=labels)
+    given = [folder.with_name(f"{name}.npz") for name in ("a", "b")]
+    assert jaxtl("compare", *given, "--methods", "pca", "--out", folder)[0] == 0
+
+
+def swept(config, folder, jaxtl):
+    how = f"--image-size 32 --trainable none,2 --epochs 1 --seed {config.seed} --seeds 1 --out {folder}"
+    assert jaxtl("sweep", "--dataset", config.dataset, *how.split())[0] == 0
+
+
+KINDS = {
+    "run": (None, [*COMMANDS][:10]),
+    "layered": (layered, ["layers"]),
+    "seeds": (of_seeds, ["show", "report", "report again", "resume"]),
+    "comparison": (compared, ["show", "report", "export", "plot", "score", "report again", "resume"]),
+    "sweep": (swept, ["show", "report again", "resume sweep"]),
+}
+CASES = [(kind, command) for kind, (_, commands) in KINDS.items() for command in commands]
+
+
+@pytest.fixture
+def both(request, few_config, few_run, other_run, jaxtl, without_figures, once):
+    """A function of a kind: a folder, and another one of it."""
+
+    def made(kind, number):
+        make, config = KINDS[kind][0], dataclasses.replace(few_config, seed=few_config.seed + number)
+
+        def write(folder):
+            with without_figures():
+                make(config, folder / "whole", jaxtl)
+
+        return once(f"damaged-{kind}-{number}", lambda path: (path.mkdir(), write(path))) / "whole"
+
+    return lambda kind: (few_run, other_run) if kind == "run" else (made(kind, 0), made(kind, 1))
+
+
+def damaged_of(folder):
+    """The files of a folder that are damaged."""
+    names, below = files_of(folder), ("runs/", "seed-")
+    runs = {name.rpartition(next(of for of in OF_RUNS if name.endswith(of)))[0] for name in names
+            if name.startswith(below) and name.endswith(OF_RUNS)}  # fmt: skip
+    first = min(runs, default="")
+    return [
+        name
+        for name in names
+        if not name.startswith((*below, "shared/")) or name in {f"{first}{of}" for of in OF_RUNS}
+    ]
+
+
+def bytes_of(folder):
+    """What tells of no times, and is no picture."""
+    left_out = (*OF_TIMES, ".png", ".svg", ".pdf")
+    return {name: (folder / name).read_bytes() for name in files_of(folder) if not name.endswith(left_out)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kind", "command"), CASES)
+def test_every_damaged_file_is_refused_or_not_read(both, jaxtl, tmp_path, without_figures, kind, command):
+    """Never a traceback; never another answer than that of the whole folder, nor other numbers left in it."""
+    run, out, (whole, other) = tmp_path / "run", tmp_path / "out", both(kind)
+
+    def answer():
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        with without_figures():
+            code, printed, said = jaxtl(*words(COMMANDS[command], run=run, out=out))
+        made = {path.name: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+        return code, printed, made, said
+
+    def copied():
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(whole, run)
+
+    copied()
+    expected, right, tally = answer(), bytes_of(whole), Tally()
+    assert expected[0] == 0, expected
+    again = command.startswith("resume")
+    tries = itertools.product(damaged_of(whole), (*DAMAGES, *SWAPS))
+    if command in WORKERS or command == "plot":  # which take seconds, and pictures are alike
+        few = ("flip", "delete", "exchange", "pipe")
+        tries = (
+            (name, damage)
+            for name, damage in tries
+            if damage in few and (name == "figures/after.png" or not name.endswith(("png", "svg", "pdf")))
+        )
+    for name, damage in tries:
+        if damage == "exchange" and (other / name).read_bytes() == (whole / name).read_bytes():
+            continue
+        copied()
+        (DAMAGES | SWAPS)[damage](run / name, other / name)
+        before = {**right, name: None if not (run / name).is_file() else b"" if damage == "endless"
+                  else (run / name).read_bytes()}  # fmt: skip
+        with no_longer_than(120):
+            code, printed, made, said = answer()
+        untold = name.endswith(tuple(UNTOLD)) and damage in ("delete", *SWAPS)
+        (run / name).unlink() if (run / name).is_symlink() else None
+        now = bytes_of(run)
+        strange = [of for of in right if now.get(of) not in (right[of], before[of])]
+        strange += [of for of in WORKERS.get(command, ()) if code == 0 and now.get(of) != right[of]]
+        if again and code == 0:
+            strange += [of for of in right if now.get(of) != right[of]]
+        if not strange and code == 2 and is_one_line(said, run):
+            tally.note("refused")
+        elif not strange and code == 0 and (printed == expected[1] or again) and made == expected[2]:
+            tally.note("answered")
+        elif not strange and code == 0 and untold:
+            tally.note("not told")
+        else:
+            tally.note("failed", f"{name} {damage}: {code} {strange} {said[-400:]}")
+    tally.close(f"Damaged files of a {kind}, {command}")

@@ -14,7 +14,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment import opening
 from jaxtl.records.dataset import Dataset
 from jaxtl.runs.data import load_run
-from jaxtl.runs.dataset import contents
+from jaxtl.runs.dataset import contents, soon_told
 from tests.run_files import stamps
 
 
@@ -75,6 +75,20 @@ def test_of_images_in_files_every_byte_counts_and_none_is_decoded(photos, tmp_pa
     path = Path("photos", before.ids[3])
     path.write_bytes(path.read_bytes() + b"\0")
     assert contents(read()) != known
+
+
+def test_what_is_soon_told_of_images_tells_edited_ones(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = arrays()
+    pixels = whole.images.copy()
+    pixels[17, 3, 2, 0] ^= 1
+    assert soon_told(whole) == soon_told(arrays())
+    assert soon_told(arrays(images=pixels)) != soon_told(whole)
+    before = load(photos, "train", image_size=8)
+    known = soon_told(before)
+    path = Path("photos", before.ids[3])
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert soon_told(load(photos, "train", image_size=8)) != known
 
 
 def edit_pixel(folder):

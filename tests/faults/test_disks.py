@@ -30,8 +30,20 @@ WRITERS = {
         "--methods",
         "pca",
     ],
+    "projector": ["export", "{run}", "--to", "tensorboard", "--out", "{out}/projector"],
+    "figures": ["plot", "{run}", "--out", "{out}/figures"],
+    "neighbors": ["neighbors", "{files}/good.npz", "--n-neighbors", "5", "--out", "{out}/n.npz"],
+    "extract": ["extract", "--dataset", "{few}", "--image-size", "32", "--out", "{out}/f.npy"],
+    "shards": ["extract", "--dataset", "{few}", "--image-size", "32", "--out", "{out}/f.shards"],
+    "finetune": [
+        *("finetune", "--dataset", "{few}", "--image-size", "32", "--trainable", "none", "--epochs", "1"),
+        *("--out", "{out}/m.safetensors", "--history", "{out}/h.csv"),
+    ],
+    "run": ["run", "--dataset", "{few}", "--image-size", "32", "--out", "{out}/run"],
+    "sweep": ["sweep", "--dataset", "{few}", "--image-size", "32", "--out", "{out}/sweep"],
     "scale": ["scale", "--dataset", "{few}", "--out", "{out}/study", "--sizes", "40", "--methods", "pca"],
 }
+QUICK = ("reduce", "export", "plot", "plot pdf")
 READERS = (["show", "{run}"], ["check", "{run}"], ["export", "{run}", "--to", "csv", "--out", "{tmp}/t.csv"])
 # What works in the run's own folder.
 WORKERS = (["plot", "{run}"], ["report", "{run}"], ["score", "{run}"], ["check", "{run}", "--accept"])
@@ -84,11 +96,8 @@ def filled(disk):
 @pytest.mark.parametrize(
     "name",
     [
-        "reduce",
-        "export",
-        "plot",
-        "plot pdf",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("export parquet", "report", "compare", "scale")),
+        *QUICK,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in WRITERS if name not in QUICK),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing(name, disk, few_run, few_digits, files, jaxtl):
@@ -137,6 +146,26 @@ def test_a_run_goes_on_from_a_disk_of_any_size(disk, few_config, few_run, conten
         for kib in (4, 8, 16, 32, 64, 256, 700, 1200, 1800, 2000, 3000, 6000, 9000, 10_000, 11_000, 12_000):
             goes_on(disk, f"{kib}k", few_config, few_run, contents, jaxtl, tally)
     tally.close("Full disks")
+
+
+@pytest.mark.slow
+def test_what_works_in_a_run_on_a_full_disk_loses_nothing(disk, few_run, contents, jaxtl, without_figures):
+    tally = Tally()
+    for words in WORKERS:
+        run = Path(shutil.copytree(few_run, disk.path / "run"))
+        filled(disk)
+        with without_figures():
+            code, _, said = jaxtl(*(word.format(run=run) for word in words))
+            fine = code == 0 or (code == 2 and told(said, run) and "No space left" in said)
+            (disk.path / "filler").unlink()
+            again, _, later = jaxtl("run", "--resume", run)
+        # What was drawn again is drawn, and the others of `few_run` are blank.
+        same = {n: held for n, held in contents(run).items() if not n.startswith("figures/")}
+        whole = {n: held for n, held in contents(few_run).items() if not n.startswith("figures/")}
+        well = again == 0 and same == whole and all(standing.is_fine for standing in check.look(run))
+        tally.note("went on" if fine and well else "failed", f"{words}: {said[-300:]} | {later[-300:]}")
+        shutil.rmtree(run)
+    tally.close("Work in a run on a full disk")
 
 
 def test_a_disk_that_may_only_be_read(disk, few_run, jaxtl, tmp_path):

@@ -127,6 +127,59 @@ def test_folders_deeper_than_python_calls_itself(tmp_path):
         folder.rmdir()
 
 
+# What each command reads, of which nobody has one under such a name.
+READ = {
+    **{f"{verb} RUN": f"{verb} {{odd}}" for verb in ("show", "check", "score", "layers", "report", "plot")},
+    "resume": "run --resume {odd}",
+    "resume a sweep": "sweep --resume {odd}",
+    "forecast": "scale --out {odd} --forecast 1000",
+    "two runs": "report {few_run} {odd} --out {out}.html",
+    "table": "export {odd} --to csv --out {out}.csv",
+    "network": "export {odd} --to onnx --out {out}.onnx",
+    "reduce": "reduce {odd} --method pca --out {out}.npz",
+    "onto": "reduce {files}/good.npz --method pca --onto {odd} --out {out}.npz",
+    "neighbors": "neighbors {odd} --out {out}.npz",
+    "before": "compare {odd} {files}/good.npz --out {out}",
+    "after": "compare {files}/good.npz {odd} --out {out}",
+    "dataset": "extract --dataset {odd} --out {out}.npz",
+    "weights": "finetune --weights {odd} --out {out}.safetensors",
+}
+ODD = (
+    "/dev/null",
+    "/dev/stdin",
+    "{tmp}/pipe",
+    "{tmp}/folder",
+    "{tmp}/file",
+    "-",
+    "a\nb",
+    "~nobody",
+    "x" * 5000,
+)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_none_of_what_a_command_reads_is_told_in_a_line(
+    name, few_run, files, tmp_path, jaxtl, monkeypatch
+):
+    pipe(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    given = {"few_run": few_run, "files": files, "out": tmp_path / "out"}
+    for odd in ODD:
+        odd = odd.format(tmp=tmp_path)
+        with no_longer_than(20):
+            code, printed, said = jaxtl(*(word.format(odd=odd, **given) for word in READ[name].split()))
+        assert (code, printed) == (2, ""), (odd, said)
+        assert said.startswith("jaxtl: ")
+        check_line(said.removesuffix("\n"))
+        assert len(said) < 700, said
+        # No file is made of it, and nobody is sent to make a run where none can be.
+        assert "--out /dev/" not in said
+        assert "report.html" not in said
+        assert {path.name for path in tmp_path.iterdir()} == {"pipe", "folder", "file"}
+
+
 # What is written.
 
 
@@ -151,6 +204,17 @@ def test_a_file_whose_name_is_as_long_as_names_can_be(tmp_path):
         write_text(tmp_path / name, "whole")
         assert (tmp_path / name).read_text() == "whole"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_name_that_is_too_long_is_told_before_any_work(tmp_path, files, jaxtl, monkeypatch):
+    monkeypatch.setattr("jaxtl.reduction.reduce", None)
+    out = tmp_path / f"{'x' * 252}.npz"
+    code, _, said = jaxtl("reduce", files / "good.npz", "--method", "pca", "--out", out)
+    assert (code, said) == (2, f"jaxtl: {out}: File name too long; give another path\n")
+    # That of the checkpoint beside it, too.
+    code, _, said = jaxtl("finetune", "--out", tmp_path / f"{'x' * 243}.safetensors")
+    assert (code, "checkpoint.npz: File name too long" in said) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_is_a_pattern_finds_no_leftovers_of_others(tmp_path):

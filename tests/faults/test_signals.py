@@ -108,6 +108,23 @@ def test_who_does_not_want_to_wait_presses_again():
     assert (outcome.kind, outcome.errors) == (ENDED, "jaxtl: interrupted\n")
 
 
+NO_THREADS = """
+import _thread, sys, time
+from jaxtl.machine import signals
+signals.hear()
+def refuse(*args): raise RuntimeError("can't start new thread")
+_thread.start_new_thread = refuse
+with signals.at_signal(lambda: sys.stderr.write("first\\n") and sys.stderr.flush()):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_where_no_thread_more_may_be_a_signal_is_not_lost():
+    outcome = strike(begin("", code=NO_THREADS), says_something)
+    assert (outcome.kind, outcome.errors) == (ENDED, "first\njaxtl: interrupted\n")
+
+
 def test_who_was_started_deaf_to_a_signal_stays_so():
     # As nohup does.
     earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -120,7 +137,14 @@ def test_who_was_started_deaf_to_a_signal_stays_so():
 
 
 # How many moments of each command are struck in the long form.
-MOMENTS = {"help": 40, "show": 40, "reduce": 60, "run": int(os.environ.get("JAXTL_TEST_SIGNALS", "40"))}
+MOST = int(os.environ.get("JAXTL_TEST_SIGNALS", "40"))
+MOMENTS = {"help": 40, "show": 40, "reduce": 60, "run": MOST}
+MOMENTS |= {"compare": MOST // 2, "sweep": MOST // 2, "finetune": MOST // 2, "scale": MOST // 2}
+# How each goes on where it was stopped; another goes on by the same command.
+RESUMED = {"run": "run --resume {out}", "compare": "run --resume {out}", "sweep": "sweep --resume {out}"}
+# Where tables and pictures tell of seconds, what is the same however it was stopped.
+SAME = {"scale": ("features.", "maps/"), "sweep": ("runs/", "predictions/")}
+WORKS_ON = {*RESUMED, "finetune", "scale"}
 # How many runs lose a process in the long form.
 CHILDREN = 8
 
@@ -135,6 +159,13 @@ def test_signals_over_a_whole_life(name, few_digits, finished, files, tmp_path, 
         "show": f"show {finished} --all",
         "reduce": f"reduce {files}/good.npz --method pca --out {{out}}.npz",
         "run": f"{RUN} --dataset {few_digits} --out {{out}}",
+        "compare": f"compare {finished}/features/before.npz {finished}/features/after.npz --methods pca,tsne "
+        "--perplexity 5 --out {out}",
+        "sweep": f"sweep --dataset {few_digits} --image-size 32 --trainable none,1 --epochs 1 --seeds 1 "
+        "--out {out}",
+        "finetune": f"finetune --dataset {few_digits} --image-size 32 --trainable 2 --epochs 6 "
+        "--out {out}.safetensors",
+        "scale": f"scale --dataset {few_digits} --image-size 32 --sizes 40,60 --methods pca --out {{out}}",
     }
     whole = tmp_path / "whole"
     undisturbed = strike(begin(commands[name].format(out=whole)), lambda life: False)
@@ -149,10 +180,11 @@ def test_signals_over_a_whole_life(name, few_digits, finished, files, tmp_path, 
         moment = after(1.05 * life * k / (MOMENTS[name] - 1))
         outcome = strike(begin(commands[name].format(out=out), program), moment, twice, pause=0.002)
         kind = outcome.kind if not outcome.left else "left something running"
-        if outcome.is_right and name == "run" and not _goes_on(out, whole, contents):
-            kind = "other bytes"
-        if outcome.is_right and name == "reduce" and list(tmp_path.glob(f".{out.name}*")):
+        again = RESUMED.get(name, commands[name]).format(out=shlex.quote(str(out)))
+        if outcome.is_right and name in ("reduce", "finetune") and list(tmp_path.glob(".*")):
             kind = "left a file"
+        elif outcome.is_right and name in WORKS_ON and not _goes_on(out, whole, contents, again):
+            kind = "other bytes"
         counts[kind] += 1
         if kind not in (BEFORE, ENDED, DONE):
             wrong.append((k, kind, outcome))
@@ -166,12 +198,20 @@ def _seconds(words, out):
     return time.monotonic() - began
 
 
-def _goes_on(folder, whole, contents):
-    """Whether what is there is no run yet, or goes on to the bytes of one that was never stopped."""
-    if not (folder / "config.json").exists():
+def _goes_on(out, whole, contents, again):
+    """Whether what is there is nothing yet, or goes on to the bytes of what was never stopped."""
+    file, expected = (path.with_name(f"{path.name}.safetensors") for path in (out, whole))
+    if "--resume" in again and not any((out / name).exists() for name in ("config.json", "sweep.json")):
         return True
-    resumed = strike(begin(f"run --resume {shlex.quote(str(folder))}"), lambda life: False)
-    return resumed.kind == DONE and contents(folder) == contents(whole)
+    resumed = strike(begin(again), lambda life: False)
+    if expected.exists():
+        return resumed.kind == DONE and file.read_bytes() == expected.read_bytes()
+    beginnings = SAME.get(again.split()[0], ("",))
+    made, once = (
+        {name: held for name, held in contents(folder).items() if name.startswith(beginnings)}
+        for folder in (out, whole)
+    )
+    return resumed.kind == DONE and made == once
 
 
 @pytest.mark.slow
@@ -197,7 +237,7 @@ def test_a_process_of_a_run_that_somebody_ends_costs_no_other_step(few_digits, t
             kind = f"another line: {last}"
         if outcome.code == 2 and sum("jaxtl: " in line for line in outcome.errors.splitlines()) != 1:
             kind = "several lines"
-        if not _goes_on(out, whole, contents):
+        if not _goes_on(out, whole, contents, f"run --resume {shlex.quote(str(out))}"):
             kind = "other bytes"
         counts[kind] += 1
         if kind not in ("went on", "one line") or outcome.left:

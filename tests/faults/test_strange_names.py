@@ -7,6 +7,7 @@ import json
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -18,6 +19,7 @@ from jaxtl.machine.terminal import Terminal
 from jaxtl.plots.maps import embedding_figure
 from jaxtl.plots.style import save
 from jaxtl.records.documents import parsed
+from jaxtl.records.files import write_json
 from jaxtl.records.tables import (
     CLASS_COLUMNS,
     load_class_scores,
@@ -25,6 +27,8 @@ from jaxtl.records.tables import (
     save_class_scores,
     write_table,
 )
+from jaxtl.runs.manifest import Manifest, stamp
+from tests.faults.kept_files import sign
 from tests.faults.outcomes import check_line
 
 quick = settings(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -104,3 +108,15 @@ def test_names_are_text_in_figures(tmp_path):
     assert len(drawn) >= 3  # title, map, key
     assert all(shown(name)[:20] in text for text in drawn)
     assert shown(name) in repr(embedding)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../outside"])
+def test_a_manifest_that_names_what_lies_elsewhere_is_none(tmp_path, name):
+    (tmp_path / "outside").write_text("x")
+    (tmp_path / "run").mkdir()
+    known = [{"sha256": stamp(tmp_path / "outside").sha256, "bytes": 1}]
+    for step in ({"files": {name: known}}, {"files": {}, "inputs": {name: known[0]["sha256"]}}):
+        write_json(tmp_path / "run" / "manifest.json", {"sources": {}, "steps": {"scores": step}})
+        sign(tmp_path / "run" / "manifest.json")
+        with pytest.raises(JaxtlError, match="lies elsewhere"):
+            Manifest(tmp_path / "run" / "manifest.json").state(name)
