@@ -12,6 +12,7 @@ import collections
 import io
 import pickle
 import pickletools
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -195,36 +196,48 @@ def _harmless(stream: io.BytesIO) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _read_zip(data: bytes, where: str) -> tuple[Any, bool]:
+    storages: dict[str, _Storage] = {}
     with opened_zip(data, where) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        pickles = [name for name in members if name.endswith("/data.pkl")]
+        members = _Members(archive, where, len(data))
+        pickled = members.read("data.pkl", _MOST_PICKLE)
+        big_endian = members.has("byteorder") and members.read("byteorder", 16) == b"big"
+    contents = _unpickle(
+        io.BytesIO(pickled), lambda key, dtype, count: storages.setdefault(key, _Storage(dtype, count))
+    )
+    with opened_zip(data, where) as archive:
+        members = _Members(archive, where, len(data))
+        for key, storage in storages.items():
+            storage.data = memoryview(members.read(f"data/{key}", MAX_BYTES))
+    return contents, big_endian
+
+
+class _Members:
+    """Members of an archive of `size` bytes, by their names in its one folder.
+
+    torch does not compress, so that all of them together are no larger than the file.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, where: str, size: int) -> None:
+        self._archive, self._where, self._left = archive, where, size
+        self._known = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in self._known if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise JaxtlError(f"{where}: a zip archive with {len(pickles)} members data.pkl; save it again")
-        folder, left = pickles[0].removesuffix("data.pkl"), len(data)
+        self._folder = pickles[0].removesuffix("data.pkl")
 
-        def member(name: str, most: int) -> bytes:
-            nonlocal left
-            info = members.get(folder + name)
-            if info is None:
-                raise JaxtlError(f"{where}: has no member {name}; download or save it again")
-            check_packing(where, info)
-            # torch does not compress, so that all of them are no larger than the file.
-            if info.file_size > min(most, left):
-                raise JaxtlError(f"{where}: member {name} declares {info.file_size:,} bytes; save it again")
-            left -= info.file_size
-            return archive.read(info)
+    def has(self, name: str) -> bool:
+        return self._folder + name in self._known
 
-        storages: dict[str, _Storage] = {}
-
-        def storage_of(key: str, dtype: str, count: int) -> _Storage:
-            if key not in storages:
-                storages[key] = _Storage(dtype, count)
-                storages[key].data = memoryview(member(f"data/{key}", MAX_BYTES))
-            return storages[key]
-
-        contents = _unpickle(io.BytesIO(member("data.pkl", _MOST_PICKLE)), storage_of)
-        big_endian = folder + "byteorder" in members and member("byteorder", 16) == b"big"
-    return contents, big_endian
+    def read(self, name: str, most: int) -> bytes:
+        """One that has up to `most` bytes. Raises JaxtlError for another, or one that is not there."""
+        if not self.has(name):
+            raise JaxtlError(f"{self._where}: has no member {name}; download or save it again")
+        info = self._known[self._folder + name]
+        check_packing(self._where, info)
+        if info.file_size > min(most, self._left):
+            raise JaxtlError(f"{self._where}: member {name} declares {info.file_size:,} bytes; save it again")
+        self._left -= info.file_size
+        return self._archive.read(info)
 
 
 def _read_legacy(data: bytes, where: str) -> tuple[Any, bool]:

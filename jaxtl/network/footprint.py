@@ -115,7 +115,7 @@ def check_training(
 
 
 def disk_notes(trunk: Trunk, counts: tuple[int, ...]) -> list[str]:
-    """A line about the disk that training on a CPU will take for splits of so many images, or does not find."""
+    """A line about the disk that training on a CPU will take for so many images of splits, or lacks."""
     if default_engine() != "cpu" or trunk.boundary <= 1:
         return []
     needed, free = trunk.bytes_on_disk(*counts), spoken_bytes(free_disk(trunk.scratch))
