@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.models.families import FAMILIES
 from jaxtl.models.foreign import describe, describe_zip
-from jaxtl.models.weights import FORMAT
 from weights_convert.pickles import Unread, is_checkpoint, read_checkpoint
 from weights_convert.safetensors_source import read_safetensors
 from weights_convert.sources import opened_zip, read_file
@@ -25,6 +23,8 @@ _USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights"
 _BESIDE = ("config.json", "preprocessor_config.json")
 _SMALL = 2**20
 _MOST_DICTIONARIES = 50_000
+# Of places with tensors, those that a message names.
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,6 @@ def read_torch(path: str | os.PathLike[str], key: str | None = None) -> TorchSou
     kind, remedy = describe(data, Path(path).name)
     if kind.startswith("a safetensors"):
         tensors, metadata = read_safetensors(data, where)
-        if metadata.get("format") in {FORMAT.format(family) for family in FAMILIES}:
-            raise JaxtlError(f"{where}: jaxtl's weights already; give it to jaxtl run --weights")
         return TorchSource(where, digest, tensors, metadata, beside)
     if not is_checkpoint(data):
         raise JaxtlError(f"{where}: {kind}, not a checkpoint of PyTorch; {remedy}")
@@ -110,7 +108,7 @@ def _places(contents: Any, where: str) -> dict[str, dict[str, Tensor]]:
 def _choose(places: Mapping[str, Any], contents: Any, key: str | None, where: str) -> str:
     if key is not None:
         if key not in places:
-            there = ", ".join(filter(None, places)) or "none"
+            there = _some(filter(None, places)) or "none"
             raise JaxtlError(f"{where}: --key {key}: no tensors there; the places with tensors are {there}")
         return key
     if not places:
@@ -121,9 +119,14 @@ def _choose(places: Mapping[str, Any], contents: Any, key: str | None, where: st
     by_size = sorted(places, key=lambda place: -len(places[place]))
     if len(by_size) > 1 and len(places[by_size[0]]) == len(places[by_size[1]]):
         raise JaxtlError(
-            f"{where}: tensors at several places ({', '.join(by_size)}); say which with --key {by_size[0]}"
+            f"{where}: tensors at several places ({_some(by_size)}); say which with --key {by_size[0]}"
         )
     return by_size[0]
+
+
+def _some(places: Iterable[str]) -> str:
+    names = list(places)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 def _without_tensors(contents: Any, where: str) -> JaxtlError:
@@ -141,7 +144,11 @@ def _without_tensors(contents: Any, where: str) -> JaxtlError:
     if isinstance(contents, dict) and {"state", "param_groups"} <= contents.keys():
         return JaxtlError(f"{where}: the state of an optimizer, not weights; save model.state_dict()")
     kind = (
-        "a tensor alone" if isinstance(contents, Tensor) else f"a {type(contents).__name__} without tensors"
+        "a tensor alone"
+        if isinstance(contents, Tensor)
+        else f"a {type(contents).__name__} without tensors"
+        if isinstance(contents, dict | list | str | int | float)
+        else "an object without tensors"
     )
     return JaxtlError(f"{where}: {kind}, where a state_dict is needed; save model.state_dict()")
 
