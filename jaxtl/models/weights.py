@@ -201,7 +201,9 @@ def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> N
     stated = metadata.get("format", "")
     family = families.get(stated)
     if family is None and stated.startswith(FORMAT.partition("{")[0]):
-        raise JaxtlError(f"{path}: weights of another version of jaxtl ({stated}); make them anew by this one")
+        raise JaxtlError(
+            f"{path}: weights of another version of jaxtl ({stated}); make them anew by this one"
+        )
     if family is None:
         raise JaxtlError(
             f"{path}: a safetensors file, but not one of jaxtl; convert it with: "
