@@ -54,8 +54,10 @@ def _with_training(trunk: Trunk, counts: tuple[int, ...], keep: bool, training: 
     # Features before and after, and copies of them while they are looked at.
     features = 4 * 4 * trunk.model.config.features
     row = trunk.bytes_per_image() if keep else 3 * trunk.images.image_size**2
-    kept = sum(min(count * row, IN_MEMORY) for count in counts)
-    return Footprint(fixed, features + row, fixed + sum(counts) * features + kept)
+    # Larger splits are on disk, and read in pieces.
+    in_memory = sum(count * row for count in counts if count * row <= IN_MEMORY)
+    each = features + (row if in_memory else 0)
+    return Footprint(fixed, each, fixed + sum(counts) * features + in_memory)
 
 
 def of_features(
