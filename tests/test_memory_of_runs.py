@@ -12,6 +12,7 @@ from jaxtl.network import batches, footprint, trunk
 from jaxtl.network.batches import default_batch_size
 from jaxtl.network.finetuning import train_tail
 from jaxtl.network.trunk import Trunk, trainable_boundary
+from jaxtl.records import rows
 from jaxtl.records.rows import StoredRows, disk_takes, first_rows
 
 
@@ -84,6 +85,28 @@ def test_memory_hardly_follows_from_the_number_of_images(disk_has_room, monkeypa
     assert need(20_000).total < 3 * 2**30
     assert need(100_000).total - need(20_000).total < 2 * 2**30
     assert need(100, image_size=1024).total < 24 * 2**30
+
+
+def test_what_is_on_disk_takes_no_memory_and_its_disk_is_told(monkeypatch, tmp_path):
+    trunk_here = Trunk(imagenet(), trainable_boundary(imagenet().config, "10"), Images(224), scratch=tmp_path)
+    features = 4 * 4 * 1280
+    assert need(20_000).total - need(20_000).fixed == 20_000 * features
+    assert need(100).total - need(100).fixed == 100 * (features + trunk_here.bytes_per_image())
+    # Of the two splits one is in memory.
+    taken = 16_000 * trunk_here.bytes_per_image()
+    assert trunk_here.bytes_on_disk(16_000, 4_000) == taken
+    monkeypatch.setattr(rows, "free_disk", lambda _: 4 * 2**30)
+    monkeypatch.setattr(footprint, "free_disk", lambda _: 4 * 2**30)
+    assert footprint.disk_notes(trunk_here, (16_000, 4_000)) == [
+        "what the frozen layers hand on takes 2.8 GiB of disk until the network is tuned; 4.0 GiB are free"
+    ]
+    assert not footprint.disk_notes(trunk_here, (500, 500))
+    assert trunk_here.keeps(500, 500)
+    assert not trunk_here.keeps(30_000, 4_000)
+    (note,) = footprint.disk_notes(trunk_here, (30_000, 4_000))
+    assert note.startswith(
+        "what the frozen layers hand on would take 5.3 GiB of disk, and 4.0 GiB are free: "
+    )
 
 
 def test_what_does_not_fit_is_refused_with_the_number_that_does():

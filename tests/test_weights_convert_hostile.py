@@ -9,16 +9,19 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save
 
 from jaxtl.errors import JaxtlError
+from jaxtl.exports.torchvision import state_dict
 from jaxtl.models.mobilenet_v2 import MobileNetV2Config
-from jaxtl.models.weights import load_arrays
+from jaxtl.models.weights import load_arrays, save_weights, with_metadata
 from weights_convert.__main__ import main
 from weights_convert.conversion import PUBLISHED_WIDTHS
 from weights_convert.keras import convert
+from weights_convert.keras_inputs import find_preprocessing
 
 WIDTH = 0.35
-KERNEL = "Conv1/Conv1/kernel:0"
+KERNEL, VARIANCE = "Conv1/Conv1/kernel:0", "bn_Conv1/bn_Conv1/moving_variance:0"
 
 
 def tensors(config=MobileNetV2Config(WIDTH), dtype=np.float32, prefix=""):
@@ -46,7 +49,7 @@ def changed(**changes):
     """The sound tensors with some replaced, or left out where the new value is None."""
     arrays = tensors()
     for key, value in changes.items():
-        path = {"kernel": KERNEL, "extra": "Conv1/Conv1/bias:0"}[key]
+        path = {"kernel": KERNEL, "extra": "Conv1/Conv1/bias:0", "variance": VARIANCE}[key]
         arrays[path] = value(arrays[path]) if callable(value) else value
     return hdf5({path: array for path, array in arrays.items() if array is not None})
 
@@ -123,6 +126,27 @@ def archive_declaring(size):
     return bytes(data)
 
 
+def marked(data, place, value):
+    """An archive with a number changed in every entry of its directory, `place` bytes from its beginning."""
+    data, at = bytearray(data), 0
+    while (at := data.find(b"PK\x01\x02", at)) >= 0:
+        struct.pack_into("<H", data, at + place, value)
+        at += 4
+    return bytes(data)
+
+
+def packed(how):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", how) as file:
+        for name in ("model.weights.h5", "config.json", "metadata.json"):
+            file.writestr(name, b"{}")
+    return stream.getvalue()
+
+
+def safetensors(arrays, **metadata):
+    return with_metadata(save(arrays), metadata)
+
+
 RESNET = {"conv1_conv/conv1_conv/kernel:0": np.zeros((7, 7, 3, 64), np.float32)}
 
 # What lies at IN, and what its error line must say. A None is a file that is not there.
@@ -164,6 +188,7 @@ REFUSED = {
     "NaN": (lambda: changed(kernel=holding(np.nan)), "Conv1/kernel holds NaN or infinite"),
     "infinite": (lambda: changed(kernel=holding(np.inf)), "Conv1/kernel holds NaN or infinite"),
     "integers": (lambda: changed(kernel=lambda a: a.astype("i4")), f"{KERNEL} is int32"),
+    "variances below 0": (lambda: changed(variance=lambda a: -a), "moving_variance holds variances below 0"),
     "missing tensor": (lambda: changed(kernel=None), "missing Conv1/kernel [3, 3, 3, 16]"),
     "unexpected tensor": (lambda: changed(extra=np.zeros(16)), "unexpected Conv1/bias [16]"),
     "unexpected block": (
@@ -199,6 +224,19 @@ REFUSED = {
     "zip truncated": (
         lambda: archive(model_dot_weights_dot_h5=hdf5(tensors()), **GOOD_MEMBERS)[:-30],
         "a broken zip archive",
+    ),
+    "zip of LZMA": (lambda: packed(zipfile.ZIP_LZMA), "is packed in a way that weights are not"),
+    "zip of a later version": (
+        lambda: marked(packed(zipfile.ZIP_STORED), 6, 99),
+        "a broken zip archive (zip file version",
+    ),
+    "zip with names of no script": (
+        lambda: marked(packed(zipfile.ZIP_STORED), 8, 0x800).replace(b"config.json", b"conf\xff\xfe.json"),
+        "a broken zip archive ('utf-8' codec",
+    ),
+    "cut safetensors": (
+        lambda: safetensors({"a": np.zeros(9, np.float32)})[:40],
+        "a safetensors file that ends within its header",
     ),
     "zip with bad metadata": (
         lambda: archive(
@@ -300,3 +338,62 @@ def test_a_version_that_is_none_is_not_copied(tmp_path):
     (tmp_path / "in.h5").write_bytes(hdf5(tensors(), boast))
     convert(tmp_path / "in.h5", tmp_path / "out.safetensors")
     assert load_arrays(tmp_path / "out.safetensors")[2]["framework"] == "Keras unknown"
+
+
+DESCRIPTIONS = (
+    "[]",
+    '{"config": 5}',
+    '{"config": {"layers": [{"class_name": 5, "config": []}]}}',
+    '{"config": {"layers": [{"class_name": "Rescaling", "config": "x"}]}}',
+    '{"config": {"layers": [{"class_name": "Rescaling", "config": {"scale": 1%s}}]}}' % ("0" * 400),
+    '{"config": {"layers": [{"class_name": "Divide", "config": {}, "inbound_nodes": [{"args": [0.0]}]}]}}',
+)
+
+
+@pytest.mark.parametrize("description", DESCRIPTIONS)
+def test_a_description_of_another_form_says_nothing_of_pixels(description):
+    wanted, _ = find_preprocessing(description, "Conv1", {})
+    assert wanted is None
+
+
+def test_variances_below_0_are_no_weights(tmp_path):
+    config = MobileNetV2Config(WIDTH)
+    arrays = {name: np.ones(shape, np.float32) for name, shape in config.parameters.items()}
+    save_weights(tmp_path / "zero.safetensors", config, {**arrays, VARIANCE[9:-2]: np.zeros(16)}, {})
+    with pytest.raises(JaxtlError, match=r"bn_Conv1/moving_variance holds variances below 0$"):
+        save_weights(tmp_path / "x.safetensors", config, {**arrays, VARIANCE[9:-2]: np.full(16, -1e-9)}, {})
+
+
+def test_names_of_a_stranger_are_one_line_each(tmp_path):
+    path, evil = tmp_path / "in.safetensors", {f"aux.\n\x1b[31m{k}": np.zeros(1) for k in range(100)}
+    config = MobileNetV2Config(WIDTH)
+    arrays = {name: np.ones(shape, np.float32) for name, shape in config.parameters.items()}
+    path.write_bytes(safetensors({**state_dict(config, arrays), **evil}))
+    result = CliRunner().invoke(main, ["torch", str(path), str(tmp_path / "out.safetensors")])
+    assert result.exit_code == 0
+    assert "\x1b" not in result.output
+    assert "and 70 more" in result.output
+    assert len(result.output.splitlines()) < 50
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model-00001-of-00002.safetensors", "part 1 of 2 of a checkpoint that is divided"),
+        ("model.safetensors.index.json", "the list of files of a checkpoint that is divided"),
+    ],
+)
+def test_parts_of_a_checkpoint_are_told(name, words, tmp_path):
+    (tmp_path / name).write_bytes(b'{"weight_map": {}}')
+    result = CliRunner().invoke(main, ["torch", str(tmp_path / name), str(tmp_path / "out.safetensors")])
+    assert_refused(result, words)
+    assert_refused(run(tmp_path, tmp_path / "out.safetensors"), "divided" if "index" in name else "a folder")
+
+
+def test_weights_of_jaxtls_are_told(tmp_path):
+    path, config = tmp_path / "in.safetensors", MobileNetV2Config(WIDTH)
+    arrays = {name: np.ones(shape, np.float32) for name, shape in config.parameters.items()}
+    save_weights(path, config, arrays, {})
+    for kind in ("torch", "keras"):
+        result = CliRunner().invoke(main, [kind, str(path), str(tmp_path / "out.safetensors")])
+        assert_refused(result, "weights of jaxtl already")

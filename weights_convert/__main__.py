@@ -11,10 +11,13 @@ import click
 
 from jaxtl.cli.headings import Command
 from jaxtl.cli.values import Number, Preprocessing
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, shown
 from jaxtl.machine import signals
 from jaxtl.ranges import Range
 from jaxtl.records.paths import check_can_be_written
+
+# Of tensors that are left out, those that are named, and the letters of a line.
+_NAMED, _LETTERS = 30, 1000
 
 if TYPE_CHECKING:
     from weights_convert.conversion import Conversion
@@ -123,19 +126,26 @@ def _convert(
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or source_file}: {error.strerror}; give another path")
+    except MemoryError:
+        _fail(f"{source_file}: takes more memory than there is; free some, or save the weights alone")
     config = done.config
     top = f"{config.classes} classes" if config.classes else "no top"
     click.echo(f"{out}: {config.label}, width {config.width:g}, {top}, {len(config.parameters)} tensors")
     click.echo(f"digest {done.digest}")
     for note in done.notes:
-        click.echo(note)
+        click.echo(_told(note))
     if done.head:
-        click.echo(f"{config.head} is {done.head}")
+        click.echo(_told(f"{config.head} is {done.head}"))
     _tell_left_out(done.left_out, state)
 
 
+def _told(text: str) -> str:
+    """A line in which names of a stranger's stand."""
+    return shown(text if len(text) <= _LETTERS else f"{text[:_LETTERS]} [...]")
+
+
 def _fail(message: str) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {shown(message)}", err=True)
     sys.exit(2)
 
 
@@ -154,11 +164,13 @@ def run() -> None:
 
 def _tell_left_out(paths: tuple[str, ...], state: tuple[str, ...]) -> None:
     if paths:
-        of_state = [path for path in paths if path.startswith(state)] if state else []
-        others = [path for path in paths if path not in of_state]
-        click.echo(f"left out {len(paths)} tensors outside the backbone:")
-        for path in [*others, *([f"{len(of_state)} of the optimizer's state"] if of_state else [])]:
-            click.echo(f"  {path}")
+        others = [path for path in paths if not path.startswith(state)]
+        of_state = len(paths) - len(others)
+        click.echo(f"left out {len(paths):,} tensors outside the backbone:")
+        more = [f"and {len(others) - _NAMED:,} more"] if len(others) > _NAMED else []
+        state_too = [f"{of_state:,} of the optimizer's state"] if of_state else []
+        for path in [*others[:_NAMED], *more, *state_too]:
+            click.echo(f"  {_told(path)}")
 
 
 if __name__ == "__main__":

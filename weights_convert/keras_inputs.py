@@ -61,16 +61,17 @@ def find_preprocessing(
         return None, None
     try:
         scale, offset = np.ones(3), np.zeros(3)
-        for layer in _layers_before(first, json.loads(model_config)):
-            factor, shift = _affine(layer, tensors)
-            scale, offset = scale * factor, offset * factor + shift
+        with np.errstate(all="ignore"):  # what becomes infinite is seen below
+            for layer in _layers_before(first, json.loads(model_config)):
+                factor, shift = _affine(layer, tensors)
+                scale, offset = scale * factor, offset * factor + shift
     except _Unknown as error:
         return (
             None,
             f"{error} before the backbone is not understood; say --preprocessing, if it scales pixels",
         )
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None, None
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RecursionError):
+        return None, None  # a description of another form than Keras's says nothing
     if np.allclose(scale, 1) and np.allclose(offset, 0):
         return None, None
     if not (np.isfinite(scale).all() and np.isfinite(offset).all() and (scale > 0).all()):

@@ -1,7 +1,8 @@
-"""How deep a pickle nests what it makes, told from its opcodes before any is carried out.
+"""How deep a pickle nests what it makes, and how much that is, told from its opcodes before they run.
 
 Python hashes nested tuples by recursion in C that nothing stops: a dictionary's key of a million tuples, a
-file of a few megabytes, would end the process. So the depth is known first.
+file of a few megabytes, would end the process. A key of sixty pairs, each of the pair before it twice, would
+keep it busy for ever. So both are known first.
 """
 
 from __future__ import annotations
@@ -12,22 +13,32 @@ from typing import Any
 
 # A checkpoint with an optimizer's state and its trainer's settings has about ten.
 MOST = 100
-_MARK = -1
+# Opcodes, and parts of a value that counts what it shares each time: a network of 160 layers with such a
+# state has some 100,000. Of two million Python makes some hundreds of megabytes at the most.
+MOST_PARTS = 2_000_000
+# Depth, and number of parts.
+_Size = tuple[int, int]
+_MARK = (-1, 0)
+_NOTHING = (0, 1)
 # Opcodes that add to what lies below their other operands, which stays on the stack.
 _FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 
 
 def check_nesting(opcodes: Iterable[tuple[Any, Any, Any]]) -> None:
-    """Raises RecursionError where something nests deeper than `MOST`, IndexError for a broken pickle.
+    """Raises RecursionError where something nests deeper than `MOST`, ValueError where a pickle has or makes
+    more than `MOST_PARTS`, IndexError for a broken one.
+
+    Lists and dictionaries are remembered as they are begun, empty: whoever walks through them looks out for
+    those that hold one another.
 
     Args:
         opcodes: as `pickletools.genops` gives them.
     """
-    stack: list[int] = []
-    memo: dict[int, int] = {}
-    for opcode, argument, _ in opcodes:
+    stack: list[_Size] = []
+    memo: dict[int, _Size] = {}
+    for number, (opcode, argument, _) in enumerate(opcodes):
         if opcode.name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo.get(int(argument), 0))
+            stack.append(memo.get(int(argument), _NOTHING))
         elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
             memo[int(argument)] = stack[-1]
         elif opcode.name == "MEMOIZE":
@@ -35,15 +46,16 @@ def check_nesting(opcodes: Iterable[tuple[Any, Any, Any]]) -> None:
         elif opcode.name == "MARK":
             stack.append(_MARK)
         else:
-            taken = _take(stack, opcode.stack_before)
-            depth = _depth(opcode.name, taken)
-            stack += [depth] * len(opcode.stack_after)
-            if depth > MOST:
+            size = _size(opcode.name, _take(stack, opcode.stack_before))
+            stack += [size] * len(opcode.stack_after)
+            if size[0] > MOST:
                 raise RecursionError
+            if max(size[1], number) > MOST_PARTS:
+                raise ValueError(f"more than {MOST_PARTS:,} parts")
 
 
-def _take(stack: list[int], operands: list[Any]) -> list[int]:
-    """Depths of what an opcode takes off the stack, the lowest first."""
+def _take(stack: list[_Size], operands: list[Any]) -> list[_Size]:
+    """What an opcode takes off the stack, the lowest first."""
     taken = []
     if pickletools.markobject in operands:
         while (top := stack.pop()) != _MARK:
@@ -53,7 +65,9 @@ def _take(stack: list[int], operands: list[Any]) -> list[int]:
     return taken[::-1]
 
 
-def _depth(name: str, taken: list[int]) -> int:
+def _size(name: str, taken: list[_Size]) -> _Size:
+    parts = 1 + sum(parts for _, parts in taken)
+    depths = [depth for depth, _ in taken]
     if name in _FILLS:
-        return max(taken[0], 1 + max(taken[1:], default=0))
-    return max(taken, default=0) + (name != "DUP")
+        return max(depths[0], 1 + max(depths[1:], default=0)), parts
+    return max(depths, default=0) + (name != "DUP"), parts

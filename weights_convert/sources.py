@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import zipfile
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
-from jaxtl.models.foreign import describe, describe_zip, refuse_folder
+from jaxtl.models.foreign import check_whole, describe, describe_zip, refuse_folder
+from jaxtl.records.members import DAMAGED, PACKED
 
 # MobileNetV2 of width 1.4 with 1000 classes has 25 MB; with Adam's state 75 MB.
 MAX_BYTES = 2**30
@@ -79,17 +81,38 @@ def read_file(path: Path, wanted: str) -> bytes:
         ) from None
     if not data:
         raise JaxtlError(f"{path}: an empty file; download or save it again")
+    check_whole(path)
     return data
 
 
-def _read_archive(where: str, digest: str, data: bytes) -> Source:
+@contextlib.contextmanager
+def opened_zip(data: bytes, where: str) -> Iterator[zipfile.ZipFile]:
+    """A zip archive, to read members of. Raises JaxtlError where it is broken, there or while it is read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            hdf5 = _member(where, archive, _WEIGHTS, MAX_BYTES)
-            config = _member(where, archive, _CONFIG, _SMALL)
-            metadata = _member(where, archive, _METADATA, _SMALL)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise JaxtlError(f"{where}: a broken zip archive ({error}); download or save it again") from None
+            yield archive
+    except JaxtlError:
+        raise
+    except DAMAGED as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise JaxtlError(f"{where}: a broken zip archive ({reason}); download or save it again") from None
+
+
+def check_packing(where: str, member: zipfile.ZipInfo) -> None:
+    """Raises JaxtlError for a member that is packed as no library packs weights."""
+    if member.compress_type not in PACKED:
+        # LZMA's header alone may ask for 4 GiB.
+        raise JaxtlError(
+            f"{where}: member {member.filename} is packed in a way that weights are not; unpack the archive, "
+            "and zip it again without compression"
+        )
+
+
+def _read_archive(where: str, digest: str, data: bytes) -> Source:
+    with opened_zip(data, where) as archive:
+        hdf5 = _member(where, archive, _WEIGHTS, MAX_BYTES)
+        config = _member(where, archive, _CONFIG, _SMALL)
+        metadata = _member(where, archive, _METADATA, _SMALL)
     return Source(where, digest, hdf5, config.decode("utf-8", "replace"), _keras_version(where, metadata))
 
 
@@ -100,6 +123,7 @@ def _member(where: str, archive: zipfile.ZipFile, name: str, limit: int) -> byte
         kind, remedy = describe_zip(archive)
         count = f"{len(members)} members named" if members else "no member"
         raise JaxtlError(f"{where}: {kind}, with {count} {name}; {remedy}")
+    check_packing(where, members[0])
     size = members[0].file_size
     if size > limit:
         raise JaxtlError(f"{where}: member {name} declares {size:,} bytes, over the limit of {limit:,}")

@@ -23,6 +23,8 @@ from weights_convert.torch_layouts import LAYOUTS
 from weights_convert.torch_source import TorchSource, read_torch
 
 _COUNTER = "num_batches_tracked"
+# Networks beside each other in a file, of ensembles: each is looked for among all tensors.
+_MOST_PLACES = 100
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,14 @@ def convert(
 
 def _locate(origin: TorchSource, width: str) -> _Backbone:
     """The one backbone in a file: most of its layout's names are there, after one prefix."""
+    places = [(layout, prefix) for layout in LAYOUTS for prefix in layout.prefixes(origin.tensors)]
+    if len(places) > _MOST_PLACES:
+        raise JaxtlError(
+            f"{origin.path}: {len(places):,} of its tensors begin a network; save one network alone"
+        )
     try:
         candidates = [
-            backbone
-            for layout in LAYOUTS
-            for prefix in layout.prefixes(origin.tensors)
-            if (backbone := _backbone(origin, layout, prefix, width))
+            backbone for layout, prefix in places if (backbone := _backbone(origin, layout, prefix, width))
         ]
     except JaxtlError as error:
         raise JaxtlError(f"{origin.path}: {error}") from None
@@ -195,7 +199,7 @@ def _config(backbone: _Backbone, origin: TorchSource, head: Any, given: Mapping[
         return replace(config, classes=classes, **given)
     except JaxtlError as error:
         raise JaxtlError(f"{origin.path}: {error}") from None
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise JaxtlError(
             f"{origin.path}: the settings in it or in config.json beside it are damaged ({error}); mend or "
             "move them"

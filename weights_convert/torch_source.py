@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.models.foreign import describe, describe_zip
-from jaxtl.models.weights import FORMAT
 from weights_convert.pickles import Unread, is_checkpoint, read_checkpoint
 from weights_convert.safetensors_source import read_safetensors
-from weights_convert.sources import read_file
+from weights_convert.sources import opened_zip, read_file
 from weights_convert.tensors import Tensor
 
 _WANTED = ".safetensors, .pth, .pt or .bin"
@@ -25,6 +22,9 @@ _WANTED = ".safetensors, .pth, .pt or .bin"
 _USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _BESIDE = ("config.json", "preprocessor_config.json")
 _SMALL = 2**20
+_MOST_DICTIONARIES = 50_000
+# Of places with tensors, those that a message names.
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,12 @@ def read_torch(path: str | os.PathLike[str], key: str | None = None) -> TorchSou
     kind, remedy = describe(data, Path(path).name)
     if kind.startswith("a safetensors"):
         tensors, metadata = read_safetensors(data, where)
-        if metadata.get("format") == FORMAT:
-            raise JaxtlError(f"{where}: jaxtl's weights already; give it to jaxtl run --weights")
         return TorchSource(where, digest, tensors, metadata, beside)
     if not is_checkpoint(data):
         raise JaxtlError(f"{where}: {kind}, not a checkpoint of PyTorch; {remedy}")
     _check_zip(data, where)
     contents = read_checkpoint(data, where)
-    places = dict(_places(contents))
+    places = _places(contents, where) if isinstance(contents, dict) else {}
     chosen = _choose(places, contents, key, where)
     others = tuple(place for place in places if place != chosen)
     return TorchSource(where, digest, places[chosen], {}, beside, chosen, others)
@@ -80,32 +78,37 @@ def read_torch(path: str | os.PathLike[str], key: str | None = None) -> TorchSou
 
 def _check_zip(data: bytes, where: str) -> None:
     if data.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                kind, remedy = describe_zip(archive)
-        except zipfile.BadZipFile as error:
-            raise JaxtlError(f"{where}: a broken zip archive ({error}); download or save it again") from None
+        with opened_zip(data, where) as archive:
+            kind, remedy = describe_zip(archive)
         if kind != "a PyTorch checkpoint":
             raise JaxtlError(f"{where}: {kind}, not a checkpoint of PyTorch; {remedy}")
 
 
-def _places(contents: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dictionary with tensors by name in it, two levels deep."""
-    if not isinstance(contents, dict):
-        return
-    tensors = {name: t for name, t in contents.items() if isinstance(name, str) and isinstance(t, Tensor)}
-    if tensors:
-        yield path, tensors
-    if path.count("/") < 2:
-        for name, value in contents.items():
-            if isinstance(name, str):
-                yield from _places(value, f"{path}/{name}" if path else name)
+def _places(contents: Any, where: str) -> dict[str, dict[str, Tensor]]:
+    """Every dictionary with tensors by name in it, three levels deep, by its place.
+
+    Raises JaxtlError for more of them than a checkpoint has: one that stands at many places is met at each.
+    """
+    places: dict[str, dict[str, Tensor]] = {}
+    pending, met = [("", contents)], 0
+    while pending:
+        path, item = pending.pop()
+        met += 1
+        if met > _MOST_DICTIONARIES:
+            raise JaxtlError(f"{where}: thousands of dictionaries; save its state_dict alone")
+        names = {name: value for name, value in item.items() if isinstance(name, str)}
+        if tensors := {name: value for name, value in names.items() if isinstance(value, Tensor)}:
+            places[path] = tensors
+        if path.count("/") < 2:
+            inner = ((f"{path}/{n}" if path else n, v) for n, v in names.items() if isinstance(v, dict))
+            pending += reversed(list(inner))
+    return places
 
 
 def _choose(places: Mapping[str, Any], contents: Any, key: str | None, where: str) -> str:
     if key is not None:
         if key not in places:
-            there = ", ".join(filter(None, places)) or "none"
+            there = _some(filter(None, places)) or "none"
             raise JaxtlError(f"{where}: --key {key}: no tensors there; the places with tensors are {there}")
         return key
     if not places:
@@ -116,9 +119,14 @@ def _choose(places: Mapping[str, Any], contents: Any, key: str | None, where: st
     by_size = sorted(places, key=lambda place: -len(places[place]))
     if len(by_size) > 1 and len(places[by_size[0]]) == len(places[by_size[1]]):
         raise JaxtlError(
-            f"{where}: tensors at several places ({', '.join(by_size)}); say which with --key {by_size[0]}"
+            f"{where}: tensors at several places ({_some(by_size)}); say which with --key {by_size[0]}"
         )
     return by_size[0]
+
+
+def _some(places: Iterable[str]) -> str:
+    names = list(places)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 def _without_tensors(contents: Any, where: str) -> JaxtlError:
@@ -136,7 +144,11 @@ def _without_tensors(contents: Any, where: str) -> JaxtlError:
     if isinstance(contents, dict) and {"state", "param_groups"} <= contents.keys():
         return JaxtlError(f"{where}: the state of an optimizer, not weights; save model.state_dict()")
     kind = (
-        "a tensor alone" if isinstance(contents, Tensor) else f"a {type(contents).__name__} without tensors"
+        "a tensor alone"
+        if isinstance(contents, Tensor)
+        else f"a {type(contents).__name__} without tensors"
+        if isinstance(contents, dict | list | str | int | float)
+        else "an object without tensors"
     )
     return JaxtlError(f"{where}: {kind}, where a state_dict is needed; save model.state_dict()")
 

@@ -97,7 +97,8 @@ def finetune(
             engine = chosen_engine(engine, precision)
             network = load_model(weights, model)
             boundary = trainable_boundary(network.config, config.trainable)
-            trunk = Trunk(network, boundary, settled(images, network, observer), precision, engine=engine)
+            how = {"scratch": out.absolute().parent, "engine": engine}
+            trunk = Trunk(network, boundary, settled(images, network, observer), precision, **how)
             data = _loaded(dataset, trunk, train_samples, selection, config, observer)
             told = _contents(*data) if rank.is_first else dict
             unfinished = Unfinished(path_beside(out), _decisive(trunk, *data, config), told)
@@ -142,9 +143,9 @@ def _loaded(
     asked = {"image_size": trunk.images.image_size, **trunk.images.pixels, **selection}
     train = load(dataset, "train", samples=train_samples, **asked)
     test = load(dataset, "test", **asked)
-    for note in dict.fromkeys((*train.notes, *test.notes)):
-        observer.notify(note)
     counts, fewer = (len(train), len(test)), "give fewer --train-samples, or a smaller --image-size"
+    for note in (*dict.fromkeys((*train.notes, *test.notes)), *footprint.disk_notes(trunk, counts)):
+        observer.notify(note)
     footprint.check_training(trunk, len(train.class_names), counts, config, fewer)
     return train, test
 

@@ -76,7 +76,7 @@ def notes(config: RunConfig, shared: Shared) -> list[str]:
         told.append(
             f"perplexity {fitting.perplexity:g} instead of {config.perplexity:g}: {images} allow no more"
         )
-    return told
+    return told + footprint.disk_notes(shared.trunk, (len(shared.train), len(shared.test)))
 
 
 def check_settings(config: RunConfig, shared: Shared, embedder: Embedder) -> None:

@@ -132,7 +132,7 @@ class Shared:
     @_Once
     def keeps_outputs(self) -> bool:
         """Whether what the frozen layers hand on is kept for all images."""
-        return self.trunk.keeps(len(self.train) + len(self.test))
+        return self.trunk.keeps(len(self.train), len(self.test))
 
     def source(
         self, split: str, count: int, progress: Progress | None = None, notify: Notify | None = None

@@ -3,10 +3,12 @@ that a converter cannot read."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records.members import DAMAGED
 
 KERAS = "convert it with: python -m weights_convert keras"
 TORCH = "convert it with: python -m weights_convert torch"
@@ -31,6 +33,9 @@ _BEGINNINGS = (
 )
 
 _UNKNOWN = "of no kind that is known here", "give a checkpoint of Keras or PyTorch"
+# How transformers and its relatives name the files of a checkpoint that is divided, and the list of them.
+_PART = re.compile(r"-(?P<number>\d{5})-of-(?P<count>\d{5})\.\w+$")
+_IN_ONE = "load it with its library and save it in one file: save_pretrained(FOLDER, max_shard_size='10GB')"
 
 
 def described(path: Path) -> tuple[str, str] | None:
@@ -41,7 +46,7 @@ def described(path: Path) -> tuple[str, str] | None:
                 return describe_zip(archive)
         with path.open("rb") as file:
             data = file.read(_HEAD)
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except DAMAGED:
         return None
     # A safetensors file that is cut off: its first bytes, a length, may be anything.
     told = None if data[8:9] == b"{" else describe(data, path.name)
@@ -65,9 +70,15 @@ def describe(data: bytes, name: str = "") -> tuple[str, str]:
     if name.endswith(".onnx") or (data[:1] == b"\x08" and b"onnx" in data[:256].lower()):
         return "an ONNX model, whose layers have no names of their own", _RUN_IT.format("ONNX Runtime")
     if _is_safetensors(data):
+        if b'"format":"jaxtl-' in data[: int.from_bytes(data[:8], "little")]:
+            return "weights of jaxtl already", "give it to jaxtl run --weights"
         return "a safetensors file, as PyTorch's libraries write it", TORCH
+    if data[8:9] == b"{" and data[9:10] in (b'"', b"}"):
+        return "a safetensors file that ends within its header", "download or save it again"
     if data.startswith(b"\x80"):
         return "a Python pickle, perhaps of PyTorch", TORCH
+    if name.endswith(".index.json"):
+        return "the list of files of a checkpoint that is divided, not weights", _IN_ONE
     if text.startswith((b"{", b"[")):
         return "JSON text, not weights", "give the file of weights that lies beside it"
     return _UNKNOWN
@@ -96,6 +107,16 @@ def describe_zip(archive: zipfile.ZipFile) -> tuple[str, str]:
     return "a zip of something else", "unpack it, and give the checkpoint within"
 
 
+def check_whole(path: Path) -> None:
+    """Raises JaxtlError for a file that is by its name one part of a checkpoint that is divided."""
+    part = _PART.search(path.name)
+    if part and int(part["count"]) > 1:
+        raise JaxtlError(
+            f"{path}: part {int(part['number'])} of {int(part['count'])} of a checkpoint that is divided; "
+            f"{_IN_ONE}"
+        )
+
+
 def refuse_folder(path: Path, wanted: str) -> JaxtlError:
     """The error for a folder, which names the file within that is meant."""
     if (path / "saved_model.pb").is_file():
@@ -104,6 +125,8 @@ def refuse_folder(path: Path, wanted: str) -> JaxtlError:
     for name in (*of_libraries, "pytorch_model.bin"):
         if (path / name).is_file():
             return JaxtlError(f"{path}: a folder; give the file {path / name}")
+    if any((path / f"{name}.index.json").is_file() for name in (*of_libraries, "pytorch_model.bin")):
+        return JaxtlError(f"{path}: a checkpoint that is divided into several files; {_IN_ONE}")
     if (path / "data.pkl").is_file():
         return JaxtlError(f"{path}: an unpacked checkpoint of PyTorch; give the file before it was unpacked")
     return JaxtlError(f"{path}: a folder; give the {wanted} file itself")

@@ -73,11 +73,14 @@ def complaints(config: NetworkConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def check_fit(config: NetworkConfig, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Raises JaxtlError with every complaint on one line, non-finite values included."""
+    """Raises JaxtlError with every complaint on one line: values that are not finite, and variances below 0,
+    of which there is no root, included."""
     wrong = complaints(config, {name: array.shape for name, array in arrays.items()})
     wrong += [
         f"{name} holds NaN or infinite values" for name, a in arrays.items() if not np.isfinite(a).all()
     ]
+    variances = ((name, a) for name, a in arrays.items() if name.endswith("/moving_variance"))
+    wrong += [f"{name} holds variances below 0" for name, a in variances if (np.asarray(a) < 0).any()]
     _refuse(config, wrong, where)
 
 
@@ -195,7 +198,12 @@ def _check_header(path: str | os.PathLike[str], config: NetworkConfig, parts: Ma
 
 def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> NetworkConfig:
     families = {FORMAT.format(name): family for name, family in FAMILIES.items()}
-    family = families.get(metadata.get("format", ""))
+    stated = metadata.get("format", "")
+    family = families.get(stated)
+    if family is None and stated.startswith(FORMAT.partition("{")[0]):
+        raise JaxtlError(
+            f"{path}: weights of another version of jaxtl ({stated}); make them anew by this one"
+        )
     if family is None:
         raise JaxtlError(
             f"{path}: a safetensors file, but not one of jaxtl; convert it with: "
@@ -207,7 +215,7 @@ def _read_config(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> N
         return config
     except JaxtlError as error:
         raise JaxtlError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
         raise JaxtlError(f"{path}: its metadata hold no readable network config ({error})") from None
 
 

@@ -101,7 +101,7 @@ def divided_sources(trunk: Trunk, train: Any, test: Any, notify: Notify | None =
 
     Each passes its share of the images through the frozen layers, and reads no others for that.
     """
-    keep = bool(exchanged(np.array([trunk.keeps(len(train) + len(test))])).all())
+    keep = bool(exchanged(np.array([trunk.keeps(len(train), len(test))])).all())
 
     def own(images: Any) -> Source:
         return trunk.source(some_rows(images, numbers_of_own(len(images))), keep, notify=notify)

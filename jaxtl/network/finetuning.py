@@ -103,7 +103,7 @@ def tune(
     if rank.count > 1:
         sources = divided_sources(trunk, train.images, test.images, notify)
     else:
-        keep = trunk.keeps(len(train) + len(test))
+        keep = trunk.keeps(len(train), len(test))
         sources = [trunk.source(data.images, keep, notify=notify) for data in (train, test)]
     how = {"start": start, "on_epoch": on_epoch, "progress": progress, "notify": notify}
     return train_tail(trunk, train, sources[0], test, sources[1], config, **how)

@@ -16,7 +16,7 @@ from jaxtl.network.finetuning import bytes_per_seed
 from jaxtl.network.trunk import Trunk
 from jaxtl.progress import counted
 from jaxtl.ranges import IMAGE_SIZE
-from jaxtl.records.rows import IN_MEMORY
+from jaxtl.records.rows import IN_MEMORY, free_disk
 from jaxtl.settings import FinetuneConfig, Images
 
 # By measurement (JAX 0.10 on two cores): what compiled programs and their libraries take beside the data.
@@ -42,7 +42,7 @@ def footprint(trunk: Trunk, classes: int, counts: tuple[int, ...], config: Finet
         counts: images of each split, those to train on first; what the frozen layers make of a split is in
             memory up to 1 GiB.
     """
-    keep = trunk.keeps(sum(counts))
+    keep = trunk.keeps(*counts)
     # A batch has no more images than there are to train on.
     config = replace(config, batch_size=min(config.batch_size, counts[0]))
     return _with_training(trunk, counts, keep, bytes_per_seed(trunk, classes, config, keep))
@@ -54,8 +54,10 @@ def _with_training(trunk: Trunk, counts: tuple[int, ...], keep: bool, training: 
     # Features before and after, and copies of them while they are looked at.
     features = 4 * 4 * trunk.model.config.features
     row = trunk.bytes_per_image() if keep else 3 * trunk.images.image_size**2
-    kept = sum(min(count * row, IN_MEMORY) for count in counts)
-    return Footprint(fixed, features + row, fixed + sum(counts) * features + kept)
+    # Larger splits are on disk, and read in pieces.
+    in_memory = sum(count * row for count in counts if count * row <= IN_MEMORY)
+    each = features + (row if in_memory else 0)
+    return Footprint(fixed, each, fixed + sum(counts) * features + in_memory)
 
 
 def of_features(
@@ -114,11 +116,25 @@ def check_training(
     check(need, free, sum(counts), f"training and test images together; {fewer}", smaller)
 
 
+def disk_notes(trunk: Trunk, counts: tuple[int, ...]) -> list[str]:
+    """A line about the disk that training on a CPU will take for so many images of splits, or lacks."""
+    if default_engine() != "cpu" or trunk.boundary <= 1:
+        return []
+    needed, free = trunk.bytes_on_disk(*counts), spoken_bytes(free_disk(trunk.scratch))
+    if not trunk.keeps(*counts):
+        return [
+            f"what the frozen layers hand on would take {spoken_bytes(needed)} of disk, and {free} are free: "
+            "they work anew in every epoch, which takes longer; give --out on a disk with more room"
+        ]
+    taken = f"what the frozen layers hand on takes {spoken_bytes(needed)} of disk until the network is tuned"
+    return [f"{taken}; {free} are free"] if needed else []
+
+
 def _batch_that_fits(
     trunk: Trunk, classes: int, counts: tuple[int, ...], config: FinetuneConfig, free: int
 ) -> int:
     """Training images of a step for which there is memory, 0 where there is for none."""
-    keep = trunk.keeps(sum(counts))
+    keep = trunk.keeps(*counts)
     # What training takes is a line in the size of its batches, and every point of it takes a trace.
     one, two = (bytes_per_seed(trunk, classes, replace(config, batch_size=size), keep) for size in (1, 2))
 

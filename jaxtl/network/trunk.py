@@ -149,15 +149,20 @@ class Trunk:
         ends = block_ends(self.model, start, self.model.config.pooled)
         prepare_averages(self.model, start, ends, row, images, **self.how(images))
 
-    def keeps(self, n: int) -> bool:
-        """Whether the outputs for n images are kept: they save work, and fit in memory or, on a CPU, on disk.
+    def keeps(self, *counts: int) -> bool:
+        """Whether the outputs for splits of so many images are kept: they save work, and there is room.
 
-        A GPU computes them anew faster than a disk hands them on.
+        That is a share of a GPU's memory: it computes them anew faster than a disk hands them on. A CPU has
+        the larger splits on disk.
         """
-        kept = n * self.bytes_per_image()
-        if self.boundary <= 1 or kept <= _MEMORY_SHARE * device_memory():
-            return self.boundary > 1
-        return jax.default_backend() == "cpu" and disk_takes(kept, self.scratch)
+        if self.boundary <= 1 or jax.default_backend() == "cpu":
+            return self.boundary > 1 and disk_takes(self.bytes_on_disk(*counts), self.scratch)
+        return sum(counts) * self.bytes_per_image() <= _MEMORY_SHARE * device_memory()
+
+    def bytes_on_disk(self, *counts: int) -> int:
+        """What outputs that are kept for splits of so many images take of a CPU's disk."""
+        sizes = (count * self.bytes_per_image() for count in counts)
+        return sum(size for size in sizes if size > IN_MEMORY)
 
     def streams(self, images: Any, keep: bool) -> bool:
         """Whether `source` of these images is on disk, or in their files, and not in memory."""

@@ -22,13 +22,13 @@ from jaxtl.records.places import check_file
 PIECE = 2**26
 _SUFFIX = ".npy"
 # Of how NumPy packs members; other ways may ask for gigabytes before the first byte.
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # No archive of arrays has more.
 _MOST = 20_000
 # What is measured does not shrink so far: an array that does is a bomb where it is large.
 _LARGE, _SHRUNK = 2**28, 200
 # What zipfile and zlib raise at damaged archives; found by flipping and cutting their bytes.
-_DAMAGED = (
+DAMAGED = (
     ValueError,
     OSError,
     EOFError,
@@ -156,7 +156,7 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, times:
     try:
         if times[entry.filename] > 1:
             raise ValueError("it stands there twice")
-        if entry.compress_type not in _PACKED:
+        if entry.compress_type not in PACKED:
             raise ValueError("it is packed in a way that NumPy does not use")
         with archive.open(entry) as stream:
             header = read_header(stream)
@@ -165,7 +165,7 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, times:
             raise ValueError(
                 f"its {entry.compress_size:,} bytes would become {entry.file_size:,}: no measured array's do"
             )
-    except _DAMAGED as error:
+    except DAMAGED as error:
         return Member(path, name, header, _reason(error))
     return Member(path, name, header)
 
@@ -179,7 +179,7 @@ def readable_npz(path: str | os.PathLike[str]) -> Iterator[None]:
         raise JaxtlError(f"{path}: no such file") from None
     except JaxtlError:
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _unreadable(path, _reason(error)) from None
 
 

@@ -113,9 +113,14 @@ class StoredRows:
 
 def disk_takes(nbytes: int, folder: Path | None = None) -> bool:
     """Whether rows of so many bytes fit on the disk of a folder, or of temporary files."""
+    return not nbytes or nbytes <= _DISK_SHARE * free_disk(folder)
+
+
+def free_disk(folder: Path | None = None) -> int:
+    """Bytes that the disk of a folder, which need not be there yet, or of temporary files has left."""
     place = Path(folder or tempfile.gettempdir()).absolute()
     there = next(path for path in (place, *place.parents) if path.exists())
-    return nbytes <= _DISK_SHARE * shutil.disk_usage(there).free
+    return shutil.disk_usage(there).free
 
 
 def first_rows(rows: Any, n: int) -> Any:
