@@ -43,7 +43,7 @@ export function takeFingers(map) {
   };
   const end = () => { points = null; overlay(map); };
   frame.addEventListener("pointerdown", (event) => {
-    if (event.pointerType === "mouse" || state.drag !== "lasso" || !map.plot) return;
+    if (event.pointerType === "mouse" || state.drag !== "lasso") return;
     if (!event.isPrimary) { if (points) end(); return; } // two fingers enlarge the page
     [points, finger] = [[drawn(event)], event.pointerId];
   });

@@ -4,7 +4,7 @@ export const data = JSON.parse(document.getElementById("data").textContent);
 
 export const state = {
   k: 0, run: null, beside: -1, // the run shown, and the one whose maps stand beside its
-  maps: [], morph: null, renderer: null,
+  maps: [], morph: null, renderer: undefined, // null: the browser has no WebGL
   hidden: new Set(), selection: [], chosen: "", pinned: -1, hover: -1, // rows; `chosen` names how rows were selected
   stepped: false, // whether the arrow keys led to the pinned image
   pointed: null, // the map that the pointer is on
