@@ -1,4 +1,4 @@
-"""A page that has just come: its maps are pictures until they come near or are needed, and answer meanwhile."""
+"""A page that has just come: its maps are pictures until they come near or are needed, and answer at once."""
 
 import io
 
@@ -15,7 +15,10 @@ BUSY = """globalThis.requestIdleCallback = () => 0;
 history.scrollRestoration = "manual";
 globalThis.linked = 0;
 const { linkProgram } = WebGLRenderingContext.prototype;
-WebGLRenderingContext.prototype.linkProgram = function (program) { linked++; return linkProgram.call(this, program); };
+WebGLRenderingContext.prototype.linkProgram = function (program) {
+  linked++;
+  return linkProgram.call(this, program);
+};
 """
 # One that never learns what is near either: only what a reader does has maps drawn.
 HELD = BUSY + "globalThis.IntersectionObserver = class { observe() {} unobserve() {} disconnect() {} };"
