@@ -29,6 +29,12 @@ BOXES = """[...document.querySelectorAll("#grid .frame")].map((frame) => {
 })"""
 FILTERED = "jaxtlReport.maps.map((map) => map.plot.get('filteredPoints').length)"
 COLOURS = "jaxtlReport.maps.map((map) => map.plot.get('pointColor').length)"
+# How many pixels are drawn over the dots of one map: names, and rings around the image and its neighbours.
+MARKED = """(() => {
+  const { over } = jaxtlReport.maps[1];
+  const { data } = over.getContext("2d").getImageData(0, 0, over.width, over.height);
+  return data.filter((value, at) => at % 4 === 3 && value).length;
+})()"""
 DISTANCES = "jaxtlReport.maps.map((map) => map.plot.get('cameraDistance'))"
 
 
@@ -132,17 +138,6 @@ def test_controls_answer_before_the_maps_are_drawn(held, few, control):
     assert held.evaluate("scrollY") == top
 
 
-def test_an_image_is_marked_on_pictures(held, few):
-    held.evaluate("document.getElementById('index').value = 'image 7'")
-    held.evaluate("jaxtlReport.pin(7)")
-    marked = """() => jaxtlReport.maps.map(({ over }) => {
-      const data = over.getContext("2d").getImageData(0, 0, over.width, over.height).data;
-      return data.some((value) => value);
-    })"""
-    assert comes_true(held, lambda: all(held.evaluate(marked)))
-    assert held.evaluate(DRAWN) == [False] * 6
-
-
 def test_one_method_is_drawn_when_it_alone_is_shown(held):
     press(held, "[data-only=tsne]")
     held.evaluate("jaxtlReport.live()")
@@ -161,8 +156,11 @@ def test_a_picture_answers_the_pointer_while_its_map_is_being_drawn(opened, few)
     page.mouse.move(*np.add((box["x"] + 1, box["y"] + 1), places[row]))
     page.wait_for_function(f"jaxtlReport.state.hover === {row}")
     assert page.locator("#grid .tip:visible").count() == 1
+    without = page.evaluate(MARKED)
     page.mouse.down()
     page.mouse.up()
     assert page.evaluate("jaxtlReport.state.pinned") == row
+    page.evaluate("jaxtlReport.clear()")
+    assert comes_true(page, lambda: page.evaluate(MARKED) < without)
     assert page.evaluate(DRAWN) == [False] * 6
     assert not faults

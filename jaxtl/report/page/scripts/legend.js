@@ -6,7 +6,12 @@ import { methodsOf } from "./runs.js";
 import { colouring, colourings, meaningOf, shownColours } from "./colours.js";
 import { CONTOURS_FROM, PATHS } from "./overlay.js";
 import { companions } from "./beside.js";
-import { showMaps } from "./maps.js";
+import { drawMaps, placeMaps } from "./maps.js";
+
+function showMaps() {
+  placeMaps();
+  return drawMaps();
+}
 
 function showLegend() {
   const { run, hidden } = state;

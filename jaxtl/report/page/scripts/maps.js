@@ -109,8 +109,8 @@ function notesOn(map, run) {
   ].filter(Boolean);
 }
 
-/** The maps of the run, or of one method those of two runs. Resolves when all that are on the screen are drawn. */
-export async function showMaps() {
+/** The maps of the run, or of one method those of two runs: their nodes, in place. */
+export function placeMaps() {
   const { run } = state;
   const methods = methodsOf(run);
   const stages = [...new Set(run.maps.map((map) => map.stage))];
@@ -131,10 +131,11 @@ export async function showMaps() {
   grid.style.setProperty("--stages", stages.length);
   showMethod();
   if (state.renderer === null) drawStills();
-  overlays();
   state.maps.forEach(startWhenNear);
-  await (pictured() ? startSeen() : startAll());
 }
+
+/** Draws those that are on the screen, or all where pictures do not show what is chosen. */
+export const drawMaps = () => (pictured() ? startSeen() : startAll());
 
 /** All methods, or one of them in larger maps. Of one method the stages stand side by side. */
 function showMethod() {

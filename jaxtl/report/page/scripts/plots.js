@@ -22,6 +22,7 @@ export function start(map) {
   map.started = true;
   map.idle = map.live;
   near.unobserve(map.frame);
+  overlay(map);
   draw(map).then(map.whenLive);
   return map.live;
 }

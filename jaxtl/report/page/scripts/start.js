@@ -6,7 +6,7 @@ import { methodsOf, paired, unpacked } from "./runs.js";
 import { contrast } from "./colours.js";
 import { CONTOURS_FROM, startOverlay } from "./overlay.js";
 import { startAll, startPlots, startRest } from "./plots.js";
-import { drawStills, showMaps, startMaps } from "./maps.js";
+import { drawMaps, drawStills, placeMaps, startMaps } from "./maps.js";
 import { place, showAll, zoomTo } from "./views.js";
 import { chooseMethod, colourBy, standBeside, startLegend } from "./legend.js";
 import { blend, forgetMorph, startMorph, watcher } from "./morph.js";
@@ -29,9 +29,9 @@ async function showRun(k) {
   $("class-names").replaceChildren(...(run.labelled ? run.classes : []).map((value) => el("option", { value })));
   document.querySelectorAll("[data-run]").forEach((part) => { part.hidden = Number(part.dataset.run) !== state.k; });
   showMorph();
-  const drawn = showMaps();
-  changed("run");
-  await drawn;
+  placeMaps();
+  changed("run"); // what stands above the maps moves them: only then it is known which are on the screen
+  await drawMaps();
   await painted();
   document.documentElement.dataset.ready = "true";
   report.readyAfter ??= performance.now();
