@@ -4,7 +4,7 @@ import { every, listen, state } from "./state.js";
 import { clear, select, setHover, shownRows, take } from "./actions.js";
 import { colouring, drawingOrder, fadedOpacity, opacityOf } from "./colours.js";
 import { overlay } from "./overlay.js";
-import { follow, viewOf } from "./views.js";
+import { follow } from "./views.js";
 import { fitRenderer, startRenderer } from "./renderer.js";
 
 const create = globalThis.createScatterplot;
@@ -73,7 +73,6 @@ async function draw(map) {
   if (!startRenderer()) return;
   fitRenderer();
   const { codes, colours } = colouring(map);
-  const twin = state.linked && every().find((other) => other !== map && other.method === map.method && other.plot);
   const plot = create.default({
     renderer: state.renderer, canvas: map.canvas, colorBy: "valueA", pointColor: colours, pointColorActive: colours,
     pointColorHover: css("--ink"), backgroundColor: css("--paper"), opacity: opacityOf(map.run),
@@ -81,7 +80,6 @@ async function draw(map) {
     opacityInactiveMax: fadedOpacity(), opacityInactiveScale: 1, lassoColor: css("--mark"), lassoLineWidth: 2,
     actionKeyMap: { lasso: "shift", merge: "ctrl", remove: "alt" }, mouseMode: state.drag,
     deselectOnEscape: false, showReticle: false, pointOrder: drawingOrder(map, codes),
-    ...(twin ? { cameraView: viewOf(twin) } : {}),
   });
   plot.subscribe("pointover", (row) => { state.pointed = map; setHover(row); });
   plot.subscribe("pointout", () => setHover(-1));
@@ -93,6 +91,8 @@ async function draw(map) {
   map.plot = plot; // only now does it take a selection or a filter
   map.picture?.remove();
   plot.set({ mouseMode: state.drag });
+  const twin = every().find((other) => other !== map && other.method === map.method && other.plot);
+  if (twin) follow(twin);
   if (state.hidden.size) await plot.filter(shownRows(), { preventEvent: true });
   showSelected(map);
   overlay(map);

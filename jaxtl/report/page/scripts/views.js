@@ -3,7 +3,7 @@ import { calm } from "./nodes.js";
 import { every, state } from "./state.js";
 
 const WHOLE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
-export const viewOf = (map) => (map.plot ? map.plot.get("cameraView") : WHOLE);
+const viewOf = (map) => (map.plot ? map.plot.get("cameraView") : WHOLE);
 
 /** A function of x and y in the map's unit square: the place in its frame, in CSS pixels from the upper left corner. */
 export function placer(map) {
@@ -31,7 +31,7 @@ let apart = 0; // until then every map goes to a place of its own
 
 /** The maps of one method show the same part, if the reader wants that. */
 export function follow(map) {
-  if (!state.linked || performance.now() < apart) return;
+  if (!state.linked || !map.plot || performance.now() < apart) return;
   const view = viewOf(map);
   for (const other of every()) {
     if (other === map || other.method !== map.method || !other.plot) continue;
