@@ -388,3 +388,9 @@ def test_without_webgl_the_maps_are_still_pictures(opened, few):
     assert page.evaluate("jaxtlReport.state.pinned") == row
     page.mouse.move(2, 2)
     page.wait_for_function("jaxtlReport.state.hover < 0")
+    part = 0.2 * box["width"], 0.8 * box["width"]
+    corners = [(part[x], part[y]) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    draw_lasso(page, box, corners)
+    inside = Polygon(corners).contains_points(places, radius=-6)
+    assert set(np.flatnonzero(inside)) <= set(page.evaluate("jaxtlReport.state.selection"))
+    assert page.locator("#fit").is_hidden()

@@ -7,7 +7,7 @@ import { colouring, drawingOrder } from "./colours.js";
 import { drawNames, overlays } from "./overlay.js";
 import { zoomBy, zoomOut } from "./views.js";
 import { alongside } from "./beside.js";
-import { takeFingers } from "./lasso.js";
+import { takeLasso } from "./lasso.js";
 import { takePointer } from "./pointing.js";
 import { fitRenderer } from "./renderer.js";
 import { forget, pictured, pointSize, start, startAll, startRest, startSeen, startWhenNear } from "./plots.js";
@@ -40,7 +40,7 @@ export function makeMap(spec, host, notes = []) {
   const map = { ...spec, figure, frame, canvas, over, still, tip, plot: null, spots: null, thumbs: 0 };
   map.live = new Promise((done) => { map.whenLive = done; }); // once it is drawn, or cannot be
   frame.addEventListener("keydown", (event) => onKey(event, map));
-  takeFingers(map);
+  takeLasso(map);
   takePointer(map);
   frame.addEventListener("pointerenter", () => { state.pointed = map; });
   // A wheel over six maps would never scroll the page.

@@ -52,6 +52,8 @@ export async function startRest() {
   if (going) return;
   going = true;
   const next = () => state.maps.find((map) => !map.started && laidOut(map));
+  await idle();
+  startRenderer(); // by itself: the reader may do something before the first map
   while (next()) {
     await idle();
     const map = next();

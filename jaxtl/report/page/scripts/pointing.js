@@ -3,7 +3,7 @@ import { state, visible } from "./state.js";
 import { setHover, take } from "./actions.js";
 import { placer } from "./views.js";
 
-const REACH = 7; // pixels
+const REACH = 7, STILL = 4; // pixels: from a dot, and that a click may move
 
 function nearest(map, event) {
   const box = map.frame.getBoundingClientRect();
@@ -21,8 +21,11 @@ function nearest(map, event) {
 export function takePointer(map) {
   const { frame } = map;
   let own = false; // whether the dot that is shown was found here
+  let pressed = null, dragged = false;
   const leave = () => { if (own) setHover(-1); own = false; };
+  frame.addEventListener("pointerdown", (event) => { [pressed, dragged] = [event, false]; });
   frame.addEventListener("pointermove", (event) => {
+    if (pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > STILL) dragged = true;
     if (map.plot) { leave(); return; }
     if (event.pointerType === "touch") return;
     own = true;
@@ -30,5 +33,5 @@ export function takePointer(map) {
     setHover(nearest(map, event));
   });
   frame.addEventListener("pointerleave", leave);
-  frame.addEventListener("click", (event) => { if (!map.plot) take(nearest(map, event)); });
+  frame.addEventListener("click", (event) => { if (!map.plot && !dragged) take(nearest(map, event)); });
 }

@@ -41,8 +41,11 @@ async function showRun(k) {
 
 const showMorph = () => { $("morph").hidden = state.renderer === null || !paired().length; };
 
-/** Once what has been changed is on the screen. */
-const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+/** Once what has been changed is on the screen, if the page is. */
+const painted = () => new Promise((done) => {
+  if (document.hidden) done();
+  else requestAnimationFrame(() => setTimeout(done));
+});
 
 const THEMES = ["system", "light", "dark"];
 function setTheme(theme) {

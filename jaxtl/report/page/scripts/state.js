@@ -18,7 +18,7 @@ export const every = () => (state.morph ? [...state.maps, state.morph] : state.m
 
 const listeners = new Map();
 
-/** Call `listener` whenever one of the parts (point, selection, hidden, colour, method, look, run) changes. */
+/** Call `listener` whenever one of the parts (point, selection, hidden, colour, method, look, run, renderer) changes. */
 export function listen(parts, listener) {
   for (const part of parts.split(" ")) listeners.set(part, [...(listeners.get(part) ?? []), listener]);
 }
