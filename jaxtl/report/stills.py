@@ -39,7 +39,8 @@ def still(run: RunData, stage: str, method: str) -> Html:
     if run.labels is not None:
         told += ", coloured by class"
     return Html(
-        f"<figure class='map still-map'><figcaption>{escape(title)}</figcaption>"
+        f"<figure class='map still-map' data-picture='{escape(f'{stage} {method}')}'>"
+        f"<figcaption>{escape(title)}</figcaption>"
         f"<svg viewBox='0 0 {_SIDE} {_SIDE}' role='img' aria-label='{escape(told)}'>"
         f"<image width='{_SIDE}' height='{_SIDE}' href='{_dots(run, coords)}'/>"
         f"{_names(run, coords)}</svg></figure>"

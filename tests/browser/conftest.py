@@ -47,10 +47,13 @@ def few():
 
 @pytest.fixture(scope="session")
 def opened(chromium, tmp_path_factory):
-    """A function that opens runs as a page: the page, and the faults that the browser tells of."""
+    """A function that opens runs as a page: the page, and the faults that the browser tells of.
+
+    All maps are drawn, unless the page is to be found as a reader does; a script may run before its own.
+    """
     pages = []
 
-    def open_runs(*runs, **settings):
+    def open_runs(*runs, drawn=True, script=None, **settings):
         path = tmp_path_factory.mktemp("report") / "report.html"
         path.write_text(build_page(list(runs)), encoding="utf-8")
         context = chromium.new_context(viewport={"width": 1440, "height": 1000}, **settings)
@@ -60,8 +63,12 @@ def opened(chromium, tmp_path_factory):
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: message.type == "error" and faults.append(message.text))
         page.on("request", lambda request: outside(request.url) and faults.append(request.url[:100]))
+        if script:
+            page.add_init_script(script)
         page.goto(path.as_uri())
         page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+        if drawn:
+            page.evaluate("jaxtlReport.live()")
         return page, faults
 
     yield open_runs

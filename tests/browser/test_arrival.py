@@ -39,6 +39,7 @@ def visited(opened, few):
         page.goto(f"{page.url.split('#')[0]}#{fragment}")
         page.reload()
         page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+        page.evaluate("jaxtlReport.live()")
         return page
 
     yield visit

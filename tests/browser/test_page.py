@@ -373,7 +373,24 @@ def test_without_webgl_the_maps_are_still_pictures(opened, few):
     )
     page.reload()
     page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    page.evaluate("jaxtlReport.live()")
     assert "no WebGL" in page.locator("#fault").inner_text()
     assert len(np.unique(picture(page.locator("#grid .still").first).reshape(-1, 3), axis=0)) > 50
     page.evaluate("jaxtlReport.find('12')")
     assert "Image 12" in page.locator("#point").inner_text()
+    _, box = frame(page, 4)
+    places = np.array(page.evaluate(PLACES, 4))
+    row = lonely(places, box["width"])
+    page.mouse.move(*np.add((box["x"] + 1, box["y"] + 1), places[row]))
+    page.wait_for_function(f"jaxtlReport.state.hover === {row}")
+    page.mouse.down()
+    page.mouse.up()
+    assert page.evaluate("jaxtlReport.state.pinned") == row
+    page.mouse.move(2, 2)
+    page.wait_for_function("jaxtlReport.state.hover < 0")
+    part = 0.2 * box["width"], 0.8 * box["width"]
+    corners = [(part[x], part[y]) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    draw_lasso(page, box, corners)
+    inside = Polygon(corners).contains_points(places, radius=-6)
+    assert set(np.flatnonzero(inside)) <= set(page.evaluate("jaxtlReport.state.selection"))
+    assert page.locator("#fit").is_hidden()

@@ -25,6 +25,15 @@ export function select(wanted, chosen = "") {
   tell(`${images(state.selection.length)} selected`);
 }
 
+/** Keep one image and select none; without one, nothing is kept. */
+export function take(row) {
+  if (row < 0) { clear(); return; }
+  state.selection = [];
+  state.chosen = "";
+  changed("selection");
+  pin(row);
+}
+
 export function clear() {
   state.selection = [];
   state.chosen = "";

@@ -61,11 +61,11 @@ export function contoursOf(map) {
 }
 
 function levelOf(grid) {
-  const sorted = Float32Array.from(grid).sort().reverse();
+  const sorted = grid.filter((value) => value > 0).sort(); // most cells of a class are empty
   const total = sorted.reduce((sum, value) => sum + value, 0);
-  let [sum, k] = [0, 0];
-  while (k < sorted.length - 1 && sum + sorted[k] < PART * total) sum += sorted[k++];
-  return sorted[k];
+  let [sum, k] = [0, sorted.length - 1];
+  while (k > 0 && sum + sorted[k] < PART * total) sum += sorted[k--];
+  return sorted[k] ?? 0;
 }
 
 // Which sides of a cell the line joins, by which of its corners are within: sides 0 to 3 clockwise from below.

@@ -1,4 +1,4 @@
-// A lasso drawn by a finger or a pen: the library of the maps follows the mouse alone.
+// A lasso drawn by a finger or a pen, or on a picture: the library of the maps follows the mouse alone, on what it draws.
 import { css } from "./nodes.js";
 import { state } from "./state.js";
 import { clear, select, shownRows } from "./actions.js";
@@ -33,8 +33,8 @@ function drawLine(map, points) {
   context.stroke();
 }
 
-/** While dragging draws a lasso, a finger on this map draws one. */
-export function takeFingers(map) {
+/** While dragging draws a lasso, a finger on this map draws one; and a mouse does where the library does not see to it. */
+export function takeLasso(map) {
   let points = null, finger = 0;
   const { frame } = map;
   const drawn = (event) => {
@@ -43,7 +43,8 @@ export function takeFingers(map) {
   };
   const end = () => { points = null; overlay(map); };
   frame.addEventListener("pointerdown", (event) => {
-    if (event.pointerType === "mouse" || state.drag !== "lasso" || !map.plot) return;
+    const mouse = event.pointerType === "mouse";
+    if ((mouse && map.plot) || (state.drag !== "lasso" && !(mouse && event.shiftKey))) return;
     if (!event.isPrimary) { if (points) end(); return; } // two fingers enlarge the page
     [points, finger] = [[drawn(event)], event.pointerId];
   });

@@ -6,7 +6,12 @@ import { methodsOf } from "./runs.js";
 import { colouring, colourings, meaningOf, shownColours } from "./colours.js";
 import { CONTOURS_FROM, PATHS } from "./overlay.js";
 import { companions } from "./beside.js";
-import { showMaps } from "./maps.js";
+import { drawMaps, placeMaps } from "./maps.js";
+
+function showMaps() {
+  placeMaps();
+  return drawMaps();
+}
 
 function showLegend() {
   const { run, hidden } = state;
@@ -87,7 +92,7 @@ function showTools() {
     methods.length > 1 ? choice("Method", [["", "All methods"], ...named], state.method, chooseMethod, "only") : null,
     colours.length > 1 ? chooser("colour", "Colour by", colours, state.colour, colourBy) : null,
     others.length ? chooser("beside", "Beside it", [[-1, "no other run"], ...others], state.beside, (k) => standBeside(Number(k))) : null,
-    state.renderer ? switchOf("linked", "Zoom together", "Before and after of one method show the same part") : null,
+    state.renderer !== null ? switchOf("linked", "Zoom together", "Before and after of one method show the same part") : null,
     switchOf("paths", "Paths of the selection", `Lines on the maps after, from where selected images were before; of many images, some ${PATHS} are drawn`),
     run.labelled && run.n >= CONTOURS_FROM
       ? switchOf("contours", "Densest halves", "A line around the places that hold the denser half of each class") : null);
@@ -97,5 +102,5 @@ export function startLegend() {
   $("legend").after(el("p", { id: "colour-key", className: "colour-key", hidden: true }));
   listen("hidden colour run", showLegend);
   listen("colour run method", showKey);
-  listen("colour run method look", showTools);
+  listen("colour run method look renderer", showTools);
 }

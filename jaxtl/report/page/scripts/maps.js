@@ -1,48 +1,47 @@
-// The maps: one WebGL context for all of them, and pictures of them where there is none.
+// The maps' nodes: pictures until they are drawn, for paper, and in browsers that have no WebGL.
 import { $, css, el, number } from "./nodes.js";
-import { changed, data, every, listen, state, visible } from "./state.js";
-import { clear, pin, select, setHover, shownRows, step } from "./actions.js";
+import { data, every, listen, state, visible } from "./state.js";
+import { step } from "./actions.js";
 import { methodsOf, unpacked } from "./runs.js";
-import { colouring, drawingOrder, fadedOpacity, opacityOf } from "./colours.js";
-import { drawNames, overlay, overlays } from "./overlay.js";
-import { follow, zoomBy } from "./views.js";
+import { colouring, drawingOrder } from "./colours.js";
+import { drawNames, overlays } from "./overlay.js";
+import { zoomBy, zoomOut } from "./views.js";
 import { alongside } from "./beside.js";
-import { takeFingers } from "./lasso.js";
+import { takeLasso } from "./lasso.js";
+import { takePointer } from "./pointing.js";
+import { fitRenderer } from "./renderer.js";
+import { forget, pictured, pointSize, start, startAll, startRest, startSeen, startWhenNear } from "./plots.js";
 
-const create = globalThis.createScatterplot;
-const EXTENSIONS = ["OES_texture_float", "OES_element_index_uint", "WEBGL_color_buffer_float", "EXT_float_blend"];
+// The pictures of the page as it came, by run, stage and method.
+const pictures = new Map();
 
-export function startRenderer() {
-  try {
-    const canvas = document.createElement("canvas");
-    // The library's own context is multisampled, at several times the cost, to draw one rectangle.
-    const gl = canvas.getContext("webgl", { antialias: false, preserveDrawingBuffer: true });
-    const regl = createREGL({ gl, extensions: EXTENSIONS.filter((name) => gl.getExtension(name)) });
-    state.renderer = create.createRenderer({ canvas, regl });
-  } catch (error) {
-    state.renderer = null;
-    document.documentElement.classList.add("no-webgl");
-    $("fault").hidden = false;
-    $("fault").textContent =
-      "This browser has no WebGL, so the maps are still pictures; search and the arrow keys work.";
+function takePictures() {
+  for (const picture of document.querySelectorAll("#grid [data-picture]")) {
+    const key = `${picture.closest("[data-run]").dataset.run} ${picture.dataset.picture}`;
+    const svg = picture.querySelector("svg");
+    svg.querySelectorAll("text").forEach((name) => name.remove()); // names are drawn over the dots
+    svg.setAttribute("class", "picture");
+    svg.setAttribute("aria-hidden", "true");
+    pictures.set(key, svg);
   }
 }
 
-const pointSize = (n, side) =>
-  Math.min(7, Math.max(1.1, 4 * (2000 / n) ** 0.33)) * Math.min(1.6, Math.max(0.8, side / 360));
+const pictureOf = ({ stage, method }) => (pictured() ? pictures.get(`${state.k} ${stage} ${method}`) : null);
 
-/** A map's nodes within `host`; `spec` has x, y, title, stage, method and run. */
+/** A map's nodes within `host`; `spec` has x, y, title, stage, method and run, and its picture where there is one. */
 export function makeMap(spec, host, notes = []) {
   const frame = el("div", { className: "frame", tabIndex: 0, role: "application",
     "aria-label": `${spec.title}: arrow keys step through the images, Esc clears` });
   const [canvas, over, still] = ["live", "over", "still"].map((className) => el("canvas", { className }));
   const tip = el("div", { className: "tip", "aria-hidden": "true", hidden: true });
-  frame.append(canvas, over, still, tip);
+  frame.append(...[spec.picture, canvas, over, still, tip].filter(Boolean));
   const figure = el("figure", { className: "map" }, el("figcaption", {}, spec.title, ...notes), frame);
   host.append(figure);
   const map = { ...spec, figure, frame, canvas, over, still, tip, plot: null, spots: null, thumbs: 0 };
+  map.live = new Promise((done) => { map.whenLive = done; }); // once it is drawn, or cannot be
   frame.addEventListener("keydown", (event) => onKey(event, map));
-  takeFingers(map);
+  takeLasso(map);
+  takePointer(map);
   frame.addEventListener("pointerenter", () => { state.pointed = map; });
   // A wheel over six maps would never scroll the page.
   frame.addEventListener("wheel", (event) => {
@@ -51,74 +50,13 @@ export function makeMap(spec, host, notes = []) {
   return map;
 }
 
-export async function startPlot(map) {
-  const { codes, colours } = colouring(map);
-  const plot = create.default({
-    renderer: state.renderer, canvas: map.canvas, colorBy: "valueA", pointColor: colours, pointColorActive: colours,
-    pointColorHover: css("--ink"), backgroundColor: css("--paper"), opacity: opacityOf(map.run),
-    pointSize: pointSize(map.run.n, map.frame.clientWidth), pointSizeSelected: 2, pointOutlineWidth: 0,
-    opacityInactiveMax: fadedOpacity(), opacityInactiveScale: 1, lassoColor: css("--mark"), lassoLineWidth: 2,
-    actionKeyMap: { lasso: "shift", merge: "ctrl", remove: "alt" }, mouseMode: state.drag,
-    deselectOnEscape: false, showReticle: false,
-  });
-  plot.subscribe("pointover", (row) => { state.pointed = map; setHover(row); });
-  plot.subscribe("pointout", () => setHover(-1));
-  plot.subscribe("select", ({ points }) => onSelect(points));
-  plot.subscribe("deselect", () => clear());
-  plot.subscribe("view", () => { overlay(map); follow(map); });
-  await plot.draw({ x: map.x, y: map.y, z: codes }, { zDataType: "categorical" });
-  plot.set({ pointOrder: drawingOrder(map, codes) });
-  map.plot = plot; // only now does it take a selection or a filter
-  map.idle = Promise.resolve();
-}
-
-function onSelect(points) {
-  if (points.length !== 1) { select(points); return; }
-  state.selection = [];
-  state.chosen = "";
-  changed("selection");
-  pin(points[0]);
-}
-
-/** Colours that the reader chose, or that the paper asks for; one drawing at a time. */
-function recolour(map) {
-  if (!map.plot) return null;
-  map.idle = map.idle.then(async () => {
-    const { codes, colours } = colouring(map);
-    const options = { zDataType: "categorical", preventFilterReset: true, spatialIndex: map.plot.get("spatialIndex") };
-    map.plot.set({ pointColor: colours, pointColorActive: colours, backgroundColor: css("--paper"),
-      pointColorHover: css("--ink"), lassoColor: css("--mark"), opacityInactiveMax: fadedOpacity() });
-    await map.plot.draw({ x: map.x, y: map.y, z: codes }, options);
-    map.plot.set({ pointOrder: drawingOrder(map, codes) });
-    showSelected(map);
-  });
-  return map.idle;
-}
-
-function showSelected(map) {
-  if (!map.plot) return;
-  if (state.selection.length) map.plot.select(state.selection, { preventEvent: true });
-  else map.plot.deselect({ preventEvent: true });
-}
-
-function showHidden(waiting) {
-  const shown = shownRows();
-  for (const map of every()) {
-    if (!map.plot) continue;
-    waiting.push(state.hidden.size
-      ? map.plot.filter(shown, { preventEvent: true })
-      : map.plot.unfilter({ preventEvent: true }));
-  }
-  if (!state.renderer) drawStills();
-}
-
 function onKey(event, map) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const zoom = { "+": 1 / 1.5, "=": 1 / 1.5, "-": 1.5 }[event.key];
   const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
   if (by) step(by);
-  else if (zoom && map.plot) zoomBy(map, zoom);
-  else if (event.key === "0" && map.plot) map.plot.zoomToOrigin();
+  else if (zoom) start(map).then(() => zoomBy(map, zoom));
+  else if (event.key === "0") start(map).then(() => zoomOut(map));
   else return;
   event.preventDefault();
 }
@@ -148,19 +86,8 @@ export function drawStills(ink = css("--ink"), halo = css("--halo")) {
   for (const map of state.maps) drawStill(map, ink, halo);
 }
 
-export function fitRenderer() {
-  const side = Math.max(...every().map((map) => map.frame.clientWidth), 1);
-  // It only may be larger: every map takes its middle. A new canvas is 300 wide and 150 high.
-  const { width, height } = state.renderer.canvas;
-  const fits = (pixels) => pixels >= side * devicePixelRatio && pixels <= 1.5 * side * devicePixelRatio;
-  if (fits(width) && fits(height)) return;
-  state.renderer.resize(side, side);
-  every().forEach((map) => map.plot?.redraw());
-}
-
 /** After the page or what it shows has changed its size. */
 export function refit() {
-  if (!state.renderer) return;
   fitRenderer();
   for (const map of every()) {
     const side = map.frame.clientWidth;
@@ -182,36 +109,33 @@ function notesOn(map, run) {
   ].filter(Boolean);
 }
 
-/** The maps of the run, or of one method those of two runs, drawn anew. */
-export async function showMaps() {
+/** The maps of the run, or of one method those of two runs: their nodes, in place. */
+export function placeMaps() {
   const { run } = state;
   const methods = methodsOf(run);
   const stages = [...new Set(run.maps.map((map) => map.stage))];
   const other = state.beside < 0 ? null : alongside(unpacked(data.runs[state.beside]), run);
   const shown = other ? [run, other] : [run];
   const grid = $("grid");
-  state.maps.forEach((map) => map.plot?.destroy());
+  state.maps.forEach(forget);
   grid.replaceChildren();
   state.maps = shown.flatMap((own) => own.maps
     .filter((map) => !other || map.method === state.method)
     .map((map) => {
       const title = `${map.name} ${map.stage}${other ? ` · ${own.name}` : ""}`;
-      const made = makeMap({ x: map.x, y: map.y, stage: map.stage, method: map.method, run: own, title }, grid, notesOn(map, own));
+      const { x, y, stage, method } = map;
+      const made = makeMap({ x, y, stage, method, run: own, title, picture: pictureOf(map) }, grid, notesOn(map, own));
       made.figure.style.setProperty("--pair", methods.indexOf(map.method) * 2 + stages.indexOf(map.stage));
       return made;
     }));
   grid.style.setProperty("--stages", stages.length);
   showMethod();
-  if (state.renderer) {
-    fitRenderer();
-    await Promise.all(state.maps.map(startPlot));
-    const waiting = [];
-    if (state.hidden.size) showHidden(waiting);
-    await Promise.all(waiting);
-    state.maps.forEach(showSelected);
-  } else drawStills();
-  overlays();
+  if (state.renderer === null) drawStills();
+  state.maps.forEach(startWhenNear);
 }
+
+/** Draws those that are on the screen, or all where pictures do not show what is chosen. */
+export const drawMaps = () => (pictured() ? startSeen() : startAll());
 
 /** All methods, or one of them in larger maps. Of one method the stages stand side by side. */
 function showMethod() {
@@ -235,11 +159,7 @@ const watcher = new ResizeObserver(() => {
 export function startMaps() {
   watcher.observe($("grid"));
   watcher.observe($("morph-map"));
-  listen("selection", () => every().forEach(showSelected));
-  listen("hidden", showHidden);
-  listen("colour", (waiting = []) => {
-    waiting.push(...state.maps.map(recolour));
-    if (!state.renderer) drawStills();
-  });
-  listen("method", () => { showMethod(); refit(); });
+  takePictures();
+  listen("hidden colour renderer", () => { if (state.renderer === null) drawStills(); });
+  listen("method", () => { showMethod(); refit(); startRest(); });
 }

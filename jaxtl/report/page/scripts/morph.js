@@ -6,7 +6,8 @@ import { colouring, drawingOrder } from "./colours.js";
 import { toggle } from "./actions.js";
 import { spotsOf } from "./density.js";
 import { overlay } from "./overlay.js";
-import { fitRenderer, makeMap, startPlot } from "./maps.js";
+import { makeMap } from "./maps.js";
+import { forget, start } from "./plots.js";
 
 const preferred = () => {
   const methods = paired();
@@ -21,9 +22,8 @@ async function makeMorph() {
   const [before] = pair(method);
   const spec = { x: before.x, y: before.y, title: "", stage: "before", method, run };
   state.morph = makeMap(spec, $("morph-map"));
-  fitRenderer();
-  await startPlot(state.morph);
-  if (run !== state.run) return;
+  await start(state.morph);
+  if (run !== state.run || !state.morph?.plot) return;
   if (state.hidden.size) await toggle([...state.hidden]);
   await setMethod(method);
   changed("selection");
@@ -113,7 +113,7 @@ async function recolour() {
 
 export function forgetMorph() {
   stop();
-  state.morph?.plot?.destroy();
+  if (state.morph) forget(state.morph);
   state.morph = null;
   $("morph-map").replaceChildren();
 }

@@ -23,7 +23,8 @@ export function overlay(map) {
   }
   waiting.add(map);
 }
-export const overlays = () => every().forEach(overlay);
+/** On all maps but those that are far from the view and not drawn yet. */
+export const overlays = () => every().filter(({ started }) => started).forEach(overlay);
 
 function sized(canvas, side) {
   const ratio = devicePixelRatio || 1;

@@ -1,11 +1,12 @@
 // The page as a whole: which run it shows, its switches, its paper; what scripts and tests may ask of it.
 import { $, el } from "./nodes.js";
-import { changed, data, every, state } from "./state.js";
+import { changed, data, every, listen, state } from "./state.js";
 import { clear, find, pin, select, toggle } from "./actions.js";
 import { methodsOf, paired, unpacked } from "./runs.js";
 import { contrast } from "./colours.js";
 import { CONTOURS_FROM, startOverlay } from "./overlay.js";
-import { drawStills, showMaps, startMaps, startRenderer } from "./maps.js";
+import { startAll, startPlots, startRest } from "./plots.js";
+import { drawMaps, drawStills, placeMaps, startMaps } from "./maps.js";
 import { place, showAll, zoomTo } from "./views.js";
 import { chooseMethod, colourBy, standBeside, startLegend } from "./legend.js";
 import { blend, forgetMorph, startMorph, watcher } from "./morph.js";
@@ -27,14 +28,24 @@ async function showRun(k) {
   $("index").size = run.ids ? 20 : 10;
   $("class-names").replaceChildren(...(run.labelled ? run.classes : []).map((value) => el("option", { value })));
   document.querySelectorAll("[data-run]").forEach((part) => { part.hidden = Number(part.dataset.run) !== state.k; });
-  $("morph").hidden = !state.renderer || !paired().length;
-  const drawn = showMaps();
-  changed("run");
-  await drawn;
+  showMorph();
+  placeMaps();
+  changed("run"); // what stands above the maps moves them: only then it is known which are on the screen
+  await drawMaps();
+  await painted();
   document.documentElement.dataset.ready = "true";
-  if (state.renderer) watcher.observe($("morph"));
   report.readyAfter ??= performance.now();
+  watcher.observe($("morph"));
+  startRest().then(startAll).then(() => { report.liveAfter ??= performance.now(); });
 }
+
+const showMorph = () => { $("morph").hidden = state.renderer === null || !paired().length; };
+
+/** Once what has been changed is on the screen, if the page is. */
+const painted = () => new Promise((done) => {
+  if (document.hidden) done();
+  else requestAnimationFrame(() => setTimeout(done));
+});
 
 const THEMES = ["system", "light", "dark"];
 function setTheme(theme) {
@@ -55,7 +66,7 @@ function connectSearch() {
 function connect() {
   connectSearch();
   $("fit").onclick = () => showAll(false);
-  $("whole").onclick = () => showAll(true);
+  $("whole").onclick = () => { startAll(); showAll(true); };
   $("run")?.addEventListener("change", (event) => showRun(Number(event.target.value)));
   $("print").onclick = () => print();
   $("theme").onclick = () => {
@@ -102,11 +113,13 @@ function connectPaper() {
 const report = {
   state, data, get run() { return state.run; }, get maps() { return state.maps; }, get morph() { return state.morph; },
   pin, select, clear, toggle, find, blend, place, zoomTo, colourBy, chooseMethod, standBeside, linkOf, contrast,
-  readyAfter: undefined,
+  // All maps that are shown are drawn, and can be explored.
+  live: startAll,
+  readyAfter: undefined, liveAfter: undefined, // milliseconds
 };
 globalThis.jaxtlReport = report;
 
-startRenderer();
-[startPanel, startSelection, startLegend, startOverlay, startMaps, startMorph, startChange].forEach((start) => start());
+[startPanel, startSelection, startLegend, startOverlay, startMaps, startPlots, startMorph, startChange].forEach((start) => start());
+listen("renderer", showMorph);
 connect();
 showRun(0).then(() => startAddress(showRun));

@@ -27,9 +27,11 @@ export function matrix(map) {
 
 export const zoomOf = (map) => (map.plot ? 1 / map.plot.get("cameraDistance") : 1);
 
+let apart = 0; // until then every map goes to a place of its own
+
 /** The maps of one method show the same part, if the reader wants that. */
 export function follow(map) {
-  if (!state.linked) return;
+  if (!state.linked || !map.plot || performance.now() < apart) return;
   const view = viewOf(map);
   for (const other of every()) {
     if (other === map || other.method !== map.method || !other.plot) continue;
@@ -42,20 +44,20 @@ export function follow(map) {
 
 const timed = () => ({ transition: !calm.matches, transitionDuration: 300 });
 
+export const zoomOut = (map) => map.plot?.zoomToOrigin(timed());
+
+/** Every map, once it is drawn: the middle of it, or the whole. */
 export function showAll(whole) {
   for (const map of every()) {
-    if (!map.plot) continue;
-    if (!whole) { map.plot.zoomToOrigin(timed()); continue; }
-    zoomToBox(map, boxOf(map, null));
+    map.live.then(() => (whole ? zoomToBox(map, boxOf(map, null)) : zoomOut(map)));
   }
 }
 
 /** Every map zooms to where these rows lie in it; of many rows to the middle 96 % of them. */
-export function zoomTo(rows) {
-  const linked = state.linked;
-  state.linked = false; // every map has its own place for them
-  for (const map of every()) if (map.plot) zoomToBox(map, boxOf(map, rows), 1.25);
-  setTimeout(() => { state.linked = linked; }, 500);
+export async function zoomTo(rows) {
+  await Promise.all(every().filter(({ started }) => started).map(({ live }) => live));
+  apart = performance.now() + 500;
+  for (const map of every()) zoomToBox(map, boxOf(map, rows), 1.25);
 }
 
 function boxOf(map, rows) {
@@ -68,9 +70,9 @@ function boxOf(map, rows) {
 
 function zoomToBox(map, [left, right, bottom, top], room = 1.04) {
   const half = Math.max(0.04, (Math.max(right - left, top - bottom) / 2) * room);
-  map.plot.zoomToLocation([(left + right) / 2, (bottom + top) / 2], half, timed());
+  map.plot?.zoomToLocation([(left + right) / 2, (bottom + top) / 2], half, timed());
 }
 
 export function zoomBy(map, factor) {
-  map.plot.zoomToLocation([...map.plot.get("cameraTarget")], map.plot.get("cameraDistance") * factor);
+  map.plot?.zoomToLocation([...map.plot.get("cameraTarget")], map.plot.get("cameraDistance") * factor);
 }
