@@ -35,6 +35,14 @@ def check_same(model, other):
     assert model.eigen_residual_ <= 1e-8
 
 
+def choose(order, monkeypatch):
+    """The order that there is with METIS, or without."""
+    if order == "dissection":
+        pytest.importorskip("pymetis")
+    else:
+        monkeypatch.setattr(elimination, "find_spec", lambda name: None)
+
+
 def random_matrix(n, density):
     random = np.random.default_rng(n)
     return (sparse.random_array((n, n), density=density, rng=random) + 3 * sparse.eye_array(n)).tocsr()
@@ -43,9 +51,11 @@ def random_matrix(n, density):
 @pytest.mark.parametrize(("n", "density"), [(1, 0), (40, 0), (40, 1), (300, 0.004), (300, 0.02)])
 @pytest.mark.parametrize("pieces", ["small_pieces", None])
 @pytest.mark.parametrize("most", [-1, 20, 4000])
-def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, most, request, monkeypatch):
-    """With no level before the fronts, with some, and with all that pay."""
+@pytest.mark.parametrize("order", ["dissection", "minimum degree"])
+def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, most, order, request, monkeypatch):
+    """With no level before the fronts, with some, and with nearly all in levels."""
     monkeypatch.setattr(thinning, "MOST", most)
+    choose(order, monkeypatch)
     if pieces:
         request.getfixturevalue(pieces)
     matrix = random_matrix(n, density)
@@ -60,7 +70,9 @@ def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, most, request,
             )
 
 
-def test_every_unknown_is_eliminated_once_and_children_come_before_their_parents():
+@pytest.mark.parametrize("order", ["dissection", "minimum degree"])
+def test_every_unknown_is_eliminated_once_and_children_come_before_their_parents(order, monkeypatch):
+    choose(order, monkeypatch)
     order, eliminated = elimination.plan(random_matrix(400, 0.006))
     assert sorted(order) == list(range(400))
     assert [front.start for front in eliminated] == [0, *(front.stop for front in eliminated[:-1])]

@@ -17,8 +17,8 @@ from scipy import sparse
 
 # Of those that are left, the part with the least products is looked at in a level.
 _PART = 0.15
-# From so many changed entries of an unknown on (on average), dense products are faster.
-MOST = 4000
+# Entries that an unknown changes at most, on average of a level: with more, orders by fronts do better.
+MOST = 100
 # Least size of a pivot by the largest entry of its column.
 _PIVOT = 0.01
 
