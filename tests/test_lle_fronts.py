@@ -43,6 +43,15 @@ def choose(order, monkeypatch):
         monkeypatch.setattr(elimination, "find_spec", lambda name: None)
 
 
+def grid(side):
+    """Differences to the neighbours on a grid, [side^2, side^2], not symmetric: many fronts, with parents."""
+    line = sparse.diags_array(
+        [np.ones(side - 1), np.full(side, 5.0), np.full(side - 1, 0.5)], offsets=[-1, 0, 1]
+    )
+    one = sparse.eye_array(side)
+    return (sparse.kron(line, one) + sparse.kron(one, line)).tocsr()
+
+
 def random_matrix(n, density):
     random = np.random.default_rng(n)
     return (sparse.random_array((n, n), density=density, rng=random) + 3 * sparse.eye_array(n)).tocsr()
@@ -73,8 +82,8 @@ def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, most, order, r
 @pytest.mark.parametrize("order", ["dissection", "minimum degree"])
 def test_every_unknown_is_eliminated_once_and_children_come_before_their_parents(order, monkeypatch):
     choose(order, monkeypatch)
-    order, eliminated = elimination.plan(random_matrix(400, 0.006))
-    assert sorted(order) == list(range(400))
+    order, eliminated = elimination.plan(grid(40))
+    assert sorted(order) == list(range(1600))
     assert [front.start for front in eliminated] == [0, *(front.stop for front in eliminated[:-1])]
     assert sum(front.parent >= 0 for front in eliminated) > 1
     for number, front in enumerate(eliminated):
@@ -87,6 +96,17 @@ def test_every_unknown_is_eliminated_once_and_children_come_before_their_parents
                 above = eliminated[front.parent]
                 assert front.parent > number
                 assert set(beyond) <= {*range(above.start, above.stop), *getattr(above, name)}
+
+
+@pytest.mark.parametrize("order", ["dissection", "minimum degree"])
+@pytest.mark.parametrize("most", [-1, 10])
+def test_fronts_take_what_their_children_left(order, most, small_pieces, monkeypatch):
+    monkeypatch.setattr(thinning, "MOST", most)
+    choose(order, monkeypatch)
+    matrix, b = grid(40), np.random.default_rng(0).normal(size=(1600, 3))
+    made = fronts.Factors(matrix)
+    np.testing.assert_allclose(matrix @ made.solve(b), b, atol=1e-12)
+    np.testing.assert_allclose(matrix.T @ made.solve(b, "T"), b, atol=1e-12)
 
 
 def test_unknowns_that_no_other_depends_on_go_first_and_change_nothing(monkeypatch):
