@@ -28,6 +28,8 @@ class Method:
             memory-mapped file, larger than memory.
         settings: those of a run that it takes besides the seed; each with the words, a format, by which a
             picture's title tells it.
+        changes: rows beyond which a library among them computes it another way on a CPU, so that time and
+            memory follow another law there.
         axis: what its axes are called before their number; the label where this is empty.
     """
 
@@ -37,6 +39,7 @@ class Method:
     on_gpu: tuple[str, ...]
     streamed: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
     axis: str = ""
 
 
@@ -62,6 +65,7 @@ _LIST = (
         libraries=("jaxtl", "sklearn"),
         on_gpu=("jaxtl",),
         settings={"n_neighbors": "k = {}"},
+        changes={"jaxtl": 10_000},
     ),
 )
 # By name, in the order in which they are shown.

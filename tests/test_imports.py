@@ -57,6 +57,7 @@ HEAVY = {
     "dask",
     "distributed",
     "faiss",
+    "pymetis",
 }
 
 

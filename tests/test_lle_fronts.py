@@ -6,7 +6,7 @@ from scipy import linalg, sparse
 
 from jaxtl import LocallyLinearEmbedding
 from jaxtl.errors import JaxtlError
-from jaxtl.lle import elimination, estimator, factors, fronts
+from jaxtl.lle import elimination, estimator, factors, fronts, thinning
 
 RANDOM = np.random.default_rng(0).normal(size=(700, 5))
 TWICE = np.repeat(RANDOM[:350], 2, axis=0)
@@ -21,7 +21,8 @@ CLUSTERS = np.concatenate([RANDOM[:230] + 50 * cluster for cluster in range(3)])
 def small_pieces(monkeypatch):
     """Pieces so small that little work has many of them."""
     monkeypatch.setattr(fronts, "PANEL", 16)
-    monkeypatch.setattr(fronts, "BLOCK", 24)
+    monkeypatch.setattr(fronts, "ROWS", 40)
+    monkeypatch.setattr(fronts, "COLUMNS", 24)
 
 
 def ours(values, **settings):
@@ -34,6 +35,23 @@ def check_same(model, other):
     assert model.eigen_residual_ <= 1e-8
 
 
+def choose(order, monkeypatch):
+    """The order that there is with METIS, or without."""
+    if order == "dissection":
+        pytest.importorskip("pymetis")
+    else:
+        monkeypatch.setattr(elimination, "find_spec", lambda name: None)
+
+
+def grid(side):
+    """Differences to the neighbours on a grid, [side^2, side^2], not symmetric: many fronts, with parents."""
+    line = sparse.diags_array(
+        [np.ones(side - 1), np.full(side, 5.0), np.full(side - 1, 0.5)], offsets=[-1, 0, 1]
+    )
+    one = sparse.eye_array(side)
+    return (sparse.kron(line, one) + sparse.kron(one, line)).tocsr()
+
+
 def random_matrix(n, density):
     random = np.random.default_rng(n)
     return (sparse.random_array((n, n), density=density, rng=random) + 3 * sparse.eye_array(n)).tocsr()
@@ -41,7 +59,12 @@ def random_matrix(n, density):
 
 @pytest.mark.parametrize(("n", "density"), [(1, 0), (40, 0), (40, 1), (300, 0.004), (300, 0.02)])
 @pytest.mark.parametrize("pieces", ["small_pieces", None])
-def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, request):
+@pytest.mark.parametrize("most", [-1, 20, 4000])
+@pytest.mark.parametrize("order", ["dissection", "minimum degree"])
+def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, most, order, request, monkeypatch):
+    """With no level before the fronts, with some, and with nearly all in levels."""
+    monkeypatch.setattr(thinning, "MOST", most)
+    choose(order, monkeypatch)
     if pieces:
         request.getfixturevalue(pieces)
     matrix = random_matrix(n, density)
@@ -56,18 +79,50 @@ def test_factors_solve_as_a_dense_matrix_does(n, density, pieces, request):
             )
 
 
-def test_every_unknown_is_eliminated_once_and_children_come_before_their_parents():
-    order, eliminated = elimination.plan(random_matrix(400, 0.006))
-    assert sorted(order) == list(range(400))
-    assert len(eliminated) > 1
+@pytest.mark.parametrize("order", ["dissection", "minimum degree"])
+def test_every_unknown_is_eliminated_once_and_children_come_before_their_parents(order, monkeypatch):
+    choose(order, monkeypatch)
+    order, eliminated = elimination.plan(grid(40))
+    assert sorted(order) == list(range(1600))
     assert [front.start for front in eliminated] == [0, *(front.stop for front in eliminated[:-1])]
+    assert sum(front.parent >= 0 for front in eliminated) > 1
     for number, front in enumerate(eliminated):
-        assert (np.diff(front.rows) > 0).all()
-        assert (front.rows >= front.stop).all()
-        if len(front.rows):
-            above = eliminated[front.parent]
-            assert front.parent > number
-            assert set(front.rows) <= {*range(above.start, above.stop), *above.rows}
+        assert (front.parent >= 0) == (len(front.rows) > 0 and len(front.columns) > 0)
+        for name in ("rows", "columns"):
+            beyond = getattr(front, name)
+            assert (np.diff(beyond) > 0).all()
+            assert (beyond >= front.stop).all()
+            if front.parent >= 0:
+                above = eliminated[front.parent]
+                assert front.parent > number
+                assert set(beyond) <= {*range(above.start, above.stop), *getattr(above, name)}
+
+
+@pytest.mark.parametrize("order", ["dissection", "minimum degree"])
+@pytest.mark.parametrize("most", [-1, 10])
+def test_fronts_take_what_their_children_left(order, most, small_pieces, monkeypatch):
+    monkeypatch.setattr(thinning, "MOST", most)
+    choose(order, monkeypatch)
+    matrix, b = grid(40), np.random.default_rng(0).normal(size=(1600, 3))
+    made = fronts.Factors(matrix)
+    np.testing.assert_allclose(matrix @ made.solve(b), b, atol=1e-12)
+    np.testing.assert_allclose(matrix.T @ made.solve(b, "T"), b, atol=1e-12)
+
+
+def test_unknowns_that_no_other_depends_on_go_first_and_change_nothing(monkeypatch):
+    monkeypatch.setattr(thinning, "MOST", 0)
+    core = sparse.csr_array(np.random.default_rng(0).normal(size=(30, 30)) + 30 * np.eye(30))
+    into = sparse.random_array((50, 30), density=0.2, rng=np.random.default_rng(1))
+    levels, left = thinning.thin(sparse.block_array([[sparse.eye_array(50), into], [None, core]]).tocsr())
+    assert [list(level.gone) for level in levels] == [list(range(50))]
+    assert (left != core).nnz == 0
+
+
+def test_small_pivots_stay():
+    matrix = sparse.csr_array(np.array([[1e-9, 1.0], [1.0, 1e-9]]))
+    levels, left = thinning.thin(matrix)
+    assert (levels, left.shape) == ([], (2, 2))
+    np.testing.assert_allclose(fronts.Factors(matrix).solve(np.array([1.0, 2.0])), [2, 1], rtol=1e-6)
 
 
 def test_a_singular_panel_is_told():

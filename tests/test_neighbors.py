@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import engines
-from jaxtl.neighbors import device, exact_neighbors, nearest_rows
+from jaxtl.neighbors import device, exact_neighbors, host, nearest_rows
 from jaxtl.records.arrays import Neighbors
 
 ENGINES = ("cpu", "jax")
@@ -169,6 +169,19 @@ def test_blocks_of_the_device_do_not_show(d, monkeypatch):
     neighbors = exact_neighbors(values, 12, engine="jax")
     np.testing.assert_array_equal(neighbors.indices, whole.indices)
     np.testing.assert_array_equal(neighbors.distances, whole.distances)
+
+
+@pytest.mark.parametrize("tile", [150, 299])
+@pytest.mark.parametrize("values", ["random", "rows that are there several times"])
+def test_tiles_of_the_cpu_do_not_show(tile, values, monkeypatch):
+    some = np.random.default_rng(0).normal(size=(600, 40)).astype(np.float32)
+    some = some if values == "random" else some[np.random.default_rng(1).integers(0, 100, 600)]
+    expected = exact_neighbors(some, 12, engine="cpu"), nearest_rows(some, some[50:80], 12)
+    monkeypatch.setattr(host, "_TILE", tile)
+    found = exact_neighbors(some, 12, engine="cpu"), nearest_rows(some, some[50:80], 12)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.indices, other.indices)
+        np.testing.assert_array_equal(one.distances, other.distances)
 
 
 def test_the_engine_is_the_gpu_where_there_is_one_and_the_work_is_worth_it(monkeypatch):

@@ -44,6 +44,7 @@ OF_FOLDER = {
         "faiss",
         "hf",
         "litert",
+        "metis",
         "onnx",
         "onnxruntime",
         "openvino",

@@ -32,6 +32,7 @@ class Cost:
         seconds: of one embedding of n images.
         memory: bytes that it takes, the features included; None where they were too few to measure.
         baseline: bytes of its process before.
+        smaller: of embeddings so small that the library computes them another way (`Method.changes`).
     """
 
     method: str
@@ -39,6 +40,7 @@ class Cost:
     seconds: PowerLaw
     memory: PowerLaw | None
     baseline: int
+    smaller: Cost | None = None
 
     @property
     def base(self) -> str:
@@ -52,13 +54,18 @@ class Cost:
 
     def seconds_at(self, n: float) -> Estimate:
         """Of one embedding of n images."""
-        return self.seconds.cost(n)
+        return self._of(n).seconds.cost(n)
+
+    def _of(self, n: float) -> Cost:
+        small = self.smaller is not None and n <= METHODS[self.base].changes[self.backend]
+        return self.smaller if small else self
 
     def bytes_at(self, n: float) -> Estimate:
         """Memory of the whole process for n images."""
-        if self.memory is None:
+        memory = self._of(n).memory
+        if memory is None:
             return Estimate(self.baseline, self.baseline, self.baseline)
-        law = self.memory.at if self.streamed else self.memory.cost
+        law = memory.at if self.streamed else memory.cost
         return Estimate(*(self.baseline + taken for taken in law(n)))
 
     def fits(self, n: float, available: int, maps: int = 1) -> bool | None:
@@ -80,6 +87,8 @@ class Cost:
             most = min(most, self.memory.largest * left / self.memory.at(self.memory.largest).value)
         if not most < 1e12:
             return 10**12
+        if self.smaller is not None and most <= (change := METHODS[self.base].changes[self.backend]):
+            return min(change, self.smaller.largest(available, maps))
         step = 10 ** max(0, int(math.log10(max(most, 1))) - 1)
         return int(most // step * step)
 
@@ -172,7 +181,8 @@ def read(path: Path) -> Costs:
 
 def _cost(record: dict[str, Any]) -> Cost:
     seconds, memory = (law and PowerLaw(**law) for law in (record["seconds"], record["memory"]))
-    return Cost(record["method"], record["backend"], seconds, memory, record["baseline"])
+    smaller = record.get("smaller") and _cost(record["smaller"])
+    return Cost(record["method"], record["backend"], seconds, memory, record["baseline"], smaller)
 
 
 def check_memory(

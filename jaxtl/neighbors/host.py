@@ -25,8 +25,9 @@ UNDERFLOW = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
 # Measuring candidates again grows with k: at 90 it is half of the time for 10,000 rows of 1280, and the whole
 # still takes 0.8 of the library's.
 _PRODUCT_UP_TO = 128
-# Distances held at a time by one thread: 16 MiB of float32.
-_BLOCK = 4_000_000
+# Distances held at a time by one thread, 16 MiB of float32: to all rows or, where these are many, to a tile
+# of them after the other, since a product with few rows and many columns is half copying.
+_BLOCK, _TILE = 4_000_000, 8192
 # Doubles of rows measured again at a time: they stay in the cache.
 _CHUNK = 250_000
 
@@ -41,7 +42,7 @@ def search(values: np.ndarray, queries: np.ndarray | None, k: int, n_jobs: int) 
     indices, distances = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
     exact = d < _TREE_BELOW or k > _PRODUCT_UP_TO or overflows(values, queries)
     of_rows = library(values, queries, k, own) if exact else _product(values, queries, k, own)
-    size = min(256, max(16, _BLOCK // n))
+    size = min(256, _BLOCK // n) if n <= 2 * _TILE else _BLOCK // _TILE
 
     def fill(start: int) -> None:
         rows = np.arange(start, min(start + size, len(queries)))
@@ -167,12 +168,8 @@ def _product(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Sear
 
     def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(over="ignore", invalid="ignore"):
-            far = (-2 * asked[rows]) @ points.T
-            far += norms
-            if own:
-                far[np.arange(len(rows)), rows] = np.inf
-            limit = np.partition(far, count - 1, axis=1)[:, count - 1]
-            indices, squared = nearest_of(values, queries, rows, _up_to(far, limit, count), k)
+            candidates, _, limit = _candidates(points, norms, -2 * asked[rows], rows if own else None, count)
+            indices, squared = nearest_of(values, queries, rows, candidates, k)
             margin = rounding(d) * (own_norms[rows] + norms.max() + UNDERFLOW)
             # Written so that what is not a number is unsure too.
             unsure = ~(squared[:, -1] < limit + own_norms[rows] - margin)
@@ -182,6 +179,51 @@ def _product(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Sear
         return indices, distances
 
     return of_rows
+
+
+def _candidates(
+    points: np.ndarray, norms: np.ndarray, doubled: np.ndarray, own: np.ndarray | None, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The `count` nearest points by a product, in any order, values that differ from squared distances by the
+    query's norm, and the largest of these, which no other point is below.
+
+    Args:
+        doubled: the queries [m, d] times -2.
+        own: of each query the point that it is, and that is left out.
+    """
+    n = len(points)
+    tile = n if n <= 2 * _TILE else _TILE
+    found = None
+    for first in range(0, n, tile):
+        far = doubled @ points[first : first + tile].T
+        far += norms[first : first + tile]
+        if own is not None:
+            inside = np.flatnonzero((own >= first) & (own < first + tile))
+            far[inside, own[inside] - first] = np.inf
+        found = _least(far, count) if found is None else _nearer(*found, far, first)
+    return found
+
+
+def _least(far: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of each row's least, their values, and the largest of these."""
+    limit = np.partition(far, count - 1, axis=1)[:, count - 1]
+    chosen = _up_to(far, limit, count)
+    return chosen, np.take_along_axis(far, chosen, 1), limit
+
+
+def _nearer(
+    chosen: np.ndarray, near: np.ndarray, limit: np.ndarray, far: np.ndarray, first: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_least` of what was found and of more columns, which begin at `first`."""
+    m, count = chosen.shape
+    row, column = np.nonzero(far < limit[:, None])
+    rows = np.concatenate([np.repeat(np.arange(m), count), row])
+    columns = np.concatenate([chosen.ravel(), column + first])
+    values = np.concatenate([near.ravel(), far[row, column]])
+    order = np.lexsort((values, rows))
+    starts = np.arange(m) * count + row.searchsorted(np.arange(m))
+    kept = order[starts[:, None] + np.arange(count)]
+    return columns[kept], values[kept], values[kept[:, -1]]
 
 
 def _up_to(far: np.ndarray, limit: np.ndarray, count: int) -> np.ndarray:

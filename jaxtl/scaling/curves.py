@@ -16,6 +16,7 @@ from jaxtl.evaluation.catalogue import (
     RESIDENT_PEAK,
     SECONDS,
 )
+from jaxtl.methods import METHODS
 from jaxtl.records.tables import write_table
 from jaxtl.scaling.folder import StudyFolder
 from jaxtl.scaling.plan import read_config
@@ -44,13 +45,17 @@ _LEAST_BYTES = 2**20
 
 
 class Curve(NamedTuple):
-    """One method by one library: its trials by size, and the laws through them, None where there is none."""
+    """One method by one library: its trials by size, and the laws through them, None where there is none.
+
+    `smaller` has those of time and memory for sizes that the library computes another way (`Method.changes`).
+    """
 
     method: str
     backend: str
     trials: tuple[Trial, ...]
     seconds: PowerLaw | None
     memory: PowerLaw | None
+    smaller: tuple[PowerLaw, PowerLaw | None] | None = None
 
     @property
     def done(self) -> tuple[Trial, ...]:
@@ -82,7 +87,13 @@ def _curve(method: str, backend: str, trials: list[Trial]) -> Curve:
     done = [trial for trial in trials if trial.status == DONE]
     seconds = {trial.n: trial.typical_seconds for trial in done}
     memory = {trial.n: trial.memory for trial in done if (trial.memory or 0) >= _LEAST_BYTES}
-    return Curve(method, backend, tuple(trials), _law(seconds), _law(memory))
+    change = METHODS[method].changes.get(backend) if method in METHODS else None
+    smaller = None
+    if change is not None and sum(n > change for n in seconds) >= _FEWEST:
+        below = [_law({n: value for n, value in of.items() if n <= change}) for of in (seconds, memory)]
+        smaller = None if below[0] is None else tuple(below)
+        seconds, memory = ({n: value for n, value in of.items() if n > change} for of in (seconds, memory))
+    return Curve(method, backend, tuple(trials), _law(seconds), _law(memory), smaller)
 
 
 def _law(values: dict[int, float]) -> PowerLaw | None:

@@ -65,7 +65,8 @@ def chosen(known: Costs, methods: str | None, backends: str | None) -> tuple[Cos
 
 def _cost(curve: Curve) -> Cost:
     baseline = max((trial.baseline or 0) for trial in curve.done)
-    return Cost(curve.method, curve.backend, curve.seconds, curve.memory, baseline)
+    smaller = curve.smaller and Cost(curve.method, curve.backend, *curve.smaller, baseline)
+    return Cost(curve.method, curve.backend, curve.seconds, curve.memory, baseline, smaller)
 
 
 def _machine(curves: list[Curve]) -> str:
