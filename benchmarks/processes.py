@@ -30,13 +30,6 @@ _IMPORTS = {
     "scikit-learn": "import sklearn.manifold, sklearn.decomposition",
     "openTSNE": "import openTSNE",
 }
-_OPTIONS = {
-    "samples": "--samples",
-    "train": "--train-samples",
-    "epochs": "--epochs",
-    "seed": "--seed",
-    "seeds": "--seeds",
-}
 _STAGES = ("before", "after")
 _SPACES = ("features", "pca", "tsne", "lle")
 
@@ -82,7 +75,7 @@ class Processes:
             return [sys.executable, "-c", _IMPORTS[peer]]
         if case == "help":
             return [sys.executable, "-c", "pass"] if peer == "Python" else [*JAXTL_COMMAND, "--help"]
-        options = [text for name, value in arguments.items() for text in (_OPTIONS[name], str(value))]
+        options = [text for name, value in arguments.items() for text in (_option(name), str(value))]
         if peer == OURS:
             return [*JAXTL_COMMAND, "run", "--out", "run", *options]
         assets = Path(jaxtl.__file__).parent / "assets"
@@ -104,6 +97,10 @@ class Processes:
             with Worker("benchmarks.peers.keras_peer", deadline, environment) as worker:
                 worker.call("write_weights", path=str(path))
         return path
+
+
+def _option(argument: str) -> str:
+    return "--train-samples" if argument == "train" else f"--{argument}"
 
 
 def _parts(folder: Path) -> dict[str, float]:

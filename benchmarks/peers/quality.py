@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cases import COMPARED_FEATURES
 from benchmarks.peers import data
 from jaxtl.errors import JaxtlError
 
@@ -15,16 +18,19 @@ PERPLEXITY = 30.0
 LLE_NEIGHBORS = 12
 # Anchors of the trustworthiness of embeddings: its standard error is then about 0.001.
 _ANCHORS = 500
-_COMPARED_FEATURES = 256
 _COMPARED_OUTPUTS = 64
 # Norm of the differences, of the norm of the values. Float32 alone makes 2e-5 of it (TensorFlow, against
 # float64; JAX and others 7e-6), and of the worst of a thousand values 1e-4 of the largest.
 _SAME = 1e-4
 _SEARCHED_ROWS = 100
-# Rows measured from at a time: in float64 100 MiB of features.
-_BLOCK = 10_000
 # Of the k-th distance: neighbours at one distance but for rounding are as good as each other.
 _EQUAL = 1e-6
+
+
+def tsne_settings(library: str) -> dict[str, Any]:
+    """Keyword arguments by which a library is asked for what all are."""
+    table = tomllib.loads(Path(__file__).with_name("tsne.toml").read_text(encoding="utf-8"))
+    return {"perplexity": PERPLEXITY, **table[library]}
 
 
 def of_map(coords: np.ndarray) -> dict[str, float]:
@@ -47,13 +53,7 @@ def of_pca(coords: np.ndarray, explained: np.ndarray) -> dict[str, float]:
 
 def of_tsne(coords: np.ndarray) -> dict[str, float]:
     """Also the divergence, without exaggeration, from exact affinities of perplexity 30."""
-    from openTSNE import TSNEEmbedding
-
-    from jaxtl.reduction.divergence import measure_divergence
-
-    embedding = TSNEEmbedding(np.array(coords, np.float64), _affinities(len(coords)))
-    measure_divergence(embedding)
-    return of_map(coords) | {"kl_divergence": float(embedding.kl_divergence)}
+    return of_map(coords) | {"kl_divergence": divergence(coords, _affinities(len(coords)))}
 
 
 def of_lle(coords: np.ndarray, reconstruction_error: float) -> dict[str, float]:
@@ -66,19 +66,19 @@ def of_neighbors(indices: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
     `indices`, int [n, k], hold no row itself; -1 is a neighbour that was not found.
     """
-    from scipy.spatial.distance import cdist
+    rows = np.random.default_rng(0).choice(len(values), min(len(values), _SEARCHED_ROWS), replace=False)
+    return {"recall": float(shares_found(indices, values, rows).mean())}
 
-    n, k = indices.shape
-    rows = np.random.default_rng(0).choice(n, min(n, _SEARCHED_ROWS), replace=False)
-    asked = values[rows].astype(np.float64)
-    blocks = [cdist(asked, values[start : start + _BLOCK]) for start in range(0, n, _BLOCK)]
-    shares = []
-    for row, apart in zip(rows, np.concatenate(blocks, axis=1), strict=True):
-        apart[row] = np.inf
-        farthest = np.partition(apart, k - 1)[k - 1]
-        own = np.unique(indices[row])
-        shares.append(np.sum(apart[own[own >= 0]] <= farthest * (1 + _EQUAL)) / k)
-    return {"recall": min(float(np.mean(shares)), 1.0)}
+
+def shares_found(indices: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of the true neighbours of some rows [m], each row's share [m]; the rest as of `of_neighbors`."""
+    from jaxtl.neighbors import host
+    from jaxtl.neighbors.approximate import true_distances
+
+    found, farthest = np.sort(indices[rows], axis=1), true_distances(values, rows, indices.shape[1])
+    near = np.sqrt(host.measure(values, values, rows, found)) <= farthest[:, None] * (1 + _EQUAL)
+    # Each once, and none of those that were not found. More are as near as the last where some are tied.
+    return (near & (np.diff(found, prepend=-1) > 0)).sum(axis=1) / indices.shape[1]
 
 
 def of_features(values: np.ndarray, exact: bool = True) -> dict[str, float]:
@@ -88,7 +88,7 @@ def of_features(values: np.ndarray, exact: bool = True) -> dict[str, float]:
     """
     told = {"mean": float(np.mean(values, dtype=np.float64))}
     if data.opened():
-        told |= _compared(values, data.features(min(len(values), _COMPARED_FEATURES)), exact)
+        told |= _compared(values, data.features(min(len(values), COMPARED_FEATURES)), exact)
     return told
 
 
@@ -127,6 +127,26 @@ def _anchored(n: int) -> Any:
 
 @lru_cache(maxsize=1)
 def _affinities(n: int) -> Any:
-    from openTSNE.affinity import PerplexityBasedNN
+    from jaxtl.neighbors import exact_neighbors
 
-    return PerplexityBasedNN(data.features(n), perplexity=PERPLEXITY, method="exact", n_jobs=-1)
+    return affinities(exact_neighbors(data.features(n), min(n - 1, int(3 * PERPLEXITY))))
+
+
+def affinities(neighbors: Any) -> Any:
+    """openTSNE's, of perplexity 30, of a `Neighbors` with 90 of each."""
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    index = PrecomputedNeighbors(neighbors.indices, neighbors.distances.astype(np.float64))
+    return PerplexityBasedNN(perplexity=PERPLEXITY, knn_index=index, n_jobs=-1)
+
+
+def divergence(coords: np.ndarray, joint: Any) -> float:
+    """Of a map from `affinities`, within 2e-4."""
+    from openTSNE import TSNEEmbedding
+
+    from jaxtl.reduction.divergence import measure_divergence
+
+    embedding = TSNEEmbedding(np.array(coords, np.float64), joint)
+    measure_divergence(embedding)
+    return float(embedding.kl_divergence)
