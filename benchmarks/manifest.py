@@ -23,7 +23,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +108,8 @@ def shipped(name: str) -> Path:
 
 
 def about(name: str) -> str:
-    """What a shipped manifest says of itself, in its first lines."""
-    lines = takewhile(
-        lambda line: line.startswith("#"), shipped(name).read_text(encoding="utf-8").splitlines()
-    )
-    return " ".join(line.removeprefix("# ") for line in lines)
+    """What a shipped manifest says of itself, in its first paragraph."""
+    return shipped(name).read_text(encoding="utf-8").partition("\n\n")[0].replace("# ", "").replace("\n", " ")
 
 
 Check = tuple[Callable[[Any], bool], str]

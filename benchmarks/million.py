@@ -102,8 +102,8 @@ def maps(result: Path, features: Path, neighbors: Path, embeddings: tuple[Path, 
     for path in embeddings:
         embedding = Embedding.load(path)
         told = {"map": embedding.method, "n": len(given.values), "params": embedding.params}
-        told |= {"diagnostics": embedding.diagnostics, "of_features": _plain(space.own)}
-        told |= {"quality": _plain(space.quality(embedding))}
+        told |= {"diagnostics": embedding.diagnostics, "of_features": space.own}
+        told |= {"quality": space.quality(embedding)}
         if objective := objectives.get(embedding.method):
             told |= objective(embedding, given.values, known)
         _write(result, told)
@@ -131,11 +131,15 @@ _SEARCHES: dict[str, tuple[Callable[[np.ndarray, int], np.ndarray], str]] = {
 
 
 def _divergences(embedding: Embedding, values: np.ndarray, known: Neighbors) -> dict[str, Any]:
-    from benchmarks.peers.quality import affinities, divergence
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
+    from benchmarks.peers.quality import PERPLEXITY, divergence
+
+    index = PrecomputedNeighbors(known.indices, known.distances.astype(np.float64))
+    affinities = PerplexityBasedNN(perplexity=PERPLEXITY, knn_index=index, n_jobs=-1)
     sizes = _SIZES if "landmarks" in embedding.params else _SIZES[:1]
-    joint = affinities(known)
-    return {"kl": {str(size): divergence(embedding.coords * size, joint) for size in sizes}}
+    return {"kl": {str(size): divergence(embedding.coords * size, affinities) for size in sizes}}
 
 
 def _rebuilding_error(embedding: Embedding, values: np.ndarray, known: Neighbors) -> dict[str, Any]:
@@ -147,10 +151,6 @@ def _rebuilding_error(embedding: Embedding, values: np.ndarray, known: Neighbors
     coords = np.linalg.qr(embedding.coords - embedding.coords.mean(axis=0, dtype=np.float64))[0]
     apart = coords - np.einsum("nk,nkc->nc", weights, coords[indices])
     return {"rebuilding_error": float(np.square(apart).sum())}
-
-
-def _plain(quality: dict[Any, Any]) -> dict[str, Any]:
-    return {str(getattr(metric, "key", metric)): value for metric, value in quality.items()}
 
 
 @contextmanager

@@ -30,6 +30,8 @@ _IMPORTS = {
     "scikit-learn": "import sklearn.manifold, sklearn.decomposition",
     "openTSNE": "import openTSNE",
 }
+# Options that are not named as the argument.
+_LONGER = {"train": "train-samples"}
 _STAGES = ("before", "after")
 _SPACES = ("features", "pca", "tsne", "lle")
 
@@ -75,7 +77,9 @@ class Processes:
             return [sys.executable, "-c", _IMPORTS[peer]]
         if case == "help":
             return [sys.executable, "-c", "pass"] if peer == "Python" else [*JAXTL_COMMAND, "--help"]
-        options = [text for name, value in arguments.items() for text in (_option(name), str(value))]
+        options = [
+            text for name, value in arguments.items() for text in (f"--{_LONGER.get(name, name)}", str(value))
+        ]
         if peer == OURS:
             return [*JAXTL_COMMAND, "run", "--out", "run", *options]
         assets = Path(jaxtl.__file__).parent / "assets"
@@ -97,10 +101,6 @@ class Processes:
             with Worker("benchmarks.peers.keras_peer", deadline, environment) as worker:
                 worker.call("write_weights", path=str(path))
         return path
-
-
-def _option(argument: str) -> str:
-    return "--train-samples" if argument == "train" else f"--{argument}"
 
 
 def _parts(folder: Path) -> dict[str, float]:
