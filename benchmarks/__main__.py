@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import reduce
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from benchmarks import suite, tables
 from benchmarks.cases import CASES
-from benchmarks.manifest import load_manifest, shipped
+from benchmarks.manifest import SUITES, about, load_manifest, shipped
 from benchmarks.workers import Deadline
 from jaxtl.cli.errors import explain
 from jaxtl.cli.headings import Command
@@ -44,33 +43,29 @@ def cli() -> None:
     """
 
 
-_OPTIONS = (
-    click.option("--resume", is_flag=True, help="Go on with a stopped run of the same code in DIR."),
-    click.option(
-        "--limit",
-        type=Number(Range(0, 1_000_000, above=True)),
-        metavar="MINUTES",
-        help="What has not begun by then is left out.  [default: the manifest's]",
-    ),
-    click.option("--only", type=Names(), metavar="NAME,...", help="Cases or families.  [default: all]"),
-    click.option(
-        "--out",
-        type=click.Path(file_okay=False, path_type=Path),
-        metavar="DIR",
-        default=OUT,
-        show_default=True,
-        help="Where SUITE.json and SUITE.md go.",
-    ),
+@cli.command("run", cls=Command)
+@click.argument("manifest", type=_RESULT)
+@click.option("--resume", is_flag=True, help="Go on with a stopped run of the same code in DIR.")
+@click.option(
+    "--limit",
+    type=Number(Range(0, 1_000_000, above=True)),
+    metavar="MINUTES",
+    help="What has not begun by then is left out.  [default: the manifest's]",
 )
-
-
-def _with_options(command: Callable) -> Callable:
-    """What all suites take."""
-    return reduce(lambda made, option: option(made), _OPTIONS, command)
-
-
-def _run(path: Path, out: Path, only: tuple[str, ...] | None, limit: float | None, resume: bool) -> None:
-    manifest = load_manifest(path)
+@click.option("--only", type=Names(), metavar="NAME,...", help="Cases or families.  [default: all]")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    default=OUT,
+    show_default=True,
+    help="Where SUITE.json and SUITE.md go.",
+)
+def run_manifest(
+    manifest: Path, out: Path, only: tuple[str, ...] | None, limit: float | None, resume: bool
+) -> None:
+    """A manifest of your own; benchmarks/manifest.py says what it may hold."""
+    path, manifest = manifest, load_manifest(manifest)
     if only is not None:
         manifest = manifest.only(only)
     if manifest.device == "gpu" and (fault := cuda.gpu_fault() or cuda.jax_gpu_fault()):
@@ -100,41 +95,16 @@ def _check_same(path: Path, old: dict[str, Any], record: dict[str, Any]) -> None
         raise JaxtlError(
             f"--resume: {path}: without git nobody knows which code it is of; give another --out"
         )
-    for what in ("git", "machine", "devices", "threads"):
-        if old.get(what) != record[what]:
+    pairs = {what: (old.get(what), record[what]) for what in ("git", "machine", "devices", "threads")}
+    pairs["seed"] = old["manifest"]["seed"], record["manifest"]["seed"]
+    for what, (was, now) in pairs.items():
+        if was != now:
             raise JaxtlError(f"--resume: {path}: was measured with another {what}; give another --out")
-    if old["manifest"]["seed"] != record["manifest"]["seed"]:
-        raise JaxtlError(f"--resume: {path}: was measured with another seed; give another --out")
 
 
-_SUITES = {
-    "smoke": "Small sizes: shows that it works; its times mean nothing. Under 3 minutes.",
-    "cpu": "Network, embeddings, neighbours, metrics and start-up on the CPU. 40 minutes on two cores.",
-    "full": "The CPU at larger sizes, and the whole experiment against Keras and scikit-learn. Hours.",
-    "gpu": """An NVIDIA GPU: whole runs; the network beside PyTorch, the rest beside cuML. At most 15 minutes.
-
-    The most valuable comes first; for a card that is lent for minutes, --only and --limit choose. What it
-    computes is checked by `pytest -m gpu tests/gpu`.""",
-}
-
-
-def _add_suite(name: str, text: str) -> None:
-    @cli.command(name, cls=Command, help=text)
-    @_with_options
-    def run_suite(**options: Any) -> None:
-        _run(shipped(name), **options)
-
-
-for _name, _text in _SUITES.items():
-    _add_suite(_name, _text)
-
-
-@cli.command("run", cls=Command)
-@click.argument("manifest", type=_RESULT)
-@_with_options
-def run_manifest(manifest: Path, **options: Any) -> None:
-    """A manifest of your own; benchmarks/manifest.py says what it may hold."""
-    _run(manifest, **options)
+for _name in SUITES:
+    _work = partial(run_manifest.callback, shipped(_name))
+    cli.add_command(Command(_name, callback=_work, params=run_manifest.params[1:], help=about(_name)))
 
 
 @cli.command(cls=Command)
@@ -184,10 +154,10 @@ def _record(path: Path) -> dict[str, Any]:
     return record | {"rows": known}
 
 
-def main() -> None:
+def main(program: click.Group = cli) -> None:
     """Exit 0; 2 with one line; 130 after Ctrl-C."""
     try:
-        cli(standalone_mode=False)
+        program(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except (click.UsageError, JaxtlError, OSError) as error:

@@ -101,21 +101,15 @@ def arguments_for(name: str, size: int | None) -> dict[str, Any]:
     return by_size | dict(case.arguments)
 
 
+# Features that a network's are held against.
+COMPARED_FEATURES = 256
 # Peers of whole processes only: nothing but an interpreter, and the plain script.
 PROCESS_PEERS = ("Python", "Keras, scikit-learn")
 
 # Which way is better; a number that is not here only has to be the same for all.
-BETTER = {
-    "accuracy": +1,
-    "test_accuracy": +1,
-    "knn_accuracy": +1,
-    "trustworthiness": +1,
-    "explained_variance_ratio": +1,
-    "recall": +1,
-    "kl_divergence": -1,
-    "reconstruction_error": -1,
-    "loss": -1,
-}
+BETTER = dict.fromkeys(
+    ["accuracy", "test_accuracy", "knn_accuracy", "trustworthiness", "explained_variance_ratio", "recall"], +1
+) | dict.fromkeys(("kl_divergence", "reconstruction_error", "loss"), -1)
 
 
 def peer_names() -> tuple[str, ...]:

@@ -94,11 +94,9 @@ def _seconds(pair: tuple[Row, Row], yardstick: tuple[Row, Row] | None) -> tuple[
     if yardstick is None:
         return pair[0]["seconds"], pair[1]["seconds"]
     usual = median(yardstick[0]["seconds"])
-    before, after = (
-        [usual * ratio for ratio in paired_ratios(row["seconds"], other["seconds"])]
-        for row, other in zip(pair, yardstick, strict=True)
-    )
-    return before, after
+    both = zip(pair, yardstick, strict=True)
+    ratios = [paired_ratios(row["seconds"], other["seconds"]) for row, other in both]
+    return tuple([usual * ratio for ratio in samples] for samples in ratios)
 
 
 def _compare_times(times: dict[str, tuple[list[float], list[float]]], threshold: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
+import timeit
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,19 +12,12 @@ from typing import Any
 
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import run_command
+from jaxtl.machine.surroundings import RECORDED
 
 ROOT = Path(__file__).resolve().parent.parent
-# What decides how many threads the libraries take.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "XLA_FLAGS",
-    "TF_ENABLE_ONEDNN_OPTS",
-    "JAX_COMPILATION_CACHE_DIR",
-)
+# What decides how many threads the libraries take, and what they keep.
+_OF_TENSORFLOW = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS")
+_THREAD_VARIABLES = (*RECORDED, *_OF_TENSORFLOW, "JAX_COMPILATION_CACHE_DIR")
 
 
 def now() -> str:
@@ -133,7 +126,4 @@ def _square(size: int):
 
 def _mean_seconds(work: Callable[[], Any], times: int) -> float:
     work()  # compiles, and touches the pages
-    began = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - began) / times
+    return timeit.timeit(work, number=times) / times

@@ -21,17 +21,15 @@ with = { ... }                  # arguments over the case's own
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, PEERS, PROCESS_PEERS, arguments_for, peer_names
+from benchmarks.cases import CASES, COMPARED_FEATURES, PEERS, PROCESS_PEERS, arguments_for, peer_names
 from jaxtl.errors import JaxtlError
 
 FOLDER = Path(__file__).with_name("manifests")
-# Of `benchmarks.peers.quality.of_features`.
-COMPARED_FEATURES = 256
 SUITES = ("smoke", "cpu", "gpu", "full")
 
 
@@ -61,7 +59,7 @@ class Manifest:
     device: str
     seed: int
     processes: str
-    sgemm: tuple[int, ...]
+    sgemm: Sequence[int]
     stream_mebibytes: int
 
     def only(self, names: tuple[str, ...]) -> Manifest:
@@ -98,21 +96,20 @@ def load_manifest(path: Path) -> Manifest:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _manifest(path.stem, table)
     except FileNotFoundError:
         raise JaxtlError(f"{path}: no such manifest; the suites are {', '.join(SUITES)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise JaxtlError(f"{path}: not TOML: {error}") from None
-    except _Wrong as error:
-        raise JaxtlError(f"{path}: {error}") from None
+    return _manifest(path, table)
 
 
 def shipped(name: str) -> Path:
     return FOLDER / f"{name}.toml"
 
 
-class _Wrong(Exception):
-    """What is wrong, without the file's name."""
+def about(name: str) -> str:
+    """What a shipped manifest says of itself, in its first paragraph."""
+    return shipped(name).read_text(encoding="utf-8").partition("\n\n")[0].replace("# ", "").replace("\n", " ")
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -161,37 +158,37 @@ _DEFAULTS = tomllib.loads(__doc__.partition("\n\n")[2].partition("[[case]]")[0])
 def _check(where: str, table: Mapping[str, Any], keys: Mapping[str, Check]) -> None:
     for key, value in table.items():
         if key not in keys:
-            raise _Wrong(f"{where}unknown key {key!r}; the keys are {', '.join(keys)}")
+            raise JaxtlError(f"{where}unknown key {key!r}; the keys are {', '.join(keys)}")
         right, wanted = keys[key]
         if not right(value):
-            raise _Wrong(f"{where}{key}: must be {wanted}, got {value!r}")
+            raise JaxtlError(f"{where}{key}: must be {wanted}, got {value!r}")
 
 
-def _manifest(name: str, table: Mapping[str, Any]) -> Manifest:
-    _check("", table, _SUITE_KEYS)
+def _manifest(path: Path, table: Mapping[str, Any]) -> Manifest:
+    _check(f"{path}: ", table, _SUITE_KEYS)
     given = _DEFAULTS | table
     if "case" not in given:
-        raise _Wrong("no [[case]] table; name at least one")
-    entries = tuple(_entry(number, case, given) for number, case in enumerate(given["case"], 1))
+        raise JaxtlError(f"{path}: no [[case]] table; name at least one")
+    entries = tuple(_entry(path, number, case, given) for number, case in enumerate(given["case"], 1))
     rows = [(entry.name, size) for entry in entries for size in entry.sizes]
     for case, size in rows:
         if rows.count((case, size)) > 1:
-            raise _Wrong(f"case {case}: size {size} stands twice; a result has it once")
-    whole = ("limit_minutes", "call_seconds", "device", "seed", "processes", "stream_mebibytes")
-    settings = {key: given[key] for key in whole}
-    return Manifest(name=name, entries=entries, sgemm=tuple(given["sgemm"]), **settings)
+            raise JaxtlError(f"{path}: case {case}: size {size} stands twice; a result has it once")
+    settings = {key: given[key] for key in given.keys() & Manifest.__annotations__.keys()}
+    return Manifest(name=path.stem, entries=entries, **settings)
 
 
-def _entry(number: int, table: Mapping[str, Any], suite: Mapping[str, Any]) -> Entry:
-    where = f"case {number}: " if "name" not in table else f"case {number} ({table['name']}): "
+def _entry(path: Path, number: int, table: Mapping[str, Any], suite: Mapping[str, Any]) -> Entry:
+    named = f" ({table['name']})" if "name" in table else ""
+    where = f"{path}: case {number}{named}: "
     _check(where, table, _CASE_KEYS)
     if "name" not in table:
-        raise _Wrong(f"{where}name: is missing; it must be one of {', '.join(CASES)}")
+        raise JaxtlError(f"{where}name: is missing; it must be one of {', '.join(CASES)}")
     case = CASES[table["name"]]
     if not case.unit and "sizes" in table:
-        raise _Wrong(f"{where}sizes: this case has none; take the line out")
+        raise JaxtlError(f"{where}sizes: this case has none; take the line out")
     if case.unit and "sizes" not in table:
-        raise _Wrong(f"{where}sizes: are missing; say how many of {case.unit}")
+        raise JaxtlError(f"{where}sizes: are missing; say how many of {case.unit}")
     return Entry(
         table["name"],
         tuple(table.get("sizes", [None])),
@@ -208,7 +205,7 @@ def _peers(where: str, table: Mapping[str, Any], device: str) -> tuple[str, ...]
     chosen = table.get("peers", able)
     for peer in chosen:
         if peer not in able:
-            raise _Wrong(
+            raise JaxtlError(
                 f"{where}peers: {peer!r} does not have this case on the {device.upper()}; "
                 f"{', '.join(able)} do"
             )
@@ -222,7 +219,7 @@ def _arguments(where: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in given.items():
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise _Wrong(f"{where}with: unknown argument {name!r}; this case's are {names}")
+            raise JaxtlError(f"{where}with: unknown argument {name!r}; this case's are {names}")
         if not _is_number(value):
-            raise _Wrong(f"{where}with: {name}: must be a whole number of at least 1, got {value!r}")
+            raise JaxtlError(f"{where}with: {name}: must be a whole number of at least 1, got {value!r}")
     return given

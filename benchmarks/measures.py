@@ -21,11 +21,8 @@ def paired_ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]
 
 def limits(record: Record) -> dict[str, float]:
     """The most that the machine has reached in this run, FLOP/s and bytes/s; empty where not measured."""
-    most: dict[str, float] = {}
-    for ceilings in record["ceilings"]:
-        for name, value in ceilings.items():
-            most[name] = max(value, most.get(name, 0.0))
-    return most
+    rates = sorted(item for ceilings in record["ceilings"] for item in ceilings.items())
+    return dict(rates)  # of one name the last, which is the largest
 
 
 def share_of_limit(row: Row, limit: dict[str, float], precision: str = "highest") -> tuple[float, str] | None:

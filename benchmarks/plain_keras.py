@@ -87,10 +87,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("mnist")
     parser.add_argument("weights")
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--train-samples", type=int, default=60000)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
+    for name, default in (("samples", 2000), ("train-samples", 60000), ("epochs", 5), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--out", type=Path, default=Path("."))
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)

@@ -30,13 +30,8 @@ _IMPORTS = {
     "scikit-learn": "import sklearn.manifold, sklearn.decomposition",
     "openTSNE": "import openTSNE",
 }
-_OPTIONS = {
-    "samples": "--samples",
-    "train": "--train-samples",
-    "epochs": "--epochs",
-    "seed": "--seed",
-    "seeds": "--seeds",
-}
+# Options that are not named as the argument.
+_LONGER = {"train": "train-samples"}
 _STAGES = ("before", "after")
 _SPACES = ("features", "pca", "tsne", "lle")
 
@@ -82,7 +77,9 @@ class Processes:
             return [sys.executable, "-c", _IMPORTS[peer]]
         if case == "help":
             return [sys.executable, "-c", "pass"] if peer == "Python" else [*JAXTL_COMMAND, "--help"]
-        options = [text for name, value in arguments.items() for text in (_OPTIONS[name], str(value))]
+        options = [
+            text for name, value in arguments.items() for text in (f"--{_LONGER.get(name, name)}", str(value))
+        ]
         if peer == OURS:
             return [*JAXTL_COMMAND, "run", "--out", "run", *options]
         assets = Path(jaxtl.__file__).parent / "assets"

@@ -257,22 +257,10 @@ class Suite:
 
 def _new_row(name: str, size: int | None, peer: str, case: Case, arguments: Mapping[str, Any]) -> Row:
     """One that stands as stopped until it is done."""
-    return {
-        "case": name,
-        "size": size,
-        "peer": peer,
-        "arguments": dict(arguments),
-        "count": case.count(arguments),
-        "state": "stopped",
-        "reason": "",
-        "first_seconds": None,
-        "compile_seconds": None,
-        "seconds": [],
-        "calls": [],
-        "quality": {},
-        "memory": {},
-        "work": None,
-    }
+    what = {"case": name, "size": size, "peer": peer, "arguments": dict(arguments)}
+    state = {"count": case.count(arguments), "state": "stopped", "reason": ""}
+    found = {"seconds": [], "calls": [], "quality": {}, "memory": {}}
+    return what | state | dict.fromkeys(("first_seconds", "compile_seconds", "work")) | found
 
 
 def _add(row: Row, calls: list[Row]) -> None:

@@ -13,18 +13,6 @@ from benchmarks.processes import spoken
 Record = dict[str, Any]
 Row = dict[str, Any]
 _GIB = 2**30
-_COLUMNS = (
-    "case",
-    "size",
-    "",
-    "time: median (range)",
-    "a second",
-    "time / jaxtl's (range)",
-    "first call (compiling)",
-    "peak memory",
-    "of the limit",
-    "quality",
-)
 
 
 def render(record: Record) -> str:
@@ -85,28 +73,29 @@ def _family(rows: Sequence[Row], record: Record) -> list[str]:
     ours = {(row["case"], row["size"]): row for row in rows if row["peer"] == OURS and row["seconds"]}
     cells = [_cells(row, ours.get((row["case"], row["size"])), record) for row in rows if row["seconds"]]
     # A column that says nothing about this family stays out.
-    kept = [number for number in range(len(_COLUMNS)) if any(line[number] for line in cells)]
-    return table([_COLUMNS[number] for number in kept], [[line[number] for number in kept] for line in cells])
+    kept = [column for column in cells[0] if any(line[column] for line in cells)]
+    return table(kept, [[line[column] for column in kept] for line in cells])
 
 
-def _cells(row: Row, ours: Row | None, record: Record) -> list[str]:
+def _cells(row: Row, ours: Row | None, record: Record) -> dict[str, str]:
+    """By the titles of their columns."""
     # Products of a lower precision have a limit of their own.
     settings = record["peers"].get(row["peer"], {}).get("settings", {})
     share = share_of_limit(row, limits(record), settings.get("precision", "highest"))
     units = CASES[row["case"]].units
-    rate = f"{row['count'] / median(row['seconds']):,.0f} {units}" if row["count"] else ""
-    return [
-        f"`{row['case']}`",
-        _size(row),
-        f"**{row['peer']}**" if row["peer"] == OURS else row["peer"],
-        duration(row["seconds"]),
-        rate,
-        "" if ours is None or ours is row else spread(paired_ratios(row["seconds"], ours["seconds"])),
-        _first(row),
-        _memory(row["memory"]),
-        f"{share[0]:.1%} ({share[1]})" if share else "",
-        _quality(row, ours),
-    ]
+    ratios = [] if ours is None or ours is row else paired_ratios(row["seconds"], ours["seconds"])
+    return {
+        "case": f"`{row['case']}`",
+        "size": _size(row),
+        "": f"**{row['peer']}**" if row["peer"] == OURS else row["peer"],
+        "time: median (range)": duration(row["seconds"]),
+        "a second": f"{row['count'] / median(row['seconds']):,.0f} {units}" if row["count"] else "",
+        "time / jaxtl's (range)": spread(ratios) if ratios else "",
+        "first call (compiling)": _first(row),
+        "peak memory": _memory(row["memory"]),
+        "of the limit": f"{share[0]:.1%} ({share[1]})" if share else "",
+        "quality": _quality(row, ours),
+    }
 
 
 def _first(row: Row) -> str:
@@ -116,13 +105,10 @@ def _first(row: Row) -> str:
 
 
 def _memory(memory: dict[str, int]) -> str:
-    parts = []
-    if "peak_bytes" in memory:
-        parts.append(f"{memory['peak_bytes'] / _GIB:.2f} GiB")
-    if "resting_bytes" in memory:
-        parts.append(f"{(memory['peak_bytes'] - memory['resting_bytes']) / _GIB:.2f} above rest")
-    if "device_peak_bytes" in memory:
-        parts.append(f"GPU {memory['device_peak_bytes'] / _GIB:.2f} GiB")
+    gib = {name: count / _GIB for name, count in memory.items()}
+    parts = [f"{gib['peak_bytes']:.2f} GiB"] if "peak_bytes" in gib else []
+    parts += [f"{gib['peak_bytes'] - gib['resting_bytes']:.2f} above rest"] if "resting_bytes" in gib else []
+    parts += [f"GPU {gib['device_peak_bytes']:.2f} GiB"] if "device_peak_bytes" in gib else []
     return ", ".join(parts)
 
 
@@ -149,7 +135,6 @@ def _parts(rows: Sequence[Row]) -> list[str]:
 
 
 def _legend(record: Record) -> list[str]:
-    peers = {name: peer.get("settings", {}) for name, peer in record["peers"].items()}
     lines = [
         "",
         "Times are wall-clock, from data in host memory to results there, after a first call that stands "
@@ -159,8 +144,9 @@ def _legend(record: Record) -> list[str]:
         "*Better* and *worse* than jaxtl: by more than 1 % and more than the spread over rounds.",
         "",
     ]
-    for name, settings in peers.items():
-        lines.append(f"- {name}: {', '.join(f'{key} {value}' for key, value in settings.items())}")
+    for name, peer in record["peers"].items():
+        settings = peer.get("settings", {}).items()
+        lines.append(f"- {name}: {', '.join(f'{key} {value}' for key, value in settings)}")
     return lines
 
 

@@ -23,7 +23,7 @@ from benchmarks.peers import data, metrics, quality, sklearn_peer
 from benchmarks.peers.data import open_data as open_data
 from benchmarks.peers.timing import Result, measured
 
-_SEED = 1  # 0 is a time of day to cuML's t-SNE
+_SEED = 1
 
 
 def settings() -> dict[str, Any]:
@@ -42,25 +42,8 @@ def tsne(n: int) -> Result:
     method = os.environ.get("BENCHMARK_TSNE", "fft")
     # The gradient of "exact" has a factor of 4 that the others' has not.
     rate = n / 48 if method == "exact" else n / 12
-    model = TSNE(
-        n_components=2,
-        perplexity=quality.PERPLEXITY,
-        n_neighbors=int(3 * quality.PERPLEXITY) + 1,
-        method=method,
-        init="pca",
-        learning_rate_method="none",
-        learning_rate=rate,
-        early_exaggeration=12.0,
-        late_exaggeration=1.0,
-        exaggeration_iter=250,
-        max_iter=750,
-        pre_momentum=0.8,
-        post_momentum=0.8,
-        min_grad_norm=0.0,
-        square_distances=True,
-        random_state=_SEED,
-        output_type="numpy",
-    )
+    settings = quality.tsne_settings("cuML") | {"method": method, "learning_rate": rate}
+    model = TSNE(n_neighbors=int(3 * quality.PERPLEXITY) + 1, **settings)
     return measured(lambda: model.fit_transform(values), quality.of_tsne)
 
 

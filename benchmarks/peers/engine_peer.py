@@ -93,11 +93,7 @@ def _openvino(end: str, size: int) -> Predict:
 def _in_queue(queue: Any, inputs: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Outputs of an AsyncInferQueue, in the order of the inputs."""
     outputs: dict[int, np.ndarray] = {}
-
-    def keep(request: Any, number: int) -> None:
-        outputs[number] = request.get_output_tensor().data.copy()
-
-    queue.set_callback(keep)
+    queue.set_callback(lambda made, number: outputs.update({number: made.get_output_tensor().data.copy()}))
     for number, batch in enumerate(inputs):
         queue.start_async({0: batch}, number)
     queue.wait_all()

@@ -1,4 +1,4 @@
-"""jaxtl, on whatever device JAX has: every case with its default settings.
+"""jaxtl, on whatever device JAX has: every case with its default settings and the backends it takes itself.
 
 The environment may say otherwise: BENCHMARK_PRECISION, BENCHMARK_FORM, of the convolutions, and
 BENCHMARK_ENGINE name one of jaxtl's; with BENCHMARK_XLA "default", programs are compiled with XLA's own
@@ -11,6 +11,7 @@ comes with a 95 % interval, t-SNE with an exact divergence, LLE with its residua
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,16 +20,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.peers import data, jax_clock, network, quality, work
-from benchmarks.peers.data import open_data
-from benchmarks.peers.jaxtl_points import lle, metric, neighbors, pca, tsne
+from benchmarks.peers import data, metrics, network, quality, work
+from benchmarks.peers.data import open_data as open_data
 from benchmarks.peers.network import IMAGES
-from benchmarks.peers.timing import Result, measured
+from benchmarks.peers.timing import Result, jax_clock, measured
+from jaxtl import metrics as ours
 from jaxtl.machine import programs
 from jaxtl.machine.devices import leave_device_memory
 from jaxtl.machine.host import cpu_count
 from jaxtl.models.network import Network
 from jaxtl.models.weights import load_model
+from jaxtl.neighbors import exact_neighbors
 from jaxtl.network.engine import chosen_engine
 from jaxtl.network.extraction import extract as extract_features
 from jaxtl.network.finetuning import finetune as finetune_model
@@ -36,10 +38,10 @@ from jaxtl.network.head import evaluate, with_head
 from jaxtl.network.layers import run_layers
 from jaxtl.network.training import Trainer
 from jaxtl.network.trunk import Source, Trunk, trainable_boundary
+from jaxtl.records.arrays import Embedding, Features
+from jaxtl.reduction import reduce
+from jaxtl.reduction.choice import choose
 from jaxtl.settings import FinetuneConfig
-
-# The cases that stand elsewhere.
-__all__ = ["lle", "metric", "neighbors", "open_data", "pca", "tsne"]
 
 _TEST_SPLIT = 10_000
 # Test images that judge a tail.
@@ -51,6 +53,7 @@ _FORM = os.environ.get("BENCHMARK_FORM")
 _ENGINE = os.environ.get("BENCHMARK_ENGINE", "jax" if _FORM else "auto")
 _EXACT = _PRECISION == "highest"
 
+_CLOCK = jax_clock()
 leave_device_memory()
 _options = ExitStack()  # of the process, as long as it lives
 if os.environ.get("BENCHMARK_XLA") == "default":
@@ -74,7 +77,7 @@ def write_data(folder: str, n: int) -> None:
 
 def forward(batch_size: int, n: int) -> Result:
     """From uint8, one batch size; features as NumPy has them."""
-    result = network.forward(_features, batch_size, n, _EXACT, jax_clock.compiled)
+    result = network.forward(_features, batch_size, n, _EXACT, _CLOCK)
     return result | {"work": _forward_work(n, 0, _model().config.pooled)}
 
 
@@ -85,7 +88,7 @@ def extract(n: int) -> Result:
         lambda: extract_features(_model(), dataset, IMAGES, precision=_PRECISION, engine=_ENGINE).values,
         lambda values: quality.of_features(values, _EXACT),
         _forward_work(n, 0, _model().config.pooled),
-        jax_clock.compiled,
+        _CLOCK,
     )
 
 
@@ -96,7 +99,7 @@ def trunk(n: int) -> Result:
         lambda: jax.block_until_ready(frozen.source(images, keep=True)),
         lambda source: quality.of_trunk(np.asarray(source.x), _EXACT),
         _forward_work(n, 0, frozen.boundary),
-        jax_clock.compiled,
+        _CLOCK,
     )
 
 
@@ -121,7 +124,7 @@ def tail(n: int, epochs: int, batch_size: int) -> Result:
 
     count = n * epochs
     amount = {"flops": count * _training_flops(), "bytes": count * _trunk().bytes_per_image()}
-    return measured(work, judge, amount, jax_clock.compiled)
+    return measured(work, judge, amount, _CLOCK)
 
 
 def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
@@ -139,8 +142,48 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
         lambda: finetune_model(model, *images, config, IMAGES, precision=_PRECISION, engine=_ENGINE)[1],
         lambda history: {"test_accuracy": history[-1]["test_accuracy"], "loss": history[-1]["loss"]},
         {"flops": once + tests + epochs * train * _training_flops(), "bytes": pixels},
-        jax_clock.compiled,
+        _CLOCK,
     )
+
+
+def pca(n: int) -> Result:
+    """Exact, in float64."""
+    return measured(
+        _reduction(n, "pca"),
+        lambda made: quality.of_pca(made.coords, made.diagnostics["explained_variance_ratio"]),
+        work.principal(*data.features(n).shape),
+    )
+
+
+def tsne(n: int) -> Result:
+    """Exact neighbours, 250 iterations at exaggeration 12 and 500 without."""
+    descend = _reduction(n, "tsne", perplexity=quality.PERPLEXITY)
+    return measured(descend, lambda embedding: quality.of_tsne(embedding.coords))
+
+
+def lle(n: int, method: str = "standard") -> Result:
+    """12 neighbours; `method` is "standard" or "modified"."""
+    return measured(
+        _reduction(n, "lle", n_neighbors=quality.LLE_NEIGHBORS, variant=method),
+        lambda made: quality.of_lle(made.coords, made.diagnostics["reconstruction_error"]),
+        compiled=_CLOCK,
+    )
+
+
+def neighbors(n: int, k: int, space: str = "features") -> Result:
+    """Exact, proven in float64."""
+    values = data.space(space, n)
+    return measured(
+        lambda: exact_neighbors(values, k, engine=_engine()),
+        lambda neighbors: quality.of_neighbors(neighbors.indices, values),
+        work.distances(*values.shape, out=8 * n * k),
+        _CLOCK,
+    )
+
+
+def metric(name: str, n: int, space: str = "features") -> Result:
+    """As `jaxtl.metrics` offers it: with its neighbours and its 95 % interval."""
+    return metrics.measure(_FUNCTIONS, name, n, space, _CLOCK)
 
 
 def _features(images: np.ndarray, size: int) -> np.ndarray:
@@ -182,3 +225,44 @@ def _trainer(n: int, batch_size: int) -> tuple[Trainer, tuple[Source, jax.Array]
     config, images = FinetuneConfig(batch_size=batch_size), data.images("train", n)
     head = with_head(_model(), len(images.class_names), config.seed)
     return Trainer(_trunk(), head, config), jax.device_put((_source("train", n), images.labels))
+
+
+def _engine() -> str:
+    """Of jaxtl's own methods: JAX's GPU where there is one, as for LLE."""
+    return "jax" if choose("lle").on_gpu else "cpu"
+
+
+def _reduction(n: int, method: str, **given: object) -> Callable[[], Embedding]:
+    features = Features(data.features(n), data.labels(n), np.arange(n, dtype=np.int32))
+    return lambda: reduce(features, method, seed=0, **given)
+
+
+def _leave_one_out_knn(values: np.ndarray, labels: np.ndarray) -> float:
+    """10 neighbours, searched anew. Of equally many votes the nearest neighbour decides."""
+    return ours.leave_one_out_knn(exact_neighbors(values, 10, engine=_engine()), labels).accuracy.value
+
+
+def _kmeans_agreement(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """As many clusters as classes, 4 starts, one thread: the clusters must not depend on the machine."""
+    agreement = ours.kmeans_agreement(values, labels, n_init=4, seed=0)
+    return agreement.nmi.value, agreement.ari.value
+
+
+def _trustworthiness(values: np.ndarray, coords: np.ndarray) -> float:
+    """For 10 neighbours, from 2,000 anchors; with continuity, Shepard's and Q_NX."""
+    return ours.faithfulness(values, coords, 10, engine=_engine()).trustworthiness.value
+
+
+_FUNCTIONS = {
+    "knn_accuracy": lambda values, labels: ours.knn_accuracy(values, labels)[0],
+    "leave_one_out_knn": _leave_one_out_knn,
+    "silhouette": lambda values, labels: ours.silhouette(values, labels, engine=_engine()).mean.value,
+    "davies_bouldin": lambda values, labels: ours.davies_bouldin(values, labels).value,
+    "calinski_harabasz": lambda values, labels: ours.calinski_harabasz(values, labels).value,
+    "kmeans_agreement": _kmeans_agreement,
+    "trustworthiness": _trustworthiness,
+    # Ten penalties by exact leave-one-out.
+    "ridge_probe": lambda *arrays: ours.ridge_probe(*arrays).accuracy.value,
+    # C of four by a held-out fifth of at most 4,000 rows.
+    "logistic_probe": lambda *arrays: ours.logistic_probe(*arrays).accuracy.value,
+}

@@ -16,13 +16,11 @@ from safetensors.numpy import load_file
 from benchmarks.peers import data, network
 from benchmarks.peers.data import open_data as open_data
 from benchmarks.peers.network import IMAGES
-from benchmarks.peers.timing import Result, measured
+from benchmarks.peers.timing import Result, jax_clock, measured
 from jaxtl.settings import FinetuneConfig
 
 # What tells compilation apart; TensorFlow does not say.
-_CLOCK = None
-if keras.config.backend() == "jax":
-    from benchmarks.peers.jax_clock import compiled as _CLOCK
+_CLOCK = jax_clock() if keras.config.backend() == "jax" else None
 
 
 def settings() -> dict[str, Any]:
@@ -41,17 +39,10 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     keras.utils.set_random_seed(seed)
     model = _classifier()
     learned, tested = data.images("train", train), data.images("test", test)
+    tests = (tested.images, tested.labels)
+    how = {"batch_size": FinetuneConfig.batch_size, "epochs": epochs, "verbose": 0}
     return measured(
-        lambda: (
-            model.fit(
-                learned.images,
-                learned.labels,
-                batch_size=FinetuneConfig.batch_size,
-                epochs=epochs,
-                validation_data=(tested.images, tested.labels),
-                verbose=0,
-            ).history
-        ),
+        lambda: model.fit(learned.images, learned.labels, validation_data=tests, **how).history,
         lambda history: {"test_accuracy": history["val_accuracy"][-1], "loss": history["loss"][-1]},
         compiled=_CLOCK,
     )

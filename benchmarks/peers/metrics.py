@@ -34,14 +34,6 @@ def _labelled(n: int, space: str) -> Arrays:
     return data.space(space, n), data.labels(n)
 
 
-def _with_embedding(n: int, _: str) -> Arrays:
-    return data.features(n), data.space("map", n)
-
-
-def _train_and_test(n: int, _: str) -> Arrays:
-    return data.train_and_test(n)
-
-
 METRICS = {
     "knn_accuracy": Metric(("accuracy",), _labelled, work.distances),
     "leave_one_out_knn": Metric(("accuracy",), _labelled, work.distances),
@@ -49,9 +41,11 @@ METRICS = {
     "davies_bouldin": Metric(("davies_bouldin",), _labelled, work.passes),
     "calinski_harabasz": Metric(("calinski_harabasz",), _labelled, work.passes),
     "kmeans_agreement": Metric(("nmi", "ari"), _labelled),
-    "trustworthiness": Metric(("trustworthiness",), _with_embedding, work.distances),
-    "ridge_probe": Metric(("accuracy",), _train_and_test),
-    "logistic_probe": Metric(("accuracy",), _train_and_test),
+    "trustworthiness": Metric(
+        ("trustworthiness",), lambda n, _: (data.features(n), data.space("map", n)), work.distances
+    ),
+    "ridge_probe": Metric(("accuracy",), lambda n, _: data.train_and_test(n)),
+    "logistic_probe": Metric(("accuracy",), lambda n, _: data.train_and_test(n)),
 }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cases import COMPARED_FEATURES
 from benchmarks.peers import data
 from jaxtl.errors import JaxtlError
 
@@ -15,7 +18,6 @@ PERPLEXITY = 30.0
 LLE_NEIGHBORS = 12
 # Anchors of the trustworthiness of embeddings: its standard error is then about 0.001.
 _ANCHORS = 500
-_COMPARED_FEATURES = 256
 _COMPARED_OUTPUTS = 64
 # Norm of the differences, of the norm of the values. Float32 alone makes 2e-5 of it (TensorFlow, against
 # float64; JAX and others 7e-6), and of the worst of a thousand values 1e-4 of the largest.
@@ -25,6 +27,12 @@ _SEARCHED_ROWS = 100
 _BLOCK = 10_000
 # Of the k-th distance: neighbours at one distance but for rounding are as good as each other.
 _EQUAL = 1e-6
+
+
+def tsne_settings(library: str) -> dict[str, Any]:
+    """Keyword arguments by which a library is asked for what all are."""
+    table = tomllib.loads(Path(__file__).with_name("tsne.toml").read_text(encoding="utf-8"))
+    return {"perplexity": PERPLEXITY, **table[library]}
 
 
 def of_map(coords: np.ndarray) -> dict[str, float]:
@@ -47,13 +55,18 @@ def of_pca(coords: np.ndarray, explained: np.ndarray) -> dict[str, float]:
 
 def of_tsne(coords: np.ndarray) -> dict[str, float]:
     """Also the divergence, without exaggeration, from exact affinities of perplexity 30."""
+    return of_map(coords) | {"kl_divergence": divergence(coords, _affinities(len(coords)))}
+
+
+def divergence(coords: np.ndarray, affinities: Any) -> float:
+    """Of a map from openTSNE's affinities, without exaggeration, within 2e-4."""
     from openTSNE import TSNEEmbedding
 
     from jaxtl.reduction.divergence import measure_divergence
 
-    embedding = TSNEEmbedding(np.array(coords, np.float64), _affinities(len(coords)))
+    embedding = TSNEEmbedding(np.array(coords, np.float64), affinities)
     measure_divergence(embedding)
-    return of_map(coords) | {"kl_divergence": float(embedding.kl_divergence)}
+    return float(embedding.kl_divergence)
 
 
 def of_lle(coords: np.ndarray, reconstruction_error: float) -> dict[str, float]:
@@ -66,19 +79,33 @@ def of_neighbors(indices: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
     `indices`, int [n, k], hold no row itself; -1 is a neighbour that was not found.
     """
-    from scipy.spatial.distance import cdist
+    rows = np.random.default_rng(0).choice(len(values), min(len(values), _SEARCHED_ROWS), replace=False)
+    return {"recall": float(shares_found(indices, values, rows).mean())}
 
-    n, k = indices.shape
-    rows = np.random.default_rng(0).choice(n, min(n, _SEARCHED_ROWS), replace=False)
-    asked = values[rows].astype(np.float64)
-    blocks = [cdist(asked, values[start : start + _BLOCK]) for start in range(0, n, _BLOCK)]
-    shares = []
-    for row, apart in zip(rows, np.concatenate(blocks, axis=1), strict=True):
-        apart[row] = np.inf
-        farthest = np.partition(apart, k - 1)[k - 1]
+
+def shares_found(indices: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of the true neighbours of some rows [m], each row's share [m]; the rest as of `of_neighbors`.
+
+    By NumPy in float64 alone, so that no peer's search is its own judge.
+    """
+    k, shares = indices.shape[1], []
+    for row, farthest in zip(rows, _farthest(values, rows, k), strict=True):
         own = np.unique(indices[row])
-        shares.append(np.sum(apart[own[own >= 0]] <= farthest * (1 + _EQUAL)) / k)
-    return {"recall": min(float(np.mean(shares)), 1.0)}
+        apart = np.linalg.norm(values[own[own >= 0]] - values[row].astype(np.float64), axis=1)
+        shares.append(np.sum(apart <= farthest * (1 + _EQUAL)) / k)
+    return np.array(shares)
+
+
+def _farthest(values: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """How far the k-th nearest other row of some rows is, over all rows."""
+    asked = values[rows].astype(np.float64)
+    near = np.full((len(rows), k), np.inf)
+    for start in range(0, len(values), _BLOCK):
+        piece = values[start : start + _BLOCK].astype(np.float64)
+        squared = np.square(asked).sum(1)[:, None] + np.square(piece).sum(1) - 2 * asked @ piece.T
+        squared[rows[:, None] == np.arange(start, start + len(piece))] = np.inf
+        near = np.partition(np.concatenate([near, squared], axis=1), k - 1, axis=1)[:, :k]
+    return np.sqrt(near.max(axis=1).clip(0))
 
 
 def of_features(values: np.ndarray, exact: bool = True) -> dict[str, float]:
@@ -88,7 +115,7 @@ def of_features(values: np.ndarray, exact: bool = True) -> dict[str, float]:
     """
     told = {"mean": float(np.mean(values, dtype=np.float64))}
     if data.opened():
-        told |= _compared(values, data.features(min(len(values), _COMPARED_FEATURES)), exact)
+        told |= _compared(values, data.features(min(len(values), COMPARED_FEATURES)), exact)
     return told
 
 

@@ -63,19 +63,7 @@ def pca(n: int, model: Any = None) -> Result:
 
 
 def tsne(n: int) -> Result:
-    """750 iterations, of which 250 at exaggeration 12."""
-    values = data.features(n)
-    model = TSNE(
-        perplexity=quality.PERPLEXITY,
-        early_exaggeration=12.0,
-        learning_rate="auto",
-        max_iter=750,
-        init="pca",
-        method="barnes_hut",
-        angle=0.5,
-        n_jobs=-1,
-        random_state=_SEED,
-    )
+    values, model = data.features(n), TSNE(**quality.tsne_settings("scikit-learn"))
     return measured(lambda: model.fit_transform(values), quality.of_tsne)
 
 
@@ -129,18 +117,14 @@ def agreement(clusters: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
 
 
-def _ridge_probe(
-    values: np.ndarray, labels: np.ndarray, test_values: np.ndarray, test_labels: np.ndarray
-) -> float:
+def _ridge_probe(values: np.ndarray, labels: np.ndarray, *test: np.ndarray) -> float:
     """`RidgeClassifierCV`, which also chooses by leave-one-out in closed form, among the same penalties."""
     unit = len(values) * values.var(axis=0, dtype=np.float64).mean()
     model = RidgeClassifierCV(alphas=[penalty * unit for penalty in _RIDGE])
-    return model.fit(values, labels).score(test_values, test_labels)
+    return model.fit(values, labels).score(*test)
 
 
-def _logistic_probe(
-    values: np.ndarray, labels: np.ndarray, test_values: np.ndarray, test_labels: np.ndarray
-) -> float:
+def _logistic_probe(values: np.ndarray, labels: np.ndarray, *test: np.ndarray) -> float:
     """`LogisticRegressionCV` on standardised features; C of the same four by a held-out fifth of all rows."""
     folds = StratifiedShuffleSplit(1, test_size=0.2, random_state=_SEED)
     classifier = LogisticRegressionCV(Cs=_LOGISTIC, cv=folds, scoring="neg_log_loss", max_iter=300, n_jobs=-1)
@@ -150,7 +134,7 @@ def _logistic_probe(
         warnings.simplefilter("ignore", FutureWarning)
         model = make_pipeline(StandardScaler(), classifier).fit(values, labels)
     # Its own score is that of the choice, the log-loss.
-    return float((model.predict(test_values) == test_labels).mean())
+    return float((model.predict(test[0]) == test[1]).mean())
 
 
 def _neighbors(values: np.ndarray, k: int) -> np.ndarray:

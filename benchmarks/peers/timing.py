@@ -55,31 +55,33 @@ def watched() -> Iterator[dict[str, int]]:
     if resting := resident("VmRSS"):
         peaks["resting_bytes"] = resting
     forget_peak()
-    with _device_watched() as device:
-        yield peaks
-    peaks["peak_bytes"] = resident("VmHWM") or peak_memory()
-    if device:
-        peaks["device_peak_bytes"] = max(device)
-
-
-@contextlib.contextmanager
-def _device_watched() -> Iterator[list[int]]:
-    """A list that holds a peak at the end, or nothing where no library of this process counts on a GPU."""
-    peaks: list[int] = []
     torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
+    if counted := torch and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
-        yield peaks
-        peaks.append(torch.cuda.max_memory_allocated())
-    else:
-        yield peaks
-        peaks += _jax_peak()
+    yield peaks
+    peaks["peak_bytes"] = resident("VmHWM") or peak_memory()
+    if device := torch.cuda.max_memory_allocated() if counted else _jax_peak():
+        peaks["device_peak_bytes"] = device
 
 
-def _jax_peak() -> list[int]:
-    """JAX's own count, of the process so far, since it cannot be reset; nothing on a CPU."""
+def _jax_peak() -> int | None:
+    """JAX's own count, of the process so far, since it cannot be reset; None on a CPU."""
     jax = sys.modules.get("jax")
     if not jax or jax.default_backend() != "gpu":
-        return []
-    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    return [] if peak is None else [peak]
+        return None
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def jax_clock() -> Callable[[], float]:
+    """A clock of the seconds that JAX spends on compilation in this process, as it reports them itself."""
+    import jax
+
+    seconds: list[float] = []
+
+    def listen(event: str, taken: float, **_: Any) -> None:
+        # Tracing, lowering and XLA's own compilation; they follow each other.
+        if event.startswith("/jax/core/compile/"):
+            seconds.append(taken)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return lambda: sum(seconds, 0.0)

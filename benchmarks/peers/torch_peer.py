@@ -9,8 +9,11 @@ correction.
 from __future__ import annotations
 
 import os
+import runpy
+import tempfile
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
+from pathlib import Path
 from shutil import which
 from typing import Any
 
@@ -21,14 +24,14 @@ from torch import nn
 
 from benchmarks.peers import data, network
 from benchmarks.peers.data import open_data as open_data
-from benchmarks.peers.network import batches
+from benchmarks.peers.network import IMAGES, batches
 from benchmarks.peers.timing import Result, measured
-from benchmarks.peers.torch_network import Enter, backbone, halves
 from jaxtl.records.dataset import Dataset
 from jaxtl.settings import FinetuneConfig
 
 MODE = os.environ.get("BENCHMARK_TORCH", "eager")
 PRECISION = os.environ.get("BENCHMARK_PRECISION", "highest")
+_CLASSES = 10
 _ADAM_EPSILON = 1e-7  # Keras's
 _TEST_BATCH = 1024
 
@@ -56,11 +59,7 @@ def settings() -> dict[str, Any]:
 
 
 def tail(n: int, epochs: int, batch_size: int) -> Result:
-    """Training of the last 10 layers and the head on the trunk's outputs for n images, and no tests.
-
-    The quality is the last epoch's loss, and the accuracy on the first 1,000 test images. What is compiled is
-    kept from call to call.
-    """
+    """As jaxtl's peer has it; what is compiled is kept from call to call."""
     model, predict, start = _tail(batch_size)
     model.load_state_dict(start)
     source, labels = _outputs("train", n)
@@ -87,7 +86,7 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     """
     torch._dynamo.reset()
     torch.manual_seed(seed)
-    first, last = halves()
+    first, last = _halves()
     model = _placed(nn.Sequential(first, last))
     predict, optimizer = _compile(model), _optimizer(model)
     splits = data.images("train", train), data.images("test", test)
@@ -105,6 +104,37 @@ def finetune(train: int, test: int, epochs: int, seed: int) -> Result:
     return measured(work, lambda row: row, compiled=_CLOCK)
 
 
+class _Enter(nn.Module):
+    """uint8 [n, h, w, 1] to float32 [n, 3, size, size] in [0, 1], channels last in memory."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        size = (IMAGES.image_size, IMAGES.image_size)
+        x = F.interpolate(images.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
+        return (x / 255).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def _backbone() -> nn.Module:
+    """Without a head; padded and normalised as Keras's is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = network.export("torch", Path(folder, "network.safetensors"))
+        return runpy.run_path(str(path))["load"]()
+
+
+def _halves() -> tuple[nn.Module, nn.Module]:
+    """The frozen layers, up to block 16's expansion, and those that learn, with a fresh head.
+
+    The former are at their fixed statistics, without gradients; the latter are in training.
+    """
+    *blocks, last, final = _backbone().features
+    expand, *behind = last.conv[0]
+    head = nn.Linear(final[0].out_channels, _CLASSES)
+    nn.init.xavier_uniform_(head.weight)
+    nn.init.zeros_(head.bias)
+    ends = nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+    frozen = nn.Sequential(_Enter(), *blocks, expand).requires_grad_(False)
+    return frozen.eval(), nn.Sequential(*behind, *last.conv[1:], final, *ends).train()
+
+
 def _compile(model: nn.Module) -> Predict:
     how = _MODES[MODE]
     return torch.compile(model, **how) if how else model
@@ -112,12 +142,12 @@ def _compile(model: nn.Module) -> Predict:
 
 @cache
 def _extractor() -> Predict:
-    return _compile(_placed(nn.Sequential(Enter(), backbone())).eval())
+    return _compile(_placed(nn.Sequential(_Enter(), _backbone())).eval())
 
 
 @cache
 def _trunk() -> nn.Module:
-    return _placed(halves()[0]).eval()
+    return _placed(_halves()[0])
 
 
 @cache
@@ -128,7 +158,7 @@ def _compiled_trunk() -> Predict:
 @lru_cache(maxsize=1)
 def _tail(batch_size: int) -> tuple[nn.Module, Predict, dict[str, torch.Tensor]]:
     torch.manual_seed(FinetuneConfig.seed)
-    model = _placed(halves()[1])
+    model = _placed(_halves()[1])
     return model, _compile(model), {name: value.clone() for name, value in model.state_dict().items()}
 
 

@@ -7,6 +7,7 @@ jaxtl computes its t-SNE on a CPU with openTSNE, from a start in float64, and me
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,37 +26,16 @@ def settings() -> dict[str, Any]:
 
 
 def tsne(n: int) -> Result:
-    values = data.features(n)
-    fit = {"openTSNE": _opentsne, "manifolds-rs": _manifolds}[LIBRARY]()
+    values, fit = data.features(n), _fit(quality.tsne_settings(LIBRARY))
     return measured(lambda: np.asarray(fit(values)), quality.of_tsne)
 
 
-def _opentsne() -> Any:
-    from openTSNE import TSNE
+def _fit(settings: dict[str, Any]) -> Callable[[np.ndarray], Any]:
+    if LIBRARY == "openTSNE":
+        from openTSNE import TSNE
 
-    return TSNE(
-        perplexity=quality.PERPLEXITY,
-        initialization="pca",
-        learning_rate="auto",
-        early_exaggeration=12,
-        early_exaggeration_iter=250,
-        n_iter=500,
-        neighbors="exact",
-        negative_gradient_method="auto",
-        n_jobs=-1,
-        random_state=0,
-    ).fit
-
-
-def _manifolds() -> Any:
+        return TSNE(**settings).fit
     from manifolds_rs import TSNE, TsneOptim
 
-    return TSNE(
-        perplexity=quality.PERPLEXITY,
-        n_epochs=750,
-        ann="exhaustive",  # exact as its default is, and 4 times as fast in 1280 dimensions
-        approx="fft_3k",  # of its four the fastest that ends in a divergence like openTSNE's
-        seed=0,
-        verbose=0,
-        optim_params=TsneOptim(early_exag_iter=250, early_exag_factor=12.0),
-    ).fit_transform
+    phases = TsneOptim(early_exag_iter=250, early_exag_factor=12.0)
+    return TSNE(**settings, optim_params=phases).fit_transform
