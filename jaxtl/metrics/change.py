@@ -125,20 +125,21 @@ def neighbors_kept(
 
 
 def _partners(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Where each entry of a row of [n, w] stands in the same row of the other; w where it does not: int32."""
-    n, width = one.shape
+    """Where entries of rows [n, v] stand in the same rows of others [n, w], else w: int32 [n, v].
+
+    Entries are places of n points, in each row different ones.
+    """
+    n, width = other.shape
     rows = n * np.arange(n, dtype=np.int64)[:, None]
     order = np.argsort(other, axis=1)
     ascending = (rows + np.take_along_axis(other, order, axis=1)).ravel()
     wanted = (rows + one).ravel()
     found = np.minimum(np.searchsorted(ascending, wanted), n * width - 1)
     partners = np.where(ascending[found] == wanted, order.ravel()[found], width)
-    return partners.astype(np.int32).reshape(n, width)
+    return partners.astype(np.int32).reshape(one.shape)
 
 
-def _shared_within(
-    lists: Sequence[np.ndarray], partners: np.ndarray, k: int, rows: np.ndarray
-) -> np.ndarray:
+def _shared_within(lists: Sequence[np.ndarray], partners: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
     """`_shared` of the k nearest that each of these rows has among them, by lists [n, w] of each space.
 
     A row that has fewer than k has so many less in common; `partners` are those of the lists.
@@ -318,7 +319,7 @@ def _mean_within(shares: np.ndarray, nearest: np.ndarray, rows: np.ndarray) -> n
 
 def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Share of each row of [n, k] that stands in the same row of the other, too."""
-    return (_partners(one, other) < one.shape[1]).mean(axis=1)
+    return (_partners(one, other) < other.shape[1]).mean(axis=1)
 
 
 def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.ndarray:
