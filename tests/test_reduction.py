@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,6 +196,27 @@ def test_same_seed_gives_the_same_bytes_in_another_process():
     ]
     assert runs[0] == runs[1]
     assert len(runs[0].splitlines()) == 7
+
+
+def test_a_start_by_pca_is_opentsnes_own_after_other_maps_too(monkeypatch):
+    import sklearn.decomposition
+    from openTSNE import initialization
+
+    fits, fit = [], sklearn.decomposition.PCA.fit_transform
+    monkeypatch.setattr(sklearn.decomposition.PCA, "fit_transform", lambda *a: fits.append(1) or fit(*a))
+    rows = np.random.default_rng(0).normal(size=(60, 20)).astype(np.float32)
+    features = Features(rows, None, np.arange(60, dtype=np.int32), {})
+    for scale, seed in ((1, 0), (1, 7), (2, 7)):
+        scaled = replace(features, values=rows * np.float32(scale))
+        reduce(scaled, "pca")
+        fits.clear()
+        made = reduce(scaled, "tsne", perplexity=5, early_exaggeration_iter=0, n_iter=0, seed=seed)
+        # What the map by PCA found is not computed again.
+        assert not fits
+        expected = initialization.pca(
+            scaled.values.astype(float), svd_solver="covariance_eigh", random_state=seed
+        )
+        np.testing.assert_array_equal(made.coords, expected.astype(np.float32))
 
 
 def test_number_of_threads_does_not_change_tsne():

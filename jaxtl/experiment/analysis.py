@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,11 @@ RESEEDED_UP_TO = 5000
 
 
 class Analysis:
-    """What the steps do that follow from features. Each reads and writes files of the run folder."""
+    """What the steps do that follow from features. Each reads and writes files of the run folder.
+
+    Attributes:
+        under_way: names of the steps that are worked off together now.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Analysis:
     ) -> None:
         self._settings, self.run = config, run
         self.embedder, self.drawer, self.elsewhere, self.notify = embedder, drawer, elsewhere, notify
+        self.under_way: Collection[str] = ()
 
     def close(self) -> None:
         """End all processes, in the middle of their work too."""
@@ -78,7 +83,7 @@ class Analysis:
                 _free(method),
                 f"{self.embedder.title(method, stage)}, not from the map before",
                 (),
-                (stage, neighbors, embedding_step(method, stage), *self._turned_onto(method, stage)),
+                (stage, neighbors, *self._turned_onto(method, stage)),
                 partial(self._embed_free, method),
                 self.embedder.lane(method),
                 leaves=(run.free_embeddings[method],),
@@ -154,7 +159,8 @@ class Analysis:
         needs = {"history": ("finetune",), "layers": ("layers",)}
         needs |= {stage: ("scores", *of_stage[stage]) for stage in STAGES}
         needs["comparison"] = ("scores", *of_stage["before"], *of_stage["after"])
-        for name in figure_names(self._settings):
+        # What takes longest first, so that no process draws alone at the end.
+        for name in sorted(figure_names(self._settings), key="comparison".__ne__):
             yield Step(
                 f"figure_{name}",
                 f"Figure {name}",
@@ -191,9 +197,10 @@ class Analysis:
 
     def _embed_free(self, method: str, progress: Progress) -> None:
         free, after = self.run.free_embeddings[method], STAGES[1]
-        made = self.run.embeddings[after, method].read()
+        made = self.run.embeddings[after, method]
         # Of a run that goes on elsewhere another library may have made the embedding: then it was but turned.
-        if made.params.get("initialization") == FROM_COORDS:
+        # One that is being made begins with the map before, and is not waited for.
+        if embedding_step(method, after) in self.under_way or _from_coords(made.read()):
             params = {**self._settings.reduction(method), "initialization": "pca"}
             self._make(method, after, free, params, progress)
 
@@ -262,6 +269,10 @@ class Analysis:
 
     def _write_report(self, progress: Progress) -> None:
         write_report([self.run], self.run.report.path)
+
+
+def _from_coords(made: Embedding) -> bool:
+    return made.params.get("initialization") == FROM_COORDS
 
 
 def embedding_step(method: str, stage: str) -> str:

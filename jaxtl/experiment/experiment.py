@@ -236,6 +236,7 @@ class Experiment:
         """Do steps, each as soon as what it needs is done."""
         names = {step.name for step in left}
         self._told |= names
+        self.work.under_way = names
         methods = self.config.methods
         self.embedder.get_ready(m for m in methods if any(embedding_step(m, s) in names for s in STAGES))
         self._compile_ahead(left)

@@ -119,28 +119,45 @@ def neighbors_kept(
     # In a half, `asked` neighbours of each point are nearly always among those that are known.
     asked = max(1, min(k, known // SPARE))
     lists = [near.indices[:, : SPARE * asked] for near in (before, after)]
-
-    def in_half(rows: np.ndarray) -> np.ndarray:
-        return _shared(*_nearest_of(lists, rows, asked))
-
+    in_half = partial(_shared_within, lists, _partners(*lists), asked)
     mean, classes, per_class = _by_halves(where, scores, in_half, labels, halves, seed)
     return Kept(mean, k / (n - 1), scores, classes, per_class)
 
 
-def _nearest_of(lists: Sequence[np.ndarray], rows: np.ndarray, k: int) -> list[np.ndarray]:
-    """The k nearest that each of these rows has among them, from lists [n, more] of each space."""
-    nearest = []
-    for side, known in enumerate(lists):
-        inside = np.zeros(len(known), bool)
-        inside[rows] = True
-        asked = inside[known[rows]]
-        place = asked.cumsum(axis=1, dtype=np.int32)
-        asked &= place <= k
-        # Of a row with fewer: numbers that no point has, and others in each space.
-        own = -1 - side * k - np.tile(np.arange(k), (len(rows), 1))
-        own[np.nonzero(asked)[0], place[asked] - 1] = known[rows][asked]
-        nearest.append(own)
-    return nearest
+def _partners(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where entries of rows [n, v] stand in the same rows of others [n, w], else w: int32 [n, v].
+
+    Entries are places of n points, in each row different ones.
+    """
+    n, width = other.shape
+    rows = n * np.arange(n, dtype=np.int64)[:, None]
+    order = np.argsort(other, axis=1)
+    ascending = (rows + np.take_along_axis(other, order, axis=1)).ravel()
+    wanted = (rows + one).ravel()
+    found = np.minimum(np.searchsorted(ascending, wanted), n * width - 1)
+    partners = np.where(ascending[found] == wanted, order.ravel()[found], width)
+    return partners.astype(np.int32).reshape(one.shape)
+
+
+def _shared_within(lists: Sequence[np.ndarray], partners: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
+    """`_shared` of the k nearest that each of these rows has among them, by lists [n, w] of each space.
+
+    A row that has fewer than k has so many less in common; `partners` are those of the lists.
+    """
+    one, other = (_nearest_within(known, rows, k) for known in lists)
+    # Of an entry that has no partner: one that is never among the nearest.
+    other = np.pad(other, ((0, 0), (0, 1)))
+    one &= np.take_along_axis(other, partners[rows], axis=1)
+    return np.count_nonzero(one, axis=1) / k
+
+
+def _nearest_within(known: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """Which of the neighbours [n, w] of some rows are their k nearest among these rows: bool [h, w]."""
+    inside = np.zeros(len(known), bool)
+    inside[rows] = True
+    asked = inside[known[rows]]
+    asked &= asked.cumsum(axis=1, dtype=np.int32) <= k
+    return asked
 
 
 def moved_from_neighbors(
@@ -302,11 +319,7 @@ def _mean_within(shares: np.ndarray, nearest: np.ndarray, rows: np.ndarray) -> n
 
 def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Share of each row of [n, k] that stands in the same row of the other, too."""
-    n, k = one.shape
-    # Apart by more than numbers of points, those that stand for none included.
-    rows = 2 * (one.max(initial=0) + other.max(initial=0) + 2 * k + 1) * np.arange(n, dtype=np.int64)[:, None]
-    same = np.isin((rows + one).ravel(), (rows + other).ravel(), assume_unique=True)
-    return same.reshape(n, k).mean(axis=1)
+    return (_partners(one, other) < other.shape[1]).mean(axis=1)
 
 
 def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.evaluation import catalogue
 from jaxtl.plots.palette import TEN_COLOURS
-from jaxtl.plots.style import inches, letter, styled
+from jaxtl.plots.size import inches
+from jaxtl.plots.style import letter, styled
 from jaxtl.settings import STAGES
 
 
@@ -24,7 +25,7 @@ def history_figure(history: Sequence[Mapping[str, Any]], width: str | float | No
     Args:
         history: one mapping per epoch with `epoch` and any of `loss`, `accuracy`, `test_loss` and
             `test_accuracy`; what is missing or None is not drawn.
-        width: as of `jaxtl.plots.style.inches`; by default 5.6 inches.
+        width: as of `jaxtl.plots.size.inches`; by default 5.6 inches.
     """
     if not history or any("epoch" not in row for row in history):
         raise JaxtlError("history figure: needs at least one row, each with its epoch")
@@ -61,7 +62,7 @@ def layers_figure(rows: Sequence[Any], layers: Sequence[str], width: str | float
     Args:
         rows: of `jaxtl.evaluation.depth`: stage, layer, metric, value, low, high.
         layers: in the network's order, the first one on the left.
-        width: as of `jaxtl.plots.style.inches`; by default 6.6 inches.
+        width: as of `jaxtl.plots.size.inches`; by default 6.6 inches.
     """
     whole = 6.6 if width is None else inches(width)
     figure = Figure(figsize=(whole, 5.2), layout="constrained")

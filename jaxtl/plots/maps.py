@@ -19,7 +19,8 @@ from jaxtl.plots.density import SHARE, draw_lines, has_lines
 from jaxtl.plots.key import MANY, add_key, key_height, numbered
 from jaxtl.plots.palette import class_colours, class_marks
 from jaxtl.plots.points import draw_points
-from jaxtl.plots.style import Picture, inches, letter, square_limits, styled
+from jaxtl.plots.size import inches
+from jaxtl.plots.style import Picture, letter, square_limits, styled
 from jaxtl.records.arrays import Embedding
 from jaxtl.settings import STAGES
 
@@ -38,7 +39,7 @@ def embedding_figure(
     title: str | None = None,
     width: str | float | None = None,
 ) -> Figure:
-    """One map, 4 inches wide, or as `style.inches` says. `accuracy` is its 10-NN accuracy, leave one out."""
+    """One map, 4 inches wide, or as `size.inches` says. `accuracy` is its 10-NN accuracy, leave one out."""
     names, note = _class_names([embedding]), _note([embedding])
     whole = _ONE_INCHES if width is None else inches(width)
     height = whole + 0.55 + 0.2 * bool(title) + key_height(names, whole, note)
@@ -65,7 +66,7 @@ def stage_figure(
         stage: heads the figure, such as "before".
         accuracies: 10-NN accuracy, leave one out, by method, 0 to 1.
         title: heads the figure instead of the stage.
-        width: as of `style.inches`.
+        width: as of `size.inches`.
     """
     _check_some(embeddings)
     names, note, count = _class_names(embeddings), _note(embeddings), len(embeddings)
@@ -99,7 +100,7 @@ def comparison_figure(
         after: the maps of the second stage, of the same methods in the same order.
         accuracies: 10-NN accuracy, leave one out, by stage ("before", "after") and method, 0 to 1.
         titles: by stage, head the rows.
-        width: as of `style.inches`.
+        width: as of `size.inches`.
     """
     _check_some(before)
     methods = [[embedding.method for embedding in row] for row in (before, after)]

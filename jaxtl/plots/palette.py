@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.colors import to_rgb
 
 # Found by simulated annealing in CIELAB, so that two of them differ by at least 42 (CIE76), under protanopia,
 # deuteranopia and tritanopia as Machado, Oliveira & Fernandes (2009) simulate them by 18, and that all have a
@@ -47,7 +46,8 @@ def class_colours(classes: int, dark: bool = False) -> np.ndarray:
     Args:
         dark: for a dark background: as much lighter as the page is darker, of the same hue.
     """
-    colours = _lab(np.array([to_rgb(TEN_COLOURS[k % len(TEN_COLOURS)]) for k in range(classes)]))
+    ten = np.array([[int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)] for colour in TEN_COLOURS])
+    colours = _lab(ten[np.arange(classes) % len(ten)])
     rounds = np.arange(classes) // len(TEN_COLOURS)
     # Towards black, as far as the contrast with a dark background allows.
     colours *= (1 - _SHADE * rounds / max(3, rounds.max(initial=0) + 1))[:, None]

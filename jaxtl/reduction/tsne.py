@@ -21,7 +21,7 @@ from jaxtl.reduction.parameters import (
     check_number,
     versions,
 )
-from jaxtl.reduction.pca import exact_solver, streamed_pca
+from jaxtl.reduction.pca import exact_solver, principal_scores, streamed_pca
 
 # Exact neighbours are the same bytes for any number of threads; Annoy's depend on it, since each thread
 # grows its own trees. For 1280 features on two cores both take 41 s at n = 40,000, below that exact
@@ -270,8 +270,11 @@ def _initial(
     if initialization == "pca" and len(values) > EXACT_NEIGHBORS_UP_TO:
         return _scaled(streamed_pca(values, None, n_components=n_components)[0], seed)
     if initialization == "pca":
-        # Its jitter keeps duplicates apart. float64 and an exact solver for the reasons in pca.py.
-        return schemes.pca(steady(values).astype(np.float64), svd_solver=exact_solver(values.shape), **how)
+        # `schemes.pca`, whose jitter keeps duplicates apart. float64 and an exact solver for the reasons in
+        # pca.py, which may know these scores already.
+        rows, solver = steady(values).astype(np.float64), exact_solver(values.shape)
+        scores, _ = principal_scores(rows, n_components, solver, seed)
+        return np.ascontiguousarray(schemes.jitter(schemes.rescale(scores), random_state=seed))
     if initialization == "spectral":
         return np.ascontiguousarray(schemes.spectral(affinities.P, **how))
     return schemes.random(values, **how)

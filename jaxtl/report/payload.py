@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, MOVED
 from jaxtl.methods import method_label
+from jaxtl.plots.palette import class_colours
 from jaxtl.plots.sprites import picture, tiled
-from jaxtl.plots.style import class_colours
 from jaxtl.records.arrays import Embedding
 from jaxtl.runs.data import RunData
 from jaxtl.settings import STAGES

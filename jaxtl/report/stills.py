@@ -13,7 +13,7 @@ from html import escape
 import numpy as np
 
 from jaxtl.methods import method_label
-from jaxtl.plots.style import class_colours
+from jaxtl.plots.palette import class_colours
 from jaxtl.report.markup import Html
 from jaxtl.report.payload import fitted
 from jaxtl.runs.data import RunData

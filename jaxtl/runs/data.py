@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from jaxtl.data import load
 from jaxtl.errors import JaxtlError
@@ -17,7 +16,6 @@ from jaxtl.evaluation.catalogue import TEST_ACCURACY
 from jaxtl.evaluation.overview import accuracies_of, score_table, verdicts
 from jaxtl.methods import METHODS, method_label
 from jaxtl.metrics.change import OUTCOMES
-from jaxtl.plots.shown import plot_stages
 from jaxtl.progress import counted
 from jaxtl.records import summaries
 from jaxtl.records.arrays import Embedding
@@ -28,6 +26,9 @@ from jaxtl.runs.dataset import are_shown
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import COMPARISON
 from jaxtl.settings import FORMER_PIXELS, selection_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +130,8 @@ class RunData(summaries.Told):
 
     def plot(self, width: str | float | None = None) -> Figure:
         """Its embeddings before over after, a column for each method; `width` as of `jaxtl.plot`."""
+        from jaxtl.plots.shown import plot_stages
+
         accuracies = accuracies_of(self.scores)
         return plot_stages(self.name, self.embeddings, accuracies, tuned=not self.is_comparison, width=width)
 

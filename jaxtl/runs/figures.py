@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from jaxtl.errors import JaxtlError
 from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT
@@ -14,7 +13,7 @@ from jaxtl.evaluation.overview import accuracies_of
 from jaxtl.machine.child import Pool
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.process import Silence
-from jaxtl.plots import curves, maps, style
+from jaxtl.plots.size import DPI, inches
 from jaxtl.progress import Progress
 from jaxtl.ranges import RANGES
 from jaxtl.records.arrays import Embedding, Pathlike
@@ -23,10 +22,15 @@ from jaxtl.runs.folder import RunFolder, figure_names
 from jaxtl.runs.lock import Hold
 from jaxtl.settings import STAGES, ComparisonConfig
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _MOST = 5
 # What draws and writes a figure; matplotlib would import all but the first when it writes.
 _PRELOAD = (
     __name__,
+    "jaxtl.plots.maps",
+    "jaxtl.plots.curves",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "matplotlib.backends.backend_pdf",
@@ -47,17 +51,19 @@ class Print:
     """
 
     width: str | float | None = None
-    dpi: float = style.DPI
+    dpi: float = DPI
     methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         RANGES["dpi"].checked("dpi", self.dpi)
         if self.width is not None:
-            style.inches(self.width)
+            inches(self.width)
 
 
 def draw(run: RunFolder, name: str, how: Print = Print()) -> Figure:
     """One of a run's `figure_names`, from only the files that it shows. Raises JaxtlError as they do."""
+    from jaxtl.plots import curves, maps
+
     if name == "history":
         return curves.history_figure(run.history.read(), how.width)
     if name == "layers":
@@ -110,12 +116,14 @@ def save_figure(
     how: Print = Print(),
 ) -> list[Path]:
     """Draw one of a run's `figure_names`, in every format, into a folder; by default the run's own."""
+    from jaxtl.plots.style import save
+
     run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     written = []
     figure = draw(run, name, how)
     for file in run.figures[name]:
         written.append(file.path if out is None else Path(out, file.path.name))
-        style.save(figure, written[-1], how.dpi)
+        save(figure, written[-1], how.dpi)
         progress(len(written) / len(run.figures[name]))
     return written
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.plots.palette import TEN_COLOURS
-from jaxtl.plots.style import inches, letter, styled
+from jaxtl.plots.size import inches
+from jaxtl.plots.style import letter, styled
 from jaxtl.sweeps import choice
 from jaxtl.sweeps.rows import TESTED, SweepRow, weights_label
 
@@ -34,7 +35,7 @@ def sweep_figure(rows: Sequence[SweepRow], width: str | float | None = None) -> 
 
     Args:
         rows: those that are not done are left out.
-        width: as of `jaxtl.plots.style.inches`; by default 6.8 inches.
+        width: as of `jaxtl.plots.size.inches`; by default 6.8 inches.
 
     Raises JaxtlError where none is done.
     """
