@@ -21,11 +21,24 @@ from jaxtl.reduction.parameters import check_few_components, versions
 from jaxtl.reduction.tsne import FIXED_AFFINITY, Begun, begin
 
 # oneDAL divides half a cell's width by the distance, where others take the whole: this is what they call 0.5.
+# Above 0.35 a point could be pushed away by the middle of its own cell.
 _THETA = 0.25
 # oneDAL's gradient has the definition's factor of 4, which openTSNE's learning rates are to make good.
 _FACTOR = 4
-# Iterations in one call, which keeps the interpreter's lock. Each begins with no momentum and small gains.
+# Iterations in one call, which keeps the interpreter's lock. Each call begins without momentum, with small
+# gains, and with the normaliser as it then is.
 _TOGETHER = 50
+# Pairs by which the normaliser is estimated, to half a percent or better, and rows at least.
+_PAIRS, _ROWS = 1_000_000, 16
+# oneDAL writes the top of its tree, up to 1365 nodes, into memory for 1024. Two more points, so many times as
+# far away as the map is wide, keep the map in a few cells at the top; nothing draws them, and their push is
+# less than rounding.
+_FAR, _FAR_AT_LEAST = 1e3, 1e3
+_PLACES = np.array([[-1.0, -1.0], [2.0, 2.0]])
+# Of the learning rate that is usual: a map that explodes within a call would leave these two behind.
+_FASTEST = 10.0
+# Of repulsion; where there is hardly any, points are too far apart to move.
+_LEAST = 1e-3
 # oneDAL's second phase, which is all that is asked of it, has a momentum of 0.8.
 _FIXED_DESCENT = {"dof": 1, "theta": _THETA, "momentum": 0.8, "iterations_together": _TOGETHER}
 _REMEDY = "take --backend opentsne"
@@ -78,6 +91,7 @@ def intelex_tsne(
         n_components=n_components,
         seed=seed,
     )
+    _check_rates(len(values), begun)
     coords = _descend(begun, progress)
     params = {
         **begun.used,
@@ -89,18 +103,29 @@ def intelex_tsne(
         "seed": int(seed),
         "versions": versions("scikit-learn-intelex", "openTSNE", "scikit-learn", "numpy"),
     }
-    return coords, params, {"kl_divergence": _divergence(coords, begun.affinities)}
+    divergence = _divergence(coords, begun.affinities) if np.isfinite(coords).all() else np.nan
+    return coords, params, {"kl_divergence": divergence}
+
+
+def _check_rates(n: int, begun: Begun) -> None:
+    for phase in begun.phases:
+        most = _FASTEST * n / phase["exaggeration"]
+        if phase["learning_rate"] > most:
+            raise JaxtlError(f"tsne (intelex): learning_rate must be at most {most:g} here; {_REMEDY}")
 
 
 def _descend(begun: Begun, progress: Progress | None) -> np.ndarray:
-    coords = np.array(begun.start, np.float64, order="C")
+    coords = np.array(begun.start, np.float64)
+    affinities = begun.affinities.P
+    if not np.isfinite(affinities.data).all():
+        return np.full_like(coords, np.nan)
     total, done = sum(phase["n_iter"] for phase in begun.phases), 0
     with _one_thread() as onedal:
         for phase in begun.phases:
-            attraction = (begun.affinities.P * phase["exaggeration"]).tocsr()
             for count in _pieces(phase["n_iter"]):
-                _move(onedal, coords, attraction, count, phase["learning_rate"] / _FACTOR)
-                coords -= coords.mean(axis=0)
+                coords = _moved(onedal, coords, affinities, count, **phase)
+                if not np.isfinite(coords).all():
+                    return coords
                 done += count
                 if progress:
                     progress(done / total)
@@ -110,6 +135,45 @@ def _descend(begun: Begun, progress: Progress | None) -> np.ndarray:
 def _pieces(count: int) -> Iterator[int]:
     for begun in range(0, count, _TOGETHER):
         yield min(_TOGETHER, count - begun)
+
+
+def _moved(
+    onedal: Any,
+    coords: np.ndarray,
+    affinities: Any,
+    count: int,
+    exaggeration: float,
+    learning_rate: float,
+    n_iter: int,
+) -> np.ndarray:
+    """Coordinates [n, 2] after so many iterations, about their mean."""
+    from scipy.sparse import csr_matrix
+
+    n, more = len(coords), len(_PLACES)
+    # oneDAL counts each point as a neighbour of itself, so that repulsion is too weak by this.
+    whole = _normaliser(coords)
+    weak = max((whole - n) / (whole + more), _LEAST)
+    far = max(_FAR * float(np.ptp(coords, axis=0).max()), _FAR_AT_LEAST)
+    moving = np.concatenate([coords, far * _PLACES])
+    rows = np.concatenate([affinities.indptr, np.repeat(affinities.indptr[-1:], more)])
+    data = affinities.data * (exaggeration * weak)
+    attraction = csr_matrix((data, affinities.indices, rows), shape=(n + more, n + more))
+    _run(onedal, moving, attraction, count, learning_rate / (_FACTOR * weak))
+    coords = moving[:n]
+    return coords - coords.mean(axis=0)
+
+
+def _normaliser(coords: np.ndarray) -> float:
+    """The sum of 1 / (1 + d^2) over all pairs of coordinates [n, 2], each with itself too, by some rows."""
+    n = len(coords)
+    rows = np.linspace(0, n - 1, min(n, max(_ROWS, _PAIRS // n))).astype(int)
+    total = 0.0
+    for some in np.array_split(rows, -(-len(rows) * n // _PAIRS)):
+        near = np.ones((len(some), n))
+        for axis in coords.T:
+            near += np.square(axis[some, None] - axis)
+        total += float(np.reciprocal(near, out=near).sum())
+    return total * n / len(rows)
 
 
 @contextmanager
@@ -130,7 +194,7 @@ def _one_thread() -> Iterator[Any]:
         daal4py.daalinit(threads)
 
 
-def _move(onedal: Any, coords: np.ndarray, attraction: Any, count: int, learning_rate: float) -> None:
+def _run(onedal: Any, coords: np.ndarray, attraction: Any, count: int, learning_rate: float) -> None:
     """So many iterations on coordinates [n, 2], in place."""
     # Points, stored affinities, iterations without progress after which to stop (never), iterations, how many
     # of them with exaggeration, and after how many to look at progress.
