@@ -16,6 +16,7 @@ from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.machine import cuda
 from jaxtl.metrics import faithfulness
+from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Features
 from jaxtl.reduction import choice, defaults, intelex, reduce
 from jaxtl.reduction.choice import choose
@@ -221,7 +222,7 @@ def test_it_begins_with_coordinates_and_takes_known_neighbors():
     turned = reduce(before, "tsne", "intelex", onto=onto, initialization="pca", **SHORT)
     assert abs(begun.diagnostics["turned_degrees"]) < 10
     assert abs(turned.diagnostics["turned_degrees"]) > 80
-    known = jaxtl.exact_neighbors(before, 20)
+    known = exact_neighbors(before, 20)
     np.testing.assert_array_equal(
         reduce(before, "tsne", "intelex", known_neighbors=known, **SHORT).coords, first.coords
     )
@@ -329,6 +330,42 @@ def test_a_library_that_cannot_be_imported_is_one_line(monkeypatch, installed):
     )
     with pytest.raises(JaxtlError, match=message):
         reduce(cloud(), "tsne", "intelex", **SHORT)
+
+
+@needs_it
+def test_it_moves_points_down_the_gradient_of_the_divergence():
+    """oneDAL's own normaliser counts every point with itself: here 15 % of the sum."""
+    from jaxtl.reduction.tsne import begin
+
+    data = cloud(200)
+    affinities = begin(data, None, None, **(defaults("tsne", "intelex") | SHORT)).affinities.P
+    y = np.random.default_rng(1).normal(size=(200, 2)) * 3
+    y -= y.mean(axis=0)
+    with intelex._one_thread() as onedal:
+        step = intelex._moved(onedal, y, affinities, 1, exaggeration=1.0, learning_rate=1.0, n_iter=1) - y
+    apart = y[:, None] - y
+    near = 1 / (1 + (apart**2).sum(axis=2))
+    np.fill_diagonal(near, 0)
+    gradient = (((affinities.toarray() - near / near.sum()) * near)[..., None] * apart).sum(axis=1)
+    # The first gain is 0.01.
+    assert np.linalg.norm(step / -0.01 - gradient) < 0.03 * np.linalg.norm(gradient)
+
+
+@needs_it
+def test_a_map_that_fills_a_square_stays_within_its_memory():
+    """oneDAL alone ends the process here, as it writes beyond the memory for its tree."""
+    code = (
+        "import numpy as np, scipy.sparse as sparse\n"
+        "from jaxtl.reduction import intelex\n"
+        "side = np.arange(64.0)\n"
+        "grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)\n"
+        "affinities = sparse.diags([1 / 4096], [0], shape=(4096, 4096), format='csr')\n"
+        "with intelex._one_thread() as onedal:\n"
+        "    for _ in range(5):\n"
+        "        moved = intelex._moved(onedal, grid, affinities, 2, 1.0, 1e-9, 2)\n"
+        "assert abs(moved - grid + 31.5).max() < 1e-6\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @needs_it

@@ -27,7 +27,7 @@ _THETA = 0.25
 _FACTOR = 4
 # Iterations in one call, which keeps the interpreter's lock. Each call begins without momentum, with small
 # gains, and with the normaliser as it then is.
-_TOGETHER = 50
+_TOGETHER = 125
 # Pairs by which the normaliser is estimated, to half a percent or better, and rows at least.
 _PAIRS, _ROWS = 1_000_000, 16
 # oneDAL writes the top of its tree, up to 1365 nodes, into memory for 1024. Two more points, so many times as
