@@ -37,6 +37,8 @@ _FAR, _FAR_AT_LEAST = 1e3, 1e3
 _PLACES = np.array([[-1.0, -1.0], [2.0, 2.0]])
 # Of the learning rate that is usual: a map that explodes within a call would leave these two behind.
 _FASTEST = 10.0
+# What its 32-bit numbers hold.
+_MOST_AFFINITIES = 2**31 - 1
 # Of repulsion; where there is hardly any, points are too far apart to move.
 _LEAST = 1e-3
 # oneDAL's second phase, which is all that is asked of it, has a momentum of 0.8.
@@ -91,7 +93,7 @@ def intelex_tsne(
         n_components=n_components,
         seed=seed,
     )
-    _check_rates(len(values), begun)
+    _check(len(values), begun)
     coords = _descend(begun, progress)
     params = {
         **begun.used,
@@ -107,7 +109,9 @@ def intelex_tsne(
     return coords, params, {"kl_divergence": divergence}
 
 
-def _check_rates(n: int, begun: Begun) -> None:
+def _check(n: int, begun: Begun) -> None:
+    if begun.affinities.P.nnz > _MOST_AFFINITIES:
+        raise JaxtlError(f"tsne (intelex): {n:,} rows have more neighbours than oneDAL can count; {_REMEDY}")
     for phase in begun.phases:
         most = _FASTEST * n / phase["exaggeration"]
         if phase["learning_rate"] > most:
