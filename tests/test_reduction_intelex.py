@@ -214,13 +214,15 @@ def test_another_process_gives_the_same_bytes_and_the_same_progress(tmp_path):
 
 @needs_it
 def test_it_begins_with_coordinates_and_takes_known_neighbors():
+    # Groups, whose places in a map stay.
     before = cloud()
+    before[:, :2] += 12 * np.array([[0, 0], [1, 0], [0, 1.5]])[np.arange(150) % 3]
     first = reduce(before, "tsne", "intelex", **SHORT)
     onto = first.coords @ np.array([[0.0, 1.0], [-1.0, 0.0]])
     begun = reduce(before, "tsne", "intelex", onto=onto, **SHORT)
     assert (begun.params["initialization"], begun.params["aligned"]) == ("given", True)
     turned = reduce(before, "tsne", "intelex", onto=onto, initialization="pca", **SHORT)
-    assert abs(begun.diagnostics["turned_degrees"]) < 10
+    assert abs(begun.diagnostics["turned_degrees"]) < 20
     assert abs(turned.diagnostics["turned_degrees"]) > 80
     known = exact_neighbors(before, 20)
     np.testing.assert_array_equal(
