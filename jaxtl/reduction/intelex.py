@@ -1,7 +1,7 @@
 """t-SNE on a CPU by oneDAL, the library behind Intel's extension for scikit-learn.
 
 The extension's own class takes one learning rate for both phases and forms affinities of its own. So its
-kernel is called here as that class calls it (scikit-learn-intelex 2025.0 to 2026.2), with the affinities,
+kernel is called here as that class calls it (tried: scikit-learn-intelex 2026.2), with the affinities,
 start and phases of openTSNE's backend. Nothing of scikit-learn is replaced.
 """
 
