@@ -22,7 +22,8 @@ class Method:
     Attributes:
         name: as it stands in settings, in commands and in the names of files.
         label: as readers see it.
-        libraries: those that compute it, as users name them: "auto" takes the first that can work here.
+        libraries: those that compute it, as users name them: "auto" takes the first that is installed and can
+            work here.
         on_gpu: the libraries among them that compute on a GPU where there is one.
         streamed: the libraries among them that read features piece by piece, so that these may be a
             memory-mapped file, larger than memory.
@@ -55,7 +56,7 @@ _LIST = (
     Method(
         "tsne",
         "t-SNE",
-        libraries=("cuml", "opentsne"),
+        libraries=("cuml", "intelex", "opentsne"),
         on_gpu=("cuml",),
         settings={"perplexity": "perplexity {:g}"},
     ),
@@ -71,7 +72,15 @@ _LIST = (
 # By name, in the order in which they are shown.
 METHODS: dict[str, Method] = {method.name: method for method in _LIST}
 # Libraries as users name them and as their makers write them.
-LIBRARIES = {"sklearn": "scikit-learn", "opentsne": "openTSNE", "cuml": "cuML", "jaxtl": "jaxtl"}
+LIBRARIES = {
+    "sklearn": "scikit-learn",
+    "opentsne": "openTSNE",
+    "intelex": "scikit-learn-intelex",
+    "cuml": "cuML",
+    "jaxtl": "jaxtl",
+}
+# Of those that compute on a CPU and that an extra of the same name brings: the module that they are there by.
+EXTRAS = {"intelex": "sklearnex"}
 
 
 class Seeded(Protocol):

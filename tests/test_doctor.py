@@ -28,6 +28,7 @@ WORKING = {
     "LiteRT": Probe("LiteRT", 2.0, {"version": "2.3.0"}),
     "OpenVINO": Probe("OpenVINO", 2.0, {"version": "2026.4.1"}),
     "ONNX Runtime": Probe("ONNX Runtime", 2.0, {"version": "1.32.0"}),
+    "scikit-learn-intelex": Probe("scikit-learn-intelex", 2.0, {"version": "2026.2.0"}),
 }
 WHEELS = {
     "jax": "0.10.2",
@@ -165,6 +166,17 @@ def test_engines_of_a_cpu_that_are_installed(machine):
     report = doctor.examine()
     assert report.choices[0].stage == "features and fine-tuning"
     assert report.problems[0].remedy.endswith("or take --engine jax")
+
+
+def test_a_library_of_maps_that_is_installed(machine):
+    wheels = {"jax": "0.10.2", "scikit-learn-intelex": "2026.2.0"}
+    asked = machine(cuda.ABSENT, wheels, [ON_CPU])
+    assert doctor.examine().healthy
+    assert asked == ["CPU libraries", "JAX", "scikit-learn-intelex"]
+    machine(cuda.ABSENT, wheels, [ON_CPU, Probe("scikit-learn-intelex", 2.0, {}, "ImportError: libtbb")])
+    report = doctor.examine()
+    assert report.problems[0].what == "scikit-learn-intelex: ImportError: libtbb"
+    assert report.problems[0].remedy.endswith("or take --backend opentsne")
 
 
 def test_jax_platforms_that_keeps_jax_off_the_gpu_is_healthy(machine, monkeypatch):

@@ -12,6 +12,7 @@ from jaxtl import JaxtlError
 from jaxtl.machine.memory import largest_count, spoken_bytes
 from jaxtl.methods import METHODS
 from jaxtl.reduction import footprint
+from jaxtl.reduction.choice import is_installed
 from jaxtl.reduction.pca import sklearn_pca, streamed_pca
 
 GIB = 2**30
@@ -134,6 +135,10 @@ MEASURED = [
     ("pca", "sklearn", (300, 60_000), {}),
     ("pca", "jaxtl", (2000, 3000), {}),
     ("tsne", "opentsne", (2000, 500), {"perplexity": 300, "n_iter": 1, "early_exaggeration_iter": 1}),
+    pytest.param(
+        *("tsne", "intelex", (2000, 500), {"perplexity": 300, "n_iter": 1, "early_exaggeration_iter": 1}),
+        marks=pytest.mark.skipif(not is_installed("intelex"), reason="scikit-learn-intelex is not installed"),
+    ),
     ("lle", "jaxtl", (4000, 20), {"solver": "dense"}),
     ("lle", "sklearn", (3000, 20), {"eigen_solver": "dense"}),
 ]

@@ -11,15 +11,16 @@ from jaxtl.machine import cuda
 from jaxtl.methods import METHODS
 from jaxtl.metrics import knn_accuracy
 from jaxtl.records.arrays import Embedding, Features
+from jaxtl.reduction import choice as choice_of
 from jaxtl.reduction import defaults, reduce
-from jaxtl.reduction.choice import choose, preferred
+from jaxtl.reduction.choice import choose, on_cpu, preferred
 
 # One thread, since at these sizes more only wait for each other.
 SHORT = {"early_exaggeration_iter": 100, "n_iter": 100, "n_jobs": 1}
 
 
 def first_on_cpu(method):
-    return next(library for library in METHODS[method].libraries if library != "cuml")
+    return on_cpu(method)[0]
 
 
 def features(values, labels=None):
@@ -332,6 +333,7 @@ def machine(monkeypatch):
     """A function that makes this a machine with such faults of cuML, JAX on a GPU, and the GPU."""
 
     def pretend(cuml=None, jax=None, gpu=None):
+        monkeypatch.setattr(choice_of, "find_spec", lambda name: None)  # no extra is installed
         for name, fault in (("cuml", cuml), ("jax_gpu", jax), ("gpu", gpu)):
             monkeypatch.setattr(cuda, f"{name}_fault", lambda fault=fault: fault)
 

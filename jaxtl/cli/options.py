@@ -250,7 +250,7 @@ _MAPS = together(
         "--backend",
         "auto",
         f"Libraries to prefer for the maps: {', '.join(LIBRARIES)}. auto takes cuML where there is a GPU for "
-        "it.",
+        "it; else intelex for t-SNE, where that extra is installed.",
         metavar="NAME,...",
     ),
     limit(

@@ -148,7 +148,7 @@ def settled(images: Images, network: Network, observer: Observer) -> Images:
     "--backend",
     "auto",
     f"The library that does it: {', '.join(LIBRARIES)}, as far as it has the method. auto: cuML where there "
-    "is a GPU for it.",
+    "is a GPU for it; else intelex for t-SNE, where that extra is installed.",
     metavar="NAME",
 )
 @options.seed

@@ -25,6 +25,7 @@ _FUNCTIONS = {
     "LiteRT": "jaxtl.doctor.probes:use_litert",
     "OpenVINO": "jaxtl.doctor.probes:use_openvino",
     "ONNX Runtime": "jaxtl.doctor.probes:use_onnx_runtime",
+    "scikit-learn-intelex": "jaxtl.doctor.probes:use_intelex",
 }
 
 
@@ -48,7 +49,7 @@ class Probe:
 
 
 def try_library(name: str) -> Probe:
-    """Let a library work: "CPU libraries", "JAX", "CuPy", "cuML", "LiteRT", "OpenVINO" or "ONNX Runtime"."""
+    """Let a library work: one of those in `_FUNCTIONS`."""
     began, facts, error = time.monotonic(), {}, ""
     with Child(environment=_ENVIRONMENT) as child:
         try:
@@ -150,6 +151,19 @@ def use_openvino() -> dict[str, str]:
 
 def use_onnx_runtime() -> dict[str, str]:
     return _use_engine("onnxruntime")
+
+
+def use_intelex() -> dict[str, str]:
+    import numpy
+
+    from jaxtl.metrics import knn_accuracy
+    from jaxtl.reduction import reduce
+
+    groups = numpy.arange(60) % 2
+    rows = numpy.random.default_rng(0).normal(size=(60, 4)) + 20 * groups[:, None]
+    embedding = reduce(rows, "tsne", "intelex", perplexity=5, n_jobs=1)
+    assert knn_accuracy(embedding.coords, groups)[0] == 1, "a map of two groups is wrong"
+    return {"version": embedding.params["versions"]["scikit-learn-intelex"]}
 
 
 def _use_engine(engine: str) -> dict[str, str]:

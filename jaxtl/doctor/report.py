@@ -49,6 +49,8 @@ _ENGINES = {
     "OpenVINO": ("openvino", {"openvino", "onnx"}),
     "ONNX Runtime": ("onnxruntime", {"onnxruntime", "onnx"}),
 }
+# What computes maps on a CPU beside the libraries that jaxtl needs: what to take instead.
+_OF_MAPS = {"scikit-learn-intelex": "--backend opentsne"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Report:
         cards: what nvidia-smi says of each card and of the processes on them, a line each.
         libraries: version by distribution, of CUDA's libraries and what is built on them.
         probes: the CPU's libraries and JAX; CuPy and cuML where they are installed and there is a GPU;
-            LiteRT, OpenVINO and ONNX Runtime where they are installed.
+            LiteRT, OpenVINO, ONNX Runtime and scikit-learn-intelex where they are installed.
         environment: variables that are set and matter.
         choices: what "auto" takes.
         notes: what is not there, which is no fault.
@@ -110,7 +112,7 @@ def examine() -> Report:
             if any(distribution.startswith(prefix) for distribution in installed)
         ]
     engines = [try_library(name) for name, (_, needs) in _ENGINES.items() if needs <= set(installed)]
-    probes += engines
+    probes += engines + [try_library(name) for name in _OF_MAPS if name in installed]
     choices, met = _choices(jax, _engine_taken(engines))
     faults = [gpu, cuda.jax_gpu_fault(), cuda.cuml_fault(), *met]
     return Report(
@@ -181,6 +183,7 @@ def problems(faults: list[Fault | None], probes: list[Probe], jax_platforms: str
             full = re.search(r"out.?of.?memory|RESOURCE_EXHAUSTED|bad_alloc", probe.error, re.IGNORECASE)
             remedy = "free memory of the GPU: end other processes on it" if full else again
             remedy += ", or take --engine jax" * (probe.name in _ENGINES)
+            remedy += f", or take {_OF_MAPS[probe.name]}" if probe.name in _OF_MAPS else ""
             broken.append(Fault(f"{probe.name}: {probe.error}", remedy, True))
         elif probe.name == "JAX" and faults[1] is None and not _on_gpu(probe):
             why = f": {probe.said}" if probe.said else ""

@@ -202,6 +202,10 @@ VAN_DER_MAATEN_HINTON = Source(
     "L. van der Maaten, G. Hinton: Visualizing data using t-SNE. Journal of Machine Learning Research 9, "
     "2008."
 )
+VAN_DER_MAATEN = Source(
+    "L. van der Maaten: Accelerating t-SNE using tree-based algorithms. Journal of Machine Learning Research "
+    "15, 2014."
+)
 ROWEIS_SAUL = Source(
     "S. T. Roweis, L. K. Saul: Nonlinear dimensionality reduction by locally linear embedding. Science "
     "290, 2000.",

@@ -165,6 +165,8 @@ def _begun(
         check_settings(method, config.points, config, comparison.embedder.choices[method].name)
     comparison.check_memory(comparison.embeddings_left)
     check_comparison_memory(config, compared.pair, compared.training, comparison.embedder.choices)
+    for note in comparison.embedder.notes:
+        observer.notify(note)
     # The settings last: a folder that has some is complete enough to go on.
     for files, pair in ((run.features, compared.pair), (run.training_features, compared.training)):
         for stage, features in zip(STAGES, pair[:2] if pair else (), strict=False):

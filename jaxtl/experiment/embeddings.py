@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxtl.costs import table as costs
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory
-from jaxtl.methods import library_label, method_label
+from jaxtl.methods import EXTRAS, library_label, method_label
 from jaxtl.progress import Notify, Progress
 from jaxtl.ranges import settle
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction import reduce, starts_from_coords
-from jaxtl.reduction.choice import choose, parse_libraries, preferred
+from jaxtl.reduction.choice import Choice, choose, on_cpu, parse_libraries, preferred
 from jaxtl.reduction.cuml import RETRIED
 from jaxtl.reduction.process import Reducer
 from jaxtl.reduction.tsne import FFT_FROM
@@ -27,6 +28,7 @@ from jaxtl.settings import TIME_LIMIT
 _PRELOAD = {
     "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
     "opentsne": ("openTSNE", "sklearn.decomposition"),
+    "intelex": ("daal4py", "openTSNE", "sklearn.decomposition"),
     "sklearn": ("sklearn.decomposition",),
     "jaxtl": ("jaxtl.lle.estimator",),
 }
@@ -82,18 +84,35 @@ class Embedder:
         options: what with.
         points: of one embedding; an attribute, too.
         align: whether embeddings after are turned onto those before.
+        made: by method, the library that others of these embeddings are by, which are there already.
 
     Raises JaxtlError where a library that is asked for cannot work.
     """
 
     def __init__(
-        self, methods: Sequence[str], options: EmbeddingOptions, points: int, align: bool = False
+        self,
+        methods: Sequence[str],
+        options: EmbeddingOptions,
+        points: int,
+        align: bool = False,
+        made: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._options, self.points, self._align = options, points, align
         self._lock = threading.Lock()
         self._idle: dict[str, list[Reducer]] = {}
         self._busy: list[Reducer] = []
-        self.choices = {method: choose(method, preferred(method, options.backend)) for method in methods}
+        self.choices = {method: _choice(method, options.backend, made.get(method)) for method in methods}
+
+    @property
+    def notes(self) -> list[str]:
+        """What "auto" took because it is installed, and how that is left out, a line each."""
+        told = []
+        for method, choice in self.choices.items():
+            if choice.name in EXTRAS and preferred(method, self._options.backend) == "auto":
+                other = next(name for name in on_cpu(method) if name not in EXTRAS)
+                taken = f"{method_label(method)} by {library_label(choice.name)}, which is installed"
+                told.append(f"{taken}; --backend {other} takes {library_label(other)}")
+        return told
 
     def get_ready(self, methods: Iterable[str]) -> None:
         """Start the processes for these methods' embeddings, if any, while something else works."""
@@ -241,3 +260,12 @@ class Embedder:
         with self._lock:
             self._busy.remove(reducer)
             self._idle.setdefault(kept_for, []).append(reducer)
+
+
+def _choice(method: str, backend: str, made: str | None) -> Choice:
+    """The library of a method; on a CPU "auto" is the one that made the others, where that can work."""
+    library = preferred(method, backend)
+    choice = choose(method, library)
+    if library == "auto" and not choice.on_gpu and made in on_cpu(method):
+        return choice._replace(name=made, why="as the others of this run")
+    return choice

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, product
 from types import MappingProxyType
 from typing import Any
 
@@ -78,7 +78,14 @@ class Experiment:
 
     @cached_property
     def embedder(self) -> Embedder:
-        return Embedder(self.config.methods, self._options, self._points, self.config.align)
+        return Embedder(self.config.methods, self._options, self._points, self.config.align, self._made_by)
+
+    @property
+    def _made_by(self) -> dict[str, str]:
+        """By method, the library that made an embedding which is there already."""
+        names = product(reversed(STAGES), self.config.methods)
+        files = ((method, self.folder.embeddings[stage, method]) for stage, method in names)
+        return {method: file.read().backend for method, file in files if file.is_intact}
 
     @cached_property
     def work(self) -> Work:

@@ -76,7 +76,7 @@ def planned(
     if check_memory:
         checks.check_network_memory(config, experiment.shared)
         experiment.check_memory(experiment.embeddings_left)
-    for note in checks.notes(config, shared):
+    for note in (*checks.notes(config, shared), *experiment.embedder.notes):
         told.notify(note)
     return experiment
 

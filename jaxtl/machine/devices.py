@@ -37,6 +37,7 @@ _LIBRARIES = (
     "scipy",
     "scikit-learn",
     "openTSNE",
+    "scikit-learn-intelex",
     "matplotlib",
     "safetensors",
     "tensorflow-datasets",

@@ -12,7 +12,7 @@ MACHINE = ("cpu", "cores", "device", "beside")
 # What tells nothing of times, and what messages call the others.
 _NO_PART = ("versions", "host")
 _WORDS = {"beside": "trials at a time"}
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "openTSNE")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "openTSNE", "scikit-learn-intelex")
 _GPU_LIBRARIES = ("cuml-cu13", "cuml-cu12", "jax")
 
 

@@ -19,7 +19,10 @@ from jaxtl.machine.host import describe, versions
 from jaxtl.machine.memory import peak_memory
 from jaxtl.progress import Attempt, Observer, Progress
 
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE", "matplotlib")
+_LIBRARIES = (
+    *("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE", "scikit-learn-intelex"),
+    "matplotlib",
+)
 _LAYOUT = "%(asctime)s %(levelname)-7s %(message)s"
 # The innermost calls of an error, where it is a fault of jaxtl's.
 _CALLS = 12

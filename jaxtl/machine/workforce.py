@@ -26,7 +26,10 @@ from jaxtl.progress import Observer, counted
 _SEEN_SECONDS = 10.0
 _TICK = 0.1
 # Libraries whose versions numbers can depend on.
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE")
+_LIBRARIES = (
+    *("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "openTSNE"),
+    "scikit-learn-intelex",
+)
 
 
 class Workforce:

@@ -18,12 +18,13 @@ from numpy.typing import ArrayLike
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine.bars import with_bar
-from jaxtl.methods import METHODS, Parameter, Seeded
+from jaxtl.methods import EXTRAS, METHODS, Parameter, Seeded
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction import footprint
-from jaxtl.reduction.choice import choose
+from jaxtl.reduction.choice import Choice, choose, on_cpu
 from jaxtl.reduction.cuml import check_most_neighbors, cuml_pca, cuml_tsne
+from jaxtl.reduction.intelex import intelex_tsne
 from jaxtl.reduction.landmarks import check_landmarks, choose_landmarks, place_others, placer
 from jaxtl.reduction.lle import check_neighbors, own_lle, sklearn_lle
 from jaxtl.reduction.parameters import check_number
@@ -34,11 +35,13 @@ from jaxtl.reduction.turning import coords_of, turned_onto
 # The libraries are those of each method's row in `jaxtl.methods`.
 BACKENDS: dict[str, dict[str, Callable[..., tuple[np.ndarray, dict[str, Any], dict[str, Any]]]]] = {
     "pca": {"cuml": cuml_pca, "sklearn": sklearn_pca, "jaxtl": streamed_pca},
-    "tsne": {"cuml": cuml_tsne, "opentsne": opentsne},
+    "tsne": {"cuml": cuml_tsne, "intelex": intelex_tsne, "opentsne": opentsne},
     "lle": {"jaxtl": own_lle, "sklearn": sklearn_lle},
 }
 # Whether so many rows suffice for the settings of a run that a method takes.
 _CHECKS = {"tsne": check_perplexity, "lle": check_neighbors}
+# Libraries with maps in 2 dimensions alone, instead of which "auto" takes others.
+_FLAT = {"intelex"}
 # Values looked at together before a method is given them.
 _PIECE = 2**24
 
@@ -66,8 +69,9 @@ def reduce(
             (`jaxtl.records.store.load`); the libraries that are `streamed` in the method's row
             (`jaxtl.methods`) read them piece by piece, as all do with landmarks.
         method: "pca", "tsne" or "lle"; all are in `jaxtl.methods.METHODS`.
-        backend: a library that computes the method, or "auto"; see `choose`. Where features would not fit
-            into memory as it takes them, "auto" is one that is `streamed` in the method's row.
+        backend: a library that computes the method, or "auto"; see `choose`. On a CPU "auto" is one that has
+            all of `params`, and where features would not fit into memory as it takes them, one that is
+            `streamed` in the method's row.
         known_neighbors: neighbours of these features, at least as many as the method uses, exact or
             approximate (`jaxtl.neighbors.approximate`): backends on the CPU that need any look for none.
         landmarks: rows, drawn by the seed, that the method embeds; the others are placed among them
@@ -90,7 +94,7 @@ def reduce(
     choice = choose(method, backend)
     if choice.fault:
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
-    name, needs = choice.name, _needs(method, params, landmarks, known_neighbors)
+    name, needs = _able(method, backend, choice, params), _needs(method, params, landmarks, known_neighbors)
     if backend == "auto" and not choice.on_gpu:
         name = footprint.fitting(method, name, features.values.shape, needs)
     function = BACKENDS[method][name]
@@ -172,8 +176,31 @@ def _half(progress: Progress, number: int) -> Progress:
 
 
 def defaults(method: str, backend: str = "auto") -> dict[str, Any]:
-    """The parameters of a method and what they are unless given. Raises JaxtlError as `choose` does."""
-    return _parameters(BACKENDS[method][choose(method, backend).name])
+    """The parameters of a method and what they are unless given. Raises JaxtlError as `choose` does.
+
+    With "auto" on a CPU those of all libraries there, each as the first that has it has it.
+    """
+    return {
+        key: value
+        for name in reversed(_candidates(method, backend, choose(method, backend)))
+        for key, value in _parameters(BACKENDS[method][name]).items()
+    }
+
+
+def _candidates(method: str, backend: str, choice: Choice) -> list[str]:
+    """Libraries that may be taken, the one that was chosen first."""
+    others = on_cpu(method) if backend == "auto" and choice.name in EXTRAS else []
+    return list(dict.fromkeys((choice.name, *others)))
+
+
+def _able(method: str, backend: str, choice: Choice, params: dict[str, Any]) -> str:
+    """The first library that may be taken and can do this; the one chosen where none can."""
+    for name in _candidates(method, backend, choice):
+        known = _parameters(BACKENDS[method][name])
+        flat = name not in _FLAT or params.get("n_components", 2) == 2
+        if flat and params.keys() <= known.keys():
+            return name
+    return choice.name
 
 
 def check_settings(method: str, n: int, settings: Seeded, backend: str = "auto") -> None:

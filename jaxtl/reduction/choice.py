@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.util import find_spec
 from typing import NamedTuple
 
-from jaxtl.errors import JaxtlError
+from jaxtl.errors import JaxtlError, install
 from jaxtl.machine import cuda
-from jaxtl.methods import LIBRARIES, METHODS, Method
+from jaxtl.methods import EXTRAS, LIBRARIES, METHODS, Method, library_label
+
+# Processors that the libraries of extras have builds for.
+_BUILT_FOR = ("x86_64", "AMD64")
 
 
 class Choice(NamedTuple):
@@ -44,7 +49,25 @@ def choose(method: str, backend: str = "auto") -> Choice:
         without_gpu = cuda.gpu_fault() is not None and not fault.broken
         remedy = "take --backend auto" if without_gpu else fault.remedy
         raise JaxtlError(f"{method}: backend cuml cannot work: {fault.what}; {remedy}")
+    if not is_installed(backend):
+        others = f"take --backend {' or '.join(on_cpu(method))}"
+        remedy = f"{install(backend)}, or {others}" if platform.machine() in _BUILT_FOR else others
+        raise JaxtlError(f"{method}: backend {backend} is not installed; {remedy}")
     return Choice(backend, "asked for", _computes_on_gpu(METHODS[method], backend))
+
+
+def on_cpu(method: str) -> list[str]:
+    """The libraries that can compute a method on this machine's CPU, those that "auto" prefers first."""
+    return [name for name in METHODS[method].libraries if name != "cuml" and is_installed(name)]
+
+
+def is_installed(library: str) -> bool:
+    """Whether a library is there that only an extra brings; nothing is imported. All others are."""
+    if library not in EXTRAS:
+        return True
+    spec = find_spec(EXTRAS[library])
+    # A folder that happens to have the name, in the working directory say, has no file of its own.
+    return spec is not None and spec.origin is not None
 
 
 def preferred(method: str, libraries: str) -> str:
@@ -81,8 +104,11 @@ def _automatic(method: Method) -> Choice:
     fault = cuda.cuml_fault()
     if fault is None:
         return Choice("cuml", "cuML is installed and a GPU is there", True)
-    first = next(name for name in method.libraries if name != "cuml")
-    return Choice(first, fault.what, False, fault if fault.broken else None)
+    first, *others = on_cpu(method.name)
+    why = fault.what
+    if first in EXTRAS:
+        why = f"installed, and faster than {library_label(others[0])} on a CPU"
+    return Choice(first, why, False, fault if fault.broken else None)
 
 
 def _computes_on_gpu(method: Method, library: str) -> bool:

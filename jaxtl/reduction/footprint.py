@@ -52,6 +52,7 @@ def needed(method: str, backend: str, shape: tuple[int, int], params: Mapping[st
         ("pca", "sklearn"): _pca,
         ("pca", "jaxtl"): _streamed_pca,
         ("tsne", "opentsne"): _tsne,
+        ("tsne", "intelex"): _tsne,
         ("lle", "jaxtl"): _own_lle,
         ("lle", "sklearn"): _sklearn_lle,
     }.get((method, backend))

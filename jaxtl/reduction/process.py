@@ -10,11 +10,11 @@ from jaxtl.errors import JaxtlError
 from jaxtl.machine import cores
 from jaxtl.machine.child import Child
 from jaxtl.machine.process import Silence
-from jaxtl.methods import METHODS
 from jaxtl.progress import Progress
 from jaxtl.records.arrays import Embedding, Features, Neighbors, Pathlike
 from jaxtl.records.files import remove_leftovers
 from jaxtl.reduction import reduce
+from jaxtl.reduction.choice import on_cpu
 
 
 class Reducer(contextlib.AbstractContextManager["Reducer"]):
@@ -96,7 +96,7 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
 
 
 def _advice(method: str, backend: str) -> str:
-    others = [name for name in METHODS[method].libraries if name not in (backend, "cuml")]
+    others = [name for name in on_cpu(method) if name != backend]
     return f" or take --backend {' or '.join(others)}" if others else ""
 
 

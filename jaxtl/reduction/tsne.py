@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ EXACT_NEIGHBORS_UP_TO = 100_000
 FFT_FROM = 10_000
 
 # openTSNE's defaults, passed explicitly so that the record tells what ran.
-_FIXED_AFFINITY = {"metric": "euclidean", "symmetrize": True}
+FIXED_AFFINITY = {"metric": "euclidean", "symmetrize": True}
 _FIXED_DESCENT = {
     "dof": 1,
     "theta": 0.5,
@@ -104,33 +104,31 @@ def opentsne(
     about 2e-4, or exact where points lie on each other; not below 0.
     """
     n = len(values)
-    _check(n, perplexity, learning_rate, initialization, neighbors, negative_gradient_method)
-    _check_dimensions(n_components, values.shape[1], initialization, negative_gradient_method)
-    check_jobs("tsne", n_jobs)
-    early = _phase(n, learning_rate, "early_exaggeration", early_exaggeration, early_exaggeration_iter)
-    late = _phase(n, learning_rate, "exaggeration", exaggeration, n_iter)
-    neighbors, known_neighbors = _who_finds(neighbors, known_neighbors, n, int(3 * perplexity))
+    check_choice("tsne", "negative_gradient_method", negative_gradient_method, ("auto", "bh", "fft"))
+    _check_dimensions(n_components, negative_gradient_method)
     if negative_gradient_method == "auto":
         negative_gradient_method = "fft" if n >= FFT_FROM and n_components == 2 else "bh"
-
-    threads = cores.workers(n_jobs) if n > _ONE_THREAD_UP_TO else 1
-    affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
-    if start is None:
-        first = _initial(values, affinities, initialization, int(n_components), seed)
-    else:
-        first, initialization = _scaled(start, seed), FROM_COORDS
-    embedding = _descend(first, affinities, [early, late], negative_gradient_method, threads, progress)
-
+    begun = begin(
+        values,
+        known_neighbors,
+        start,
+        perplexity=perplexity,
+        initialization=initialization,
+        learning_rate=learning_rate,
+        early_exaggeration=early_exaggeration,
+        early_exaggeration_iter=early_exaggeration_iter,
+        exaggeration=exaggeration,
+        n_iter=n_iter,
+        neighbors=neighbors,
+        n_jobs=n_jobs,
+        n_components=n_components,
+        seed=seed,
+    )
+    embedding = _descend(begun, negative_gradient_method, progress)
     params = {
-        "n_components": int(n_components),
-        "perplexity": float(perplexity),
-        "initialization": initialization,
-        **_of_phases(early, late),
-        "neighbors": neighbors,
-        **({"recall": known_neighbors.recall} if neighbors == GIVEN else {}),
-        "n_neighbors": int(3 * perplexity),
+        **begun.used,
         "negative_gradient_method": negative_gradient_method,
-        **_FIXED_AFFINITY,
+        **FIXED_AFFINITY,
         **_FIXED_DESCENT,
         "n_jobs": int(n_jobs),
         "dtype": "float64",
@@ -138,6 +136,69 @@ def opentsne(
         "versions": versions("openTSNE", "scikit-learn", "numpy"),
     }
     return np.asarray(embedding), params, {"kl_divergence": float(embedding.kl_divergence)}
+
+
+class Begun(NamedTuple):
+    """A descent that is still to be made.
+
+    Attributes:
+        start: coordinates [n, n_components], float64.
+        affinities: openTSNE's; their `P` is the joint distribution, sparse [n, n], whose sum is 1.
+        phases: of each its `exaggeration`, `n_iter`, and the `learning_rate` by openTSNE's gradient, which
+            is without the definition's factor of 4.
+        threads: that it may take.
+        used: the parameters so far, for the record.
+    """
+
+    start: np.ndarray
+    affinities: Any
+    phases: tuple[dict[str, float | int], ...]
+    threads: int
+    used: dict[str, Any]
+
+
+def begin(
+    values: np.ndarray,
+    known_neighbors: Neighbors | None,
+    start: np.ndarray | None,
+    *,
+    perplexity: float,
+    initialization: str,
+    learning_rate: float | str,
+    early_exaggeration: float,
+    early_exaggeration_iter: int,
+    exaggeration: float,
+    n_iter: int,
+    neighbors: str,
+    n_jobs: int,
+    n_components: int,
+    seed: int,
+) -> Begun:
+    """What comes before the descent, whoever makes it; arguments and errors as of `opentsne`."""
+    n = len(values)
+    _check(n, perplexity, learning_rate, initialization, neighbors)
+    _check_start(n_components, values.shape[1], initialization)
+    check_jobs("tsne", n_jobs)
+    early = _phase(n, learning_rate, "early_exaggeration", early_exaggeration, early_exaggeration_iter)
+    late = _phase(n, learning_rate, "exaggeration", exaggeration, n_iter)
+    neighbors, known_neighbors = _who_finds(neighbors, known_neighbors, n, int(3 * perplexity))
+
+    threads = cores.workers(n_jobs) if n > _ONE_THREAD_UP_TO else 1
+    affinities = _affinities(values, known_neighbors, perplexity, neighbors, threads, seed)
+    if start is None:
+        first = _initial(values, affinities, initialization, int(n_components), seed)
+    else:
+        first, initialization = _scaled(start, seed), FROM_COORDS
+    used = {
+        "n_components": int(n_components),
+        "perplexity": float(perplexity),
+        "initialization": initialization,
+        **_of_phases(early, late),
+        "neighbors": neighbors,
+        **({"recall": known_neighbors.recall} if neighbors == GIVEN else {}),
+        "n_neighbors": int(3 * perplexity),
+    }
+    return Begun(first, affinities, (early, late), threads, used)
 
 
 def _who_finds(neighbors: str, known: Neighbors | None, n: int, k: int) -> tuple[str, Neighbors | None]:
@@ -183,27 +244,24 @@ def check_perplexity(n: int, perplexity: float) -> None:
 
 
 def _check(
-    n: int,
-    perplexity: float,
-    learning_rate: float | str,
-    initialization: str,
-    neighbors: str,
-    gradient: str,
+    n: int, perplexity: float, learning_rate: float | str, initialization: str, neighbors: str
 ) -> None:
     check_perplexity(n, perplexity)
     if learning_rate != "auto":
         check_number("tsne", "learning_rate (unless auto)", learning_rate, low=0, open_low=True)
     check_choice("tsne", "initialization", initialization, ("pca", "random", "spectral"))
     check_choice("tsne", "neighbors", neighbors, ("auto", "exact", "annoy"))
-    check_choice("tsne", "negative_gradient_method", gradient, ("auto", "bh", "fft"))
 
 
-def _check_dimensions(n_components: Any, d: int, initialization: str, gradient: str) -> None:
+def _check_dimensions(n_components: Any, gradient: str) -> None:
     check_few_components("tsne", n_components, (2, 3))
     if n_components > 2 and gradient == "fft":
         raise JaxtlError(
             "tsne: negative_gradient_method fft has 2 dimensions only; take bh or n_components 2"
         )
+
+
+def _check_start(n_components: int, d: int, initialization: str) -> None:
     if n_components > d and initialization == "pca":
         raise JaxtlError(
             f"tsne: features of {d} dimensions give no start in {n_components} by pca; take initialization "
@@ -244,7 +302,7 @@ def _affinities(
         method=neighbors,
         n_jobs=n_jobs,
         random_state=seed,
-        **_FIXED_AFFINITY,
+        **FIXED_AFFINITY,
     )
 
 
@@ -287,25 +345,18 @@ def _scaled(start: np.ndarray, seed: int) -> np.ndarray:
     return small + np.random.default_rng(seed).normal(0, _START_JITTER * _START_DEVIATION, small.shape)
 
 
-def _descend(
-    start: np.ndarray,
-    affinities: Any,
-    phases: list[dict[str, float | int]],
-    negative_gradient_method: str,
-    n_jobs: int,
-    progress: Progress | None,
-) -> Any:
+def _descend(begun: Begun, negative_gradient_method: str, progress: Progress | None) -> Any:
     from openTSNE import TSNEEmbedding
 
-    embedding = TSNEEmbedding(start, affinities)
-    total, done = sum(phase["n_iter"] for phase in phases), 0
-    for phase in phases:
+    embedding = TSNEEmbedding(begun.start, begun.affinities)
+    total, done = sum(phase["n_iter"] for phase in begun.phases), 0
+    for phase in begun.phases:
         callbacks = [_callback(progress, done, total)] if progress else None
         embedding.optimize(
             **phase,
             **_FIXED_DESCENT,
             negative_gradient_method=negative_gradient_method,
-            n_jobs=n_jobs,
+            n_jobs=begun.threads,
             inplace=True,
             propagate_exception=True,
             callbacks=callbacks,

@@ -141,7 +141,11 @@ _METHODS = {
     "tsne": sources.VAN_DER_MAATEN_HINTON,
     "lle": sources.ROWEIS_SAUL,
 }
-_LIBRARIES = {"opentsne": sources.POLICAR, "cuml": sources.RASCHKA}
+_LIBRARIES = {
+    "opentsne": (sources.POLICAR,),
+    "intelex": (sources.VAN_DER_MAATEN, sources.POLICAR),
+    "cuml": (sources.RASCHKA,),
+}
 
 
 def citations(run: RunData) -> Section:
@@ -151,7 +155,7 @@ def citations(run: RunData) -> Section:
     works += [sources.LECUN] if "mnist" in (run.config.get("dataset"), run.config.get("name")) else []
     works += [_METHODS[method] for method in run.methods if method in _METHODS]
     libraries = {embedding.backend for embedding in run.embeddings.values()}
-    works += [work for library, work in _LIBRARIES.items() if library in libraries]
+    works += [work for library, own in _LIBRARIES.items() if library in libraries for work in own]
     measured = {score.metric for score in run.scores} | {row["metric"] for row in run.layers}
     works += [work for metric in METRICS.values() if metric in measured for work in metric.sources]
     items = "".join(f"<li>{escape(work.text)}{_doi(work.doi)}</li>" for work in unique(works))
