@@ -61,6 +61,20 @@ def test_maps_are_drawn_whole_in_windows_of_any_width(visited):
         assert comes_true(page, lambda: drawn_whole(page))
 
 
+def test_dots_are_copied_to_maps_of_any_size_pixel_by_pixel(visited):
+    """A map is the middle of a larger picture: half a pixel beside it, dots would be pale and smeared."""
+    page = visited("")
+    for width in (1440, 1431, 1150, 500):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(400)
+        assert page.evaluate(
+            """() => jaxtlReport.maps.every(({ canvas }) => {
+              const drawn = jaxtlReport.state.renderer.canvas;
+              return (drawn.width - canvas.width) % 2 === 0 && (drawn.height - canvas.height) % 2 === 0;
+            })"""
+        )
+
+
 def test_a_link_with_a_selection_says_so_at_the_top(visited, few):
     page = visited("select=:broken.probe&image=7")
     line = page.locator(".arrival")

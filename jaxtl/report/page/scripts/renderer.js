@@ -40,8 +40,9 @@ export function startRenderer() {
 /** Make the renderer's canvas as large as the largest map. */
 export function fitRenderer() {
   if (!state.renderer) return;
-  const side = Math.max(...every().map((map) => map.frame.clientWidth), 1);
-  // It only may be larger: every map takes its middle. A new canvas is 300 wide and 150 high.
+  // It may be larger: every map takes its middle, which lies on whole pixels where both sides are even, as the style
+  // makes those of maps. A new canvas is 300 wide and 150 high.
+  const side = 2 * Math.ceil(Math.max(...every().map((map) => map.frame.clientWidth), 1) / 2);
   const { width, height } = state.renderer.canvas;
   const fits = (pixels) => pixels >= side * devicePixelRatio && pixels <= 1.5 * side * devicePixelRatio;
   if (fits(width) && fits(height)) return;
