@@ -28,8 +28,8 @@ _FIXED = 32 * 2**20
 # Sides of a square matrix that LAPACK's divide and conquer takes beside the eigenvectors.
 _EIGH, _EIGH_SOME, _SVD = 5, 2, 6
 # Bytes by n^2 of dense fronts with the largest: of I - W in float32 by METIS's order (0.07 n^2 numbers
-# at 20,000) and by minimum degree's (0.10), and at most of M in float64.
-_FRONTS_DISSECTED, _FRONTS_ROOT, _FRONTS_WHOLE = 1.0, 1.5, 8
+# at 20,000, and 0.06 at 40,000) and by minimum degree's (0.10), and at most of M in float64.
+_FRONTS_DISSECTED, _FRONTS_ROOT, _FRONTS_WHOLE = 0.7, 1.5, 8
 # Entries of LU factors of LLE's matrices by n^1.5: of I - W, of M as scikit-learn factorises it.
 _LU_ROOT, _LU_WHOLE = 24, 42
 # Bytes of a sparse entry: its number and its column.
