@@ -144,6 +144,34 @@ def test_the_reference_is_whole():
     assert sum(taken) < 400
 
 
+def test_small_embeddings_that_a_library_computes_another_way_have_their_own_law():
+    small = cost("lle", "jaxtl", seconds=(1e-6, 2.0), memory_=(1e4, 1.0), baseline=100)
+    both = replace(cost("lle", "jaxtl", seconds=(1e-9, 2.0), memory_=(1.0, 2.0), baseline=100), smaller=small)
+    known = Costs((both,), "m")
+    assert both.seconds_at(10_000).value == pytest.approx(100)
+    assert both.seconds_at(20_000).value == pytest.approx(0.4)
+    assert both.bytes_at(5000).value == pytest.approx(100 + 5e7)
+    assert both.bytes_at(30_000).value == pytest.approx(100 + 9e8)
+    # (4e8)^0.5 = 20,000; 5e7 / 1e4 = 5,000; where the larger law begins, small ones fit.
+    assert both.largest(int(4.001e8) + 100) == 20_000
+    assert both.largest(int(5.001e7) + 100) == 5000
+    with pytest.raises(JaxtlError, match="--samples 5000"):
+        costs.check_memory(known, "lle", "jaxtl", 12_000, int(5.001e7) + 100)
+
+
+def test_forecasts_of_lle_are_those_of_its_two_ways():
+    """As measured: up to 10,000 in the study, beyond as docs/lle.md has it; SuperLU took 33 s at 20,000."""
+    lle = costs.reference().of("lle", "jaxtl")
+    for n, seconds, mebibytes in (
+        (2000, 0.25, 119),
+        (10_000, 5.6, 330),
+        (20_000, 14, 470),
+        (40_000, 51, 1070),
+    ):
+        assert seconds / 2 < lle.seconds_at(n).value < 2 * seconds
+        assert mebibytes / 2 < lle.bytes_at(n).value / 2**20 < 2 * mebibytes
+
+
 @pytest.fixture
 def study(tmp_path):
     """A folder with the trials of a study that was never computed: LLE that takes 8 n^2 bytes."""
@@ -180,6 +208,17 @@ def test_a_study_becomes_a_table_by_one_command(study, tmp_path, monkeypatch, ca
     assert table.maps[0].seconds.exponent == pytest.approx(2)
     assert table.maps[0].bytes_at(10_000).value == pytest.approx(GIB + 8e8)
     assert (table.image_seconds, table.training_seconds) == (pytest.approx(0.01), 5e-4)
+
+
+def test_a_studys_curve_has_two_laws_where_there_are_two_ways(study):
+    first = trials.load(study / "points" / "lle_jaxtl_1000.json")
+    for n in (12_000, 20_000, 40_000):
+        trials.save(study / "points", replace(first, n=n, seconds=(1e-8 * n**2,), peak=GIB + 2 * n**2))
+    lle = reference.costs_of(study).maps[0]
+    assert (lle.seconds.smallest, lle.smaller.seconds.largest) == (12_000, 4000)
+    assert lle.seconds_at(4000).value == pytest.approx(16)
+    assert lle.seconds_at(40_000).value == pytest.approx(16)
+    assert lle.bytes_at(40_000).value == pytest.approx(GIB + 3.2e9)
 
 
 def test_a_study_where_more_images_took_less_time_becomes_no_table(study, tmp_path):

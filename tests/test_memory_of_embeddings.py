@@ -61,6 +61,18 @@ def test_usual_features_fit_a_small_machine(method, free):
         footprint.check(method, backend, (10_000, 1280))
 
 
+@pytest.mark.parametrize(
+    ("n", "metis", "peak"),
+    [(12_000, True, 134), (20_000, True, 286), (40_000, True, 793), (20_000, False, 400)],
+)
+def test_lle_of_many_points_is_expected_to_take_more_than_measured_and_less_than_twice(
+    n, metis, peak, monkeypatch
+):
+    """MiB beside the features, as docs/lle.md has them for the factors, with all else that is there."""
+    monkeypatch.setattr(footprint, "dissects", lambda: metis)
+    assert peak < footprint.needed("lle", "jaxtl", (n, 1280)) / 2**20 < 2 * peak
+
+
 def test_landmarks_fit_where_all_rows_do_not(free):
     free(4 * GIB)
     with pytest.raises(JaxtlError, match=r"landmarks of at most [\d,]+$"):

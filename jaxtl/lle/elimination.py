@@ -8,12 +8,13 @@ work that needs no numbers but those of the places.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import spilu
+
+from jaxtl.lle import dissects
 
 # Seconds of a front beyond its arithmetic, of an operation and of an entry that is passed on to the parent,
 # on one core of 2026: what they are to each other decides which fronts are worth to be merged.
@@ -56,7 +57,7 @@ def plan(matrix: sparse.csr_array) -> Plan:
     if not matrix.shape[0]:
         return Plan(np.empty(0, np.intp), [])
     places = abs(matrix) + abs(matrix).T
-    order = _dissection(places) if find_spec("pymetis") else _minimum_degree(places)
+    order = _dissection(places) if dissects() else _minimum_degree(places)
     below = sparse.tril(places.tocsr()[order][:, order], -1, format="csc")
     below.sort_indices()
     groups = sorted(_groups(below), key=lambda group: group[-1])

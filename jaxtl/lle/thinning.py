@@ -1,11 +1,11 @@
 """Unknowns that hardly any other depends on are eliminated first, many at a time, by sparse products.
 
-Some points are near neighbours of many, many of nobody: a row of I - W has k + 1 entries, a column one and
-more. To eliminate an unknown changes as many entries as its column has others, times those of its row: none
-where nobody has it among its neighbours. Orders by places taken as symmetric do not see that, and fill what
-stays zero. Markowitz's product does (Markowitz 1957, Management Science 3:255; on the diagonal Amestoy, Li &
-Ng 2007, SIAM J. Matrix Anal. Appl. 29:228). Unknowns with no entry between them go together (Saad 1996, SIAM
-J. Sci. Comput. 17:830, where levels are incomplete; these are not).
+A row of I - W has k + 1 entries, a column one and as many as the point is others' neighbour: at 20,000 points
+three at most for a sixth of them, and up to 74. To eliminate an unknown changes as many entries as its column
+has others, times those of its row. Orders by places taken as symmetric do not see that, and fill what stays
+zero. Markowitz's product does (Markowitz 1957, Management Science 3:255; on the diagonal Amestoy, Li & Ng
+2007, SIAM J. Matrix Anal. Appl. 29:228). Unknowns with no entry between them go together (Saad 1996, SIAM J.
+Sci. Comput. 17:830, where levels are incomplete; these are not).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from jaxtl.errors import JaxtlError
-from jaxtl.lle import SPARSE_UP_TO
+from jaxtl.lle import SPARSE_UP_TO, dissects
 from jaxtl.machine.memory import available_memory, largest_count, spoken_bytes
 from jaxtl.methods import METHODS
 from jaxtl.ranges import LARGEST_WHOLE, Range
@@ -27,9 +27,9 @@ _DOUBLE = 8
 _FIXED = 32 * 2**20
 # Sides of a square matrix that LAPACK's divide and conquer takes beside the eigenvectors.
 _EIGH, _EIGH_SOME, _SVD = 5, 2, 6
-# Bytes by n^2 of dense fronts with the largest of them: of I - W in float32 (0.23 n^2 numbers at 40,000
-# points, and a front of 0.37 n), and at most of M in float64.
-_FRONTS_ROOT, _FRONTS_WHOLE = 1.5, 8
+# Bytes by n^2 of dense fronts with the largest: of I - W in float32 by METIS's order (0.07 n^2 numbers
+# at 20,000, and 0.06 at 40,000) and by minimum degree's (0.10), and at most of M in float64.
+_FRONTS_DISSECTED, _FRONTS_ROOT, _FRONTS_WHOLE = 0.7, 1.5, 8
 # Entries of LU factors of LLE's matrices by n^1.5: of I - W, of M as scikit-learn factorises it.
 _LU_ROOT, _LU_WHOLE = 24, 42
 # Bytes of a sparse entry: its number and its column.
@@ -150,7 +150,7 @@ def _tsne(n: int, d: int, params: Mapping[str, Any]) -> int:
 def _own_lle(n: int, d: int, params: Mapping[str, Any]) -> int:
     k, solver = int(_number(params, "n_neighbors", 12)), params.get("solver", "auto")
     rows, weights = 4 * n * d, n * k * (2 * _ENTRY + 16)
-    fronts = _FRONTS_ROOT
+    fronts = _FRONTS_DISSECTED if dissects() else _FRONTS_ROOT
     if params.get("variant", "standard") == "modified":
         weights += n * k * k * _ENTRY * 2
         fronts = _FRONTS_WHOLE
