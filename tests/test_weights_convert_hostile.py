@@ -346,6 +346,8 @@ DESCRIPTIONS = (
     '{"config": {"layers": [{"class_name": 5, "config": []}]}}',
     '{"config": {"layers": [{"class_name": "Rescaling", "config": "x"}]}}',
     '{"config": {"layers": [{"class_name": "Rescaling", "config": {"scale": 1%s}}]}}' % ("0" * 400),
+    '{"config": {"layers": [{"class_name": "Rescaling", "config": {"scale": 1e308}}, {"class_name": "Conv2D", '
+    '"config": {"name": "Conv1"}}]}}',
     '{"config": {"layers": [{"class_name": "Divide", "config": {}, "inbound_nodes": [{"args": [0.0]}]}]}}',
 )
 
