@@ -79,7 +79,7 @@ def find_preprocessing(
         mean = -offset * deviation
     if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation > 0).all()):
         return None, (
-            "the layers before the backbone turn pixels round, or scale them beyond numbers; say --preprocessing"
+            "the layers before the backbone turn pixels round, or beyond all numbers; say --preprocessing"
         )
     name = spelled(tuple(map(float, mean)), tuple(map(float, deviation)))
     return name, f"preprocessing {name}, as the file's own layers before the backbone do it"
