@@ -350,7 +350,7 @@ LAYERS = (
     '{"class_name": "Rescaling", "config": {"scale": 1%s}}' % ("0" * 400),
     '{"class_name": "Divide", "config": {}, "inbound_nodes": [{"args": [0.0]}]}',
 )
-DESCRIPTIONS = ("[]", '{"config": 5}', *('{"config": {"layers": [%s, %s]}}' % (one, LAST) for one in LAYERS))
+DESCRIPTIONS = ("[]", '{"config": 5}', *(f'{{"config": {{"layers": [{one}, {LAST}]}}}}' for one in LAYERS))
 
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)
