@@ -340,14 +340,17 @@ def test_a_version_that_is_none_is_not_copied(tmp_path):
     assert load_arrays(tmp_path / "out.safetensors")[2]["framework"] == "Keras unknown"
 
 
-DESCRIPTIONS = (
-    "[]",
-    '{"config": 5}',
-    '{"config": {"layers": [{"class_name": 5, "config": []}]}}',
-    '{"config": {"layers": [{"class_name": "Rescaling", "config": "x"}]}}',
-    '{"config": {"layers": [{"class_name": "Rescaling", "config": {"scale": 1%s}}]}}' % ("0" * 400),
-    '{"config": {"layers": [{"class_name": "Divide", "config": {}, "inbound_nodes": [{"args": [0.0]}]}]}}',
+LAST = '{"class_name": "Conv2D", "config": {"name": "Conv1"}}'
+# What stands for a model's layers before the backbone, in no form of Keras's or with no numbers to go by.
+LAYERS = (
+    '{"class_name": 5, "config": []}',
+    '{"class_name": 5, "config": {}}',
+    '{"class_name": "Rescaling", "config": "x"}',
+    '{"class_name": "Rescaling", "config": {"scale": 1e308}}',
+    '{"class_name": "Rescaling", "config": {"scale": 1%s}}' % ("0" * 400),
+    '{"class_name": "Divide", "config": {}, "inbound_nodes": [{"args": [0.0]}]}',
 )
+DESCRIPTIONS = ("[]", '{"config": 5}', *(f'{{"config": {{"layers": [{one}, {LAST}]}}}}' for one in LAYERS))
 
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)

@@ -74,10 +74,14 @@ def find_preprocessing(
         return None, None  # a description of another form than Keras's says nothing
     if np.allclose(scale, 1) and np.allclose(offset, 0):
         return None, None
-    if not (np.isfinite(scale).all() and np.isfinite(offset).all() and (scale > 0).all()):
-        return None, "the layers before the backbone turn pixels round; say --preprocessing"
-    deviation = 1 / (255 * scale)
-    name = spelled(tuple(map(float, -offset * deviation)), tuple(map(float, deviation)))
+    with np.errstate(all="ignore"):
+        deviation = 1 / (255 * scale)
+        mean = -offset * deviation
+    if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation > 0).all()):
+        return None, (
+            "the layers before the backbone turn pixels round, or beyond all numbers; say --preprocessing"
+        )
+    name = spelled(tuple(map(float, mean)), tuple(map(float, deviation)))
     return name, f"preprocessing {name}, as the file's own layers before the backbone do it"
 
 

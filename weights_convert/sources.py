@@ -74,6 +74,7 @@ def read_file(path: Path, wanted: str) -> bytes:
             raise JaxtlError(
                 f"{path}: {size:,} bytes; weights of a network that jaxtl has stay far below {MAX_BYTES:,}"
             )
+        check_whole(path)
         data = path.read_bytes()
     except OSError as error:
         raise JaxtlError(
@@ -81,7 +82,6 @@ def read_file(path: Path, wanted: str) -> bytes:
         ) from None
     if not data:
         raise JaxtlError(f"{path}: an empty file; download or save it again")
-    check_whole(path)
     return data
 
 

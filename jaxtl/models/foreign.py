@@ -70,7 +70,7 @@ def describe(data: bytes, name: str = "") -> tuple[str, str]:
     if name.endswith(".onnx") or (data[:1] == b"\x08" and b"onnx" in data[:256].lower()):
         return "an ONNX model, whose layers have no names of their own", _RUN_IT.format("ONNX Runtime")
     if _is_safetensors(data):
-        if b'"format":"jaxtl-' in data[: int.from_bytes(data[:8], "little")]:
+        if data.find(b'"format":"jaxtl-', 8, 8 + int.from_bytes(data[:8], "little")) > 0:
             return "weights of jaxtl already", "give it to jaxtl run --weights"
         return "a safetensors file, as PyTorch's libraries write it", TORCH
     if data[8:9] == b"{" and data[9:10] in (b'"', b"}"):
