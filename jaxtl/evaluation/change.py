@@ -246,7 +246,8 @@ def _named(arrays: Mapping[str, np.ndarray], features: Features) -> dict[str, li
 def _names(features: Features, labels: np.ndarray | None) -> list[str]:
     if labels is None:
         return [""] * len(features.index)
-    return [features.class_names[label] for label in labels]
+    names = features.class_names
+    return [names[label] for label in labels]
 
 
 def _numbers(array: np.ndarray | None, n: int) -> list[float | None]:

@@ -12,8 +12,8 @@ from jaxtl.metrics import distances
 from jaxtl.metrics.checks import check_count, check_draws, check_values
 from jaxtl.neighbors.middle import needs_differences
 
-# Coordinates of pairs held at a time, in float64.
-_BLOCK = 4_000_000
+# Coordinates of pairs held at a time, in float64: they stay in the cache.
+_BLOCK = 250_000
 
 
 @dataclass(frozen=True)

@@ -261,18 +261,20 @@ def _halved(
 
     Where fewer than k of the neighbours that are known are in the half, the class of the others is C.
     """
-    n = len(members)
+    n, nearest = len(members), nearest[:, : SPARE * k]
+    classes = members[nearest]
     for rows in half_samples(n, halves, seed):
         inside = np.zeros(n, bool)
         inside[rows] = True
-        known = nearest[rows, : SPARE * k]
+        known = nearest[rows]
         asked = inside[known]
         if fold_of is not None:
             asked &= fold_of[known] != fold_of[rows, None]
-        place = asked.cumsum(axis=1, dtype=np.int16)
+        place = asked.cumsum(axis=1, dtype=np.int32)
         asked &= place <= k
         ballots = np.full((len(rows), k), n_classes)
-        ballots[np.nonzero(asked)[0], place[asked] - 1] = members[known[asked]]
+        # Row by row, and in each row the nearest first, on both sides.
+        ballots[np.arange(k) < place[:, -1:]] = classes[rows][asked]
         yield rows, ballots
 
 
