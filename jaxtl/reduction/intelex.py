@@ -209,7 +209,7 @@ def _run(onedal: Any, coords: np.ndarray, attraction: Any, count: int, learning_
     found = np.full((3, 1), -1.0)
     try:
         onedal.daal_tsne_gradient_descent(coords, attraction, *given, found, 0)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, AttributeError, TypeError) as error:  # the latter of another version
         raise JaxtlError(
             f"tsne (intelex): oneDAL gave up ({error or type(error).__name__}); {_REMEDY}"
         ) from None
