@@ -260,6 +260,9 @@ def jaxtl(monkeypatch, capsys):
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["jaxtl", *map(str, args)])
+        # As a process of its own has it from its start: names of files may be no text.
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")
         try:
             main()
             code = 0

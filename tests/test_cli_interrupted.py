@@ -28,6 +28,7 @@ def test_a_full_disk_keeps_what_was_done_and_says_how_to_go_on(launch, few_digit
     kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     done = {
         "config.json",
+        "manifest.json",
         "log.txt",
         "timings.json",
         "history.csv",

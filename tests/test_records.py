@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -11,7 +12,15 @@ import pytest
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.dataset import Dataset
-from jaxtl.records.files import check_writable, read_npz, remove_leftovers, replacing, write_json, write_npz
+from jaxtl.records.files import (
+    check_writable,
+    read_npz,
+    remove_leftovers,
+    replacing,
+    write_json,
+    write_npz,
+    write_text,
+)
 from jaxtl.records.tables import HISTORY_COLUMNS, Score, load_history, load_scores, save_history, save_scores
 
 
@@ -349,3 +358,11 @@ def test_leftovers_are_those_of_one_file(tmp_path):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path / "file.txt")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_names_that_are_no_text_are_written_escaped_and_json_gives_them_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_text(tmp_path / "a.txt", name)
+    assert (tmp_path / "a.txt").read_text() == "caf\\udce9"
+    write_json(tmp_path / "a.json", {"path": name})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"path": name}

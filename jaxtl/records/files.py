@@ -163,7 +163,8 @@ def _umask() -> int:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may be no text; in JSON this escape stands for the very name.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

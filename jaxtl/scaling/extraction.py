@@ -15,6 +15,8 @@ from jaxtl.scaling import source
 from jaxtl.scaling.folder import EXTRACTION, FEATURES, ROWS, StudyFolder
 from jaxtl.scaling.source import Source
 
+# What an extraction leaves. If any of it is damaged, all is made again: seconds are told of nothing else.
+_MADE = (FEATURES, ROWS, EXTRACTION)
 # Left free on the disk when features are written: for maps, tables and pictures.
 _SPARE_BYTES = 2**28
 
@@ -41,9 +43,9 @@ def bring_to(rows: int, files: StudyFolder, images: Source, observer: Observer) 
     had = _stored(files)
     if rows <= had:
         return
-    if fault := files.fault(FEATURES, ROWS):
+    if fault := files.fault(*_MADE):
         observer.notify(f"Features: made again, as {fault}")
-    known = files.extraction()
+    known = None if fault else files.extraction()
     began = time.perf_counter()
     title = f"Features of {counted(rows - had, 'image')}"
     with observer.attempt(title) as attempt, files.recorded(FEATURES, ROWS):
@@ -58,4 +60,4 @@ def bring_to(rows: int, files: StudyFolder, images: Source, observer: Observer) 
 
 def _stored(files: StudyFolder) -> int:
     """Rows of features that are there, as the study wrote them."""
-    return 0 if files.fault(FEATURES, ROWS) else source.stored(files.path)
+    return 0 if files.fault(*_MADE) else source.stored(files.path)
