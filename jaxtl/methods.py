@@ -31,6 +31,7 @@ class Method:
             picture's title tells it.
         changes: rows beyond which a library among them computes it another way on a CPU, so that time and
             memory follow another law there.
+        faster_up_to: points up to which "auto" takes a library among them, as the next is faster beyond.
         axis: what its axes are called before their number; the label where this is empty.
     """
 
@@ -41,6 +42,7 @@ class Method:
     streamed: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, int] = field(default_factory=dict)
+    faster_up_to: Mapping[str, int] = field(default_factory=dict)
     axis: str = ""
 
 
@@ -59,6 +61,8 @@ _LIST = (
         libraries=("cuml", "intelex", "opentsne"),
         on_gpu=("cuml",),
         settings={"perplexity": "perplexity {:g}"},
+        # Its descent has one thread.
+        faster_up_to={"intelex": 20_000},
     ),
     Method(
         "lle",

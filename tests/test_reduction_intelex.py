@@ -3,6 +3,7 @@
 What it computes is tested where scikit-learn-intelex is installed; which library is taken, everywhere.
 """
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -15,12 +16,14 @@ import jaxtl
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment.embeddings import Embedder, EmbeddingOptions
 from jaxtl.machine import cuda
+from jaxtl.methods import METHODS
 from jaxtl.metrics import faithfulness
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Features
 from jaxtl.reduction import choice, defaults, intelex, reduce
 from jaxtl.reduction.choice import choose
 from jaxtl.reduction.process import Reducer
+from jaxtl.scaling import plan
 
 HAS_IT = importlib.util.find_spec("sklearnex") is not None
 needs_it = pytest.mark.skipif(not HAS_IT, reason="scikit-learn-intelex is not installed")
@@ -48,7 +51,10 @@ def cloud(n=150, d=6, seed=0):
 
 def test_auto_takes_it_where_it_is_installed_and_says_why(installed):
     installed(True)
-    assert choose("tsne")[:3] == ("intelex", "installed, and faster than openTSNE on a CPU", False)
+    why = "installed, and faster than openTSNE on a CPU"
+    assert choose("tsne")[:3] == ("intelex", f"{why} up to 20,000 points", False)
+    assert choose("tsne", points=20_000)[:3] == ("intelex", why, False)
+    assert choose("tsne", points=20_001)[:3] == ("opentsne", "cuML is not installed", False)
     assert [choose(method).name for method in ("pca", "lle")] == ["sklearn", "jaxtl"]
     installed(False)
     assert choose("tsne")[:3] == ("opentsne", "cuML is not installed", False)
@@ -92,6 +98,37 @@ def test_auto_takes_opentsne_for_what_it_cannot_do(installed, monkeypatch, param
     assert taken == ["opentsne", "intelex"]
     assert {"negative_gradient_method", "n_iter"} <= defaults("tsne").keys()
     assert "negative_gradient_method" not in defaults("tsne", "intelex")
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Takes it up to 50 points."""
+    row = dataclasses.replace(METHODS["tsne"], faster_up_to={"intelex": 50})
+    monkeypatch.setitem(METHODS, "tsne", row)
+
+
+def test_auto_takes_opentsne_for_more_points_than_it_is_faster_with(installed, narrow, monkeypatch):
+    installed(True)
+    taken = []
+    for name in ("intelex", "opentsne"):
+        monkeypatch.setitem(jaxtl.reduction.BACKENDS["tsne"], name, named(name, taken))
+    for given in ({}, {"landmarks": 50}, {"landmarks": 52}, {"backend": "intelex"}):
+        with pytest.raises(JaxtlError, match="enough"):
+            reduce(cloud(51), "tsne", perplexity=5, **given)
+    assert taken == ["opentsne", "intelex", "opentsne", "intelex"]
+
+
+def test_a_run_and_a_study_take_what_is_faster_for_their_points(installed, narrow):
+    installed(True)
+    for points, library in ((50, "intelex"), (51, "opentsne")):
+        run = Embedder(("tsne",), EmbeddingOptions(), points)
+        assert run.choices["tsne"].name == library
+        assert len(run.notes) == (library == "intelex")
+        # What began with one goes on with it.
+        other = Embedder(("tsne",), EmbeddingOptions(), points, made={"tsne": "intelex"})
+        assert other.choices["tsne"].name == "intelex"
+        methods = plan.parse_methods("tsne,tsne@50")
+        assert [s.backend for s in plan.series_of(methods, "auto", points)] == [library, "intelex"]
 
 
 def named(name, taken):

@@ -101,7 +101,9 @@ class Embedder:
         self._lock = threading.Lock()
         self._idle: dict[str, list[Reducer]] = {}
         self._busy: list[Reducer] = []
-        self.choices = {method: _choice(method, options.backend, made.get(method)) for method in methods}
+        self.choices = {
+            method: _choice(method, options.backend, points, made.get(method)) for method in methods
+        }
 
     @property
     def notes(self) -> list[str]:
@@ -262,10 +264,10 @@ class Embedder:
             self._idle.setdefault(kept_for, []).append(reducer)
 
 
-def _choice(method: str, backend: str, made: str | None) -> Choice:
+def _choice(method: str, backend: str, points: int, made: str | None) -> Choice:
     """The library of a method; on a CPU "auto" is the one that made the others, where that can work."""
     library = preferred(method, backend)
-    choice = choose(method, library)
+    choice = choose(method, library, points)
     if library == "auto" and not choice.on_gpu and made in on_cpu(method):
         return choice._replace(name=made, why="as the others of this run")
     return choice

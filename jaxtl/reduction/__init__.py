@@ -91,10 +91,12 @@ def reduce(
             work with; a solver that fails; more memory than a CPU has free, with the rows that fit.
     """
     features = features if isinstance(features, Features) else Features(features)
-    choice = choose(method, backend)
+    points = len(features.values) if landmarks is None else min(landmarks, len(features.values))
+    choice = choose(method, backend, points)
     if choice.fault:
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
-    name, needs = _able(method, backend, choice, params), _needs(method, params, landmarks, known_neighbors)
+    name = _able(method, backend, choice, params)
+    needs = _needs(method, params, landmarks, known_neighbors)
     if backend == "auto" and not choice.on_gpu:
         name = footprint.fitting(method, name, features.values.shape, needs)
     function = BACKENDS[method][name]

@@ -26,12 +26,13 @@ class Choice(NamedTuple):
     fault: cuda.Fault | None = None
 
 
-def choose(method: str, backend: str = "auto") -> Choice:
+def choose(method: str, backend: str = "auto", points: int | None = None) -> Choice:
     """The backend that computes a method on this machine; nothing is imported to find out.
 
     Args:
         method: one of `jaxtl.methods.METHODS`.
         backend: a library that has the method, or "auto".
+        points: of the embedding, where they are known: libraries that "auto" takes differ with them.
 
     Raises:
         JaxtlError: unknown method or backend; a library that is asked for and cannot work, with the remedy.
@@ -39,7 +40,7 @@ def choose(method: str, backend: str = "auto") -> Choice:
     if method not in METHODS:
         raise JaxtlError(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
     if backend == "auto":
-        return _automatic(METHODS[method])
+        return _automatic(METHODS[method], points)
     libraries = METHODS[method].libraries
     if backend not in libraries:
         raise JaxtlError(
@@ -56,9 +57,11 @@ def choose(method: str, backend: str = "auto") -> Choice:
     return Choice(backend, "asked for", _computes_on_gpu(METHODS[method], backend))
 
 
-def on_cpu(method: str) -> list[str]:
+def on_cpu(method: str, points: int | None = None) -> list[str]:
     """The libraries that can compute a method on this machine's CPU, those that "auto" prefers first."""
-    return [name for name in METHODS[method].libraries if name != "cuml" and is_installed(name)]
+    up_to = METHODS[method].faster_up_to
+    there = [name for name in METHODS[method].libraries if name != "cuml" and is_installed(name)]
+    return sorted(there, key=lambda name: points is not None and points > up_to.get(name, points))
 
 
 def is_installed(library: str) -> bool:
@@ -93,7 +96,7 @@ def parse_libraries(text: str) -> list[str]:
     return wanted
 
 
-def _automatic(method: Method) -> Choice:
+def _automatic(method: Method, points: int | None) -> Choice:
     if "cuml" not in method.libraries:
         first = method.libraries[0]
         if first not in method.on_gpu:
@@ -104,10 +107,12 @@ def _automatic(method: Method) -> Choice:
     fault = cuda.cuml_fault()
     if fault is None:
         return Choice("cuml", "cuML is installed and a GPU is there", True)
-    first, *others = on_cpu(method.name)
+    first, *others = on_cpu(method.name, points)
     why = fault.what
     if first in EXTRAS:
-        why = f"installed, and faster than {library_label(others[0])} on a CPU"
+        up_to = method.faster_up_to.get(first)
+        most = f" up to {up_to:,} points" if up_to is not None and points is None else ""
+        why = f"installed, and faster than {library_label(others[0])} on a CPU{most}"
     return Choice(first, why, False, fault if fault.broken else None)
 
 

@@ -126,10 +126,11 @@ def _parse_method(name: str) -> Method:
     return Method(f"{base}@{int(count)}", base, int(count)) if at else Method(name, base)
 
 
-def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
+def series_of(methods: tuple[Method, ...], backends: str, largest: int) -> tuple[Series, ...]:
     """One curve for every method and every one of the backends, with commas between, that has it.
 
-    A method that none of them has is left to `jaxtl.reduction.choice.choose`, as is every method with "auto".
+    A method that none of them has is left to `jaxtl.reduction.choice.choose`, as is every method with "auto":
+    then all of a curve is by the library for its largest size.
 
     Raises JaxtlError for a backend that is unknown or cannot work.
     """
@@ -138,7 +139,8 @@ def series_of(methods: tuple[Method, ...], backends: str) -> tuple[Series, ...]:
     for method in methods:
         own = [name for name in wanted if name in METHODS[method.base].libraries]
         names = own + ["auto"] * ("auto" in wanted or not own)
-        choices = {choice.name: choice for choice in (choose(method.base, name) for name in names)}
+        points = min(largest, method.landmarks or largest)
+        choices = {choice.name: choice for choice in (choose(method.base, name, points) for name in names)}
         series += [Series(method, name, choice.on_gpu) for name, choice in choices.items()]
     return tuple(series)
 

@@ -132,7 +132,7 @@ class Study:
         self.held: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self.sizes = plan.parse_sizes(grid.sizes)
         self.methods = plan.parse_methods(grid.methods)
-        self.series = plan.series_of(self.methods, grid.backends)
+        self.series = plan.series_of(self.methods, grid.backends, self.sizes[-1])
         self.source = source.Source(settings)
         self.files = StudyFolder(folder)
         self.trials = {(t.method, t.backend, t.n): t for t in self.files.trials()}

@@ -50,13 +50,19 @@ def test_random_kills_lose_nothing(few_run, few_config, contents, launch, tmp_pa
             tally.note("survived" if fine else "failed", said)
             if (folder / "config.json").exists():
                 arguments = ["run", "--resume", folder]
-        same = contents(folder) == contents(few_run)
-        tally.note("ended at the same bytes" if same else "failed", f"{folder} differs")
+        wrong = _differing(contents(folder), contents(few_run))
+        tally.note("failed" if wrong else "ended at the same bytes", f"{folder}: {', '.join(wrong)}")
         tally.counts["tried"] -= 1
         assert all(standing.is_fine for standing in check.look(folder))
         print(f"\n{dict(tally.counts)}", end="", flush=True)
-        shutil.rmtree(folder)
+        if not wrong:
+            shutil.rmtree(folder)
     tally.close("Kills")
+
+
+def _differing(one, other):
+    """Files that are in one of two runs alone, or differ."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def _wait(process, seconds):
