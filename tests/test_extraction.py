@@ -193,6 +193,12 @@ def short_of_memory(monkeypatch, limit, after=0, message=OUT_OF_MEMORY):
     return sizes
 
 
+def test_fewer_images_at_a_time_than_are_usual_are_recorded(model, gray):
+    sizes = {size: extract(model, gray, SMALL, batch_size=size).meta.get("batch_size") for size in (7, 500)}
+    assert sizes == {7: 7, 500: None}
+    assert "batch_size" not in extract(model, gray, SMALL).meta
+
+
 def test_batches_that_do_not_fit_are_halved_until_they_do(model, gray, monkeypatch):
     expected = extract(model, gray, SMALL, batch_size=16).values
     sizes, notices, fractions = short_of_memory(monkeypatch, 20), [], []
@@ -202,8 +208,8 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, gray, monkeypat
     assert np.array_equal(values, expected)
     assert set(sizes) == {16}
     assert notices == [
-        "out of memory with batches of 64: goes on with 32",
-        "out of memory with batches of 32: goes on with 16",
+        "out of memory with batches of 64: goes on with 32, which round otherwise",
+        "out of memory with batches of 32: goes on with 16, which round otherwise",
     ]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
@@ -218,7 +224,7 @@ def test_what_is_done_before_memory_runs_out_is_kept(model, gray, features, monk
     assert isinstance(carry.x, jax.Array if on_device else np.ndarray)
     # Rows 0 to 63 in two batches of 32, the other 136 in nine of 16.
     assert sizes == [32] * 2 + [16] * 9
-    assert notices == ["out of memory with batches of 32: goes on with 16"]
+    assert notices == ["out of memory with batches of 32: goes on with 16, which round otherwise"]
     assert_close(np.asarray(carry.x), features.values)
 
 

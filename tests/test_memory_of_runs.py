@@ -182,7 +182,7 @@ def test_a_cpus_batches_follow_what_is_free(free):
     size = batches.batch_size_for(Images(224), 500, told.append)
     assert 1 < size < 500
     assert batches.bytes_of_batches(Images(224), size) <= 2**29
-    assert told == [f"little memory is free: batches of {size} images instead of 500"]
+    assert told == [f"little memory is free: batches of {size} images instead of 500, which round otherwise"]
     free(0)
     assert batches.batch_size_for(Images(1024), None) == 1
 

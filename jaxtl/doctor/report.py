@@ -22,6 +22,7 @@ from jaxtl.machine.cuda import Fault
 from jaxtl.machine.devices import DEVICES
 from jaxtl.machine.host import describe
 from jaxtl.machine.memory import available_memory
+from jaxtl.machine.surroundings import RECORDED
 from jaxtl.methods import METHODS
 from jaxtl.settings import PREFERRED_ENGINES
 
@@ -31,7 +32,6 @@ _ENVIRONMENT = (
     "JAX_PLATFORM_NAME",
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK",
-    "XLA_FLAGS",
     "XLA_PYTHON_CLIENT_PREALLOCATE",
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
     "XLA_PYTHON_CLIENT_ALLOCATOR",
@@ -39,9 +39,7 @@ _ENVIRONMENT = (
     "NVIDIA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
     DEVICES,
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
+    *RECORDED,
 )
 # What computes features on a CPU beside JAX: its name for --engine, and the distributions that it needs.
 _ENGINES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,6 +56,15 @@ class Analysis:
         """End all processes, in the middle of their work too."""
         for processes in (self.embedder, self.drawer, self.elsewhere):
             processes.close()
+
+    def here(self, then: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What numbers hang on beside the configuration, as it is now.
+
+        Args:
+            then: as it was, where no step that is left passes images through the network: what follows from
+                these alone is taken from it.
+        """
+        return environment()
 
     def environment(self) -> Step:
         return Step("environment", "Environment", (self.run.environment,), (), self._environment)
@@ -183,7 +192,7 @@ class Analysis:
         return [m for m in self._settings.methods if stage == STAGES[1] and self.embedder.makes_free(m)]
 
     def _environment(self, progress: Progress) -> None:
-        self.run.environment.write(environment())
+        self.run.environment.write(self.here())
 
     def _find(self, stage: str, progress: Progress) -> None:
         # As many as any embedding or number needs, so that they are found once.

@@ -231,13 +231,18 @@ class Experiment:
             heard = stack.enter_context(self.observer.interruptible())
             begun = self.folder.environment
             # One that is not what the run wrote is made again.
-            if left and begun.is_there and begun.is_intact and (note := moved(begun.read())):
-                self.observer.notify(note)
+            if left and begun.is_there and begun.is_intact:
+                self._tell_moved(begun.read(), left)
             self._tell(left, again)
             while any(step.name not in self._told for step in left if step.outputs):
                 self._work_off_together(left, heard)
                 left = list(filter(wanted, self._left()))
                 self._tell(left, {})
+
+    def _tell_moved(self, then: Mapping[str, Any], left: Sequence[Step]) -> None:
+        now = self.work.here(None if any(step.of_images for step in left) else then)
+        if note := moved(then, now):
+            self.observer.notify(note)
 
     def _work_off_together(self, left: Sequence[Step], heard: Callable[[], None]) -> None:
         """Do steps, each as soon as what it needs is done."""

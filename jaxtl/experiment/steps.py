@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from jaxtl.evaluation import depth
 from jaxtl.evaluation.outcome import below_probe, lagging
@@ -13,6 +14,7 @@ from jaxtl.experiment.embeddings import Embedder
 from jaxtl.experiment.schedule import Step
 from jaxtl.experiment.shared import TRAINING_FEATURES, Shared
 from jaxtl.machine.child import Pool
+from jaxtl.machine.surroundings import ANEW, FROZEN_OUTPUTS
 from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, build
 from jaxtl.network import finetuning
@@ -93,6 +95,15 @@ class Work(Analysis):
             how = {"is_drawn": True, "leaves": leaves, "of_images": True}
             yield Step("layers", "Depth profile", (run.layers,), needs, self._profile, **how)
         yield from self.conclusions(tuned=True, classes=True)
+
+    def here(self, then: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        about = super().here(then)
+        if then is None:
+            anew = self.shared.trunk.boundary > 1 and not self.shared.keeps_outputs
+            own = {FROZEN_OUTPUTS: ANEW} if anew else {}
+        else:
+            own = {name: how for name, how in then.get("settings", {}).items() if name == FROZEN_OUTPUTS}
+        return about | {"settings": about["settings"] | own}
 
     def _stage(self, stage: str) -> Iterator[Step]:
         """What is made of one stage's features."""

@@ -181,11 +181,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def moved(recorded: Mapping[str, Any]) -> str:
+def moved(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """A line on how this machine and its versions differ from those that work began with; empty where not.
 
     Args:
-        recorded: as `environment` gave it then.
+        recorded, now: as `environment` gave it then, and gives it.
     """
-    unlike = surroundings.moved(recorded, environment()) if recorded else ""
+    unlike = surroundings.moved(recorded, now) if recorded else ""
     return unlike and f"Not as it was begun: {unlike}; numbers may differ from those of a run made in one go"

@@ -51,24 +51,41 @@ _JAX_VALUES = {
     "jax_random_seed_offset": 0,
     "jax_default_device": None,
     "jax_transfer_guard": None,
+    "jax_disable_most_optimizations": False,
 }
 # What may be set with reason, and numbers hang on: recorded with a run. Several threads add up otherwise than
 # one does: PCA of 2000 x 1280 features shows that in the 16th digit, t-SNE, which begins with it, in all.
 RECORDED = (
     "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",
+    "OMP_DYNAMIC",
     "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_DEFAULT_NUM_THREADS",
     "GOTO_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "NPROC",  # XLA's threads
     "XLA_FLAGS",
     "NVIDIA_TF32_OVERRIDE",
     "CUBLAS_WORKSPACE_CONFIG",
+    "GLIBC_TUNABLES",
     "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
     "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "OPENBLAS_BLOCK_FACTOR",
+    "SKLEARN_WORKING_MEMORY",
     "MKL_CBWR",
     "ONEDNN_MAX_CPU_ISA",
 )
+
+
+# Not a variable, and recorded with these: what depends on the room that a disk has, or a GPU's memory.
+FROZEN_OUTPUTS = "frozen outputs"
+KEPT, ANEW = "kept", "computed anew"
+# What is meant where a record has none.
+_USUAL = {FROZEN_OUTPUTS: KEPT}
 
 
 def shed() -> None:
@@ -143,7 +160,7 @@ def moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     old, new = _flat(then), _flat(now)
     names = {**old, **new} if "settings" in then else old
-    pairs = {name: (old.get(name, "none"), new.get(name, "none")) for name in names}
+    pairs = {name: tuple(of.get(name, _USUAL.get(name, "none")) for of in (old, new)) for name in names}
     return ", ".join(f"{name} {one} and {other}" for name, (one, other) in pairs.items() if one != other)
 
 

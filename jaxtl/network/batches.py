@@ -87,7 +87,9 @@ def batch_size_for(
     fits = largest_count(lambda batch: bytes_of_batches(images or Images(), batch, at_a_time), size, share)
     fits = _divisible(fits)
     if fits < size and notify is not None:
-        notify(f"little memory is free: batches of {fits:,} images instead of {size:,}")
+        notify(
+            f"little memory is free: batches of {fits:,} images instead of {size:,}, which round otherwise"
+        )
     return fits
 
 
@@ -199,7 +201,9 @@ def collect(
                 raise
             # What the error holds on to, a failed batch's arrays among it, is free after this block.
             if notify is not None:
-                notify(f"out of memory with batches of {failed:,}: goes on with {size:,}")
+                notify(
+                    f"out of memory with batches of {failed:,}: goes on with {size:,}, which round otherwise"
+                )
     return (result, more) if first else result
 
 
@@ -224,9 +228,16 @@ def run_batches(
     """
     at_a_time = BATCHES_AT_A_TIME if engine == "jax" else cpu_count()
     size = batch_size_for(images, batch_size, notify, engine, at_a_time)
-    if images and jax.default_backend() == "cpu":
-        size = min(size, default_batch_size(images, engine))
+    if images:
+        size = taken_at_once(size, default_batch_size(images, engine))
     return collect(step, source, size, progress, notify, at_a_time=at_a_time, **how)
+
+
+def taken_at_once(asked: int | None, usual: int) -> int:
+    """Images at a time of batches: a CPU takes no more than are usual, which stay in its cache."""
+    if asked is None:
+        return usual
+    return min(asked, usual) if jax.default_backend() == "cpu" else asked
 
 
 def _outputs(step: Callable[[Any], Carry], inputs: Iterator[Any], at_a_time: int) -> Iterator[Carry]:

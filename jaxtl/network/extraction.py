@@ -15,7 +15,7 @@ from jaxtl.machine.together import Rank
 from jaxtl.models import ops
 from jaxtl.models.network import Network
 from jaxtl.models.weights import arrays_of, tensor_digest
-from jaxtl.network.batches import advance
+from jaxtl.network.batches import advance, default_batch_size, taken_at_once
 from jaxtl.network.blocks import average_layers
 from jaxtl.network.engine import chosen_engine, named_engine
 from jaxtl.network.layers import run_layers
@@ -78,9 +78,9 @@ def extract(
         return Features(own.values, None, own.index, meta)
     if layer not in (None, model.config.pooling):
         averages = extract_layers(model, dataset, [layer], images, batch_size=batch_size, **how, **told)
-        return features_of(model, dataset, images, averages[layer], layer=layer, **how)
+        return features_of(model, dataset, images, averages[layer], layer=layer, batch_size=batch_size, **how)
     pooled = run_layers(model, 0, model.config.pooled, dataset.images, images, batch_size, **how, **told)
-    return features_of(model, dataset, images, pooled.x, **how)
+    return features_of(model, dataset, images, pooled.x, batch_size=batch_size, **how)
 
 
 def _alone(images: ArrayLike) -> Dataset:
@@ -185,7 +185,8 @@ def _with_engine(how: dict[str, Any]) -> dict[str, Any]:
 def _meta(model: Network, dataset: Dataset, images: Images, how: dict[str, Any]) -> dict[str, Any]:
     """What is recorded of features that are still to be made."""
     none, precision = np.zeros((1, model.config.features), np.float32), how.get("precision", "highest")
-    return features_of(model, dataset.take(1), images, none, precision, how["engine"]).meta
+    own = {"engine": how["engine"], "batch_size": how.get("batch_size")}
+    return features_of(model, dataset.take(1), images, none, precision, **own).meta
 
 
 def extract_layers(
@@ -230,8 +231,10 @@ def features_of(
     precision: Precision = "highest",
     engine: str = "jax",
     layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Features:
     """Pooled values with the record of where they come from."""
+    usual = default_batch_size(images, engine)
     meta = {
         "model": f"{model.config.name} width {model.config.width:g}",
         "layer": layer or model.config.pooling,
@@ -243,6 +246,8 @@ def features_of(
         "preprocessing": images.settled(model.config.preprocessing).preprocessing,
         "precision": precision,
         **({} if engine == "jax" else {"engine": named_engine(engine)}),
+        # A few images at a time round otherwise than many.
+        **({} if taken_at_once(batch_size, usual) == usual else {"batch_size": batch_size}),
         **_pixels(dataset, images),
     }
     return Features(values, dataset.labels, dataset.index, meta, dataset.ids)

@@ -309,7 +309,9 @@ _SPLIT = record_of(
 )
 _DATASET = record_of({}, {"class_names": list_of(text), "train": _SPLIT, "test": _SPLIT})
 _VERSIONS = record_of({}, others=or_none(text))
-_ENVIRONMENT = record_of({}, {"versions": _VERSIONS})
+_ENVIRONMENT = record_of(
+    {}, {"versions": _VERSIONS, "devices": list_of(text), "settings": record_of({}, others=text)}
+)
 _TIMINGS = record_of({}, {_BEGAN: record_of({}, others=number)}, number)
 _CLAIM = record_of(
     {

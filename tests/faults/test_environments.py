@@ -1,15 +1,19 @@
 """No variable of the environment and no configuration file changes a result."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from jaxtl.experiment import opening
 from jaxtl.machine import surroundings
 from jaxtl.machine.host import describe
+from jaxtl.network import trunk
 from tests.command_lines import SMALL
 from tests.run_files import Notes
 
@@ -84,17 +88,47 @@ print(any(action == "error" for action, *_ in warnings.filters), "✓")
     ], ended.stderr
 
 
+def test_all_that_is_recorded_is_in_the_docs():
+    told = (Path(__file__).parents[2] / "docs" / "run-folder.md").read_text()
+    assert [name for name in surroundings.RECORDED if f"`{name}`" not in told] == []
+
+
+def test_frozen_outputs_for_which_the_disk_has_no_room_are_recorded_and_compared(
+    few_config, few_run, without_figures, tmp_path, monkeypatch
+):
+    def run(begin, folder, has_room):
+        with monkeypatch.context() as patched, without_figures():
+            patched.setattr(trunk, "disk_takes", lambda nbytes, folder=None: has_room)
+            begin(folder, observer=(notes := Notes())).run()
+        return [line for line in notes.said if "Not as it was begun" in line]
+
+    folder = tmp_path / "run"
+    assert run(partial(opening.start, few_config), folder, False) == []
+    settings = json.loads((folder / "environment.json").read_text())["settings"]
+    assert settings["frozen outputs"] == "computed anew"
+    assert "frozen outputs" not in json.loads((few_run / "environment.json").read_text())["settings"]
+    # Without images they do not matter.
+    (folder / "report.html").unlink()
+    assert run(opening.resume, folder, True) == []
+    (folder / "features" / "after.npz").unlink()
+    told = "frozen outputs computed anew and kept; numbers may differ from those of a run made in one go"
+    assert run(opening.resume, folder, True) == [f"Not as it was begun: {told}"]
+
+
 def test_a_run_computes_with_the_usual_settings_of_jax_and_puts_others_back():
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
     try:
         with surroundings.usual_jax():
+            assert not jax.config.values["jax_disable_most_optimizations"]
             assert jnp.arange(3.0).dtype == jnp.float32
         assert jnp.arange(3.0).dtype == jnp.float64
     finally:
         jax.config.update("jax_enable_x64", False)
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 THEN = {"cpu": "A", "cores": 2, "devices": ["cpu: cpu"], "versions": {"numpy": "2.0"}, "settings": {}}
