@@ -1,9 +1,12 @@
 """Images in files, read one by one: size, shrinking, orientation, transparency, fit, and what is not read."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxtl.data import decode
 from jaxtl.data.files import ImageFiles, Reading, joined, read
 from jaxtl.data.preprocess import preprocess
 from jaxtl.errors import JaxtlError
@@ -119,6 +122,23 @@ def test_photos_are_turned_upright(tmp_path, orientation):
 def test_a_damaged_orientation_is_passed_over(tmp_path):
     path = save(tmp_path / "photo.jpg", smooth(), exif=b"Exif\0\0MM\0*\xff\xff")
     assert read(path, Reading(8)).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_transparency_is_the_same_however_many_rows_are_laid_on_white_at_a_time(mode, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (97, 61, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image = image.convert("RGB").quantize(16) if mode == "P" else image.convert(mode)
+    if mode in ("P", "RGB", "L"):
+        image.info["transparency"] = image.getpixel((5, 5))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    overlay = image.convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
+    monkeypatch.setattr(decode, "_BAND", 1000)
+    for channels, expected in ((3, whole.convert("RGB")), (1, whole.convert("L"))):
+        read = decode.decode(file.getvalue(), channels)
+        np.testing.assert_array_equal(read, np.asarray(expected).reshape(97, 61, channels))
 
 
 def test_transparency_is_laid_on_white_or_dropped(tmp_path):

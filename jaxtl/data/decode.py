@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 # What Pillow raises for files that it cannot read (SyntaxError: a broken PNG).
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-# Pixels of an image that is read at all: those that Pillow itself calls a bomb have more. Two colour
-# photographs of this size take a gigabyte.
+# Pixels of an image that is read at all: those that Pillow itself calls a bomb have more. A colour has four
+# bytes in Pillow, and where it is converted a second time four.
 MOST_PIXELS = 178_956_970
-# Rows of 16-bit pixels that are brought to 8 bits at a time.
+# Pixels that are brought to 8 bits, or laid over white, at a time.
 _BAND = 2**20
 
 _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -106,7 +106,9 @@ def _converted(image: Image, mode: str, alpha: str) -> Image:
         raise ValueError("floating-point pixels, whose range is unknown")
     if image.mode.startswith("I"):
         return _from_16_bits(image).convert(mode)
-    return (_opaque(image) if alpha == "white" else image).convert(mode)
+    if alpha == "white" and (image.mode in _ALPHA_MODES or "transparency" in image.info):
+        return _over_white(image, mode)
+    return image.convert(mode)
 
 
 def _orientation(image: Image) -> int:
@@ -145,13 +147,15 @@ def _open(source: Path | bytes) -> Image:
     return image
 
 
-def _opaque(image: Image) -> Image:
+def _over_white(image: Image, mode: str) -> Image:
     from PIL import Image
 
-    if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
-        return image
-    overlay = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
+    opaque, rows = Image.new(mode, image.size), max(1, _BAND // image.width)
+    for start in range(0, image.height, rows):
+        band = image.crop((0, start, image.width, min(start + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        opaque.paste(Image.alpha_composite(white, band).convert(mode), (0, start))
+    return opaque
 
 
 def _from_16_bits(image: Image) -> Image:
