@@ -2,6 +2,7 @@
 
 import collections
 import shutil
+import sys
 
 from tests.run_files import stamps
 
@@ -50,13 +51,18 @@ class Tally:
         self.counts[kind] += 1
         if kind == "failed":
             self.failures.append(what)
-            print(f"\nfailed: {what}", flush=True)
+            _say(f"\nfailed: {what}")
         if not self.counts["tried"] % 50:
-            print(dict(self.counts), flush=True)
+            _say(dict(self.counts))
 
     def close(self, title):
-        print(f"\n{title}: {', '.join(f'{count} {kind}' for kind, count in self.counts.items())}")
+        _say(f"\n{title}: {', '.join(f'{count} {kind}' for kind, count in self.counts.items())}")
         assert not self.failures, "\n".join(self.failures)
+
+
+def _say(what):
+    """Beside what a test catches of a command's output."""
+    print(what, file=sys.__stdout__, flush=True)
 
 
 def is_one_line(said, folder):
