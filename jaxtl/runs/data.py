@@ -267,11 +267,13 @@ def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple
         return (
             (images, "") if len(images) == len(first.index) else (None, f"{run.images}: is of other images")
         )
+    # Where that is damaged, it is no matter of the images.
+    record = run.dataset.read_or({})
     try:
         pixels = {part: settings.get(part, former) for part, former in FORMER_PIXELS.items()}
         how = {"image_size": settings.get("image_size"), **pixels, **asdict(selection_of(settings))}
         dataset = load(name, "test", samples=int(first.index.max()) + 1, **how)
-        if not (_are_those(dataset, first) and _are_recorded(run, dataset, first)):
+        if not (_are_those(dataset, first) and _are_recorded(record, dataset, first)):
             return None, f"dataset {name} holds other images now than when the run was made"
         # The first ones, as of every run: what is read when it is asked for stays so.
         n = len(first.index)
@@ -281,11 +283,11 @@ def _images(run: RunFolder, settings: dict[str, Any], first: Embedding) -> tuple
         return None, str(error)
 
 
-def _are_recorded(run: RunFolder, dataset: Dataset, first: Embedding) -> bool:
+def _are_recorded(record: dict[str, Any], dataset: Dataset, first: Embedding) -> bool:
     """Whether a set's first images are those that the run read; where it does not tell, they may be."""
     n = len(first.index)
     in_order = len(dataset) == n and np.array_equal(first.index, np.arange(n))
-    return not in_order or are_shown(run.dataset.read_or({}), dataset)
+    return not in_order or are_shown(record, dataset)
 
 
 def _are_those(dataset: Dataset, first: Embedding) -> bool:

@@ -221,6 +221,19 @@ def test_a_run_without_a_manifest_is_taken_as_it_stands(few_run, jaxtl, tmp_path
     assert jaxtl("check", folder)[0] == 0
 
 
+@pytest.mark.parametrize("damage", ["flip", "delete"])
+@pytest.mark.parametrize("command", ["parquet", "report"])
+def test_a_damaged_record_of_the_images_is_not_taken_for_images_that_are_gone(
+    damaged, jaxtl, tmp_path, command, damage
+):
+    folder = damaged("dataset.json", damage)
+    (tmp_path / "out").mkdir()
+    code, _, said = jaxtl(*words(COMMANDS[command], run=folder, out=tmp_path / "out"))
+    assert code == 2
+    assert is_one_line(said, folder), said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 # The long form.
 
 
