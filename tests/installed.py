@@ -41,9 +41,11 @@ OF_THE_RUN = (
     "embeddings/after_lle.npz",
 )
 READ_IT = (
+    "check small",
     "show small --json",
     "report small --out page.html",
     "export small --to csv --out images.csv",
+    "run --resume small",
     "reduce small/features/after.npz --method pca --out pca.npz",
     "doctor",
 )
