@@ -131,8 +131,6 @@ def _save(
     for row in history:
         epoch = f"epoch {row['epoch']:.0f}"
         scores += [Score(epoch, "model", name, row[name]) for name in HISTORY_COLUMNS[1:]]
-    # Last to come, and first to go: with it the step is done.
-    run.scores.remove()
     if classes:
         run.class_scores.write(measures.class_scores)
     run.image_rows.write(images)

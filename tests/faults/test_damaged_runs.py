@@ -234,6 +234,16 @@ def test_a_damaged_record_of_the_images_is_not_taken_for_images_that_are_gone(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_scores_that_cannot_be_written_take_no_others_away(few_run, jaxtl, tmp_path):
+    folder = Path(shutil.copytree(few_run, tmp_path / "run"))
+    (folder / "claims.json").unlink()
+    os.mkfifo(folder / "claims.json")
+    code, _, said = jaxtl("score", folder)
+    assert code == 2
+    assert "claims.json: Is a named pipe" in said
+    assert bytes_of(folder) == {k: v for k, v in bytes_of(few_run).items() if k != "claims.json"}
+
+
 # The long form.
 
 
