@@ -40,7 +40,8 @@ def check(folder: Path, accept: bool, in_json: bool) -> None:
     jaxtl check runs/mnist-2000 --accept    or take it as it stands
     """
     from jaxtl.runs import check as checking
-    from jaxtl.scaling.folder import StudyFolder, holds_study
+    from jaxtl.runs.folder import holds_study
+    from jaxtl.scaling.folder import StudyFolder
 
     study = StudyFolder(folder) if holds_study(folder) else None
     if accept:

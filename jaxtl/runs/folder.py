@@ -139,6 +139,7 @@ class Folder:
             check_free(self.path)
             known = holds_run(self.path) or holds_seeds(self.path) or holds_sweep(self.path)
             hint = self.go_on if known else "it is no run folder"
+            hint = study_goes_on(self.path) if holds_study(self.path) else hint
             raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")
 
     def leftovers(self) -> list[Path]:
@@ -273,6 +274,8 @@ class RunFolder(Folder):
                 f"{self.path}: no run folder (it has no {_CONFIG}); start one with --out {self.path}, or "
                 "give one that jaxtl run made"
             )
+        if holds_study(self.path):
+            raise JaxtlError(f"{self.path}: is a scaling study, no run; {study_goes_on(self.path)}")
 
 
 class SeedsFolder(Folder):
@@ -361,7 +364,19 @@ def folder_name(dataset: str) -> str:
 
 
 def holds_run(path: Pathlike) -> bool:
-    return (Path(path) / _CONFIG).is_file()
+    return (Path(path) / _CONFIG).is_file() and not holds_study(path)
+
+
+def holds_study(path: Pathlike) -> bool:
+    """Whether a folder is that of a scaling study, whose settings have a run's name."""
+    try:
+        return "asked" in read_json_object(Path(path) / _CONFIG)
+    except (JaxtlError, OSError):
+        return False
+
+
+def study_goes_on(path: Pathlike) -> str:
+    return f"go on with: jaxtl scale --out {shlex.quote(str(path))}"
 
 
 def holds_seeds(path: Pathlike) -> bool:

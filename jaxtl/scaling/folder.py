@@ -18,7 +18,7 @@ from jaxtl.records.arrays import Embedding
 from jaxtl.records.documents import anything, positive, record_of, within
 from jaxtl.records.files import announced, read_json_object, write_json
 from jaxtl.runs.file import RunFile
-from jaxtl.runs.folder import Folder
+from jaxtl.runs.folder import Folder, study_goes_on
 from jaxtl.runs.manifest import State, stamp
 from jaxtl.scaling import trials
 from jaxtl.scaling.trials import Trial
@@ -53,7 +53,7 @@ class StudyFolder(Folder):
 
     @property
     def go_on(self) -> str:
-        return f"go on with: jaxtl scale --out {shlex.quote(str(self.path))}"
+        return study_goes_on(self.path)
 
     def remedy(self, file: RunFile[Any], state: State) -> str:
         if state is not State.CHANGED:
@@ -134,11 +134,3 @@ def map_name(trial: Trial) -> str:
 def quality_name(n: int) -> str:
     """Of the file with scores of the features of n images."""
     return f"{trials.FOLDER}/{trials.FEATURES}{n}.json"
-
-
-def holds_study(path: Path) -> bool:
-    """Whether a folder is that of a study."""
-    try:
-        return "asked" in read_json_object(path / CONFIG)
-    except (JaxtlError, OSError):
-        return False

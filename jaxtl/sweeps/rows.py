@@ -12,6 +12,7 @@ from jaxtl.evaluation.catalogue import LEAVE_ONE_OUT, LOGISTIC_PROBE, METRICS, T
 from jaxtl.evaluation.seeds import scores_over_seeds
 from jaxtl.metrics.estimates import Estimate, independent
 from jaxtl.records.tables import Score
+from jaxtl.runs import check
 from jaxtl.runs.folder import RunFolder, SweepFolder, run_folders
 from jaxtl.sweeps.settings import BUNDLED, Combination
 
@@ -97,12 +98,21 @@ def begun(combination: Combination, seeds: int, known: Mapping[str, Any]) -> Swe
 
 
 def is_whole(folder: SweepFolder, name: str) -> bool:
-    """Whether a combination's runs are finished, and their predictions are there."""
+    """Whether a combination's runs are finished, all as they wrote it, and their predictions are there.
+
+    Raises JaxtlError for runs whose settings are not those that they began with: nothing makes these again.
+    """
     path = folder.run_of(name).path
-    if not path.exists() or not folder.predictions_of(name).is_there:
+    if not path.exists():
         return False
     runs = run_folders(path)
-    return all(run.scores.is_there and run.report.is_there and run.scores.is_intact for run in runs)
+    for run in runs:
+        if run.settings.is_expected:
+            run.settings.check_intact()
+    if not folder.predictions_of(name).is_there:
+        return False
+    finished = all(run.scores.is_there and run.report.is_there for run in runs)
+    return finished and all(standing.is_fine for standing in check.look(path))
 
 
 def finished(row: SweepRow, folder: SweepFolder) -> SweepRow:

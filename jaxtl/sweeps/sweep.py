@@ -300,7 +300,9 @@ def _look(asked: Asked, setting: Sequence[Any], observer: Observer, executor: Ex
 
 
 def _brief(error: BaseException) -> str:
-    said = " ".join(str(error).split()) or type(error).__name__
+    of_file = isinstance(error, OSError) and error.filename and error.strerror
+    said = f"{error.filename}: {error.strerror}" if of_file else str(error)
+    said = " ".join(said.split()) or type(error).__name__
     full = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said
     said = f"out of memory ({said})" if full else said
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."

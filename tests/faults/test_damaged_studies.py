@@ -161,6 +161,17 @@ def test_a_study_that_is_killed_as_it_begins_begins_again(few_digits, tmp_path, 
     assert writes > 2
 
 
+@pytest.mark.parametrize(
+    "command", ["show", "report", "score", "layers", "plot", "run --resume", "compare --resume", "export"]
+)
+def test_a_study_is_no_run_and_it_is_said_how_it_goes_on(finished_study, jaxtl, command):
+    to = ["--to", "csv", "--out", "table.csv"] if command == "export" else []
+    told = f"is a scaling study, no run; go on with: jaxtl scale --out {finished_study}"
+    code, _, said = jaxtl(*command.split(), finished_study, *to)
+    assert code == 2
+    assert said == f"jaxtl: {finished_study}: {told}\n"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_file_of_a_study_damaged_in_every_way(finished_study, tmp_path):
