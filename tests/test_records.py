@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxtl.errors import JaxtlError
+from jaxtl.records import store
 from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.files import (
@@ -124,6 +125,39 @@ def test_a_dataset_counts_its_own_rows():
 def test_class_names_are_numbers_where_none_are_recorded():
     assert make_features(meta={}).class_names == ("0", "1", "2")
     assert make_embedding().class_names == ("a", "b", "ç")
+
+
+FAR = ints(2**31 - 1, 2, 2**31 - 1)
+
+
+@pytest.mark.parametrize("make", [make_features, make_embedding])
+def test_numbers_far_apart_are_numbered_anew_where_classes_have_no_names(make, tmp_path):
+    """By a name for each number up to the largest the kernel killed the process."""
+    record = make(labels=FAR, meta={})
+    assert (record.labels.tolist(), record.class_names) == ([1, 0, 1], ("2", "2147483647"))
+    record.save(tmp_path / "r.npz")
+    again = type(record).load(tmp_path / "r.npz")
+    assert (again.labels.tolist(), again.class_names) == ([1, 0, 1], ("2", "2147483647"))
+    np.savez(tmp_path / "own.npz", values=GOOD["values"], labels=FAR)
+    assert Features.load(tmp_path / "own.npz").labels.tolist() == [1, 0, 1]
+
+
+def test_numbers_close_together_stay_as_they_are():
+    assert make_features(labels=ints(0, 2**16 - 1, 1), meta={}).labels.tolist() == [0, 2**16 - 1, 1]
+    many = np.arange(2**16 + 1, dtype=np.int32)
+    features = Features(np.zeros((len(many), 1), np.float32), many)
+    assert features.labels.tolist() == many.tolist()
+    assert "class_names" not in features.meta
+    with pytest.raises(JaxtlError, match="out of range for 3 class names"):
+        make_features(labels=FAR)
+
+
+def test_the_first_rows_of_a_store_have_the_classes_of_all(tmp_path):
+    values = np.ones((3, 2), np.float32)
+    store.write(tmp_path / "f.npy", [values], ints(7, 2**31 - 1, 3), ints(0, 1, 2), {}, 2)
+    first, whole = store.load(tmp_path / "f.npy", 1), store.load(tmp_path / "f.npy")
+    assert first.class_names == whole.class_names == ("3", "7", "2147483647")
+    assert first.labels.tolist() == whole.labels[:1].tolist() == [1]
 
 
 @pytest.mark.parametrize("ids", [None, np.array(["é.png", "b/c.png", "d"])])

@@ -44,7 +44,8 @@ class Features(summaries.Told):
 
     Args:
         values: real numbers [n, d], an array of any library or lists; they become float32.
-        labels: whole numbers [n], not below 0, or names of classes, which are numbered in their order.
+        labels: whole numbers [n], not below 0, or names of classes, which are numbered in their order. So
+            are numbers far apart (beyond 65,535, and more than there are rows) of classes without names.
         index: whole numbers [n]; by default 0 to n - 1.
         meta: what is known of them; with `class_names`, by number.
         ids: texts [n].

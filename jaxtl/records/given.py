@@ -12,6 +12,9 @@ from jaxtl.errors import JaxtlError
 from jaxtl.records.names import as_ids, in_order, readable
 
 _INT32 = np.iinfo(np.int32)
+# Numbers of classes that have no names: with more than these, and than there are rows, most stand for no
+# class, and a record of few rows would name millions of them.
+_MOST_NUMBERS = 2**16
 
 
 def pixels(where: str, images: np.ndarray) -> np.ndarray:
@@ -168,7 +171,9 @@ def as_texts(ids: ArrayLike | None) -> np.ndarray | None:
 
 
 def numbered(where: str, labels: ArrayLike, class_names: object) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels by number, and the names of the classes where the labels were names; else no names.
+    """Labels by number, and the names of the classes where the labels were names; else, as a rule, no names.
+
+    Numbers far apart, of classes that have no names, are numbered anew, and are then their classes' names.
 
     Raises JaxtlError for names that are not among the class names.
     """
@@ -177,9 +182,16 @@ def numbered(where: str, labels: ArrayLike, class_names: object) -> tuple[np.nda
         array.dtype.kind == "O" and all(isinstance(label, str) for label in array.ravel().tolist())
     )
     if not texts or not array.size:
-        return as_int32(array), ()
+        numbers = as_int32(array)
+        are_apart = not class_names and numbers.ndim == 1 and _are_far_apart(numbers)
+        return classes(where, numbers, None) if are_apart else (numbers, ())
     names = class_names if isinstance(class_names, list | tuple) else None
     return classes(where, array.astype(str), names)
+
+
+def _are_far_apart(labels: np.ndarray) -> bool:
+    most = max(_MOST_NUMBERS, len(labels))
+    return labels.dtype == np.int32 and labels.size > 0 and labels.min() >= 0 and bool(labels.max() >= most)
 
 
 def reals(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.records import shards
+from jaxtl.records import given, shards
 from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
 from jaxtl.records.files import read_npz, remove_leftovers, replacing, write_npz
 from jaxtl.records.headers import read_header
@@ -106,6 +106,9 @@ def load(path: Pathlike, n: int | None = None) -> Features:
     values = values[: len(values) if n is None else n]
     if any(array.ndim != 1 or len(array) < len(values) for array in arrays.values()):
         raise JaxtlError(f"{rows_path(path)}: has fewer rows than {path}; extract the features again")
+    # By all rows, so that the first ones have the same classes however many are read.
+    arrays["labels"], names = given.numbered("features", arrays["labels"], meta.get("class_names"))
+    meta |= {"class_names": list(names)} if names else {}
     digest = meta.pop(_FIRST_ROW, None)  # which stores of earlier versions lack
     if digest and len(values) and digest != _digest(values[0]):
         raise JaxtlError(
