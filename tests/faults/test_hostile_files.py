@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import tracemalloc
 import zipfile
 
@@ -13,6 +14,7 @@ import jaxtl
 from jaxtl.data.decode import MOST_PIXELS, decode
 from jaxtl.data.feature_files import read_features
 from jaxtl.errors import JaxtlError
+from jaxtl.records.documents import parsed
 from jaxtl.records.files import read_json_object, read_npz
 from tests.faults.mutations import archived
 
@@ -148,6 +150,14 @@ def test_json_that_no_program_wrote_is_one_line(tmp_path, text, words):
     with pytest.raises(JaxtlError, match=words) as refusal:
         read_json_object(tmp_path / "r.json")
     assert len(str(refusal.value)) < 300
+
+
+def test_many_names_of_which_one_repeats_are_counted_once():
+    names = [*range(200_000), 199_999]
+    began = time.process_time()
+    with pytest.raises(ValueError, match="'199999' stands there twice"):
+        parsed("{" + ",".join(f'"{name}":0' for name in names) + "}")
+    assert time.process_time() - began < 20  # it took minutes
 
 
 def test_a_mark_of_the_byte_order_changes_nothing(tmp_path):
