@@ -73,6 +73,8 @@ def test_arrays_larger_than_memory_should_hold_lie_on_disk(save, tmp_path, monke
         ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, r"rint\(images \* 255\)"),
         ({"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": [0, 1]}, r"\[2, 3, 8, 8\], channels first"),
         ({"images": np.full((2, 4, 4), 300), "labels": [0, 1]}, "must be 0 to 255, got 300 to 300"),
+        ({"images": np.zeros((2, 0, 4), np.uint8), "labels": [0, 1]}, r"\[2, 0, 4\], which have no pixels"),
+        ({"images": np.zeros((2, 4, 0, 3), np.uint8), "labels": [0, 1]}, "which have no pixels"),
         ({"images": np.array([{}, {}]), "labels": [0, 1]}, "images must be"),
     ],
 )
@@ -109,6 +111,8 @@ def test_datasets_are_made_of_arrays():
         (np.zeros((2, 4, 4)), [0, 1], None, r"rint\(images\)"),
         (np.full((2, 4, 4), 300), [0, 1], None, "must be 0 to 255, got 300 to 300"),
         (np.zeros((2, 3, 8, 8), np.uint8), [0, 1], None, "channels first"),
+        (np.zeros((2, 0, 8, 1), np.uint8), [0, 1], None, "which have no pixels"),
+        ([Image.new("L", (0, 4))] * 2, [0, 1], None, "which have no pixels"),
         (np.zeros((2, 4, 4), np.uint8), [0.5, 1], None, "labels must be whole numbers or names"),
         (np.zeros((2, 4, 4), np.uint8), [5, 6], ["a"], "1 class_names for labels from 5 to 6"),
         (np.zeros((2, 4, 4), np.uint8), ["a", "b"], ["a"], "class_names lack b"),

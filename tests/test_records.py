@@ -67,6 +67,7 @@ def make_embedding(**change):
         (make_dataset, {"images": np.zeros((3, 4, 5, 1), np.float32)}, "must be uint8"),
         (make_dataset, {"images": np.zeros((3, 4, 5), np.uint8)}, "must be uint8"),
         (make_dataset, {"images": np.zeros((3, 4, 5, 2), np.uint8)}, "1 or 3"),
+        (make_dataset, {"images": np.zeros((3, 0, 5, 1), np.uint8)}, "which have no pixels"),
         (make_dataset, {"images": np.zeros((0, 4, 5, 1), np.uint8), "labels": ints()}, "holds no images"),
         (make_dataset, {"labels": ints(0, 1)}, r"labels must be int32 \[3\]"),
         (make_dataset, {"labels": np.zeros(3)}, "labels must be int32"),

@@ -53,6 +53,8 @@ class Dataset(summaries.Told):
                 f"{where}: images must be uint8 [n, height, width, 1 or 3], got {self.images.dtype} "
                 f"{list(self.images.shape)}"
             )
+        if not all(self.images.shape[1:3]):
+            raise JaxtlError(f"{where}: images are {list(self.images.shape)}, which have no pixels")
         if len(self.images) == 0:
             raise JaxtlError(f"{where}: holds no images")
         check_labels(where, self.labels, len(self.images))

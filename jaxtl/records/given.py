@@ -28,7 +28,7 @@ def pixels(where: str, images: np.ndarray) -> np.ndarray:
 
 
 def check_pixels(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raises JaxtlError unless it is whole numbers [n, h, w] or [n, h, w, 1, 3 or 4]."""
+    """Raises JaxtlError unless it is whole numbers [n, h, w] or [n, h, w, 1, 3 or 4], h and w 1 or more."""
     if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
         raise JaxtlError(
             f"{where}: images are {list(shape)}, channels first; give numpy.moveaxis(images, 1, 3)"
@@ -36,6 +36,10 @@ def check_pixels(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
     if len(shape) != 3 and (len(shape) != 4 or shape[3] not in (1, 3, 4)):
         raise JaxtlError(
             f"{where}: images must be [n, height, width] or [n, height, width, 1, 3 or 4], got {list(shape)}"
+        )
+    if not all(shape[1:3]):
+        raise JaxtlError(
+            f"{where}: images are {list(shape)}, which have no pixels; give some of at least 1x1"
         )
     if dtype.kind not in "iu":
         hint = (

@@ -126,7 +126,7 @@ def fault_of_settings(record: dict[str, Any], kind: type[RunConfig | ComparisonC
 def load_images(path: Path) -> np.ndarray:
     """Images that were given in Python, uint8 [n, h, w, 1 or 3]: those that are embedded."""
     images = read_npz(path, ("images",), lambda name: False, {"images": "iu"})[0]["images"]
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or not images.size:
         raise JaxtlError(f"{path}: not images uint8 [n, h, w, 1 or 3]; {MAKE_AGAIN}")
     return images
 
