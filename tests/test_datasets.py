@@ -313,3 +313,31 @@ def test_parquet_holds_paths_or_images(tmp_path):
     assert test.class_names == ("odd", "even")
     assert test.ids.tolist() == ["6.png", "7.png", "8.png", "9.png"]
     assert test.images[:][:, 0, 0, 0].tolist() == [6, 7, 8, 9]
+
+
+def test_images_in_structs_may_be_called_by_numbers(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    encoded = save(tmp_path / "0.png", picture(0)).read_bytes()
+    images = [{"bytes": encoded, "path": number} for number in (None, 0, 7, 8)]
+    parquet.write_table(pa.table({"image": images[1:] * 4, "label": [0, 1] * 6}), tmp_path / "t.parquet")
+    train = load(str(tmp_path / "t.parquet"), "train", image_size=8)
+    assert set(train.ids.tolist()) <= {"0", "7", "8"}
+    parquet.write_table(pa.table({"image": images * 3, "label": [0, 1] * 6}), tmp_path / "t.parquet")
+    train = load(str(tmp_path / "t.parquet"), "train", image_size=8)
+    assert train.ids[0].startswith("row ")
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "words"),
+    [
+        ({"bytes": "0.png", "path": None}, 0, "column image holds struct.*; give paths, or images"),
+        ({"bytes": [1, 2], "path": None}, 0, "column image holds struct"),
+        ("0.png", [0, 1], "column label holds list.*; give one class in each row"),
+    ],
+)
+def test_columns_of_other_kinds_are_one_line(tmp_path, image, label, words):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    save(tmp_path / "0.png", picture(0))
+    parquet.write_table(pa.table({"image": [image] * 12, "label": [label] * 12}), tmp_path / "t.parquet")
+    with pytest.raises(JaxtlError, match=words):
+        load(str(tmp_path / "t.parquet"), "train", image_size=8)

@@ -134,6 +134,31 @@ def test_a_number_that_is_missing_is_found_and_an_empty_column_is_none(tmp_path)
     assert read_features(write_table(tmp_path / "b.csv", BEFORE, note=[""] * N)).values.shape == (N, 8)
 
 
+NESTED = [[[1.0, 2.0]]] * N
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"embedding": NESTED}, r"features \(it has embedding \(list<.*list<.*\)\); save these as numbers"),
+        ({"embedding": [{"a": 1.0}] * N}, r"\(it has embedding \(struct<a: double>\)\)"),
+        ({"label": [[1, 2]] * N}, r"no columns of numbers to take as features \(it has label\)"),
+        ({"f0": BEFORE[:, 0], "f1": BEFORE[:, 1], "label": [[1]] * N}, r"labels are \[60, 1\] for 60 rows"),
+    ],
+)
+def test_columns_that_are_no_features_are_named(columns, words):
+    table = pytest.importorskip("pyarrow").table(columns)
+    with pytest.raises(JaxtlError, match=words):
+        pair_of(table, AFTER)
+
+
+def test_columns_of_other_kinds_are_said_to_be_passed_over():
+    pa = pytest.importorskip("pyarrow")
+    when = pa.array(np.arange(N).astype("M8[s]"))
+    pair = pair_of(pa.table({"f0": BEFORE[:, 0], "f1": BEFORE[:, 1], "label": when}), AFTER)
+    assert any(note.endswith("not looked at: label (timestamp[s])") for note in pair.notes)
+
+
 def test_tables_in_python_are_read_as_their_files():
     pa = pytest.importorskip("pyarrow")
     columns = {f"f{k}": column for k, column in enumerate(BEFORE.T)}

@@ -16,7 +16,7 @@ from jaxtl.data.parquet import as_table, read_parquet
 from jaxtl.errors import JaxtlError
 from jaxtl.records import given, store
 from jaxtl.records.arrays import Features, Pathlike
-from jaxtl.records.documents import parsed
+from jaxtl.records.documents import brief, parsed
 from jaxtl.records.files import read_npz
 from jaxtl.records.headers import read_npy
 from jaxtl.records.members import Member, members
@@ -282,15 +282,18 @@ def _read_parquet(path: Path) -> Given:
 
 
 def _of_arrow(where: str, table: Any) -> Given:
-    columns = {}
+    columns, others = {}, {}
     if len(set(table.column_names)) < table.num_columns:
         raise JaxtlError(f"{where}: two columns have one name; give each its own")
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if (array := _of_column(where, name, column.combine_chunks())) is not None:
+        array = _of_column(where, name, column.combine_chunks())
+        if array is None:
+            others[name] = brief(str(column.type))[1:-1]
+        else:
             columns[name] = array
     if (rows := _counted_rows(table)) is not None:
         columns.setdefault("index", rows)
-    return _of_table(where, columns)
+    return _of_table(where, columns, others)
 
 
 def _counted_rows(table: Any) -> np.ndarray | None:
@@ -329,23 +332,30 @@ def _of_column(where: str, name: str, column: Any) -> np.ndarray | None:
     return None
 
 
-def _of_table(where: str, columns: dict[str, np.ndarray]) -> Given:
-    """A column of vectors, or all columns of numbers that are nothing else, in their order."""
+def _of_table(where: str, columns: dict[str, np.ndarray], others: Mapping[str, str] = {}) -> Given:
+    """A column of vectors, or all columns of numbers that are nothing else, in their order.
+
+    `others`: the kinds of columns that are neither numbers nor text, by name.
+    """
     parts = {part: _part(columns, part) for part in ("labels", "ids", "index")}
     notes = _take_unnamed(where, columns, parts)
-    vectors = [name for name, column in columns.items() if column.ndim == 2]
+    vectors = [name for name, column in columns.items() if column.ndim == 2 and name not in parts.values()]
+    unread = [f"{name} ({kind})" for name, kind in others.items()]
     if vectors:
         values_name = _part(vectors, "values") or vectors[0]
         values, told = columns[values_name], f"column {values_name}"
     else:
         names = [n for n, c in columns.items() if n not in parts.values() and c.dtype.kind in "fiu"]
         if not names:
-            raise JaxtlError(f"{where}: no columns of numbers to take as features (it has {_few(columns)})")
+            raise JaxtlError(
+                f"{where}: no columns of numbers to take as features (it has "
+                f"{_few([*columns, *unread]) or 'none'}); save these as numbers, or as lists of one length"
+            )
         values = np.stack([columns[name] for name in names], axis=1, dtype=np.float64)
         told = f"{len(names)} columns of numbers ({_few(names)})"
     own = {part: columns[name] for part, name in parts.items() if name is not None}
     left = [name for name in columns if name not in parts.values() and name not in told.split()]
-    passed = [name for name in left if columns[name].dtype.kind not in "fiu"]
+    passed = [name for name in left if columns[name].dtype.kind not in "fiu"] + unread
     notes.append(f"{where}: {told} {'holds' if vectors else 'are'} the features")
     notes += [f"{where}: not looked at: {_few(passed)}"] if passed else []
     return Given(where, values, own.get("labels"), own.get("ids"), (), own.get("index"), {}, tuple(notes))

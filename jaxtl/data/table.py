@@ -51,6 +51,7 @@ def load_parquet(path: Path, request: Request) -> Loaded:
     image = columns.pick(where, table.column_names, request.selection.image_column, columns.IMAGE, "image")
     label = columns.pick(where, table.column_names, request.selection.label_column, columns.LABEL, "label")
     encoded = _encoded(where, image, table.column(image))
+    _check_classes(where, label, table.column(label))
     names = _declared(table, label)
     others = {
         name: _texts(table.column(name), names if name == label else None)
@@ -131,7 +132,8 @@ class _Encoded(Sequence[Any]):
         if not pa.types.is_struct(self._column.type) or self._column.type.get_field_index("path") < 0:
             return [""] * len(self)
         chunks = (chunk.field("path").to_pylist() for chunk in self._column.chunks)
-        return [path or "" for chunk in chunks for path in chunk]
+        # Whatever a stranger's file calls its images by: a number is a name, too.
+        return ["" if path is None else str(path) for chunk in chunks for path in chunk]
 
 
 def _encoded(where: str, name: str, column: pa.ChunkedArray) -> _Encoded | None:
@@ -139,9 +141,9 @@ def _encoded(where: str, name: str, column: pa.ChunkedArray) -> _Encoded | None:
     import pyarrow as pa
 
     kind = column.type
-    holds_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    holds_structs = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    if holds_bytes or holds_structs:
+    has_bytes = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    encoded = kind.field("bytes").type if has_bytes else kind
+    if pa.types.is_binary(encoded) or pa.types.is_large_binary(encoded):
         return _Encoded(column)
     text = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)):
@@ -149,6 +151,13 @@ def _encoded(where: str, name: str, column: pa.ChunkedArray) -> _Encoded | None:
             f"{where}: column {name} holds {kind}; give paths, or images as PNG, JPEG or the like"
         )
     return None
+
+
+def _check_classes(where: str, name: str, column: pa.ChunkedArray) -> None:
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        raise JaxtlError(f"{where}: column {name} holds {column.type}; give one class in each row")
 
 
 def _texts(column: pa.ChunkedArray, names: list[str] | None) -> list[str]:
