@@ -184,7 +184,19 @@ def load_measures(path: Path) -> dict[str, np.ndarray]:
                 f"{path}: array {name} is {array.dtype} {list(array.shape)}, not "
                 f"{'whole numbers' if 'i' in kinds else 'numbers'} of {axes} axes; {MAKE_AGAIN}"
             )
+        if said := _beyond(name, array):
+            raise JaxtlError(f"{path}: array {name} holds {said}; {MAKE_AGAIN}")
     return arrays
+
+
+def _beyond(name: str, array: np.ndarray) -> str:
+    """What of an array that is shown is out of its range, if it is: places, sizes or shares."""
+    least, most = int(name == "qnx_k"), 1 if array.dtype.kind == "f" else np.inf
+    # Shares are rounded to float32.
+    if not array.size or least <= array.min() <= array.max() <= most + 1e-6:
+        return ""
+    told = "shares, 0 to 1" if array.dtype.kind == "f" else f"whole numbers from {least} on"
+    return f"{array.min()} to {array.max()}, not {told}"
 
 
 def save_measures(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -304,10 +316,12 @@ _RANGES: dict[str, Check] = {
     "classes": count,
 }
 _LEFT_OUT = list_of(record_of({"id": text, "reason": text}))
+_DIGESTS = {"digest": text, "contents": text}
 _SPLIT = record_of(
-    {"images": count}, {"digest": text, "rule": text, "left_out": _LEFT_OUT, "notes": list_of(text)}
+    {"images": count}, {**_DIGESTS, "rule": text, "left_out": _LEFT_OUT, "notes": list_of(text)}
 )
-_DATASET = record_of({}, {"class_names": list_of(text), "train": _SPLIT, "test": _SPLIT})
+_SHOWN = record_of({"images": count}, _DIGESTS)
+_DATASET = record_of({}, {"class_names": list_of(text), "train": _SPLIT, "test": _SPLIT, "shown": _SHOWN})
 _VERSIONS = record_of({}, others=or_none(text))
 _ENVIRONMENT = record_of(
     {}, {"versions": _VERSIONS, "devices": list_of(text), "settings": record_of({}, others=text)}

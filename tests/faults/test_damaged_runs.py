@@ -183,6 +183,48 @@ def test_an_edit_that_is_accepted_is_kept_and_what_hangs_on_it_is_made_again(dam
     assert jaxtl("check", folder)[0] == 0
 
 
+def of_set(**change):
+    return "dataset.json", lambda record: {**record, **change}
+
+
+def of_measures(name, factor, plus):
+    return "measures.npz", lambda arrays: {**arrays, name: arrays[name] * factor + plus}
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (of_set(shown=-1), "shown is -1"),
+        (of_set(shown="x"), "shown is 'x'"),
+        (of_set(shown=[]), "shown is []"),
+        (of_set(shown={"images": True}), "shown says that images is True"),
+        (of_set(test={"images": 60, "contents": 5}), "test says that contents is 5"),
+        (of_measures("qnx_k", 0, 0), "array qnx_k holds 0 to 0, not whole numbers from 1 on"),
+        (of_measures("qnx_k", -1, 0), "not whole numbers from 1 on"),
+        (of_measures("qnx_after_pca", -1, 0), "not shares, 0 to 1"),
+        (of_measures("knn_after", -1, -1), "not whole numbers from 0 on"),
+        (of_measures("confusion_after_features", 1, np.float32(2)), "not shares, 0 to 1"),
+    ],
+)
+def test_what_is_out_of_range_is_neither_accepted_nor_shown(copied_few, jaxtl, tmp_path, edit, words):
+    name, change = edit
+    path = copied_few / name
+    if path.suffix == ".json":
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    else:
+        with np.load(path) as arrays:
+            changed = change(dict(arrays))
+        np.savez(path, **changed)
+    before = stamps(copied_few)
+    for command in (["check", copied_few, "--accept"], ["report", copied_few, "--out", tmp_path / "p.html"]):
+        code, _, said = jaxtl(*command)
+        assert (code, len(said.splitlines())) == (2, 1)
+        assert words in said
+        assert stamps(copied_few) == before
+        (copied_few / "manifest.json").unlink(missing_ok=True)
+        before = stamps(copied_few)
+
+
 def test_check_says_how_every_file_stands(few_run, jaxtl, tmp_path):
     code, out, said = jaxtl("check", few_run)
     assert (code, said) == (0, "")
