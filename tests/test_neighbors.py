@@ -112,6 +112,16 @@ def test_scale_does_not_matter(scale, engine):
 
 
 @pytest.mark.parametrize("d", [3, 20])
+def test_values_whose_sum_no_float32_holds_are_searched_without_a_warning(d):
+    values = (RANDOM[:200, :d] * 1e38 / 2 / np.sqrt(d)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(np.abs(values).sum())
+    check(exact_neighbors(values, 5), *brute(values, 5))
+    near = nearest_rows(values, values[:20].copy(), 5)
+    assert near.indices[:, 0].tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("d", [3, 20])
 @sizes([49], [1, 12])
 def test_no_row_among_its_own(k, d, engine):
     values = RANDOM[:300, :d].copy()

@@ -70,10 +70,13 @@ def library(values: np.ndarray, queries: np.ndarray, k: int, own: bool) -> Searc
     # Some beyond k, so that of rows at one distance those of lower index are taken, as everywhere here.
     count = min(k + own + SPARE, len(values))
     model = NearestNeighbors(n_neighbors=count, algorithm="kd_tree" if tree else "brute")
-    model.fit(points)
+    # It looks for what is not finite by the sum of all, which in float32 may be infinity less infinity.
+    with np.errstate(invalid="ignore"):
+        model.fit(points)
 
     def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        near, candidates = model.kneighbors(asked[rows])
+        with np.errstate(invalid="ignore"):
+            near, candidates = model.kneighbors(asked[rows])
         if own:
             candidates = without_own(candidates, rows)
         indices, squared = nearest_of(values, queries, rows, candidates, k)
