@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxtl.data.formats import FORMATS
+from jaxtl.machine.warned import ignoring
 from jaxtl.records.places import kind_at
 
 if TYPE_CHECKING:
@@ -119,11 +120,19 @@ def _orientation(image: Image) -> int:
         return 1
 
 
+def unwarned() -> contextlib.AbstractContextManager[None]:
+    """Inside, Pillow does not warn of images of many pixels, which `MOST_PIXELS` limits here."""
+    from PIL import Image
+
+    return ignoring(category=Image.DecompressionBombWarning)
+
+
 @contextlib.contextmanager
 def _blamed_on_file() -> Iterator[None]:
     """Turns a decoder's own fault at a file into a ValueError, one of `UNREADABLE`."""
     try:
-        yield
+        with unwarned():
+            yield
     except UNREADABLE:
         raise
     except MemoryError:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxtl.data.decode import unwarned
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -109,7 +111,8 @@ def fitted(image: Image, image_size: int, fit: str, antialias: bool) -> np.ndarr
     else:
         box = (taken.left, taken.top, taken.left + taken.width, taken.top + taken.height)
         # Cut out first: what a filter reaches beyond a box is not of it.
-        inside = image if fit != "crop" else image.crop(box)
+        with unwarned():
+            inside = image if fit != "crop" else image.crop(box)
         resized = inside.resize((place.width, place.height), 2)  # 2: PIL.Image.Resampling.BILINEAR
         inner = np.asarray(resized).reshape(place.height, place.width, channels)
     if inner.shape[:2] == (image_size, image_size):

@@ -189,6 +189,21 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path):
         decode(bytes(data), 1)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_pillow_does_not_warn_of_a_size_that_is_allowed(tmp_path, monkeypatch, fit):
+    # It warns from half of what it refuses on, which for real are 89 million pixels.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("RGB", (16, 12), (number, 9, 9)).save(tmp_path / name / f"{number}.png")
+    for size in (8, None):
+        images = jaxtl.load(f"folder:{tmp_path}", "train", image_size=size, fit=fit, antialias="on").images
+        assert images[:].shape[1:3] == ((8, 8) if size else (12, 16))
+    with pytest.warns(Image.DecompressionBombWarning):  # what is not jaxtl's stays as it was
+        Image.open(tmp_path / "a" / "0.png").close()
+
+
 def test_16_bit_gray_is_rounded_as_by_division(tmp_path):
     values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     out = io.BytesIO()
