@@ -91,7 +91,9 @@ def reduce(
             work with; a solver that fails; more memory than a CPU has free, with the rows that fit.
     """
     features = features if isinstance(features, Features) else Features(features)
-    points = len(features.values) if landmarks is None else min(landmarks, len(features.values))
+    points = len(features.values)
+    if isinstance(landmarks, int | np.integer):  # what is no number is refused with the other parameters
+        points = min(landmarks, points)
     choice = choose(method, backend, points)
     if choice.fault:
         warnings.warn(f"{method} by {choice.name}: {choice.fault.what}; {choice.fault.remedy}", stacklevel=2)
