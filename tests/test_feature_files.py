@@ -63,6 +63,12 @@ def test_every_form_of_file_gives_the_same(tmp_path, name, write):
         ("f.csv", b"0.1,0.2\n0.3,0.4\n", "first line holds numbers"),
         ("f.csv", b"a,b\n1\n", "row 2 has 1 cells, the header has 2"),
         ("f.csv", b"label,id\nx,y\n", "no columns of numbers"),
+        ("f.csv", b'label,f0\nx,1\ny,"2\n', r"unexpected end of data, line 3\); mend its quotes"),
+        (
+            "f.csv",
+            b'label,f0\nx,1\ny,"' + b"2" * 200_000,
+            r"a cell of more than 131,072 letters, line 3\); mend its quotes or save it again",
+        ),
         ("f.csv", "a\nä".encode("latin-1"), "not UTF-8"),
     ],
 )

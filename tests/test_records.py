@@ -376,6 +376,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, write):
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "folder"]
 
 
+def test_a_folder_that_cannot_be_made_is_named_itself():
+    with pytest.raises(FileNotFoundError, match="No folder can be made here: '/proc/x'"):
+        check_writable("/proc/x/file.txt")
+
+
 def test_asking_whether_a_file_can_be_written_does_not_touch_it(tmp_path):
     (tmp_path / "file.txt").write_text("old")
     check_writable(tmp_path / "file.txt")

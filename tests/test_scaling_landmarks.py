@@ -10,7 +10,7 @@ import pytest
 from jaxtl import LocallyLinearEmbedding
 from jaxtl.errors import JaxtlError
 from jaxtl.records import store
-from jaxtl.records.arrays import Features
+from jaxtl.records.arrays import Embedding, Features
 from jaxtl.records.files import write_npz
 from jaxtl.reduction import landmarks, pca, reduce
 from jaxtl.reduction.landmarks import choose_landmarks
@@ -207,6 +207,26 @@ def test_a_store_comes_back_mapped_and_maps_are_the_same(cloud, tmp_path):
         np.testing.assert_array_equal(*coords)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_of_somebody_else_is_features_without_labels(cloud, tmp_path, jaxtl, order):
+    path, out = tmp_path / "own.npy", tmp_path / "e.npz"
+    np.save(path, np.asarray(cloud.values, order=order))
+    said = []
+    features = store.features_in(path, said.append)
+    assert isinstance(features.values, np.memmap)
+    np.testing.assert_array_equal(features.values, cloud.values)
+    assert features.labels is None
+    assert said == [f"{path}: features without labels, as there is no own.rows.npz"]
+    code, _, err = jaxtl("reduce", path, "--method", "pca", "--out", out)
+    assert (code, said[0] in err) == (0, True)
+    np.testing.assert_array_equal(Embedding.load(out).coords, reduce(features, "pca").coords)
+    np.save(path, np.float64(cloud.values))
+    code, _, err = jaxtl("reduce", path, "--method", "pca", "--out", out)
+    assert code == 2
+    assert "must hold float32 features [n, d], not float64 [" in err
+    assert 'save yours by numpy.save(path, values.astype("float32"))' in err
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -309,7 +329,8 @@ def test_extract_to_a_store_and_reduce_from_it(jaxtl, few_digits, tmp_path):
     assert code == 0, err
     assert "20 images placed among the landmarks" in out
     shutil.copy(tmp_path / "f.npy", tmp_path / "alone.npy")
+    # Without its labels it is as any array; that they are not there is told.
     code, _, err = jaxtl("reduce", tmp_path / "alone.npy", *lle)
-    assert (code, err.count("\n")) == (2, 1)
+    assert (code, "as there is no alone.rows.npz" in err) == (0, True)
     code, _, err = jaxtl("extract", *images, "--out", tmp_path / "f.csv")
     assert (code, err) == (2, f"jaxtl: --out {tmp_path / 'f.csv'}: must end in .npz, .npy or .shards\n")

@@ -208,7 +208,7 @@ def reduce(
     given = [(name, path) for name, path in read if path]
     options.check_outputs([("--out", out)], [*store.named(features), *given])
     check_size(features)
-    loaded = store.features_in(features)
+    loaded = store.features_in(features, screen.observer().notify)
     target = None if onto is None else Embedding.load(onto)
     known = None if neighbors is None else Neighbors.load(neighbors)
     if known and len(known.indices) != len(loaded.values):

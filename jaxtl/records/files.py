@@ -40,7 +40,8 @@ _SEEN_SECONDS = 70.0
 _TRY_SECONDS = 0.5
 # Bytes of a name that file systems take.
 _LONGEST_NAME = 255
-
+# Said of a folder, and not of the file that was to lie in it.
+_NO_FOLDER = "No folder can be made here"
 
 # Called with a file that is whole and flushed, before it takes its name.
 _announce: ContextVar[Callable[[Path], None] | None] = ContextVar("announce", default=None)
@@ -141,6 +142,8 @@ def _create(temporary: Path) -> None:
         temporary.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+    except FileNotFoundError:  # as /proc says that it takes none
+        raise FileNotFoundError(errno.ENOENT, _NO_FOLDER, str(temporary.parent)) from None
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
@@ -150,7 +153,9 @@ def _blamed_on(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if error.strerror != _NO_FOLDER:
+            error.filename = str(path)
+        error.filename2 = None
         raise
 
 

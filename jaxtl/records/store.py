@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.progress import Notify
 from jaxtl.records import given, shards
 from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
 from jaxtl.records.files import read_npz, remove_leftovers, replacing, write_npz
@@ -82,7 +83,11 @@ def mapped(path: Pathlike) -> np.ndarray:
         with Path(path).open("rb") as stream:
             header = read_header(stream)
         if len(header.shape) != 2 or header.dtype != np.float32 or not all(header.shape):
-            raise JaxtlError(f"{path}: must hold float32 features [n, d]; make it with jaxtl extract")
+            told = f"not {header.dtype} {list(header.shape)}"
+            raise JaxtlError(
+                f"{path}: must hold float32 features [n, d], {told}; make it with jaxtl extract, or save "
+                'yours by numpy.save(path, values.astype("float32"))'
+            )
         header.check(Path(path).stat().st_size, in_memory=False)
         order = "F" if header.is_fortran else "C"
         return np.memmap(path, header.dtype, "r", header.length, header.shape, order)
@@ -121,11 +126,19 @@ def load(path: Pathlike, n: int | None = None) -> Features:
     return Features(values, labels, index, meta, ids)
 
 
-def features_in(path: Pathlike) -> Features:
+def features_in(path: Pathlike, notify: Notify | None = None) -> Features:
     """Features of a file, or of a store of either kind, whose values are then memory-mapped.
+
+    An array that somebody else saved has no labels beside it, nor has a store that lost them, which `notify`
+    is told.
 
     Raises JaxtlError as those that read them.
     """
+    if Path(path).suffix == SUFFIX and not rows_path(path).exists():
+        values = mapped(path)
+        if notify:
+            notify(f"{path}: features without labels, as there is no {rows_path(path).name}")
+        return Features(values)
     read = {SUFFIX: load, shards.SUFFIX: shards.load}.get(Path(path).suffix, Features.load)
     return read(path)
 

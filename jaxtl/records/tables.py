@@ -352,10 +352,17 @@ def read_columns(path: Pathlike) -> dict[str, list[str]]:
         raise JaxtlError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+        rows = list(reader)
     except csv.Error as error:
-        raise JaxtlError(f"{path}: is not a readable CSV file ({error})") from None
+        # Where a quote was never closed, the rest of the file is one cell.
+        limit = csv.field_size_limit()
+        reason = f"a cell of more than {limit:,} letters" if "field limit" in str(error) else error
+        raise JaxtlError(
+            f"{path}: is not a readable CSV file ({reason}, line {reader.line_num}); mend its quotes or save "
+            "it again"
+        ) from None
     names, *lines = [[_as_it_was(cell.strip()) for cell in row] for row in rows] or [[]]
     if not any(names) or len(set(names)) < len(names):
         raise JaxtlError(
