@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cache, surroundings
-from jaxtl.machine.host import describe, versions
+from jaxtl.machine.host import cpu_count, describe, versions
 from jaxtl.machine.memory import physical_memory
 from jaxtl.progress import Notify
 from jaxtl.ranges import RANGES
@@ -82,6 +82,8 @@ def configure(
     if compilation_cache is not None:
         cache.set_up(compilation_cache, notify)
     leave_device_memory()
+    if not _has_devices():
+        surroundings.check_threads(cpu_count())
     if deterministic:
         _make_deterministic()
 

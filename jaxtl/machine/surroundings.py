@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from jaxtl.errors import JaxtlError, shown
 
 # Bytes of addresses with which everything but JAX works: 300 MiB are too few, 500 were seen to do.
 _LEAST = 2**29
+# Threads that XLA starts on a CPU, beside some for each core; so many more than any of it may be, and it is
+# not worth while to try.
+_THREADS, _PER_CORE, _MANY_THREADS = 8, 4, 4096
 # JAX's variables say how numbers come about, but for those that begin like this: which device, where programs
 # are kept, how much memory is taken, what is logged.
 _JAX = "JAX_"
@@ -188,3 +192,27 @@ def check_limits() -> None:
                 f"memory is limited to {most / 2**20:,.0f} MiB for this process, and libraries take "
                 f"{_LEAST / 2**20:,.0f}; raise the limit (ulimit -v, ulimit -d)"
             )
+
+
+def check_threads(cores: int) -> None:
+    """Raises JaxtlError where the process may not start the threads that XLA starts for so many cores.
+
+    Without one of them it ends the process.
+    """
+    import resource
+
+    limit, wanted = resource.getrlimit(resource.RLIMIT_NPROC)[0], _THREADS + _PER_CORE * cores
+    if limit == resource.RLIM_INFINITY or limit >= _MANY_THREADS:
+        return
+    done, started = threading.Event(), []
+    try:
+        for _ in range(wanted):
+            started.append(threading.Thread(target=done.wait, daemon=True))
+            started[-1].start()
+    except RuntimeError:
+        raise JaxtlError(
+            f"processes and threads are limited to {limit:,}, and JAX starts about {wanted}; raise the limit "
+            "(ulimit -u)"
+        ) from None
+    finally:
+        done.set()

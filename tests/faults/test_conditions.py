@@ -78,6 +78,16 @@ def test_what_is_closed_or_full_is_no_fault(start, name, condition):
         assert "No space left on device" in ending.errors
 
 
+def test_where_few_threads_are_allowed_jax_is_not_begun(start):
+    """Without one of its threads it would end the process, by a signal."""
+    condition = CONDITIONS["3 processes and threads"]
+    if not is_possible(condition):
+        pytest.skip("nobody else's user to be")
+    ending, _ = start("run", condition)
+    assert not ending.fault(condition), ending.errors
+    assert "(ulimit -u)" in ending.errors
+
+
 @pytest.mark.parametrize("width", [1, 2, 7, 30])
 def test_tables_and_bars_fit_any_terminal(width, capsys):
     console = Console(width=width, force_terminal=True, markup=False)
