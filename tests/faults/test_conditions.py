@@ -1,9 +1,11 @@
 """Commands under conditions that nobody thought of: they do what they do elsewhere, or say why not."""
 
 import os
+import resource
 import shlex
 import shutil
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from rich.console import Console
 
 from jaxtl.cli import screen, tables
+from jaxtl.errors import JaxtlError
+from jaxtl.machine import surroundings
 from jaxtl.machine.terminal import Terminal
 from tests.faults.conditions import CONDITIONS, Condition, is_possible, under
 from tests.faults.damaged_runs import Tally
@@ -78,14 +82,24 @@ def test_what_is_closed_or_full_is_no_fault(start, name, condition):
         assert "No space left on device" in ending.errors
 
 
-def test_where_few_threads_are_allowed_jax_is_not_begun(start):
-    """Without one of its threads it would end the process, by a signal."""
-    condition = CONDITIONS["3 processes and threads"]
-    if not is_possible(condition):
-        pytest.skip("nobody else's user to be")
-    ending, _ = start("run", condition)
-    assert not ending.fault(condition), ending.errors
-    assert "(ulimit -u)" in ending.errors
+@pytest.mark.parametrize("most", [3, 100, resource.RLIM_INFINITY])
+def test_where_few_threads_are_allowed_it_is_said_before_jax_ends_the_process(most, monkeypatch):
+    running = threading.active_count()
+
+    def start(thread):
+        if threading.active_count() >= running + most:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: (most, most))
+    if most != resource.RLIM_INFINITY:
+        monkeypatch.setattr(threading.Thread, "start", start)
+    if most != 3:
+        surroundings.check_threads(2)
+    else:
+        with pytest.raises(JaxtlError, match=r"limited to 3, and JAX starts about 16; .* \(ulimit -u\)"):
+            surroundings.check_threads(2)
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 30])
