@@ -5,7 +5,6 @@ import os
 
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
 import pytest
 from flax import nnx
@@ -25,6 +24,18 @@ from tests.tuning import BATCH, STEPS
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+
+class Lazily:
+    """A library; where it is not installed, a test that asks for it is skipped."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, name):
+        return getattr(pytest.importorskip(self._name), name)
+
+
+keras = Lazily("keras")
 
 # What the frozen layers hand on: 10 is the experiment's boundary, 14 lies within a residual block.
 HANDED_ON = {10: ["block_16_expand"], 14: ["block_15_depthwise_relu", "block_14_add"]}
