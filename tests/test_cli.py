@@ -172,7 +172,7 @@ EXTRACT = "extract --dataset {few} --image-size 32 --out {new}.npz "
 BAD = [
     ("rum", "No such command 'rum'"),
     ("--sampels 3", "No such option"),
-    (RUN + "--sampels 3", "No such option '--sampels'"),
+    (RUN + "--sampels 3", "--sampels"),
     (RUN + "extra", "unexpected extra argument"),
     (RUN + "--dataset mnits", "unknown dataset 'mnits'; known are mnist"),
     (RUN + "--dataset idx:{files}/empty", "{files}/empty: has neither"),

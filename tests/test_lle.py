@@ -303,7 +303,7 @@ def test_residual_is_that_of_an_independent_matrix(n_components, features):
 
 def check_solves(solver, n):
     random = np.random.default_rng(n)
-    root = sparse.random_array((n, n), density=0.05, rng=random) + sparse.eye_array(n)
+    root = sparse.random_array((n, n), density=0.05, random_state=random) + sparse.eye_array(n)
     matrix = (root.T @ root).tocsr()
     dense = matrix.toarray() + factors.SHIFT * np.eye(n)
     solve = solver(matrix)

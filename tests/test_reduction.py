@@ -147,7 +147,8 @@ def test_other_methods_report_start_and_end(method):
 @pytest.mark.parametrize(
     ("backend", "solver"),
     [
-        ("sklearn", {"eigen_solver": "arpack"}),
+        # As near as it comes: scikit-learn's usual 1e-6 leaves 1e-5 of the error with SciPy 1.13.
+        ("sklearn", {"eigen_solver": "arpack", "tol": 0.0}),
         ("sklearn", {"eigen_solver": "dense"}),
         *(("jaxtl", {"solver": solver}) for solver in ("eigh", "sparse", "dense")),
     ],
