@@ -115,7 +115,12 @@ def test_a_damaged_store_is_refused(begun):
     os.truncate(path / "00001.f32", 100)
     with pytest.raises(JaxtlError, match="is not whole, 1 of 2 files"):
         shards.load(path)
-    for wrong in ({"n": -1}, {"rows": 7}, {"d": "many"}):
+    # Of so many files nobody looks for each.
+    plan_of = {"n": 2**50, "d": D, "rows": plan.rows, "meta": {}}
+    (path / "plan.json").write_text(json.dumps(plan_of))
+    with pytest.raises(JaxtlError, match=r"is not whole, 2 of [\d,]{15,} files"):
+        shards.load(path)
+    for wrong in ({"n": -1}, {"rows": 7}, {"d": "many"}, {"other": 1}):
         (path / "plan.json").write_text(json.dumps({"n": N, "d": D, "rows": plan.rows, "meta": {}, **wrong}))
         with pytest.raises(JaxtlError, match=r"plan.json: no plan of a store"):
             shards.load(path)

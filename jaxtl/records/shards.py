@@ -15,7 +15,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import OF_ROWS, Features, Pathlike
-from jaxtl.records.documents import anything, record_of, text, within
+from jaxtl.records.documents import anything, brief, record_of, text, within
 from jaxtl.records.files import (
     MAKE_AGAIN,
     read_json_object,
@@ -35,7 +35,7 @@ from jaxtl.records.files import (
 )
 
 SUFFIX = ".shards"
-_PLAN, _ROWS = "plan.json", "rows.npz"
+_PLAN, _ROWS, _FILES = "plan.json", "rows.npz", ".f32"
 # Bytes of every file but the last are a multiple of this, as large as pages are anywhere, so that the files
 # can be mapped into memory one behind the other.
 _ALIGNED = 2**16
@@ -143,10 +143,13 @@ def load(path: Pathlike) -> Features:
     """
     folder = Path(path)
     plan = _read_plan(folder)
-    missing = left(folder, plan)
-    if missing or not (folder / _ROWS).exists():
+    # Their names first: a plan that somebody made may ask for more files than anybody could look for.
+    there = len(list(folder.glob(f"*{_FILES}")))
+    if there >= plan.count:
+        there = plan.count - len(left(folder, plan))
+    if there < plan.count or not (folder / _ROWS).exists():
         raise JaxtlError(
-            f"{folder}: is not whole, {plan.count - len(missing)} of {plan.count} files are there; give the "
+            f"{folder}: is not whole, {there:,} of {plan.count:,} files are there; give the "
             "same jaxtl extract again"
         )
     arrays, meta = read_npz(folder / _ROWS, ("labels", "index"), OF_ROWS.__contains__, OF_ROWS)
@@ -158,14 +161,19 @@ def load(path: Pathlike) -> Features:
 
 def _read_plan(folder: Path) -> Plan:
     record = read_json_object(folder / _PLAN)
-    unit = _ALIGNED // math.gcd(_ALIGNED, 4 * record["d"]) if not _RECORD(record) else 1
-    if (fault := _RECORD(record)) or (record["rows"] % unit and record["rows"] < record["n"]):
-        raise JaxtlError(f"{folder / _PLAN}: no plan of a store ({fault or 'rows do not fit'}); {MAKE_AGAIN}")
+    fault = _RECORD(record)
+    if not fault:
+        unit = _ALIGNED // math.gcd(_ALIGNED, 4 * record["d"])
+        fits = not record["rows"] % unit or record["rows"] >= record["n"]
+        others = record.keys() - {part.name for part in fields(Plan)}
+        fault = f"has {brief(min(others))}" if others else "" if fits else "rows do not fit"
+    if fault:
+        raise JaxtlError(f"{folder / _PLAN}: no plan of a store ({fault}); {MAKE_AGAIN}")
     return Plan(**record)
 
 
 def _file(path: Pathlike, number: int) -> Path:
-    return Path(path) / f"{number:05d}.f32"
+    return Path(path) / f"{number:05d}{_FILES}"
 
 
 def _is_there(path: Pathlike, plan: Plan, number: int) -> bool:

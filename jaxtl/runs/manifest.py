@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from jaxtl.errors import JaxtlError
 from jaxtl.records.documents import digest_of
 from jaxtl.records.files import read_json_object, write_json
+from jaxtl.records.places import check_file
 
 # A file that was written so shortly before it was looked at (seconds) may be written again within one tick of
 # the file system's clock, and look the same: its digest is not remembered.
@@ -62,7 +63,11 @@ class Record:
 
 
 def stamp(path: Path) -> Stamp:
-    """Of a file as it stands; hashed once by a process as long as it is the same. Raises OSError."""
+    """Of a file as it stands; hashed once by a process as long as it is the same.
+
+    Raises OSError, and JaxtlError for a pipe or a folder in its place, of which one would wait for ever.
+    """
+    check_file(path, "move it away")
     about = path.stat()
     name, key = os.path.abspath(path), (about.st_mtime_ns, about.st_size, about.st_ino)
     with _known_lock:

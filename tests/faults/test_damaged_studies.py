@@ -13,6 +13,8 @@ from jaxtl.runs import check
 from jaxtl.scaling import study
 from jaxtl.scaling.folder import StudyFolder
 from tests.faults.damaged_runs import DAMAGES, Tally, is_one_line
+from tests.faults.outcomes import no_longer_than
+from tests.faults.swaps import SWAPS
 from tests.run_files import stamps
 from tests.studies import LIMITS
 
@@ -93,6 +95,18 @@ def test_what_follows_is_made_again_and_a_line_says_why(copied_study):
     ):
         assert after[name] == before[name], name
     assert goes_on(copied_study) == []
+
+
+@pytest.mark.parametrize("name", ["features.npy", "points/features_80.json", "maps/lle_jaxtl_80.npz"])
+@pytest.mark.parametrize("swap", ["pipe", "folder"])
+def test_what_is_no_file_is_refused_and_nobody_waits_for_it(copied_study, name, swap):
+    SWAPS[swap](copied_study / name)
+    # As it stands, where nobody wrote down what it was.
+    (copied_study / "manifest.json").unlink()
+    with no_longer_than(60), pytest.raises(JaxtlError, match=r"a (named pipe|folder)") as caught:
+        goes_on(copied_study)
+    assert "\n" not in str(caught.value)
+    assert str(copied_study / name) in str(caught.value)
 
 
 def test_a_measurement_that_was_edited_is_refused_or_accepted(copied_study, jaxtl):
