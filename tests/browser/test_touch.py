@@ -79,10 +79,10 @@ def test_the_panel_takes_a_third_of_a_phone_and_folds_away(phone):
     panel, close = phone.locator("#panel"), phone.locator("[data-act=fold]")
     assert 100 < panel.bounding_box()["height"] <= 844 / 3
     close.tap()
-    assert panel.bounding_box()["height"] < 844 / 12
+    assert comes_true(phone, lambda: panel.bounding_box()["height"] < 844 / 12)
     assert len(phone.evaluate("jaxtlReport.state.selection")) == 5
     close.tap()
-    assert panel.bounding_box()["height"] > 100
+    assert comes_true(phone, lambda: panel.bounding_box()["height"] > 100)
     close.tap()
     phone.evaluate("jaxtlReport.pin(7)")
     assert phone.locator("#point .seen").is_visible()
