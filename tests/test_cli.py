@@ -132,7 +132,7 @@ def test_a_run_and_its_figures_again(jaxtl, few_digits, tmp_path, monkeypatch):
 
 
 def test_each_run_gets_a_folder_of_its_own(monkeypatch, tmp_path):
-    from jaxtl.runs.folder import fresh_folder, run_name
+    from jaxtl.runs.naming import fresh_folder, run_name
     from jaxtl.settings import RunConfig
 
     monkeypatch.chdir(tmp_path)

@@ -86,7 +86,7 @@ def compare(
     """
     from jaxtl.experiment import comparison, folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
-    from jaxtl.runs.folder import fresh_folder
+    from jaxtl.runs.naming import fresh_folder
 
     insisted = {name: value for name, value in settings.items() if options.given(ctx, name)}
     observer, made_with = screen.observer(), EmbeddingOptions(backend, time_limit)

@@ -169,7 +169,8 @@ def _workers(dask: str | None, folder: Path, observer: Observer) -> Iterator[Exe
 
 def _new_folder(out: Path | None, config: RunConfig) -> Path:
     """Where the run goes. Raises JaxtlError for a place that holds files or lies among the images."""
-    from jaxtl.runs.folder import RunFolder, fresh_folder, run_name
+    from jaxtl.runs.folder import RunFolder
+    from jaxtl.runs.naming import fresh_folder, run_name
 
     run = RunFolder(out or fresh_folder(run_name(config)))
     run.check_new()

@@ -103,7 +103,7 @@ def scale(
     What would a million take?   jaxtl scale --out DIR --forecast 1000000
     """
     from jaxtl.machine.cluster import executor
-    from jaxtl.runs.folder import folder_name
+    from jaxtl.runs.naming import folder_name
 
     _check_names(sizes, methods, backends)
     usual = Path("runs") / f"scale-{folder_name(settings['dataset'])}"

@@ -171,7 +171,8 @@ def sweep(
 
 def _new_folder(out: Path | None, wanted: Asked) -> Path:
     """Where the sweep goes. Raises JaxtlError for a place that holds files or lies among the images."""
-    from jaxtl.runs.folder import SweepFolder, fresh_folder, run_name
+    from jaxtl.runs.folder import SweepFolder
+    from jaxtl.runs.naming import fresh_folder, run_name
 
     run = SweepFolder(out or fresh_folder(f"sweep-{run_name(wanted.config)}"))
     run.check_new()

@@ -18,7 +18,8 @@ from jaxtl.ranges import text
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.dataset import Dataset
 from jaxtl.runs.data import RunData, load_run
-from jaxtl.runs.folder import RunFolder, fresh_folder, run_name
+from jaxtl.runs.folder import RunFolder
+from jaxtl.runs.naming import fresh_folder, run_name
 from jaxtl.settings import TIME_LIMIT, RunConfig, Selection
 
 

@@ -15,7 +15,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from jaxtl.data import short_name, spelled
 from jaxtl.errors import JaxtlError, shown
 from jaxtl.evaluation.measures import StageMeasures
 from jaxtl.methods import METHODS
@@ -138,8 +137,8 @@ class Folder:
         if self.path.is_dir() and {*entries(self.path)} - {*self.leftovers()}:
             check_free(self.path)
             known = holds_run(self.path) or holds_seeds(self.path) or holds_sweep(self.path)
-            hint = self.go_on if known else "it is no run folder"
-            hint = study_goes_on(self.path) if holds_study(self.path) else hint
+            other = study_goes_on(self.path) if holds_study(self.path) else "it is no run folder"
+            hint = self.go_on if known else other
             raise JaxtlError(f"{self.path}: holds files already ({hint}); give a new folder with --out")
 
     def leftovers(self) -> list[Path]:
@@ -341,26 +340,6 @@ class SweepFolder(Folder):
     def shared_of(self, group: str, seed: int | None = None) -> RunFolder:
         """What combinations of a group share: of one seed, or of all."""
         return RunFolder(self.shared / group / ("stem" if seed is None else f"before-{seed}"))
-
-
-def fresh_folder(name: str) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
-    number, folder = 1, Path("runs") / name
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
-
-
-def run_name(config: RunConfig) -> str:
-    """What a run's folder is called."""
-    return f"{folder_name(config.dataset)}-{config.samples or 'all'}"
-
-
-def folder_name(dataset: str) -> str:
-    """A dataset as part of a folder's name: what sort of name it is, and of a path its last part."""
-    kind, argument = spelled(dataset)
-    return f"{kind}-{short_name(dataset)}".replace("/", "-").replace(":", "-") if argument else kind
 
 
 def holds_run(path: Pathlike) -> bool:

@@ -17,8 +17,9 @@ from jaxtl.ranges import text
 from jaxtl.records import summaries
 from jaxtl.records.arrays import Pathlike
 from jaxtl.records.dataset import Dataset
-from jaxtl.runs.folder import SweepFolder, fresh_folder, run_name
+from jaxtl.runs.folder import SweepFolder
 from jaxtl.runs.lock import Hold
+from jaxtl.runs.naming import fresh_folder, run_name
 from jaxtl.settings import TIME_LIMIT, RunConfig
 from jaxtl.sweeps import choice, tables
 from jaxtl.sweeps import sweep as sweeping
