@@ -207,8 +207,9 @@ def check_threads(cores: int) -> None:
     done, started = threading.Event(), []
     try:
         for _ in range(wanted):
-            started.append(threading.Thread(target=done.wait, daemon=True))
-            started[-1].start()
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
     except RuntimeError:
         raise JaxtlError(
             f"processes and threads are limited to {limit:,}, and JAX starts about {wanted}; raise the limit "
@@ -216,3 +217,6 @@ def check_threads(cores: int) -> None:
         ) from None
     finally:
         done.set()
+        # JAX needs their places.
+        for thread in started:
+            thread.join()
