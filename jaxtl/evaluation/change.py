@@ -16,7 +16,7 @@ from jaxtl import metrics
 from jaxtl.evaluation import catalogue
 from jaxtl.evaluation.catalogue import KEEPING, N_NEIGHBORS
 from jaxtl.evaluation.measures import StageMeasures
-from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, scores_of, tell_classes
+from jaxtl.evaluation.plan import FEATURES, Plan, class_scores_of, run, scores_of, tell_classes
 from jaxtl.metrics.change import OUTCOMES
 from jaxtl.neighbors import exact_neighbors
 from jaxtl.records.arrays import Embedding, Features, Neighbors
@@ -64,7 +64,7 @@ def maps_kept(
     reseeded: Embedding | None = None,
     seed: int = 0,
 ) -> StageMeasures:
-    """Neighbours kept between the embeddings of both stages, of each method that has both.
+    """Neighbours kept between the embeddings of both stages, of each method that has both, over all cores.
 
     Args:
         embeddings: by stage and method.
@@ -72,15 +72,20 @@ def maps_kept(
         reseeded: an embedding of the features before with another seed, by one of these methods.
         seed: of the bootstrap over images.
     """
-    whole = StageMeasures()
+    plan = Plan("both")
     for method in dict.fromkeys(method for _, method in embeddings):
-        pair = [embeddings.get((stage, method)) for stage in STAGES]
-        near = [plane_neighbors(embedding) for embedding in pair if embedding is not None]
+        there = {stage: embeddings[stage, method] for stage in STAGES if (stage, method) in embeddings}
+        near = [
+            plan.add(f"neighbors {stage}", method, partial(plane_neighbors, one))
+            for stage, one in there.items()
+        ]
         if len(near) == len(STAGES):
-            whole.take(_kept(method, near[0], near[1], features, seed))
-        if reseeded is not None and reseeded.method == method and pair[0] is not None:
-            whole.take(_reseeded(method, near[0], plane_neighbors(reseeded), seed))
-    return whole
+            plan.add("kept", method, partial(_kept, method, of=features, seed=seed), near)
+        if reseeded is not None and reseeded.method == method and STAGES[0] in there:
+            again = plan.add("neighbors of another seed", method, partial(plane_neighbors, reseeded))
+            plan.add("reseeded", method, partial(_reseeded, method, seed=seed), [near[0], again])
+    run([plan], None, None)
+    return plan.rows()
 
 
 def outcomes(arrays: Mapping[str, np.ndarray], features: Features, seed: int = 0) -> StageMeasures:
@@ -133,7 +138,7 @@ def _features_kept(
         for stage in STAGES
     ]
     n = len(near[0].indices)
-    rows = _kept(FEATURES, near[0], near[1], features["before"], seed)
+    rows = _kept(FEATURES, *near, of=features["before"], seed=seed)
     sizes = _sizes(n)
     rows.scores += [Score("both", FEATURES, KEEPING[k].chance, k / (n - 1)) for k in sizes]
     if missing := [k for k in KEEPING if k not in sizes]:
@@ -142,7 +147,7 @@ def _features_kept(
     return rows
 
 
-def _kept(space: str, before: Neighbors, after: Neighbors, of: Features, seed: int) -> StageMeasures:
+def _kept(space: str, before: Neighbors, after: Neighbors, *, of: Features, seed: int) -> StageMeasures:
     rows = StageMeasures()
     for k in _sizes(len(before.indices)):
         kept = metrics.neighbors_kept(before, after, k, of.labels, seed=seed)
@@ -166,7 +171,7 @@ def _moved(features: Mapping[str, Features], before: Neighbors, seed: int) -> St
     )
 
 
-def _reseeded(method: str, first: Neighbors, again: Neighbors, seed: int) -> StageMeasures:
+def _reseeded(method: str, first: Neighbors, again: Neighbors, *, seed: int) -> StageMeasures:
     if N_NEIGHBORS not in _sizes(len(first.indices)):
         return StageMeasures()
     kept = metrics.neighbors_kept(first, again, N_NEIGHBORS, seed=seed)

@@ -130,13 +130,17 @@ def _partners(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Entries are places of n points, in each row different ones.
     """
     n, width = other.shape
-    rows = n * np.arange(n, dtype=np.int64)[:, None]
-    order = np.argsort(other, axis=1)
-    ascending = (rows + np.take_along_axis(other, order, axis=1)).ravel()
-    wanted = (rows + one).ravel()
-    found = np.minimum(np.searchsorted(ascending, wanted), n * width - 1)
-    partners = np.where(ascending[found] == wanted, order.ravel()[found], width)
-    return partners.astype(np.int32).reshape(one.shape)
+    partners, size = np.empty(one.shape, np.int32), max(1, min(n, BLOCK // n))
+    # Of some rows at a time, where each point stands.
+    places = np.full(size * n, width, np.int32)
+    for start in range(0, n, size):
+        rows = slice(start, start + size)
+        first = n * np.arange(len(one[rows]))[:, None]
+        known = first + other[rows]
+        places.put(known, np.arange(width))
+        partners[rows] = places.take(first + one[rows])
+        places.put(known, width)
+    return partners
 
 
 def _shared_within(lists: Sequence[np.ndarray], partners: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
@@ -147,7 +151,9 @@ def _shared_within(lists: Sequence[np.ndarray], partners: np.ndarray, k: int, ro
     one, other = (_nearest_within(known, rows, k) for known in lists)
     # Of an entry that has no partner: one that is never among the nearest.
     other = np.pad(other, ((0, 0), (0, 1)))
-    one &= np.take_along_axis(other, partners[rows], axis=1)
+    # By places in the flat array, which takes half the time of take_along_axis.
+    starts = other.shape[1] * np.arange(len(rows))
+    one &= other.ravel().take(partners.take(rows, axis=0) + starts[:, None])
     return np.count_nonzero(one, axis=1) / k
 
 
@@ -155,7 +161,7 @@ def _nearest_within(known: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
     """Which of the neighbours [n, w] of some rows are their k nearest among these rows: bool [h, w]."""
     inside = np.zeros(len(known), bool)
     inside[rows] = True
-    asked = inside[known[rows]]
+    asked = inside.take(known.take(rows, axis=0))
     asked &= asked.cumsum(axis=1, dtype=np.int32) <= k
     return asked
 
