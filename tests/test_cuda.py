@@ -1,13 +1,15 @@
 """What CUDA offers: the driver's answers, and the wheels that go with it or do not."""
 
+import functools
 import json
 import os
 import sys
+import threading
 
 import pytest
 
 from jaxtl.errors import install
-from jaxtl.machine import cuda
+from jaxtl.machine import cuda, engines
 from jaxtl.machine.cuda import Driver, Fault, Gpu
 
 H200 = Gpu("NVIDIA H200", 150 * 10**9, (9, 0))
@@ -321,3 +323,21 @@ def test_every_fault_is_one_line_with_a_remedy():
 def test_a_machine_without_a_gpu_has_none_and_nothing_broken():
     for fault in (cuda.gpu_fault(), cuda.cuml_fault(), cuda.jax_gpu_fault()):
         assert not fault.broken
+
+
+def test_who_asks_while_another_asks_waits_for_its_answer(monkeypatch):
+    """The driver takes seconds, and JAX's GPU as long again: they are asked ahead, and once."""
+    asked, may_answer = [], threading.Event()
+
+    def look():
+        asked.append(threading.current_thread().name)
+        may_answer.wait(10)
+        return cuda.ABSENT
+
+    monkeypatch.setattr(cuda, "look_for_driver", functools.cache(look))
+    monkeypatch.setattr(engines, "_default_engine", functools.cache(engines._default_engine.__wrapped__))
+    engines.get_ready()
+    threading.Timer(0.1, may_answer.set).start()
+    assert engines.default_engine() == "cpu"
+    assert cuda.gpu_fault() is cuda.ABSENT
+    assert asked == ["engine"]

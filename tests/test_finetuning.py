@@ -334,3 +334,12 @@ def test_a_checkpoint_of_another_boundary_is_refused(pretrained, train, test, tm
     trainer = Trainer(trunk, with_head(pretrained, 10, 0), FinetuneConfig())
     with pytest.raises(JaxtlError, match="another network or freezing boundary"):
         trainer.restore(Checkpoint.load(tmp_path / "c.npz"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 + 5])
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_a_fresh_head_is_what_flax_draws(pretrained, classes, seed):
+    drawn = nnx.initializers.glorot_uniform()(jax.random.key(seed % 2**32), (1280, classes))
+    head = arrays_of(with_head(pretrained, classes, seed))
+    np.testing.assert_array_equal(head["predictions/kernel"], drawn)
+    assert not head["predictions/bias"].any()

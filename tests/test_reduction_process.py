@@ -13,7 +13,7 @@ import pytest
 from jaxtl.errors import JaxtlError
 from jaxtl.records.arrays import Features
 from jaxtl.reduction import reduce
-from jaxtl.reduction.process import Reducer
+from jaxtl.reduction.process import Reducer, Reducers
 
 SHORT = {"early_exaggeration_iter": 40, "n_iter": 40, "n_jobs": 1, "seed": 3}
 
@@ -212,7 +212,7 @@ def test_a_stop_in_the_callback_leaves_no_process_and_no_file(source, tmp_path, 
 
 PARENT = """
 import json, sys, time
-from jaxtl.reduction.process import Reducer
+from jaxtl.reduction.process import Reducer, Reducers
 sys.path.insert(0, sys.argv[1])
 with Reducer(600) as reducer:
     reducer.reduce(sys.argv[2], sys.argv[3], "tsne", "auto", {})
@@ -250,3 +250,22 @@ def test_an_idle_process_ends_with_its_parent(tmp_path):
         assert not gone(child)
         parent.kill()
     wait_until(lambda: gone(child))
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_processes_are_kept_for_the_next_who_reduces(lasting):
+    kept = Reducers(lasting)
+    first = kept.take("cpu", 60.0, ())
+    second = kept.take("cpu", 60.0, ())
+    pids = first.pid, second.pid
+    assert len(set(pids)) == 2
+    kept.give_back("cpu", first)
+    assert kept.take("cpu", 60.0, ()).pid == pids[0]
+    # What is at work ends when the run does, and what outlasts it when it is closed.
+    kept.give_back("cpu", first)
+    kept.stop()
+    wait_until(lambda: gone(pids[1]))
+    assert gone(pids[0]) != lasting
+    kept.close()
+    wait_until(lambda: gone(pids[0]))
+    second.close()

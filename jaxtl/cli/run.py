@@ -124,6 +124,8 @@ def run(
     How long would it take?      jaxtl run --samples all --forecast
     Two seeds at a time:         jaxtl run --seeds 4 --dask local:2
     """
+    if not (resume or forecast or dask):
+        _look_for_gpu(settings["deterministic"])
     from jaxtl.experiment import folders
     from jaxtl.experiment.embeddings import EmbeddingOptions
 
@@ -150,6 +152,14 @@ def run(
         else:
             work = _started(config, seeds, out, observer, made_with)
         work_off(work, observer, in_json, workers, dask)
+
+
+def _look_for_gpu(deterministic: bool) -> None:
+    """Have JAX's GPU set up, where there is one, while the work's modules are imported and its data read."""
+    from jaxtl.machine import engines
+
+    configure(deterministic=deterministic)
+    engines.get_ready()
 
 
 @contextlib.contextmanager

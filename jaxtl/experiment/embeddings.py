@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,7 +19,7 @@ from jaxtl.records.arrays import Embedding, Features, Neighbors
 from jaxtl.reduction import reduce, starts_from_coords
 from jaxtl.reduction.choice import Choice, choose, on_cpu, parse_libraries, preferred
 from jaxtl.reduction.cuml import RETRIED
-from jaxtl.reduction.process import Reducer
+from jaxtl.reduction.process import Reducer, Reducers
 from jaxtl.reduction.tsne import FFT_FROM
 from jaxtl.settings import TIME_LIMIT
 
@@ -85,6 +84,7 @@ class Embedder:
         points: of one embedding; an attribute, too.
         align: whether embeddings after are turned onto those before.
         made: by method, the library that others of these embeddings are by, which are there already.
+        reducers: the processes that make them; by default this one's own.
 
     Raises JaxtlError where a library that is asked for cannot work.
     """
@@ -96,11 +96,10 @@ class Embedder:
         points: int,
         align: bool = False,
         made: Mapping[str, str] = MappingProxyType({}),
+        reducers: Reducers | None = None,
     ) -> None:
         self._options, self.points, self._align = options, points, align
-        self._lock = threading.Lock()
-        self._idle: dict[str, list[Reducer]] = {}
-        self._busy: list[Reducer] = []
+        self._reducers = reducers or Reducers()
         self.choices = {
             method: _choice(method, options.backend, points, made.get(method)) for method in methods
         }
@@ -116,19 +115,18 @@ class Embedder:
                 told.append(f"{taken}; --backend {other} takes {library_label(other)}")
         return told
 
+    def begin(self) -> None:
+        """Start the process of cuML, whose import takes longer than all that is done before it is needed."""
+        self.get_ready(method for method in self.choices if self.lane(method))
+
     def get_ready(self, methods: Iterable[str]) -> None:
         """Start the processes for these methods' embeddings, if any, while something else works."""
         for kept_for in {self._process(method) for method in methods} - {None}:
-            self._return(kept_for, self._take(kept_for))
+            self._reducers.give_back(kept_for, self._take(kept_for))
 
     def close(self) -> None:
-        """End all processes, in the middle of their work too."""
-        with self._lock:
-            idle, self._idle = list(chain(*self._idle.values())), {}
-            for reducer in self._busy:
-                reducer.interrupt()
-        for reducer in idle:
-            reducer.close()
+        """End processes as `Reducers.stop` does."""
+        self._reducers.stop()
 
     def title(self, method: str, stage: str) -> str:
         """Such as "t-SNE before, openTSNE"."""
@@ -247,21 +245,12 @@ class Embedder:
                 onto_path=job.onto,
             )
         finally:
-            self._return(kept_for, reducer)
+            self._reducers.give_back(kept_for, reducer)
 
     def _take(self, kept_for: str) -> Reducer:
         """A process that has nothing to do, or a new one."""
-        with self._lock:
-            idle = self._idle.setdefault(kept_for, [])
-            limit = float("inf") if kept_for == _ON_CPU else self._options.time_limit
-            reducer = idle.pop() if idle else Reducer(limit, self._preload(kept_for))
-            self._busy.append(reducer)
-            return reducer
-
-    def _return(self, kept_for: str, reducer: Reducer) -> None:
-        with self._lock:
-            self._busy.remove(reducer)
-            self._idle.setdefault(kept_for, []).append(reducer)
+        limit = float("inf") if kept_for == _ON_CPU else self._options.time_limit
+        return self._reducers.take(kept_for, limit, self._preload(kept_for))
 
 
 def _choice(method: str, backend: str, points: int, made: str | None) -> Choice:

@@ -78,7 +78,8 @@ class Experiment:
 
     @cached_property
     def embedder(self) -> Embedder:
-        return Embedder(self.config.methods, self._options, self._points, self.config.align, self._made_by)
+        config, reducers = self.config, self.shared.reducers
+        return Embedder(config.methods, self._options, self._points, config.align, self._made_by, reducers)
 
     @property
     def _made_by(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ def start(
         raise JaxtlError(f"{config.weights}: no such file")
     with run.newly_held() as held:
         remove_leftovers(run.started.path)
-        experiment = planned(config, folder, observer, options, check_memory=check_memory, shared=shared)
+        experiment = _planned(config, folder, observer, options, check_memory, shared, begins=True)
         experiment.held, shared = held, experiment.shared
         run.started.write(Started(experiment.config, shared.weights_digest))
         sources.record_images(run, shared)
@@ -64,6 +64,19 @@ def planned(
     shared: Shared | None = None,
 ) -> Experiment:
     """What `start` would begin, checked as there; nothing is written. Arguments and errors as of `start`."""
+    return _planned(config, folder, observer, options, check_memory, shared, begins=False)
+
+
+def _planned(
+    config: RunConfig,
+    folder: Path,
+    observer: Observer | None,
+    options: EmbeddingOptions,
+    check_memory: bool,
+    shared: Shared | None,
+    begins: bool,
+) -> Experiment:
+    """`planned`; where it `begins`, what takes longest to get ready starts to, while all is checked."""
     run = _folder(folder)
     run.check_new()
     configure(deterministic=config.deterministic)
@@ -72,12 +85,18 @@ def planned(
     shared = shared or Shared(config, scratch=run.path)
     fitted = checks.fitted(config, len(shared.sample))
     experiment = Experiment(fitted, run, told, options, shared)
-    checks.check_settings(fitted, shared, experiment.embedder)
-    if check_memory:
-        checks.check_network_memory(config, experiment.shared)
-        experiment.check_memory(experiment.embeddings_left)
-    for note in (*checks.notes(config, shared), *experiment.embedder.notes):
-        told.notify(note)
+    if begins:
+        experiment.embedder.begin()
+    try:
+        checks.check_settings(fitted, shared, experiment.embedder)
+        if check_memory:
+            checks.check_network_memory(config, experiment.shared)
+            experiment.check_memory(experiment.embeddings_left)
+        for note in (*checks.notes(config, shared), *experiment.embedder.notes):
+            told.notify(note)
+    except BaseException:
+        experiment.embedder.close()
+        raise
     return experiment
 
 

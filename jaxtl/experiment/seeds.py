@@ -67,7 +67,7 @@ class Seeds:
 
         `executor`: who does the runs, as tasks; None for this process, which shares what they have in common.
         """
-        with self.held:
+        with self.held, contextlib.closing(self._shared):
             return self._run(executor)
 
     def _run(self, executor: Executor | None) -> list[Score]:

@@ -23,6 +23,7 @@ from jaxtl.network.trunk import Source, Trunk, trainable_boundary
 from jaxtl.progress import Notify, Progress
 from jaxtl.records.dataset import Dataset
 from jaxtl.records.rows import first_rows, is_in_memory
+from jaxtl.reduction.process import Reducers
 from jaxtl.runs.dataset import check_same
 from jaxtl.settings import RunConfig
 
@@ -50,7 +51,8 @@ class Shared:
 
     Args:
         config: whose seed plays no part here.
-        keep: whether what only fine-tuning needs stays after it, for another seed.
+        keep: whether what only fine-tuning needs stays after it, for another seed, and the processes that
+            make embeddings; then who made this closes it.
         scratch: the folder for what memory should not hold; None takes the system's for temporary files.
         given: training and test images that were given in Python; None loads `config.dataset`.
         stem: what the first layers make of all images, where that is known.
@@ -72,6 +74,7 @@ class Shared:
         self.made: dict[Any, Any] = {}
         self._making = threading.RLock()
         self._sources: dict[str, Source] = {}
+        self.reducers = Reducers(lasting=keep)
         self._blocks: Blocks | None = None
 
     @property
@@ -86,6 +89,10 @@ class Shared:
             for part in (Shared.__dict__["train"], Shared.__dict__["test"]):
                 if part in self.made:
                     check_same(record, self.made[part])
+
+    def close(self) -> None:
+        """End the processes that make embeddings, when nobody needs them any longer."""
+        self.reducers.close()
 
     def beside(self, config: RunConfig) -> Shared:
         """The same of settings that differ in what learns alone: what is loaded is not loaded again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -40,16 +41,11 @@ def finish(folder: str, backend: str, time_limit: float, observer: Observer) -> 
     configure(compilation_cache=AUTO, notify=observer.notify)
     config = run.started.read().config
     # What runs before it hold is not to stop this one.
-    first = not _Kept.serves(config)
-    work = opening.resume(
-        run.path,
-        None,
-        observer,
-        EmbeddingOptions(backend, time_limit),
-        check_memory=first,
-        shared=_Kept.shared(config, run.path.parent),
-    )
-    work.run()
+    first, shared = not _Kept.serves(config), _Kept.shared(config, run.path.parent)
+    options = EmbeddingOptions(backend, time_limit)
+    # The next one may come late, or with other options: processes do not wait for it.
+    with contextlib.closing(shared):
+        opening.resume(run.path, None, observer, options, check_memory=first, shared=shared).run()
 
 
 class _Kept:

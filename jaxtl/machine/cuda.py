@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +53,8 @@ _DRIVERS = {13: 580, 12: 535}  # the first driver branch that RAPIDS supports fo
 ABSENT = Fault("no NVIDIA GPU in this machine", "nothing to do: everything runs on the CPU", False)
 SECONDS = 60
 QUESTION = "jaxtl.machine.cuda:ask_driver"
+# Who asks while another thread does waits for its answer.
+_asking = threading.Lock()
 
 # Codes of the driver API (CUresult) that cuInit gives, in words.
 _NO_DEVICE = 100
@@ -103,13 +106,13 @@ def gpu_fault() -> Fault | None:
 
     The answer is kept for the life of the process.
     """
-    answer = look_for_driver()
+    answer = _answer()
     return answer if isinstance(answer, Fault) else None
 
 
 def driver() -> Driver | None:
     """The driver and its GPUs; None where `gpu_fault` has something to say."""
-    answer = look_for_driver()
+    answer = _answer()
     return answer if isinstance(answer, Driver) else None
 
 
@@ -185,6 +188,11 @@ def installed_wheels(names: dict[str, Any]) -> list[str]:
     from importlib import metadata
 
     return [name for name in names if any(metadata.distributions(name=name))]
+
+
+def _answer() -> Driver | Fault:
+    with _asking:
+        return look_for_driver()
 
 
 @functools.cache

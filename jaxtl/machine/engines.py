@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from functools import cache
 
 import numpy as np
@@ -17,12 +19,35 @@ _LITTLE_WORK = 500_000
 _MEMORY_PART = 0.6
 
 
-@cache
+# Who asks for the engine while another thread does waits for its answer.
+_asking = threading.Lock()
+
+
+def get_ready() -> None:
+    """Have `default_engine` asked for by a thread: the driver and JAX's GPU take seconds, a CPU nothing.
+
+    Call it when JAX is set up (`jaxtl.machine.devices.configure`), and before what takes time to import.
+    """
+
+    def ask() -> None:
+        # Who needs it is told what is wrong.
+        with contextlib.suppress(Exception):
+            default_engine()
+
+    threading.Thread(target=ask, name="engine", daemon=True).start()
+
+
 def default_engine() -> str:
     """ "jax" where JAX's default device is a GPU, else "cpu".
 
     JAX is not even imported, which takes a second, where it could not compute on a GPU.
     """
+    with _asking:
+        return _default_engine()
+
+
+@cache
+def _default_engine() -> str:
     if cuda.jax_gpu_fault():
         return "cpu"
     import jax

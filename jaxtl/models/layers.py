@@ -6,6 +6,7 @@ Parameters, forward pass, folding, freezing, the depth profile and the conversio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ from jaxtl.settings import MODELS, mean_and_deviation
 
 Kind = Literal["input", "conv", "bn", "relu", "relu6", "pad", "depthwise", "add", "maxpool", "pool", "dense"]
 PADDINGS = ("keras", "symmetric")
+# Of what a layer makes of one image: [height, width, channels], or [channels] at the top.
+Shape = tuple[int, ...]
 # Kinds that are no part of the backbone: "the last N layers" does not count them.
 _TOP = ("pool", "dense")
 
@@ -177,16 +180,27 @@ class NetworkConfig:
         Normalisation, activations, additions and pooling count nothing, as in the literature (Sandler et al.
         2018, table 4).
         """
-        side = kept = image_size
-        for layer in self.layers:
-            size, terms = self.size_after(layer, kept if layer.on_skip else side), 0
+        for layer, (main, skip) in zip(self.layers, self.shapes(image_size), strict=True):
+            terms = 0
             if layer.kind in ("conv", "depthwise"):
                 terms = layer.kernel_size**2 * (layer.channels_in if layer.kind == "conv" else 1)
             elif layer.kind == "dense":
-                size, terms = 1, layer.channels_in
-            side, kept = (side, size) if layer.on_skip else (size, kept)
-            kept = side if layer.name in self.saved else kept
-            yield size * size * terms * layer.channels
+                terms = layer.channels_in
+            yield terms * math.prod(skip if layer.on_skip else main)
+
+    def shapes(self, image_size: int) -> Iterator[tuple[Shape, Shape | None]]:
+        """After each layer, for one square image: the shape of what comes out, and of what is kept for an
+        "add", if anything."""
+        main, skip = (image_size, image_size, 3), None
+        for layer in self.layers:
+            side = self.size_after(layer, (skip if layer.on_skip else main)[0])
+            shape = (layer.channels,) if layer.kind in _TOP else (side, side, layer.channels)
+            if layer.on_skip:
+                skip = shape
+            else:
+                kept = None if layer.kind == "add" else skip
+                main, skip = shape, shape if layer.name in self.saved else kept
+            yield main, skip
 
     def size_after(self, layer: Layer, size: int) -> int:
         """Pixels a side of what a layer makes of a square map of so many."""

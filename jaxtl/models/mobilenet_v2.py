@@ -67,7 +67,7 @@ class MobileNetV2(Network):
 
     config: MobileNetV2Config
 
-    def __init__(self, config: MobileNetV2Config = MobileNetV2Config(), *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: MobileNetV2Config = MobileNetV2Config(), *, rngs: nnx.Rngs | None) -> None:
         super().__init__(config, rngs=rngs)
 
 

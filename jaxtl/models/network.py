@@ -31,13 +31,17 @@ class Carry(NamedTuple):
 Work = Callable[[jax.Array], jax.Array]
 
 
+def _drawn(shape: tuple[int, ...], rngs: nnx.Rngs | None) -> jax.Array:
+    return jnp.zeros(shape) if rngs is None else nnx.initializers.glorot_uniform()(rngs.params(), shape)
+
+
 class Conv(nnx.Module):
     """Convolution without bias; `kernel` [k, k, channels_in, channels], glorot-uniform as in Keras."""
 
-    def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
+    def __init__(self, layer: Layer, rngs: nnx.Rngs | None) -> None:
         self.stride = layer.stride
         shape = layer.parameters["kernel"]
-        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+        self.kernel = nnx.Param(_drawn(shape, rngs))
 
     def __call__(
         self, x: jax.Array, padding: ops.Padding, form: ops.Form, precision: ops.Precision
@@ -48,10 +52,10 @@ class Conv(nnx.Module):
 class DepthwiseConv(nnx.Module):
     """Depthwise convolution without bias; `depthwise_kernel` [k, k, channels, 1]."""
 
-    def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
+    def __init__(self, layer: Layer, rngs: nnx.Rngs | None) -> None:
         self.stride = layer.stride
         shape = layer.parameters["depthwise_kernel"]
-        self.depthwise_kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+        self.depthwise_kernel = nnx.Param(_drawn(shape, rngs))
 
     def __call__(
         self, x: jax.Array, padding: ops.Padding, form: ops.Form, precision: ops.Precision
@@ -112,9 +116,9 @@ def _values_counted(x: jax.Array, counted: jax.Array) -> jax.Array:
 class Dense(nnx.Module):
     """The head: `kernel` [features, classes] glorot-uniform, `bias` [classes] zero; gives logits."""
 
-    def __init__(self, layer: Layer, rngs: nnx.Rngs) -> None:
+    def __init__(self, layer: Layer, rngs: nnx.Rngs | None) -> None:
         shape = layer.parameters["kernel"]
-        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+        self.kernel = nnx.Param(_drawn(shape, rngs))
         self.bias = nnx.Param(jnp.zeros(layer.channels))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -126,12 +130,12 @@ class Network(Told, nnx.Module):
 
     Args:
         config: which network.
-        rngs: seeds the initial weights, as `nnx.Rngs(0)`.
+        rngs: seeds the initial weights, as `nnx.Rngs(0)`; None makes them 0, where others take their place.
     """
 
     config: NetworkConfig
 
-    def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs | None) -> None:
         self.config = config
         for layer in config.layers:
             if layer.kind == "conv":

@@ -99,7 +99,7 @@ class ResNet(Network):
 
     config: ResNetConfig
 
-    def __init__(self, config: ResNetConfig = ResNetConfig(), *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ResNetConfig = ResNetConfig(), *, rngs: nnx.Rngs | None) -> None:
         super().__init__(config, rngs=rngs)
 
 

@@ -271,10 +271,8 @@ def bytes_per_seed(trunk: Trunk, classes: int, config: FinetuneConfig, keep: boo
     model = trunk.model
     learning = replace(model.config, classes=classes).layers[trunk.boundary :]
     weights = sum(math.prod(shape) for layer in learning for shape in layer.parameters.values())
-    layers = model.config.backbone_layers
-    image = jax.ShapeDtypeStruct((1, *[trunk.images.image_size] * 2, 3), np.float32)
-    outputs = jax.eval_shape(lambda x: model.intermediates(x, [layer.name for layer in layers]), image)
-    sizes = [outputs[layer.name].size for layer in layers]
+    shapes = zip(model.config.backbone_layers, model.config.shapes(trunk.images.image_size), strict=False)
+    sizes = [math.prod(skip if layer.on_skip else main) for layer, (main, skip) in shapes]
     activations = _ACTIVATION_COPIES * sum(sizes[trunk.boundary :])
     if not keep:
         activations += _FROZEN_COPIES * max(sizes[: trunk.boundary], default=0)

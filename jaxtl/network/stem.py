@@ -7,13 +7,13 @@ from, as they end where a block does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxtl.models.layers import NetworkConfig
@@ -98,9 +98,8 @@ def make_stem(
 
 def bytes_of_stem(model: Network, stop: int, image_size: int) -> int:
     """Of one image."""
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
-    out = jax.eval_shape(lambda x: model.run(Carry(x), 0, stop).x, image)
-    return int(np.prod(out.shape)) * 4
+    main, _ = list(model.config.shapes(image_size))[stop - 1]
+    return math.prod(main) * 4
 
 
 def shared_stop(model: Network, boundaries: Sequence[int], image_size: int) -> int:

@@ -38,8 +38,6 @@ _MEMORY_SHARE = 0.3
 # Bytes of images that are copied at a time.
 _PIECE = 2**26
 
-_SPECS: dict[tuple[NetworkConfig, int, int], Carry] = {}
-
 # What the layers after the trunk start from: the trunk's kept outputs, or the images themselves.
 Source = Carry | Any
 
@@ -117,13 +115,8 @@ class Trunk:
     def _spec(self, stop: int) -> Carry:
         """Shapes of what layer `stop - 1` hands on for one image, without the first axis."""
         size = self.images.image_size
-        # Tracing so many layers takes a third of a second, and a run asks several times.
-        key = self.model.config, size, stop
-        if key not in _SPECS:
-            image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-            out = jax.eval_shape(lambda x: self.model.run(Carry(x), 0, stop), image)
-            _SPECS[key] = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), out)
-        return _SPECS[key]
+        shapes = [((size, size, 3), None), *self.model.config.shapes(size)][stop]
+        return Carry(*(shape and jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes))
 
     def prepare(self, image_shape: tuple[int, int, int], counts: Sequence[int] = ()) -> None:
         """Have what `source` needs compiled in threads, for sets of so many images of this shape."""

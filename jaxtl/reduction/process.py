@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections import defaultdict
+from itertools import chain
 from typing import Any
 
 from jaxtl.errors import JaxtlError
@@ -93,6 +96,48 @@ class Reducer(contextlib.AbstractContextManager["Reducer"]):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class Reducers:
+    """Processes that are kept for who reduces next, as many as are asked for at a time; any threads may ask.
+
+    Args:
+        lasting: whether they outlast the run that starts them, for others to come; who made this closes it.
+    """
+
+    def __init__(self, lasting: bool = False) -> None:
+        self._lasting, self._lock = lasting, threading.Lock()
+        self._idle: dict[str, list[Reducer]] = defaultdict(list)
+        self._busy: list[Reducer] = []
+
+    def take(self, kept_for: str, time_limit: float, preload: tuple[str, ...]) -> Reducer:
+        """One that is kept for this and has nothing to do, or a new one; other arguments as of `Reducer`."""
+        with self._lock:
+            idle = self._idle[kept_for]
+            reducer = idle.pop() if idle else Reducer(time_limit, preload)
+            self._busy.append(reducer)
+            return reducer
+
+    def give_back(self, kept_for: str, reducer: Reducer) -> None:
+        """It has nothing to do."""
+        with self._lock:
+            self._busy.remove(reducer)
+            self._idle[kept_for].append(reducer)
+
+    def stop(self) -> None:
+        """End those that work, in the middle of it; and unless they are lasting all others."""
+        with self._lock:
+            for reducer in self._busy:
+                reducer.interrupt()
+        if not self._lasting:
+            self.close()
+
+    def close(self) -> None:
+        """End those that have nothing to do."""
+        with self._lock:
+            idle, self._idle = list(chain(*self._idle.values())), defaultdict(list)
+        for reducer in idle:
+            reducer.close()
 
 
 def _advice(method: str, backend: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -233,10 +233,10 @@ def share(
     shared = Shared(config, keep=True, scratch=folder.shared, given=given)
     if stop:
         shared = Shared(config, True, folder.shared, given, _stem(shared, folder, group, stop, observer))
-    for seed in sweep.seed_numbers:
-        run = folder.shared_of(group, seed)
-        work = _begun(config, run, seed, observer, how, shared)
-        work.run_some(comes_before)
+    with closing(shared):
+        for seed in sweep.seed_numbers:
+            run = folder.shared_of(group, seed)
+            _begun(config, run, seed, observer, how, shared).run_some(comes_before)
 
 
 def _stem(shared: Shared, folder: SweepFolder, group: str, stop: int, observer: Observer) -> Stem:
@@ -290,7 +290,8 @@ def combine(
     config = settled(sweep.config_of(combination), observer)
     shared = Shared(config, keep=True, scratch=run.path, given=given, stem=stem)
     begun = partial(_take, folder, combination.group)
-    runs = _do(config, sweep.seeds, run, observer, how, shared, begun)
+    with closing(shared):
+        runs = _do(config, sweep.seeds, run, observer, how, shared, begun)
     with observer.step("Classes of all test images") as progress:
         folder.predictions_of(name).write(_named(shared, runs, progress, observer))
 
