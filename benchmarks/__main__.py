@@ -35,7 +35,7 @@ def cli() -> None:
     python -m benchmarks cpu                     40 minutes
     python -m benchmarks cpu --only tsne,metrics
     python -m benchmarks full --only whole       the experiment against Keras and scikit-learn
-    python -m benchmarks gpu --only run --limit 4
+    python -m benchmarks gpu --part 1            four minutes of a card, the most valuable
     python -m benchmarks table runs/benchmarks/cpu.json
     python -m benchmarks compare OLD.json NEW.json
 
@@ -52,6 +52,12 @@ def cli() -> None:
     metavar="MINUTES",
     help="What has not begun by then is left out.  [default: the manifest's]",
 )
+@click.option(
+    "--part",
+    type=Number(Range(1, 1000, whole=True)),
+    metavar="N",
+    help="This part of the manifest alone, into SUITE-N.json.  [default: all]",
+)
 @click.option("--only", type=Names(), metavar="NAME,...", help="Cases or families.  [default: all]")
 @click.option(
     "--out",
@@ -62,10 +68,17 @@ def cli() -> None:
     help="Where SUITE.json and SUITE.md go.",
 )
 def run_manifest(
-    manifest: Path, out: Path, only: tuple[str, ...] | None, limit: float | None, resume: bool
+    manifest: Path,
+    out: Path,
+    part: int | None,
+    only: tuple[str, ...] | None,
+    limit: float | None,
+    resume: bool,
 ) -> None:
     """A manifest of your own; benchmarks/manifest.py says what it may hold."""
     path, manifest = manifest, load_manifest(manifest)
+    if part is not None:
+        manifest = manifest.in_part(part)
     if only is not None:
         manifest = manifest.only(only)
     if manifest.device == "gpu" and (fault := cuda.gpu_fault() or cuda.jax_gpu_fault()):

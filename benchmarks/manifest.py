@@ -1,6 +1,7 @@
 """Manifests: TOML files that say what a suite measures.
 
 limit_minutes = 60          # of the whole; these are what holds where a file says nothing else
+part_minutes = 60           # of one of its parts
 call_seconds = 1800         # of one call, which is ended then
 device = "cpu"              # or "gpu"
 rounds = 3                  # turns of every peer after its warm-up
@@ -14,6 +15,7 @@ stream_mebibytes = 256      # of the arrays that do
 name = "tsne"
 sizes = [1000, 2000]
 peers = ["jaxtl", "openTSNE"]   # without: all that compute on the device
+part = 1                        # of which part it is; 1 where nothing is said
 rounds = 5                      # and `seconds`, `with`: over the suite's
 with = { ... }                  # arguments over the case's own
 """
@@ -43,6 +45,7 @@ class Entry:
     rounds: int
     seconds: float
     arguments: Mapping[str, Any]
+    part: int = 1
 
     def arguments_for(self, size: int | None) -> dict[str, Any]:
         return arguments_for(self.name, size) | dict(self.arguments)
@@ -55,6 +58,7 @@ class Manifest:
     name: str
     entries: tuple[Entry, ...]
     limit_minutes: float
+    part_minutes: float
     call_seconds: float
     device: str
     seed: int
@@ -78,6 +82,19 @@ class Manifest:
             )
         kept = (entry for entry in self.entries if {entry.name, CASES[entry.name].family} & set(names))
         return replace(self, entries=tuple(kept))
+
+    def in_part(self, number: int) -> Manifest:
+        """A suite of that part's entries, with its number in the name.
+
+        Raises:
+            JaxtlError: the manifest has fewer parts.
+        """
+        parts = max(entry.part for entry in self.entries)
+        if number > parts:
+            there = "one part" if parts == 1 else f"parts 1 to {parts}"
+            raise JaxtlError(f"--part: got {number}; {self.name} has {there}")
+        kept = tuple(entry for entry in self.entries if entry.part == number)
+        return replace(self, name=f"{self.name}-{number}", entries=kept, limit_minutes=self.part_minutes)
 
     def largest(self) -> int:
         """Rows of features that its cases work on or are held against; 0 where none needs any."""
@@ -133,6 +150,7 @@ _NUMBER: Check = (lambda value: _is_number(value, int | float, 0) and value > 0,
 _PEERS = _list_of(lambda value: value in peer_names(), f"some of {', '.join(peer_names())}")
 _SUITE_KEYS: dict[str, Check] = {
     "limit_minutes": _NUMBER,
+    "part_minutes": _NUMBER,
     "call_seconds": _NUMBER,
     "device": _one_of("cpu", "gpu"),
     "rounds": _COUNT,
@@ -147,6 +165,7 @@ _CASE_KEYS: dict[str, Check] = {
     "name": _one_of(*CASES),
     "sizes": _COUNTS,
     "peers": _PEERS,
+    "part": _COUNT,
     "rounds": _COUNT,
     "seconds": _NUMBER,
     "with": (lambda value: isinstance(value, dict), "a table of arguments"),
@@ -196,6 +215,7 @@ def _entry(path: Path, number: int, table: Mapping[str, Any], suite: Mapping[str
         table.get("rounds", suite["rounds"]),
         table.get("seconds", suite["seconds"]),
         _arguments(where, table),
+        table.get("part", 1),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ _IMPORTS = {
 }
 # Options that are not named as the argument.
 _LONGER = {"train": "train-samples"}
+# What pytest's exit code says where tests failed; then the record tells which.
+_SOME_FAILED = 1
+_CHECKS = "checks.xml"
 _STAGES = ("before", "after")
 _SPACES = ("features", "pca", "tsne", "lle")
 
@@ -57,7 +62,10 @@ class Processes:
         folder = Path(tempfile.mkdtemp(prefix=f"{case}-", dir=self.folder))
         try:
             command = self._command(case, peer, deadline, arguments)
-            ended = run_process(command, folder, deadline, self._environment(case, peer))
+            allowed = (0, _SOME_FAILED) if case == "checks" else (0,)
+            ended = run_process(command, folder, deadline, self._environment(case, peer), allowed)
+            if case == "checks" and not (folder / _CHECKS).is_file():
+                raise RuntimeError((folder / "output.txt").read_text(errors="replace")[-2000:])
             quality, parts = judge(folder), _parts(folder)
         except JaxtlError as error:
             if parts := _parts(folder):
@@ -75,6 +83,16 @@ class Processes:
     def _command(self, case: str, peer: str, deadline: Deadline, arguments: Mapping[str, Any]) -> list[str]:
         if case == "import":
             return [sys.executable, "-c", _IMPORTS[peer]]
+        if case == "checks":
+            ours = ["-o", "addopts=", "-m", "gpu", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+            return [
+                sys.executable,
+                "-m",
+                "pytest",
+                *ours,
+                f"--junitxml={_CHECKS}",
+                str(ROOT / "tests" / "gpu"),
+            ]
         if case == "help":
             return [sys.executable, "-c", "pass"] if peer == "Python" else [*JAXTL_COMMAND, "--help"]
         options = [
@@ -105,6 +123,8 @@ class Processes:
 
 def _parts(folder: Path) -> dict[str, float]:
     """Seconds of its steps, as the run or the script itself wrote them; empty for other processes."""
+    if (folder / _CHECKS).is_file():
+        return {name: seconds for name, _, seconds, _ in _checks(folder / _CHECKS)}
     for path in (folder / "run" / "timings.json", folder / "scores.json"):
         if path.is_file():
             record = json.loads(path.read_text())
@@ -123,7 +143,16 @@ def spoken(parts: Mapping[str, float]) -> str:
 
 
 def judge(folder: Path) -> dict[str, float]:
-    """Accuracies: of the test set, and of 10 neighbours (5-fold) in each space before and after."""
+    """Accuracies: of the test set, and of 10 neighbours (5-fold) in each space before and after.
+
+    Of checks how many passed, failed and were skipped, and the numbers that they measured.
+    """
+    if (folder / _CHECKS).is_file():
+        checks = list(_checks(folder / _CHECKS))
+        counts = {end: float(sum(one == end for _, one, _, _ in checks)) for end in _ENDS}
+        failed = {f"failed: {name}": 1.0 for name, end, _, _ in checks if end == "failed"}
+        numbers = {f"{name}: {what}": value for name, _, _, found in checks for what, value in found.items()}
+        return counts | failed | numbers
     if (folder / "run" / "scores.csv").is_file():
         scores = load_scores(folder / "run" / "scores.csv")
         accuracies = {(row.stage, row.space): row.value for row in scores if row.metric == FIVE_FOLDS}
@@ -138,3 +167,19 @@ def judge(folder: Path) -> dict[str, float]:
         f"knn_accuracy {stage}, {space}": accuracies[stage, space] for stage in _STAGES for space in _SPACES
     }
     return {"test_accuracy": tested, **spaces}
+
+
+_ENDS = ("passed", "failed", "skipped")
+
+
+def _checks(path: Path) -> Iterator[tuple[str, str, float, dict[str, float]]]:
+    """Of each test in a file of pytest's: its name, how it ended, its seconds, and what it measured."""
+    for test in ET.parse(path).iter("testcase"):
+        kinds = {child.tag for child in test}
+        end = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        found = {}
+        for one in test.iter("property"):
+            # Versions and device names are in the record already.
+            with contextlib.suppress(ValueError):
+                found[one.attrib["name"]] = float(one.attrib["value"])
+        yield test.attrib["name"], end, float(test.attrib["time"]), found

@@ -6,7 +6,7 @@ The parent imports neither JAX nor TensorFlow.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,11 @@ class Worker(AbstractContextManager["Worker"]):
 
 
 def run_process(
-    command: list[str], folder: Path, deadline: Deadline, environment: Mapping[str, str] = ENVIRONMENT
+    command: list[str],
+    folder: Path,
+    deadline: Deadline,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    allowed: Collection[int] = (0,),
 ) -> Ended:
     """Run a command in `folder`; its output goes to `output.txt` there.
 
@@ -98,7 +102,7 @@ def run_process(
 
     Raises:
         JaxtlError: the deadline passes first.
-        RuntimeError: it fails, with the end of its output.
+        RuntimeError: it fails, by an exit code that is not `allowed`, with the end of its output.
     """
     log = folder / "output.txt"
     try:
@@ -107,7 +111,7 @@ def run_process(
         )
     except Silence as error:
         raise deadline.missed(" ".join(command[:4])) from error
-    if ended.code:
+    if ended.code not in allowed:
         said = log.read_text(errors="replace")[-2000:]
         raise RuntimeError(f"{' '.join(command)}: exit code {ended.code}\n{said}")
     return ended

@@ -16,6 +16,7 @@ from benchmarks import machine
 from benchmarks.cases import CASES, OURS, PEERS, PROCESS_PEERS
 from benchmarks.manifest import SUITES, load_manifest, shipped
 from benchmarks.peers import timing, work
+from benchmarks.processes import Processes, judge
 from benchmarks.workers import Deadline, Worker, run_process
 from jaxtl.errors import JaxtlError
 from jaxtl.machine import cuda
@@ -65,6 +66,30 @@ def test_training_counts_three_passes_of_the_layers_that_learn():
     assert work.training_flops(config, 48, trainable_boundary(config, "10")) == 2 * 3 * tail
 
 
+CHECKS = """<testsuites><testsuite>
+<testcase name="test_neighbors" time="1.5"><properties><property name="largest difference" value="2e-07"/>
+<property name="device" value="NVIDIA"/></properties></testcase>
+<testcase name="test_lle" time="0.5"><failure message="no"/></testcase>
+<testcase name="test_pca" time="0"><skipped message="no cuML"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_checks_that_fail_are_told_beside_those_that_pass(tmp_path):
+    (tmp_path / "checks.xml").write_text(CHECKS)
+    told = judge(tmp_path)
+    assert (told["passed"], told["failed"], told["skipped"]) == (1, 1, 1)
+    assert told["failed: test_lle"] == 1
+    assert told["test_neighbors: largest difference"] == 2e-7
+    assert not any("device" in name for name in told)
+
+
+def test_checks_that_cannot_begin_are_no_result(monkeypatch, tmp_path):
+    processes = Processes(tmp_path, {})
+    monkeypatch.setattr(processes, "_command", lambda *args: [sys.executable, "-m", "no"])
+    with pytest.raises(RuntimeError, match="No module named no"):
+        processes.call("checks", OURS, Deadline(60), {})
+
+
 # Manifests.
 
 
@@ -77,7 +102,19 @@ def test_shipped_manifests_are_right(name):
 
 
 def test_the_largest_suite_has_every_case():
-    assert {entry.name for entry in load_manifest(shipped("full")).entries} == set(CASES)
+    """But for those that are a GPU's alone."""
+    assert {entry.name for entry in load_manifest(shipped("full")).entries} == set(CASES) - {"checks"}
+
+
+def test_a_gpu_is_measured_in_three_parts_of_four_minutes():
+    whole = load_manifest(shipped("gpu"))
+    parts = [whole.in_part(number) for number in (1, 2, 3)]
+    assert [part.name for part in parts] == ["gpu-1", "gpu-2", "gpu-3"]
+    assert [part.limit_minutes for part in parts] == [4, 4, 4]
+    assert sum((part.entries for part in parts), ()) == whole.entries
+    assert parts[0].entries[0].name == "run"
+    with pytest.raises(JaxtlError, match="--part: got 4; gpu has parts 1 to 3"):
+        whole.in_part(4)
 
 
 def test_every_case_finds_its_peers():
@@ -89,7 +126,7 @@ def test_every_case_finds_its_peers():
 TSNE = '[[case]]\nname = "tsne"\nsizes = [200]\n'
 WRONG = {
     "not TOML": ("rounds =", "not TOML: "),
-    "an unknown key": (f"round = 3\n{TSNE}", "unknown key 'round'; the keys are limit_minutes, call_seconds"),
+    "an unknown key": (f"round = 3\n{TSNE}", "unknown key 'round'; the keys are limit_minutes, part_minutes"),
     "an unknown key of a case": (
         f"{TSNE}size = 3\n",
         "case 1 (tsne): unknown key 'size'; the keys are name, sizes",
@@ -146,7 +183,7 @@ def test_what_is_not_there_is_told(monkeypatch, capsys, tmp_path):
 
 def test_cases_are_chosen_by_their_names_and_families():
     chosen = load_manifest(shipped("gpu")).only(("tail", "processes"))
-    assert [entry.name for entry in chosen.entries] == ["run", "tail", "run-seeds", "whole"]
+    assert [entry.name for entry in chosen.entries] == ["run", "tail", "tail", "run-seeds", "checks"]
 
 
 def test_without_a_gpu_fault_and_remedy_are_told(monkeypatch, capsys, tmp_path):

@@ -2,7 +2,8 @@
 
 The environment may say otherwise: BENCHMARK_PRECISION, BENCHMARK_FORM, of the convolutions, and
 BENCHMARK_ENGINE name one of jaxtl's; with BENCHMARK_XLA "default", programs are compiled with XLA's own
-options.
+options, with "untuned" with jaxtl's where it would take XLA's own, with "loops without graphs" with loops
+launched step by step.
 
 Where another peer leaves something out that jaxtl cannot leave out, its time is in jaxtl's: every metric
 comes with a 95 % interval, t-SNE with an exact divergence, LLE with its residual and connected components.
@@ -56,8 +57,13 @@ _EXACT = _PRECISION == "highest"
 _CLOCK = jax_clock()
 leave_device_memory()
 _options = ExitStack()  # of the process, as long as it lives
-if os.environ.get("BENCHMARK_XLA") == "default":
-    _options.enter_context(programs.chosen({}))
+if _xla := os.environ.get("BENCHMARK_XLA"):
+    _chosen: dict[str, programs.Options] = {
+        "default": {},
+        "untuned": programs.options(),
+        "loops without graphs": programs.options(loops_in_graphs=False),
+    }
+    _options.enter_context(programs.chosen(_chosen[_xla]))
 
 
 def settings() -> dict[str, Any]:

@@ -43,16 +43,20 @@ _TUNED_FORMS = ("xla", "mixed")
 _chosen: Options | None = None
 
 
-def options() -> Options:
+def options(loops_in_graphs: bool = True) -> Options:
     """XLA's options for this platform's programs; on anything but a GPU there are none.
 
     What the environment's XLA_FLAGS set is left to them.
+
+    Args:
+        loops_in_graphs: whether CUDA graphs hold loops, where JAX's version can.
     """
     if _chosen is not None:
         return _chosen
     if jax.default_backend() != "gpu":
         return {}
-    graphs = ",".join([*_IN_GRAPHS, "WHILE"] if _loops_in_graphs() else _IN_GRAPHS)
+    with_loops = loops_in_graphs and _loops_in_graphs()
+    graphs = ",".join([*_IN_GRAPHS, "WHILE"] if with_loops else _IN_GRAPHS)
     ours = {**_GPU_OPTIONS, "xla_gpu_enable_command_buffer": graphs}
     set_already = {flag.lstrip("-").partition("=")[0] for flag in os.environ.get("XLA_FLAGS", "").split()}
     return {name: value for name, value in ours.items() if name not in set_already}
