@@ -65,4 +65,5 @@ def _of_change(n: int, d: int, e: int) -> int:
         # Kernels of either, and bases of the rows' space.
         return rows + _DOUBLE * (2 * n * n + 2 * n * (d + e))
     wide = 2 * _DOUBLE * n * max(d, e) if n < max(d, e) else 0
-    return rows + wide + 3 * _DOUBLE * d * e + 2 * _DOUBLE * BLOCK
+    # The three products of CKA, each with blocks of its own.
+    return rows + wide + 3 * _DOUBLE * d * e + 3 * 2 * _DOUBLE * BLOCK

@@ -342,17 +342,22 @@ def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.
         apart = points.squared(rows, others)
         known = column[np.column_stack([rows, nearest[rows]])]
         line, place = np.nonzero(known >= 0)
-        # Squared distances that differ by less than their rounding are equal.
-        rounding = points.rounding(rows, others, apart)
         # Neither the point itself nor a former neighbour has come between.
         apart[line, known[line, place]] = np.inf
+        counted = len(others) - np.bincount(line, minlength=len(rows))
         steps = values[nearest[rows]].astype(np.float64)
         steps -= values[rows, None]
-        counted = len(others) - np.bincount(line, minlength=len(rows))
-        for place, limit in enumerate(np.einsum("rkd,rkd->kr", steps, steps)):
-            nearer = np.count_nonzero(apart < limit[:, None] - rounding, axis=1)
-            nearer = nearer + np.count_nonzero(apart <= limit[:, None] + rounding, axis=1)
-            shares[rows, place] = nearer / (2 * counted)
+        limits = np.einsum("rkd,rkd->rk", steps, steps)
+        # Of most points few others have come between: only what may be as near as the farthest is looked at.
+        line, place = np.nonzero(apart <= limits.max(axis=1, keepdims=True) + points.most_rounding(rows))
+        near = apart[line, place]
+        # Squared distances that differ by less than their rounding are equal.
+        rounding = points.rounding(rows[line], others[place], near)
+        for k, limit in enumerate(limits.T):
+            own = limit[line]
+            nearer = np.bincount(line[near < own - rounding], minlength=len(rows))
+            nearer += np.bincount(line[near <= own + rounding], minlength=len(rows))
+            shares[rows, k] = nearer / (2 * counted)
 
     share(fill, range(0, n, size))
     return shares

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
-from jaxtl.machine.cores import one_blas_thread
+from jaxtl.machine.cores import one_blas_thread, share
 from jaxtl.machine.engines import engine_for
 from jaxtl.machine.warned import ignoring
 from jaxtl.metrics import distances
@@ -28,6 +28,8 @@ from jaxtl.neighbors.middle import about_middle, needs_differences, steady
 _STANDING, _LEAST_STANDING = 256, 16
 # Halves that are clustered: k-means takes longer than what is counted elsewhere.
 _HALVES = 10
+# Of these and the whole, since each holds copies of its rows: the halves then take no longer than the whole.
+_AT_A_TIME = 3
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,13 @@ def kmeans_agreement(
         table = np.bincount(places, minlength=len(classes) ** 2).reshape(1, len(classes), len(classes))
         return float(_mutual_information(table)[0]), float(_adjusted_rand(table)[0]), clusters
 
-    nmi, ari, clusters = agree(slice(None), n_init)
+    wholly: list[tuple[slice | np.ndarray, int]] = [(slice(None), n_init)]
     if len(values) // 2 < len(classes):
+        nmi, ari, clusters = agree(*wholly[0])
         return KMeansAgreement(Estimate(nmi, 0.0, 1.0), Estimate(ari, -0.5, 1.0), clusters)
-    found = np.array([agree(rows, 1)[:2] for rows in half_samples(len(values), halves, seed)])
+    in_halves = [(rows, 1) for rows in half_samples(len(values), halves, seed)]
+    (nmi, ari, clusters), *of_halves = share(lambda part: agree(*part), [*wholly, *in_halves], _AT_A_TIME)
+    found = np.array([of_half[:2] for of_half in of_halves])
     return KMeansAgreement(
         half_estimate(nmi, found[:, 0], 0, 1), half_estimate(ari, found[:, 1], -0.5, 1), clusters
     )

@@ -52,13 +52,20 @@ class Points:
         self._measure_near(apart, some, others)
         return apart
 
-    def rounding(self, some: np.ndarray, others: np.ndarray, apart: np.ndarray) -> np.ndarray:
-        """What squared distances `apart` may be off by, [len(some), len(others)]."""
-        unit = 4 * self._values.shape[1] * np.finfo(np.float64).eps
+    def rounding(self, one: np.ndarray, other: np.ndarray, apart: np.ndarray) -> np.ndarray:
+        """What squared distances `apart` [m], of rows `one` from rows `other`, may be off by [m]."""
         if self._few:
-            return unit * apart
-        sizes = self._norms[some][:, None] + self._norms[others]
-        return unit * np.where(apart < _NEAR * sizes, apart, sizes)
+            return self._unit * apart
+        sizes = self._norms[one] + self._norms[other]
+        return self._unit * np.where(apart < _NEAR * sizes, apart, sizes)
+
+    def most_rounding(self, some: np.ndarray) -> np.ndarray:
+        """No less than any `rounding` of some rows [m] from others that are as near as matters [m, 1]."""
+        return 2 * self._unit * (self._norms[some] + self._norms.max(initial=0))[:, None]
+
+    @property
+    def _unit(self) -> float:
+        return float(4 * self._values.shape[1] * np.finfo(np.float64).eps)
 
     def _measure_near(self, apart: np.ndarray, some: slice | np.ndarray, others: slice | np.ndarray) -> None:
         """Measure again what is small beside the norms, from differences of the rows as they came."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtl.errors import JaxtlError
+from jaxtl.machine.cores import share
 from jaxtl.metrics.checks import check_draws, check_neighbors, check_pair, check_values
 from jaxtl.metrics.estimates import (
     HALVES,
@@ -80,7 +81,8 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> LinearCKA:
     x, y = check_pair(where, x, y, 5)
     x, y = (_of_size_one(rows - rows.mean(axis=0, dtype=np.float64)) for rows in (x, y))
     _check_varied(where, x, y)
-    products = [_products(x, x)] * 3 if alone else [_products(a, b) for a, b in ((x, y), (x, x), (y, y))]
+    pairs = [(x, x)] if alone else [(x, y), (x, x), (y, y)]
+    products = share(lambda pair: _products(*pair), pairs) * (3 // len(pairs))
     return LinearCKA(
         _alignment([_unbiased_hsic(p) for p in products], least=-1.0),
         _alignment([_plain_hsic(p) for p in products], least=0.0),

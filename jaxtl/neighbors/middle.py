@@ -12,6 +12,8 @@ import numpy as np
 _SPREAD = 1e6
 # Rows by which it is seen where most of them are.
 _SAMPLE = 255
+# Doubles that stay in the cache.
+_BLOCK = 100_000
 # Magnitudes whose squares, and sums of them, float32 holds with all its digits.
 _HELD = 1e15
 
@@ -45,12 +47,21 @@ def about_middle(values: np.ndarray) -> Centred:
     # Of an odd number of rows the median has coordinates of theirs: it is within a group, not between two.
     count = min(_SAMPLE, len(rows) - 1 + len(rows) % 2)
     median = np.median(rows[np.linspace(0, len(rows) - 1, count).astype(int)], axis=0)
-    near = rows - median
-    norms = np.einsum("nd,nd->n", near, near)
-    if norms.max() > _SPREAD * np.quantile(norms, 0.25):
-        return Centred(near, norms, median, True)
+    norms = _squares_about(rows, median)
+    if spread := bool(norms.max() > _SPREAD * np.quantile(norms, 0.25)):
+        rows -= median
+        return Centred(rows, norms, median, spread)
     rows -= mean
-    return Centred(rows, np.einsum("nd,nd->n", rows, rows), mean, False)
+    return Centred(rows, np.einsum("nd,nd->n", rows, rows), mean, spread)
+
+
+def _squares_about(rows: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Squared norms of rows about something, float64 [n], without a copy of them all."""
+    norms, size = np.empty(len(rows)), max(1, _BLOCK // rows.shape[1])
+    for start in range(0, len(rows), size):
+        near = rows[start : start + size] - middle
+        norms[start : start + size] = np.einsum("nd,nd->n", near, near)
+    return norms
 
 
 def needs_differences(values: np.ndarray) -> bool:
