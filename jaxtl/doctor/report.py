@@ -234,7 +234,8 @@ def _choices(jax: Probe, engine: str = "") -> tuple[list[Choice], list[Fault]]:
         what = f"jaxtl cannot load its reducers: {type(error).__name__}: {last_line(str(error))}"
         return choices, [Fault(what, "make a fresh virtual environment and install jaxtl in it", True)]
     choices += [Choice(name, choice.name, choice.why) for name, choice in chosen.items()]
-    choices.append(Choice("neighbours", "jaxtl", "its own exact search, on the CPU"))
+    where = "JAX's GPU" if _on_gpu(jax) else "the CPU"
+    choices.append(Choice("neighbours", "jaxtl", f"its own exact search, on {where}"))
     return choices, [choice.fault for choice in chosen.values() if choice.fault]
 
 
