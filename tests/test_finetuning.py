@@ -293,7 +293,7 @@ def test_every_boundary_trains_alike_with_and_without_a_kept_trunk(pretrained, t
 @pytest.mark.slow
 def test_digits_made_when_asked_for_train_without_a_kept_trunk(pretrained, test, trainable, monkeypatch):
     # As where all layers learn, and where the outputs of many digits do not fit.
-    monkeypatch.setattr(Trunk, "keeps", lambda self, n: False)
+    monkeypatch.setattr(Trunk, "keeps", lambda self, *counts: False)
     config = FinetuneConfig(trainable=trainable, epochs=1, learning_rate=1e-4)
     _, history = finetune(pretrained, load("infinite:200", "train"), test.take(20), config, Images(32))
     assert np.isfinite(history[0]["loss"])
