@@ -87,13 +87,12 @@ class Manifest:
         """A suite of that part's entries, with its number in the name.
 
         Raises:
-            JaxtlError: the manifest has fewer parts.
+            JaxtlError: the manifest has no such part.
         """
-        parts = max(entry.part for entry in self.entries)
-        if number > parts:
-            there = "one part" if parts == 1 else f"parts 1 to {parts}"
-            raise JaxtlError(f"--part: got {number}; {self.name} has {there}")
         kept = tuple(entry for entry in self.entries if entry.part == number)
+        if not kept:
+            parts = ", ".join(map(str, sorted({entry.part for entry in self.entries})))
+            raise JaxtlError(f"--part: got {number}; the parts of {self.name} are {parts}")
         return replace(self, name=f"{self.name}-{number}", entries=kept, limit_minutes=self.part_minutes)
 
     def largest(self) -> int:

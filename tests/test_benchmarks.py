@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import machine
+from benchmarks import machine, processes
 from benchmarks.cases import CASES, OURS, PEERS, PROCESS_PEERS
 from benchmarks.manifest import SUITES, load_manifest, shipped
 from benchmarks.peers import timing, work
@@ -83,11 +83,21 @@ def test_checks_that_fail_are_told_beside_those_that_pass(tmp_path):
     assert not any("device" in name for name in told)
 
 
+def test_checks_end_in_time_to_tell_what_they_found(tmp_path):
+    (tmp_path / "test_two.py").write_text(
+        "import time\ndef test_soon(): pass\ndef test_never(): time.sleep(100)\n"
+    )
+    words = ["-p", "no:cacheprovider", "-o", "addopts=", "--junitxml=checks.xml", "test_two.py"]
+    ended = subprocess.run([sys.executable, "-c", processes._TESTS, "3", *words], cwd=tmp_path, timeout=60)
+    assert ended.returncode == processes._INTERRUPTED
+    assert judge(tmp_path)["passed"] == 1
+
+
 def test_checks_that_cannot_begin_are_no_result(monkeypatch, tmp_path):
-    processes = Processes(tmp_path, {})
-    monkeypatch.setattr(processes, "_command", lambda *args: [sys.executable, "-m", "no"])
+    started = Processes(tmp_path, {})
+    monkeypatch.setattr(started, "_command", lambda *args: [sys.executable, "-m", "no"])
     with pytest.raises(RuntimeError, match="No module named no"):
-        processes.call("checks", OURS, Deadline(60), {})
+        started.call("checks", OURS, Deadline(60), {})
 
 
 # Manifests.
@@ -113,7 +123,7 @@ def test_a_gpu_is_measured_in_three_parts_of_four_minutes():
     assert [part.limit_minutes for part in parts] == [4, 4, 4]
     assert sum((part.entries for part in parts), ()) == whole.entries
     assert parts[0].entries[0].name == "run"
-    with pytest.raises(JaxtlError, match="--part: got 4; gpu has parts 1 to 3"):
+    with pytest.raises(JaxtlError, match="--part: got 4; the parts of gpu are 1, 2, 3"):
         whole.in_part(4)
 
 

@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 from jaxtl.errors import JaxtlError
-from jaxtl.experiment import opening
+from jaxtl.experiment import embeddings, opening, seeds
 from jaxtl.models.weights import imagenet_path
+from jaxtl.reduction.choice import Choice
+from jaxtl.reduction.process import Reducers
 from jaxtl.settings import RunConfig
 from tests.run_files import finish, older
 
@@ -160,3 +162,36 @@ def test_what_cannot_work_is_refused_before_any_work(few, tmp_path, change, word
     with pytest.raises(JaxtlError, match=words):
         opening.start(dataclasses.replace(few, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("begin", [opening.start, lambda *given: seeds.start(given[0], 2, *given[1:])])
+@pytest.mark.parametrize("fault", ["a wrong setting", "a full disk"])
+def test_a_process_that_was_begun_early_ends_with_what_fails(begin, fault, few_digits, monkeypatch, tmp_path):
+    """As cuML's on a GPU is, while settings are checked."""
+    begun = []
+    take = Reducers.take
+
+    def taken(*given):
+        begun.append(take(*given))
+        return begun[-1]
+
+    by_cuml = Choice("cuml", "for a test", on_gpu=True)
+    monkeypatch.setattr(embeddings, "choose", lambda *given: by_cuml)
+    monkeypatch.setitem(embeddings._PRELOAD, "cuml", ("json",))
+    monkeypatch.setattr(Reducers, "take", taken)
+    config = RunConfig(dataset=few_digits, samples=40, methods=("pca",))
+    if fault == "a full disk":
+        monkeypatch.setattr(opening.sources, "record_images", raising(OSError(28, "no space")))
+    else:
+        config = dataclasses.replace(config, trainable="999")
+    with pytest.raises((JaxtlError, OSError)):
+        begin(config, tmp_path / "run")
+    assert begun
+    assert not any(process.pid for process in begun)
+
+
+def raising(error):
+    def work(*given):
+        raise error
+
+    return work

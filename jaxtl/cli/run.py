@@ -155,7 +155,7 @@ def run(
 
 
 def _look_for_gpu(deterministic: bool) -> None:
-    """Have JAX's GPU set up, where there is one, while the work's modules are imported and its data read."""
+    """Have JAX's GPU set up, where there is one, while the work's modules are imported."""
     from jaxtl.machine import engines
 
     configure(deterministic=deterministic)

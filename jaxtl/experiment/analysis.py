@@ -53,7 +53,7 @@ class Analysis:
         self.under_way: Collection[str] = ()
 
     def close(self) -> None:
-        """End all processes, in the middle of their work too."""
+        """End all processes, in the middle of their work too, but for idle ones that outlast a run."""
         for processes in (self.embedder, self.drawer, self.elsewhere):
             processes.close()
 

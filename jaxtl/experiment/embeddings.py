@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxtl.costs import table as costs
+from jaxtl.errors import JaxtlError
 from jaxtl.machine.host import cpu_count
 from jaxtl.machine.memory import available_memory
 from jaxtl.methods import EXTRAS, library_label, method_label
@@ -24,8 +26,9 @@ from jaxtl.reduction.tsne import FFT_FROM
 from jaxtl.settings import TIME_LIMIT
 
 # What a process for embeddings imports before it is asked for one.
+_CUML = "cuml"
 _PRELOAD = {
-    "cuml": ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
+    _CUML: ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
     "opentsne": ("openTSNE", "sklearn.decomposition"),
     "intelex": ("daal4py", "openTSNE", "sklearn.decomposition"),
     "sklearn": ("sklearn.decomposition",),
@@ -75,6 +78,18 @@ class Job(NamedTuple):
     onto: Path | None = None
 
 
+def begin(methods: Sequence[str], options: EmbeddingOptions, reducers: Reducers) -> None:
+    """Start the process of cuML where that makes any of these methods' embeddings.
+
+    Its import takes longer than all that comes before it is needed. What is wrong with methods or libraries,
+    an `Embedder` of them says.
+    """
+    with contextlib.suppress(JaxtlError):
+        if any(choose(method, preferred(method, options.backend)).name == _CUML for method in methods):
+            process = reducers.take(_CUML, options.time_limit, _PRELOAD[_CUML])
+            reducers.give_back(_CUML, process)
+
+
 class Embedder:
     """Makes embeddings.
 
@@ -115,10 +130,6 @@ class Embedder:
                 told.append(f"{taken}; --backend {other} takes {library_label(other)}")
         return told
 
-    def begin(self) -> None:
-        """Start the process of cuML, whose import takes longer than all that is done before it is needed."""
-        self.get_ready(method for method in self.choices if self.lane(method))
-
     def get_ready(self, methods: Iterable[str]) -> None:
         """Start the processes for these methods' embeddings, if any, while something else works."""
         for kept_for in {self._process(method) for method in methods} - {None}:
@@ -134,7 +145,7 @@ class Embedder:
 
     def lane(self, method: str) -> str:
         """What a method's embeddings take turns in, if anything: one process imports cuML, slowly."""
-        return "cuml" if self._process(method) == "cuml" else ""
+        return _CUML if self._process(method) == _CUML else ""
 
     def makes_free(self, method: str) -> bool:
         """Whether the embedding after is made a second time, from the start that the method has by itself.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import JaxtlError
 from jaxtl.experiment import checks, sources
-from jaxtl.experiment.embeddings import EmbeddingOptions
+from jaxtl.experiment.embeddings import EmbeddingOptions, begin
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.devices import configure
@@ -16,6 +17,7 @@ from jaxtl.machine.log import logged
 from jaxtl.progress import Observer, Silent
 from jaxtl.records.files import remove_leftovers
 from jaxtl.records.places import expanded
+from jaxtl.reduction.process import Reducers
 from jaxtl.runs.folder import RunFolder
 from jaxtl.runs.formats import Started
 from jaxtl.settings import RunConfig
@@ -44,9 +46,12 @@ def start(
     # Before the folder is made, which may have the same name.
     if config.weights and not expanded(config.weights).exists():
         raise JaxtlError(f"{config.weights}: no such file")
-    with run.newly_held() as held:
+    reducers = shared.reducers if shared else Reducers()
+    with run.newly_held() as held, _stopped_where_it_fails(reducers):
         remove_leftovers(run.started.path)
-        experiment = _planned(config, folder, observer, options, check_memory, shared, begins=True)
+        # First, as it takes longest; what is checked meanwhile waits for JAX's GPU.
+        begin(config.methods, options, reducers)
+        experiment = _planned(config, folder, observer, options, check_memory, shared, reducers)
         experiment.held, shared = held, experiment.shared
         run.started.write(Started(experiment.config, shared.weights_digest))
         sources.record_images(run, shared)
@@ -64,7 +69,7 @@ def planned(
     shared: Shared | None = None,
 ) -> Experiment:
     """What `start` would begin, checked as there; nothing is written. Arguments and errors as of `start`."""
-    return _planned(config, folder, observer, options, check_memory, shared, begins=False)
+    return _planned(config, folder, observer, options, check_memory, shared)
 
 
 def _planned(
@@ -74,30 +79,33 @@ def _planned(
     options: EmbeddingOptions,
     check_memory: bool,
     shared: Shared | None,
-    begins: bool,
+    reducers: Reducers | None = None,
 ) -> Experiment:
-    """`planned`; where it `begins`, what takes longest to get ready starts to, while all is checked."""
+    """`planned`, with processes for embeddings that were begun, if any; they are `shared`'s where that is."""
     run = _folder(folder)
     run.check_new()
     configure(deterministic=config.deterministic)
     told = logged(observer or Silent(), run.log)
     config = checks.settled(config, told)
-    shared = shared or Shared(config, scratch=run.path)
+    shared = shared or Shared(config, scratch=run.path, reducers=reducers)
     fitted = checks.fitted(config, len(shared.sample))
     experiment = Experiment(fitted, run, told, options, shared)
-    if begins:
-        experiment.embedder.begin()
-    try:
-        checks.check_settings(fitted, shared, experiment.embedder)
-        if check_memory:
-            checks.check_network_memory(config, experiment.shared)
-            experiment.check_memory(experiment.embeddings_left)
-        for note in (*checks.notes(config, shared), *experiment.embedder.notes):
-            told.notify(note)
-    except BaseException:
-        experiment.embedder.close()
-        raise
+    checks.check_settings(fitted, shared, experiment.embedder)
+    if check_memory:
+        checks.check_network_memory(config, experiment.shared)
+        experiment.check_memory(experiment.embeddings_left)
+    for note in (*checks.notes(config, shared), *experiment.embedder.notes):
+        told.notify(note)
     return experiment
+
+
+@contextlib.contextmanager
+def _stopped_where_it_fails(reducers: Reducers) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        reducers.stop()
+        raise
 
 
 def resume(

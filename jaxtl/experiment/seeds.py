@@ -17,7 +17,7 @@ from jaxtl.evaluation.plan import FEATURES
 from jaxtl.evaluation.seeds import claims_over_seeds, over_pairs, scores_over_seeds, summary
 from jaxtl.experiment import opening, tasks
 from jaxtl.experiment.checks import settled
-from jaxtl.experiment.embeddings import EmbeddingOptions
+from jaxtl.experiment.embeddings import EmbeddingOptions, begin
 from jaxtl.experiment.experiment import Experiment
 from jaxtl.experiment.shared import Shared
 from jaxtl.machine.engines import default_engine
@@ -27,6 +27,7 @@ from jaxtl.progress import Observer, Silent
 from jaxtl.records.arrays import Neighbors
 from jaxtl.records.files import wait_until_seen
 from jaxtl.records.tables import Score
+from jaxtl.reduction.process import Reducers
 from jaxtl.report.document import write_report
 from jaxtl.runs.folder import RunFolder, SeedsFolder
 from jaxtl.settings import MOST_SEEDS, STAGES, RunConfig
@@ -90,6 +91,8 @@ class Seeds:
         return runs
 
     def _runs_by(self, executor: Executor) -> list[list[Score]]:
+        # Others make the embeddings.
+        self._shared.close()
         for work in self.experiments():
             work.let_go()
         executor.run(tasks.of(self.folders, self._options), self._observer)
@@ -206,16 +209,19 @@ def start(
         raise JaxtlError(f"--seeds {count}: must be 2 to {MOST_SEEDS}; leave it out for one run")
     last = replace(config, seed=config.seed + count - 1)  # which refuses seeds that are too large
     several, seeds = SeedsFolder(folder), list(range(config.seed, last.seed + 1))
-    with several.newly_held() as held:
-        told = observer or Silent()
+    told, reducers = observer or Silent(), shared.reducers if shared else Reducers(lasting=True)
+    with contextlib.ExitStack() as failed, several.newly_held() as held:
+        failed.callback(reducers.close)
+        begin(config.methods, options, reducers)
         config = settled(config, told)
-        shared = shared or Shared(config, keep=True, scratch=folder)
+        shared = shared or Shared(config, keep=True, scratch=folder, reducers=reducers)
         # The first folder's settings are checked, and written, before this says that there are several.
         first = opening.start(config, several.run_of(config.seed).path, told, options, shared=shared)
         first.let_go()
         several.seeds.write(seeds)
         runs = Seeds(several, seeds, first.config, told, options, shared, begun)
         runs.held = held
+        failed.pop_all()
     return runs
 
 

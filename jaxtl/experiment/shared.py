@@ -56,6 +56,7 @@ class Shared:
         scratch: the folder for what memory should not hold; None takes the system's for temporary files.
         given: training and test images that were given in Python; None loads `config.dataset`.
         stem: what the first layers make of all images, where that is known.
+        reducers: processes that make embeddings, where some were begun; else this has its own.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Shared:
         scratch: Path | None = None,
         given: tuple[Dataset, Dataset] | None = None,
         stem: Stem | None = None,
+        reducers: Reducers | None = None,
     ) -> None:
         self.config, self.keep, self.scratch, self._given = config, keep, scratch, given
         self._stem = stem
@@ -74,7 +76,7 @@ class Shared:
         self.made: dict[Any, Any] = {}
         self._making = threading.RLock()
         self._sources: dict[str, Source] = {}
-        self.reducers = Reducers(lasting=keep)
+        self.reducers = reducers or Reducers(lasting=keep)
         self._blocks: Blocks | None = None
 
     @property

@@ -122,9 +122,9 @@ def _make_deterministic() -> None:
 
 
 def _has_devices() -> bool:
-    # JAX has no public question for this that does not itself make devices.
+    # JAX has no public question for this that neither makes devices nor waits for a thread that does.
     bridge = sys.modules.get("jax._src.xla_bridge")
-    return bridge is not None and bridge.backends_are_initialized()
+    return bool(getattr(bridge, "_backends", None))
 
 
 def _on_gpu() -> bool:

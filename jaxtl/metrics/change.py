@@ -24,6 +24,8 @@ from jaxtl.records.given import as_array
 OUTCOMES = ("right", "fixed", "broken", "wrong")
 # Others that stand for all of them: then the error of a share is below 0.005, whatever the share.
 OTHERS = 10_000
+# Of others that may have come between, up to which they are looked at one by one.
+_FEW = 0.05
 
 
 class Kept(NamedTuple):
@@ -341,23 +343,47 @@ def _between(nearest: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.
         rows = np.arange(start, min(start + size, n))
         apart = points.squared(rows, others)
         known = column[np.column_stack([rows, nearest[rows]])]
-        line, place = np.nonzero(known >= 0)
+        own, place = np.nonzero(known >= 0)
+        passed = own, known[own, place]
         # Neither the point itself nor a former neighbour has come between.
-        apart[line, known[line, place]] = np.inf
-        counted = len(others) - np.bincount(line, minlength=len(rows))
+        apart[passed] = np.inf
+        counted = len(others) - np.bincount(own, minlength=len(rows))
         steps = values[nearest[rows]].astype(np.float64)
         steps -= values[rows, None]
         limits = np.einsum("rkd,rkd->rk", steps, steps)
-        # Of most points few others have come between: only what may be as near as the farthest is looked at.
-        line, place = np.nonzero(apart <= limits.max(axis=1, keepdims=True) + points.most_rounding(rows))
-        near = apart[line, place]
-        # Squared distances that differ by less than their rounding are equal.
-        rounding = points.rounding(rows[line], others[place], near)
-        for k, limit in enumerate(limits.T):
-            own = limit[line]
-            nearer = np.bincount(line[near < own - rounding], minlength=len(rows))
-            nearer += np.bincount(line[near <= own + rounding], minlength=len(rows))
-            shares[rows, k] = nearer / (2 * counted)
+        close = apart <= limits.max(axis=1, keepdims=True) + points.most_rounding(rows)
+        if np.count_nonzero(close) > _FEW * close.size:
+            rounding = points.rounding(rows[:, None], others, apart)
+            rounding[passed] = 0
+            nearer = _counted(apart, rounding, limits)
+        else:
+            # As a rule few others have come between: only they are looked at.
+            line, place = np.nonzero(close)
+            near = apart[line, place]
+            nearer = _counted_of(line, near, points.rounding(rows[line], others[place], near), limits)
+        shares[rows] = nearer / (2 * counted[:, None])
 
     share(fill, range(0, n, size))
     return shares
+
+
+def _counted(apart: np.ndarray, rounding: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """How many of squared distances [m, n] are below each limit [m, k] of their row, twice; equal ones once.
+
+    Those that differ by less than their rounding are equal.
+    """
+    counts = np.empty(limits.shape, int)
+    for k, limit in enumerate(limits.T):
+        counts[:, k] = np.count_nonzero(apart < limit[:, None] - rounding, axis=1)
+        counts[:, k] += np.count_nonzero(apart <= limit[:, None] + rounding, axis=1)
+    return counts
+
+
+def _counted_of(line: np.ndarray, near: np.ndarray, rounding: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """`_counted` of some distances, each of a row `line`."""
+    counts = np.empty(limits.shape, int)
+    for k, limit in enumerate(limits.T):
+        own = limit[line]
+        counts[:, k] = np.bincount(line[near < own - rounding], minlength=len(limits))
+        counts[:, k] += np.bincount(line[near <= own + rounding], minlength=len(limits))
+    return counts

@@ -53,7 +53,7 @@ class Points:
         return apart
 
     def rounding(self, one: np.ndarray, other: np.ndarray, apart: np.ndarray) -> np.ndarray:
-        """What squared distances `apart` [m], of rows `one` from rows `other`, may be off by [m]."""
+        """What squared distances `apart` of rows `one` from rows `other`, of one shape, may be off by."""
         if self._few:
             return self._unit * apart
         sizes = self._norms[one] + self._norms[other]
