@@ -22,7 +22,7 @@ from tests.run_files import Notes, stamps
 def as_on_a_gpu(monkeypatch):
     """PCA's maps are made where a GPU's would be."""
     choice = Choice("sklearn", "asked for", on_gpu=True)
-    monkeypatch.setattr(embeddings, "choose", lambda method, backend, points: choice)
+    monkeypatch.setattr(embeddings, "choose", lambda method, backend, points=None: choice)
 
 
 @pytest.mark.slow

@@ -100,6 +100,12 @@ def test_what_was_begun_with_something_else_is_refused(begun, tmp_path):
     path, _ = begun
     with pytest.raises(JaxtlError, match=r"was begun with model drawn, not other; delete it or give another"):
         shards.begin(path, shards.planned(N, D, 3, {**META, "model": "other"}), first=True)
+    more = {**META, "batch_size": 2}
+    with pytest.raises(JaxtlError, match=r"was begun with batch_size none, not 2; delete it or give another"):
+        shards.begin(path, shards.planned(N, D, 3, more), first=True)
+    shards.begin(path.with_name("H.shards"), shards.planned(N, D, 3, more), first=True)
+    with pytest.raises(JaxtlError, match=r"was begun with batch_size 2, not none; delete it or give another"):
+        shards.begin(path.with_name("H.shards"), shards.planned(N, D, 3, META), first=True)
     with pytest.raises(JaxtlError, match=r"was begun with rows 1000, not 900"):
         shards.begin(path, shards.planned(900, D, 3, META), first=False)
     (tmp_path / "G.shards").mkdir()

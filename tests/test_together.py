@@ -96,7 +96,8 @@ def test_a_dead_process_ends_the_others_and_the_work_goes_on(together, digits, t
     out = tmp_path / "F.shards"
     words = extraction(digits, out)
     # Small batches: they are at it for a while.
-    kill_one(together(*words, "--batch-size", 2), killed, out / "plan.json")
+    words += ["--batch-size", 2]
+    kill_one(together(*words), killed, out / "plan.json")
     assert not (out / "rows.npz").exists()
     finished(together(*words))
     assert shards.load(out).values.shape == (1950, 1280)

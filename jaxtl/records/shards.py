@@ -104,8 +104,9 @@ def begin(path: Pathlike, plan: Plan, first: bool) -> Plan:
     there = _read_plan(folder)
     if (there.n, there.d, there.meta) != (plan.n, plan.d, plan.meta):
         told = {"rows": (there.n, plan.n), "features": (there.d, plan.d)}
-        told |= {name: (there.meta.get(name), value) for name, value in plan.meta.items()}
-        name, (old, new) = next((name, pair) for name, pair in told.items() if pair[0] != pair[1])
+        told |= {name: (there.meta.get(name), plan.meta.get(name)) for name in {**there.meta, **plan.meta}}
+        name, pair = next((name, pair) for name, pair in told.items() if pair[0] != pair[1])
+        old, new = ("none" if value is None else value for value in pair)
         raise JaxtlError(f"{folder}: was begun with {name} {old}, not {new}; delete it or give another path")
     if there.images and plan.images not in ("", there.images):
         raise JaxtlError(
