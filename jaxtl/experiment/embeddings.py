@@ -25,8 +25,8 @@ from jaxtl.reduction.process import Reducer, Reducers
 from jaxtl.reduction.tsne import FFT_FROM
 from jaxtl.settings import TIME_LIMIT
 
-# What a process for embeddings imports before it is asked for one.
 _CUML = "cuml"
+# What a process for embeddings imports before it is asked for one.
 _PRELOAD = {
     _CUML: ("cuml.decomposition", "cuml.manifold", "cuml.neighbors", "openTSNE"),
     "opentsne": ("openTSNE", "sklearn.decomposition"),
